@@ -1,0 +1,27 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+let package = Package(
+    name: "Cairn",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "CairnStorage", targets: ["CairnStorage"]),
+    ],
+    targets: [
+        // What every module shares: errors, checked arithmetic, threads, JSON.
+        .target(name: "CairnBase", swiftSettings: swiftSettings),
+        .target(name: "CCairnSystem"),
+        .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
+        .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
+        .testTarget(name: "CairnStorageTests", dependencies: ["CairnStorage"], swiftSettings: swiftSettings),
+    ]
+)

@@ -1,0 +1,13 @@
+// System calls and constants that Swift cannot see without _GNU_SOURCE.
+#ifndef CAIRN_SYSTEM_H
+#define CAIRN_SYSTEM_H
+#include <stdint.h>
+#include <sys/types.h>
+
+// Starts writing the pages of a byte range back to the device without waiting. Does nothing where there is no such call.
+void cairn_start_writeback(int descriptor, int64_t offset, int64_t length);
+
+// The open(2) flag for direct I/O, or 0 where there is none.
+int cairn_o_direct(void);
+
+#endif

@@ -1,0 +1,2 @@
+import CairnStorage
+import Testing
