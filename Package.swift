@@ -14,14 +14,18 @@ let package = Package(
     name: "Cairn",
     platforms: [.macOS(.v15)],
     products: [
+        .library(name: "CairnTensor", targets: ["CairnTensor"]),
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
         .target(name: "CairnBase", swiftSettings: swiftSettings),
         .target(name: "CCairnSystem"),
+        .target(name: "CCairnKernels"),
+        .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),
         .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
+        .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnStorageTests", dependencies: ["CairnStorage"], swiftSettings: swiftSettings),
     ]
 )

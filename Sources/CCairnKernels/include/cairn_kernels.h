@@ -1,0 +1,6 @@
+// Loops that the baseline instruction set runs too slowly, with run-time dispatch.
+#ifndef CAIRN_KERNELS_H
+#define CAIRN_KERNELS_H
+#include <stddef.h>
+#include <stdint.h>
+#endif
