@@ -19,7 +19,7 @@ let package = Package(
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
-        .target(name: "CairnBase", swiftSettings: swiftSettings),
+        .target(name: "CairnBase", dependencies: ["CCairnKernels"], swiftSettings: swiftSettings),
         .target(name: "CCairnSystem"),
         .target(name: "CCairnKernels"),
         .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),

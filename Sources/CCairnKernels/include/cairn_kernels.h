@@ -1,6 +1,8 @@
 // Loops that the baseline instruction set runs too slowly, with run-time dispatch.
 #ifndef CAIRN_KERNELS_H
 #define CAIRN_KERNELS_H
-#include <stddef.h>
-#include <stdint.h>
+
+#include "cairn_level.h"
+#include "cairn_crc32c.h"
+
 #endif

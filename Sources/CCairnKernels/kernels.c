@@ -1,1 +1,0 @@
-#include "cairn_kernels.h"
