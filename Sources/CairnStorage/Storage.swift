@@ -1,1 +1,96 @@
-import CairnBase
+public import CairnBase
+
+/// Where checkpoints live: named objects of bytes with ranged reads, positioned writes and one atomic commit.
+///
+/// Keys are relative paths with "/" between their components ("step-00000400/manifest.json"). A key that is empty,
+/// absolute, holds NUL or has an empty component, "." or ".." is refused with `.invalidArgument`.
+///
+/// The order in which a checkpoint is written (data with ``create(_:byteCount:)`` and ``StorageWriter/finish(byteCount:)``,
+/// then its manifest with ``publish(_:as:)``) follows Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014.
+public protocol Storage: Sendable {
+    /// Opens an object for ranged reads. Throws `.notFound` when there is no such object.
+    func open(_ key: String) throws(CairnError) -> any StorageFile
+
+    /// Starts a new object, which appears under its key when ``StorageWriter/finish(byteCount:)`` returns.
+    ///
+    /// An object that already has that key stays until then and is replaced as a whole: who holds the old one open or
+    /// mapped keeps its bytes. `byteCount` is a hint of the final size in bytes: its space is reserved where the storage
+    /// can do so, and the call throws `.noSpace` when there is too little.
+    func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter
+
+    /// Writes a small object atomically and durably.
+    ///
+    /// A reader sees the old object or the whole new one, also after a crash; on return the bytes, the name and the
+    /// directories above it are durable. On an error the old object is there, or the new one if the failure came after
+    /// the atomic step, never a mix.
+    func publish(_ bytes: [UInt8], as key: String) throws(CairnError)
+
+    /// Every object whose key begins with `prefix` (a plain string prefix such as "step-00000400/"), sorted by the UTF-8
+    /// bytes of the keys.
+    ///
+    /// Includes what crashed writers left behind, so that a collector sees it: ``StorageEntry/isTemporary``.
+    func list(_ prefix: String) throws(CairnError) -> [StorageEntry]
+
+    /// Deletes objects, durably on return and in no particular order. A missing one is no error.
+    ///
+    /// Directories that hold nothing any more are removed too. When one object cannot be deleted the others still are,
+    /// and the first error is thrown.
+    func delete(_ keys: [String]) throws(CairnError)
+}
+
+/// One object as a listing shows it.
+public struct StorageEntry: Sendable, Hashable {
+    /// The object's name.
+    public var key: String
+    /// Its size in bytes.
+    public var byteCount: Int
+    /// When it was last written, in nanoseconds since 1970; 0 if unknown.
+    public var modified: Int64
+
+    public init(key: String, byteCount: Int, modified: Int64) {
+        self.key = key
+        self.byteCount = byteCount
+        self.modified = modified
+    }
+
+    /// Whether this is an object that was never finished: one being written now, or what a crashed writer left.
+    public var isTemporary: Bool { StorageKey.isTemporary(key) }
+}
+
+/// An object opened for ranged reads. May be used from several threads at once.
+public protocol StorageFile: AnyObject, Sendable {
+    /// The key it was opened with.
+    var key: String { get }
+    /// Its size in bytes when it was opened.
+    var byteCount: Int { get }
+
+    /// Fills `destination` with the bytes from `offset` on.
+    ///
+    /// Throws `.incomplete` when the object ends too early, naming the offset, the expected and the found byte count.
+    func read(at offset: Int, into destination: inout MutableRawSpan) throws(CairnError)
+
+    /// The whole object mapped read-only, backed by the page cache, or `nil` where the storage cannot map.
+    func map() throws(CairnError) -> MemoryMapping?
+}
+
+/// An object being written.
+///
+/// A writer that failed once stays failed: ``finish(byteCount:)`` then throws that first error, because bytes that an
+/// operating system failed to write are gone from its cache and a second attempt would only seem to succeed.
+/// A writer that is released without ``finish(byteCount:)`` discards its object.
+public protocol StorageWriter: AnyObject, Sendable {
+    /// The key the object will have.
+    var key: String { get }
+
+    /// Writes `bytes` at `offset`. Several threads may write disjoint ranges at once. Gaps read as zeros.
+    func write(_ bytes: RawSpan, at offset: Int) throws(CairnError)
+
+    /// Starts moving what was written of a range to the device without waiting: a hint that may do nothing.
+    func startWriteback(at offset: Int, byteCount: Int)
+
+    /// Sets the final length in bytes, makes bytes, name and new directories durable, and closes.
+    func finish(byteCount: Int) throws(CairnError)
+
+    /// Gives up: closes, and removes what was written as far as possible. Harmless after ``finish(byteCount:)``.
+    func discard()
+}

@@ -1,0 +1,67 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// An open descriptor, closed when the last reference goes, so that no thread can use a number that was given away again.
+///
+/// An error of that close is not looked at: whoever needs the bytes to last has called `fsync` before, which reports
+/// every failure that `close` could.
+final class FileDescriptor: Sendable {
+    let fileSystem: any FileSystem
+    let number: Int32
+
+    init(_ fileSystem: any FileSystem, _ path: String, _ mode: FileOpenMode) throws(SystemCallError) {
+        self.fileSystem = fileSystem
+        number = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.open(path, mode) }
+    }
+
+    deinit { try? fileSystem.close(number) }
+
+    var status: FileStatus {
+        get throws(SystemCallError) {
+            try retryingInterrupted { () throws(SystemCallError) in try fileSystem.status(of: number) }
+        }
+    }
+
+    func synchronize() throws(SystemCallError) {
+        try retryingInterrupted { () throws(SystemCallError) in try fileSystem.synchronize(number) }
+    }
+
+    func truncate(to byteCount: Int) throws(SystemCallError) {
+        try retryingInterrupted { () throws(SystemCallError) in try fileSystem.truncate(number, to: byteCount) }
+    }
+
+    func allocate(byteCount: Int) throws(SystemCallError) {
+        try retryingInterrupted { () throws(SystemCallError) in try fileSystem.allocate(number, byteCount: byteCount) }
+    }
+
+    /// Reads until `buffer` is full or the file ends; how many bytes that were.
+    func readFully(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemCallError) -> Int {
+        var done = 0
+        while done < buffer.count {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
+            let count = try retryingInterrupted { () throws(SystemCallError) in
+                try fileSystem.read(number, at: offset + done, into: rest)
+            }
+            if count == 0 { break }
+            done += count
+        }
+        return done
+    }
+
+    /// Writes all of `buffer`.
+    func writeFully(at offset: Int, from buffer: UnsafeRawBufferPointer) throws(SystemCallError) {
+        var done = 0
+        while done < buffer.count {
+            let rest = UnsafeRawBufferPointer(rebasing: buffer[done...])
+            let count = try retryingInterrupted { () throws(SystemCallError) in
+                try fileSystem.write(number, at: offset + done, from: rest)
+            }
+            // No progress and no error: without this the loop would never end.
+            if count == 0 { throw SystemCallError(EIO, "pwrite wrote nothing") }
+            done += count
+        }
+    }
+}

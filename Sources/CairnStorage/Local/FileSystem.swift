@@ -1,0 +1,82 @@
+/// The system calls that ``LocalStorage`` makes, one method a call and no policy: interrupted and short calls are the
+/// caller's business. Tests put a simulated disk in its place.
+package protocol FileSystem: Sendable {
+    /// open(2), never inherited by child processes.
+    func open(_ path: String, _ mode: FileOpenMode) throws(SystemCallError) -> Int32
+    /// close(2). The descriptor is gone even when this throws.
+    func close(_ descriptor: Int32) throws(SystemCallError)
+    /// pread(2): how many bytes were read, 0 at the end of the file.
+    func read(
+        _ descriptor: Int32, at offset: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(SystemCallError) -> Int
+    /// pwrite(2): how many bytes were written.
+    func write(
+        _ descriptor: Int32, at offset: Int, from buffer: UnsafeRawBufferPointer
+    ) throws(SystemCallError) -> Int
+    /// fsync(2), of a file or a directory.
+    func synchronize(_ descriptor: Int32) throws(SystemCallError)
+    /// ftruncate(2).
+    func truncate(_ descriptor: Int32, to byteCount: Int) throws(SystemCallError)
+    /// fallocate(2) from offset 0: reserves space and grows the file.
+    func allocate(_ descriptor: Int32, byteCount: Int) throws(SystemCallError)
+    /// sync_file_range(2), a hint that cannot fail.
+    func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int)
+    /// mmap(2) of the whole file, read-only; `nil` where files cannot be mapped.
+    func map(_ descriptor: Int32, byteCount: Int) throws(SystemCallError) -> MemoryMapping?
+    /// fstat(2).
+    func status(of descriptor: Int32) throws(SystemCallError) -> FileStatus
+    /// stat(2), following symbolic links.
+    func status(at path: String) throws(SystemCallError) -> FileStatus
+    /// The entries of a directory without "." and "..", in no order.
+    func entries(of path: String) throws(SystemCallError) -> [DirectoryEntry]
+    /// rename(2).
+    func rename(_ path: String, to newPath: String) throws(SystemCallError)
+    /// unlink(2).
+    func unlink(_ path: String) throws(SystemCallError)
+    /// mkdir(2).
+    func makeDirectory(_ path: String) throws(SystemCallError)
+    /// rmdir(2).
+    func removeDirectory(_ path: String) throws(SystemCallError)
+    /// A number that no other writer to the same directory uses, as far as chance allows.
+    func uniqueToken() -> UInt64
+}
+
+/// What a descriptor is opened for.
+package enum FileOpenMode: Sendable {
+    /// Reading an existing file.
+    case read
+    /// Writing a file that must not exist yet.
+    case createExclusive
+    /// Synchronizing a directory.
+    case directory
+}
+
+/// What is at a path.
+package enum FileKind: Sendable, Equatable {
+    case file, directory, symbolicLink, other
+}
+
+/// The part of stat(2) that storage needs.
+package struct FileStatus: Sendable, Equatable {
+    package var kind: FileKind
+    package var byteCount: Int
+    /// Nanoseconds since 1970.
+    package var modified: Int64
+
+    package init(kind: FileKind, byteCount: Int, modified: Int64) {
+        self.kind = kind
+        self.byteCount = byteCount
+        self.modified = modified
+    }
+}
+
+/// One name in a directory. `kind` is `nil` where the file system does not tell without a stat.
+package struct DirectoryEntry: Sendable, Equatable {
+    package var name: String
+    package var kind: FileKind?
+
+    package init(name: String, kind: FileKind?) {
+        self.name = name
+        self.kind = kind
+    }
+}

@@ -1,0 +1,49 @@
+public import CairnBase
+
+extension LocalStorage {
+    public func list(_ prefix: String) throws(CairnError) -> [StorageEntry] {
+        try StorageKey.validate(prefix: prefix)
+        var entries: [StorageEntry] = []
+        // Only what lies below the prefix's last slash can match.
+        let directory = prefix.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(prefix[..<$0]) }
+        try collect(directory ?? "", prefix: prefix, into: &entries)
+        return entries.sorted { StorageKey.precedes($0.key, $1.key) }
+    }
+
+    private func collect(
+        _ directory: String, prefix: String, into entries: inout [StorageEntry]
+    ) throws(CairnError) {
+        let directoryPath = directory.isEmpty ? root : try path(of: directory)
+        let found: [DirectoryEntry]
+        do throws(SystemCallError) {
+            found = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.entries(of: directoryPath) }
+        } catch {
+            if error.isMissing { return }
+            throw error.explained("list", directoryPath)
+        }
+        for entry in found {
+            let key = directory.isEmpty ? entry.name : directory + "/" + entry.name
+            let mayMatch = StorageKey.has(key, prefix: prefix) || StorageKey.has(prefix, prefix: key + "/")
+            guard mayMatch else { continue }
+            if entry.kind == .directory {
+                try collect(key, prefix: prefix, into: &entries)
+                continue
+            }
+            let path = try path(of: key)
+            let status: FileStatus
+            do throws(SystemCallError) {
+                status = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.status(at: path) }
+            } catch {
+                // Deleted since the directory was read, or a link to nowhere.
+                if error.isMissing { continue }
+                throw error.explained("list", path)
+            }
+            if status.kind == .directory && entry.kind == nil {
+                try collect(key, prefix: prefix, into: &entries)
+            } else if status.kind == .file, StorageKey.has(key, prefix: prefix) {
+                // A link to a directory is not followed: it could lead around in a circle.
+                entries.append(StorageEntry(key: key, byteCount: status.byteCount, modified: status.modified))
+            }
+        }
+    }
+}

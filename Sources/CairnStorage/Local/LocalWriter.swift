@@ -1,0 +1,111 @@
+import CairnBase
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// Writes a file under a temporary name and renames it when all of it is on the device.
+final class LocalWriter: StorageWriter {
+    private enum State {
+        case writing(FileDescriptor)
+        /// The first failure is final: after it nothing is known of what reached the device, and a second `fsync` would
+        /// report success for bytes that the first one lost (Rebello et al., "Can Applications Recover from fsync
+        /// Failures?", USENIX ATC 2020).
+        case failed(CairnError)
+        case finished
+        case discarded
+    }
+
+    let key: String
+    private let storage: LocalStorage
+    private let path: String
+    private let temporaryPath: String
+    private let state: Mutex<State>
+
+    init(key: String, path: String, temporaryPath: String, descriptor: FileDescriptor, storage: LocalStorage) {
+        self.key = key
+        self.path = path
+        self.temporaryPath = temporaryPath
+        self.storage = storage
+        state = Mutex(.writing(descriptor))
+    }
+
+    deinit { discard() }
+
+    func write(_ bytes: RawSpan, at offset: Int) throws(CairnError) {
+        try StorageKey.validate(offset: offset, of: path)
+        guard offset.adding(checked: bytes.byteCount) != nil else {
+            throw CairnError(.invalidArgument, "the range ends beyond any file", .init(file: path, offset: offset))
+        }
+        let descriptor = try openDescriptor()
+        do throws(SystemCallError) {
+            try bytes.withUnsafeBytes { buffer throws(SystemCallError) in
+                try descriptor.writeFully(at: offset, from: buffer)
+            }
+        } catch {
+            throw fail(error.explained("write", path).adding(.init(offset: offset)))
+        }
+    }
+
+    func startWriteback(at offset: Int, byteCount: Int) {
+        guard offset >= 0, byteCount > 0, let descriptor = try? openDescriptor() else { return }
+        descriptor.fileSystem.startWriteback(descriptor.number, at: offset, byteCount: byteCount)
+    }
+
+    func finish(byteCount: Int) throws(CairnError) {
+        try StorageKey.validate(offset: 0, byteCount: byteCount, of: path)
+        let descriptor = try openDescriptor()
+        do throws(SystemCallError) {
+            try descriptor.truncate(to: byteCount)
+        } catch {
+            throw fail(error.explained("set the length of", path))
+        }
+        do throws(SystemCallError) {
+            try descriptor.synchronize()
+        } catch {
+            throw fail(error.explained("make durable", path))
+        }
+        do throws(SystemCallError) {
+            try storage.rename(temporaryPath, to: path)
+        } catch {
+            throw fail(error.explained("rename into place", path))
+        }
+        // From here on the new object is the object, whatever happens to the directories.
+        state.withLock { $0 = .finished }
+        try storage.synchronizeDirectories(above: path)
+    }
+
+    func discard() {
+        let mustRemove = state.withLock { state in
+            switch state {
+            case .writing, .failed:
+                state = .discarded
+                return true
+            case .finished, .discarded:
+                return false
+            }
+        }
+        if mustRemove { storage.removeTemporary(temporaryPath) }
+    }
+
+    /// Records the first failure and gives it back.
+    private func fail(_ error: CairnError) -> CairnError {
+        state.withLock { state in
+            if case .writing = state { state = .failed(error) }
+        }
+        return error
+    }
+
+    private func openDescriptor() throws(CairnError) -> FileDescriptor {
+        let current = state.withLock { $0 }
+        switch current {
+        case .writing(let descriptor): return descriptor
+        case .failed(let error): throw error
+        case .finished, .discarded:
+            throw CairnError(.invalidArgument, "the writer was finished or discarded before", .init(file: path))
+        }
+    }
+}
