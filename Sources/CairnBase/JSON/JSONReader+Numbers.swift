@@ -62,7 +62,7 @@ extension JSONReader {
         while let digit = nextDigit {
             if position - firstDigit < 19 {
                 magnitude = magnitude &* 10 &+ UInt64(digit)  // nineteen digits always fit
-            } else if let sum = magnitude.multiplied(checked: 10)?.adding(checked: UInt64(digit)), !overflows {
+            } else if let sum = magnitude.multiplied(checked: 10)?.adding(checked: UInt64(digit)) {
                 magnitude = sum
             } else {
                 overflows = true
