@@ -13,4 +13,9 @@ import Testing
     func memoryStorageConforms(_ conformance: StorageConformance) throws {
         try conformance.check(MemoryStorage())
     }
+
+    @Test(arguments: StorageConformance.all)
+    func localStorageOnASimulatedDiskConforms(_ conformance: StorageConformance) throws {
+        try conformance.check(LocalStorage(root: "/made/on/demand", fileSystem: SimulatedDisk()))
+    }
 }

@@ -1,0 +1,20 @@
+/// Random numbers that a seed determines: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+package struct SimulationRandom: RandomNumberGenerator, Sendable {
+    private var state: UInt64
+
+    package init(seed: UInt64) { state = seed }
+
+    package mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+        return value ^ (value >> 31)
+    }
+
+    /// True `percent` times out of a hundred.
+    mutating func isLucky(percent: UInt64) -> Bool { next() % 100 < percent }
+
+    /// A number below `bound`, which is positive.
+    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
+}
