@@ -150,7 +150,6 @@ AVX512 static uint32_t update_avx512(uint32_t crc, const uint8_t *p, size_t n) {
     for (; n >= 64; p += 64, n -= 64) d = folded(d, by_512, _mm512_loadu_si512(p));
     uint8_t rest[64];
     _mm512_storeu_si512(rest, d);
-    _mm256_zeroupper();
     return update_one_stream(update_one_stream(0, rest, sizeof rest), p, n);
 }
 

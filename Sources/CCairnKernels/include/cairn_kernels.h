@@ -4,5 +4,7 @@
 
 #include "cairn_level.h"
 #include "cairn_crc32c.h"
+#include "cairn_planes.h"
+#include "cairn_convert.h"
 
 #endif
