@@ -2,7 +2,6 @@
 #include "cairn_system.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 void cairn_start_writeback(int descriptor, int64_t offset, int64_t length) {
@@ -25,10 +24,6 @@ int cairn_allocate(int descriptor, int64_t length) {
     errno = EOPNOTSUPP;
     return -1;
 #endif
-}
-
-int cairn_map_anonymous(void) {
-    return MAP_ANON;
 }
 
 int cairn_o_direct(void) {

@@ -11,9 +11,6 @@ void cairn_start_writeback(int descriptor, int64_t offset, int64_t length);
 // the system cannot reserve.
 int cairn_allocate(int descriptor, int64_t length);
 
-// The mmap(2) flag for memory without a file.
-int cairn_map_anonymous(void);
-
 // The open(2) flag for direct I/O, or 0 where there is none.
 int cairn_o_direct(void);
 

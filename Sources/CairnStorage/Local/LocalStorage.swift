@@ -44,7 +44,7 @@ public struct LocalStorage: Storage {
                 try descriptor.allocate(byteCount: byteCount)
             } catch {
                 // Not every file system can reserve space, and the write itself reports what is really wrong.
-                if error.number == ENOSPC || error.number == EDQUOT || error.cause != nil {
+                if [ENOSPC, EDQUOT, EFBIG].contains(error.number) || error.cause != nil {
                     writer.discard()
                     throw error.explained("reserve \(byteCount) bytes for", path)
                 }

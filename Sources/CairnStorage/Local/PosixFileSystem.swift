@@ -72,7 +72,7 @@ package struct PosixFileSystem: FileSystem {
         let mappedByteCount = max(byteCount, 1)
         let address = byteCount > 0
             ? mmap(nil, mappedByteCount, PROT_READ, MAP_SHARED, descriptor, 0)
-            : mmap(nil, mappedByteCount, PROT_READ, MAP_PRIVATE | cairn_map_anonymous(), -1, 0)
+            : mmap(nil, mappedByteCount, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let address, address != MAP_FAILED else {
             if errno == ENODEV { return nil }
             throw SystemCallError(errno, "mmap")

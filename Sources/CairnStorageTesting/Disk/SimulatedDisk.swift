@@ -43,6 +43,9 @@ package final class SimulatedDisk: FileSystem {
     /// The bytes of all files that processes can reach.
     package var usedBytes: Int { machine.withLock { $0.disk.used } }
 
+    /// How many descriptors are open.
+    package var openDescriptorCount: Int { machine.withLock { $0.disk.descriptors.count } }
+
     /// How many files and directories the model holds, with those that only a crash could bring back.
     package var inodeCount: Int { machine.withLock { $0.disk.inodes.count } }
 
