@@ -5,8 +5,9 @@ public import CairnBase
 /// Keys are relative paths with "/" between their components ("step-00000400/manifest.json"). A key that is empty,
 /// absolute, holds NUL or has an empty component, "." or ".." is refused with `.invalidArgument`.
 ///
-/// The order in which a checkpoint is written (data with ``create(_:byteCount:)`` and ``StorageWriter/finish(byteCount:)``,
-/// then its manifest with ``publish(_:as:)``) follows Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014.
+/// The order in which a checkpoint is written (data with ``create(_:byteCount:)`` and
+/// ``StorageWriter/finish(byteCount:)``, then its manifest with ``publish(_:as:)``) follows Pillai et al., "All File
+/// Systems Are Not Created Equal", OSDI 2014.
 public protocol Storage: Sendable {
     /// Opens an object for ranged reads. Throws `.notFound` when there is no such object.
     func open(_ key: String) throws(CairnError) -> any StorageFile
@@ -14,7 +15,7 @@ public protocol Storage: Sendable {
     /// Starts a new object, which appears under its key when ``StorageWriter/finish(byteCount:)`` returns.
     ///
     /// An object that already has that key stays until then and is replaced as a whole: who holds the old one open or
-    /// mapped keeps its bytes. `byteCount` is a hint of the final size in bytes: its space is reserved where the storage
+    /// mapped keeps its bytes. `byteCount` is a hint of the final size in bytes: space is reserved where the storage
     /// can do so, and the call throws `.noSpace` when there is too little.
     func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter
 
@@ -25,8 +26,8 @@ public protocol Storage: Sendable {
     /// the atomic step, never a mix.
     func publish(_ bytes: [UInt8], as key: String) throws(CairnError)
 
-    /// Every object whose key begins with `prefix` (a plain string prefix such as "step-00000400/"), sorted by the UTF-8
-    /// bytes of the keys.
+    /// Every object whose key begins with `prefix` (a plain string prefix such as "step-00000400/"), sorted by the
+    /// UTF-8 bytes of the keys.
     ///
     /// Includes what crashed writers left behind, so that a collector sees it: ``StorageEntry/isTemporary``.
     func list(_ prefix: String) throws(CairnError) -> [StorageEntry]

@@ -9,7 +9,7 @@ import Glibc
 import Darwin
 #endif
 
-/// What `LocalStorage` promises to last does so at every moment at which the power can go, whatever the disk makes of it.
+/// What `LocalStorage` promises to last does so at every moment at which the power can go, whatever the disk keeps.
 @Suite struct StorageCrashTests {
     private static let seeds: Range<UInt64> = 0..<12
 

@@ -25,7 +25,8 @@ private func removeTree(_ path: String) {
                 tuple.withMemoryRebound(to: CChar.self, capacity: 1) { String(cString: $0) }
             }
             if name == "." || name == ".." { continue }
-            if entry.pointee.d_type == UInt8(DT_DIR) { removeTree(path + "/" + name) } else { unlink(path + "/" + name) }
+            let entryPath = path + "/" + name
+            if entry.pointee.d_type == UInt8(DT_DIR) { removeTree(entryPath) } else { unlink(entryPath) }
         }
         closedir(stream)
     }

@@ -4,11 +4,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-// Starts writing the pages of a byte range back to the device without waiting. Does nothing where there is no such call.
+// Starts writing the pages of a byte range back to the device without waiting. Does nothing where there is no such
+// call.
 void cairn_start_writeback(int descriptor, int64_t offset, int64_t length);
 
-// Reserves space for the first `length` bytes and grows the file to that size. 0, or -1 with errno set: EOPNOTSUPP where
-// the system cannot reserve.
+// Reserves space for the first `length` bytes and grows the file to that size. 0, or -1 with errno set: EOPNOTSUPP
+// where the system cannot reserve.
 int cairn_allocate(int descriptor, int64_t length);
 
 // The open(2) flag for direct I/O, or 0 where there is none.

@@ -4,7 +4,7 @@ import Glibc
 import Darwin
 #endif
 
-/// An open descriptor, closed when the last reference goes, so that no thread can use a number that was given away again.
+/// An open descriptor, closed when the last reference goes, so that no thread uses a number that was given away again.
 ///
 /// An error of that close is not looked at: whoever needs the bytes to last has called `fsync` before, which reports
 /// every failure that `close` could.

@@ -171,7 +171,9 @@ public struct LocalStorage: Storage {
                 try retryingInterrupted { () throws(SystemCallError) in try fileSystem.makeDirectory(path) }
             } catch {
                 // Missing: another thread removed the one above as empty, and the caller starts over.
-                if error.number != EEXIST && error.number != ENOENT { throw error.explained("make the directory", path) }
+                guard error.number == EEXIST || error.number == ENOENT else {
+                    throw error.explained("make the directory", path)
+                }
             }
         }
     }

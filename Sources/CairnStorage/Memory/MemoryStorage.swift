@@ -106,8 +106,13 @@ private final class MemoryFile: StorageFile {
 private final class MemoryWriter: StorageWriter {
     let key: String
     private let store: @Sendable ([UInt8]) -> Void
-    /// `nil` once finished or discarded.
-    private let buffer = Mutex<[UInt8]?>([])
+    private struct Buffer {
+        var bytes: [UInt8] = []
+        /// Until finished or discarded.
+        var isOpen = true
+    }
+
+    private let buffer = Mutex(Buffer())
 
     init(key: String, store: @escaping @Sendable ([UInt8]) -> Void) {
         self.key = key
@@ -124,9 +129,8 @@ private final class MemoryWriter: StorageWriter {
             // The pointer does not outlive this call, which the lock's closure cannot express.
             nonisolated(unsafe) let source = source
             return buffer.withLock { buffer in
-                guard buffer != nil else { return false }
-                MemoryWriter.copy(source, at: offset, end: end, into: &buffer!)
-                return true
+                if buffer.isOpen { MemoryWriter.copy(source, at: offset, end: end, into: &buffer.bytes) }
+                return buffer.isOpen
             }
         }
         if !isOpen { throw closed() }
@@ -136,7 +140,7 @@ private final class MemoryWriter: StorageWriter {
 
     func finish(byteCount: Int) throws(CairnError) {
         try StorageKey.validate(offset: 0, byteCount: byteCount, of: key)
-        guard var bytes = buffer.withLock({ $0.take() }) else { throw closed() }
+        guard var bytes = close() else { throw closed() }
         if bytes.count > byteCount {
             bytes.removeLast(bytes.count - byteCount)
         } else {
@@ -146,7 +150,16 @@ private final class MemoryWriter: StorageWriter {
     }
 
     func discard() {
-        buffer.withLock { $0 = nil }
+        _ = close()
+    }
+
+    /// Takes the bytes; `nil` when that was done before.
+    private func close() -> [UInt8]? {
+        buffer.withLock { buffer in
+            guard buffer.isOpen else { return nil }
+            defer { buffer = Buffer(isOpen: false) }
+            return buffer.bytes
+        }
     }
 
     private static func copy(_ source: UnsafeRawBufferPointer, at offset: Int, end: Int, into buffer: inout [UInt8]) {

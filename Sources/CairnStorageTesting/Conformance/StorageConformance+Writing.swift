@@ -65,7 +65,8 @@ extension StorageConformance {
                 try cut.write(patternBytes(10_000), at: 0)
                 try cut.finish(byteCount: 1_234)
                 try requireEqual(
-                    try storage.readAll("\(directory)/cut"), Array(patternBytes(10_000)[..<1_234]), "shorter than written")
+                    try storage.readAll("\(directory)/cut"), Array(patternBytes(10_000)[..<1_234]),
+                    "shorter than written")
             }
         },
         StorageConformance("manyThreadsWriteDisjointRanges") { storage, directory in
@@ -112,7 +113,8 @@ extension StorageConformance {
             }
         },
         StorageConformance("unusualKeysAreJustNames") { storage, directory in
-            let keys = ["...", ".hidden", "with space", "ünïcödé", "a+b%2F", "-rf", "~", "*"].map { "\(directory)/\($0)" }
+            let names = ["...", ".hidden", "with space", "ünïcödé", "a+b%2F", "-rf", "~", "*"]
+            let keys = names.map { "\(directory)/\($0)" }
             for (index, key) in keys.enumerated() { try storage.publish([UInt8(index)], as: key) }
             for (index, key) in keys.enumerated() { try requireEqual(try storage.readAll(key), [UInt8(index)], key) }
             try requireEqual(Set(try storage.list(directory + "/").map(\.key)), Set(keys), "listing")

@@ -2,8 +2,8 @@ import Synchronization
 
 /// The states a ``SimulatedDisk`` went through: every moment at which the power could have gone.
 ///
-/// Copies of a disk cost little, so one run of a test's work gives all crash points; running it again up to each of them
-/// would take quadratic time.
+/// Copies of a disk cost little, so one run of a test's work gives all crash points; running it again up to each of
+/// them would take quadratic time.
 struct CrashHistory: Sendable {
     private(set) var points: [CrashPoint]
     private var milestone = 0

@@ -1,7 +1,8 @@
 /// Which of the changes that were not synchronized survive a power failure.
 ///
-/// The model follows Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014: whatever no `fsync` ordered may
-/// be kept, lost or reordered. A file's `fsync` keeps its bytes and size but not its name; a directory's keeps its names.
+/// The model follows Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014: whatever no `fsync` ordered
+/// may be kept, lost or reordered. A file's `fsync` keeps its bytes and size but not its name; a directory's keeps its
+/// names.
 package enum CrashPolicy: Sendable, Hashable, CaseIterable {
     /// None: only what was synchronized.
     case losePending

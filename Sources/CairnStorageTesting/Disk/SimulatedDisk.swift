@@ -10,8 +10,8 @@ import Darwin
 /// A disk in memory with a page cache, of which a power failure takes away what was not synchronized, and whose calls
 /// fail where a test wants them to.
 ///
-/// Everything is deterministic as long as one thread uses it: calls are numbered from 1, and a seed decides what a crash
-/// leaves. Paths are absolute or relative to the root; moving files between directories is not supported.
+/// Everything is deterministic as long as one thread uses it: calls are numbered from 1, and a seed decides what a
+/// crash leaves. Paths are absolute or relative to the root; moving files between directories is not supported.
 package final class SimulatedDisk: FileSystem {
     struct Machine: Sendable {
         var disk: SimulatedDiskState
@@ -280,7 +280,7 @@ extension MemoryMapping {
         guard let address = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
             address != MAP_FAILED
         else { return nil }
-        bytes.withUnsafeBytes { address.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(address), byteCount: $0.count) }
+        UnsafeMutableRawBufferPointer(start: address, count: byteCount).copyBytes(from: bytes)
         self.init(adopting: address, mappedByteCount: byteCount, byteCount: bytes.count)
     }
 }
