@@ -3,7 +3,7 @@ package import CairnStorage
 
 /// One behaviour that every ``Storage`` must show: a check that throws ``ConformanceFailure`` where it does not.
 ///
-/// Each check expects a storage that holds nothing below the check's own `directory`.
+/// Each check expects an empty storage, and writes below `directory` only.
 package struct StorageConformance: Sendable, CustomStringConvertible {
     /// A sentence in camel case.
     package let name: String
