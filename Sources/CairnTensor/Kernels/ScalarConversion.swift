@@ -7,7 +7,7 @@ package import CairnBase
 ///   sign where the type has one, and with the upper bits of its payload in F16, BF16, F32 and F64. What lies out of
 ///   range follows ``OverflowBehavior``; without saturation infinities stay infinities where the type has them.
 /// - To F8_E8M0 the magnitude is rounded to the nearest power of two, the larger one when both are equally near; zero
-///   and what is smaller become 2⁻¹²⁷. (As PyTorch does.)
+///   and what is smaller become 2⁻¹²⁷. (PyTorch breaks ties the same way.)
 /// - The FNUZ types have no negative zero: it becomes zero.
 /// - Float to integer truncates toward zero and always saturates; NaN becomes 0.
 /// - Integer to integer keeps the low bits, or saturates if asked to. Integer to float rounds once, as float to float.
