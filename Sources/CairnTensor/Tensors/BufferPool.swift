@@ -1,0 +1,86 @@
+import CairnBase
+import Synchronization
+
+/// Recycles page-aligned memory.
+///
+/// Touching fresh memory costs many times a copy of warm memory, so buffers that tensors give back are kept for the next
+/// tensors of a similar size, up to a limit.
+public final class BufferPool: Sendable {
+    /// What the pool has done so far.
+    public struct Statistics: Sendable, Hashable {
+        /// Bytes kept for reuse now.
+        public var idleByteCount = 0
+        /// Bytes handed out and not given back.
+        public var liveByteCount = 0
+        /// The most bytes that were ever live at once.
+        public var highWaterByteCount = 0
+        /// Requests served from kept buffers.
+        public var reuseCount = 0
+        /// Requests that took fresh memory.
+        public var allocationCount = 0
+    }
+
+    private struct State {
+        var idle: [Int: [AlignedMemory]] = [:]
+        var statistics = Statistics()
+    }
+
+    private let state = Mutex(State())
+    /// The most bytes that are kept for reuse; what comes back beyond is freed.
+    public let idleLimit: Int
+
+    /// - Parameter idleLimit: how many bytes may be kept for reuse.
+    public init(idleLimit: Int) { self.idleLimit = max(0, idleLimit) }
+
+    /// The counters as of now.
+    public var statistics: Statistics { state.withLock { $0.statistics } }
+
+    /// Frees what is kept for reuse.
+    public func removeAll() {
+        let freed = state.withLock { state in
+            defer { state.idle.removeAll() }
+            state.statistics.idleByteCount = 0
+            return state.idle
+        }
+        for memory in freed.values.joined() { memory.deallocate() }
+    }
+
+    deinit { removeAll() }
+
+    /// Eight sizes for each power of two: at most an eighth is wasted, and similar tensors share buffers.
+    static func sizeClass(_ byteCount: Int) -> Int {
+        let minimum = AlignedMemory.pageSize
+        guard byteCount > minimum else { return minimum }
+        let power = Int.bitWidth - 1 - (byteCount - 1).leadingZeroBitCount
+        let step = max(minimum, 1 << max(0, power - 3))
+        return byteCount.roundedUp(toMultipleOf: step) ?? byteCount
+    }
+
+    func take(byteCount: Int) -> AlignedMemory {
+        let size = Self.sizeClass(byteCount)
+        let recycled: AlignedMemory? = state.withLock { state in
+            state.statistics.liveByteCount += size
+            state.statistics.highWaterByteCount = max(
+                state.statistics.highWaterByteCount, state.statistics.liveByteCount)
+            if let memory = state.idle[size]?.popLast() {
+                state.statistics.idleByteCount -= size
+                state.statistics.reuseCount += 1
+                return memory
+            }
+            state.statistics.allocationCount += 1
+            return nil
+        }
+        return recycled ?? AlignedMemory(byteCount: size)
+    }
+
+    func give(_ memory: AlignedMemory) {
+        let kept = state.withLock { state in
+            state.statistics.liveByteCount -= memory.byteCount
+            guard state.statistics.idleByteCount + memory.byteCount <= idleLimit else { return false }
+            state.idle[memory.byteCount, default: []].append(memory)
+            state.statistics.idleByteCount += memory.byteCount
+            return true
+        }
+        if !kept { memory.deallocate() }
+    }
+}

@@ -1,0 +1,56 @@
+/// The bytes behind one or several tensors, and who frees them.
+///
+/// `@unchecked Sendable`: bytes are written only through a `Tensor` whose reference is the only one, so no two threads
+/// ever see a write in progress.
+package final class TensorStorage: @unchecked Sendable {
+    private enum Owner {
+        case allocated(AlignedMemory)
+        case pooled(AlignedMemory, BufferPool)
+        /// Memory that lives as long as the object does, and that is not ours to write.
+        case foreign(any AnyObject & Sendable)
+    }
+
+    private let owner: Owner
+    /// The first byte. Writable only if ``isWritable``.
+    package let base: UnsafeMutableRawPointer
+    package let byteCount: Int
+
+    /// Memory of undefined content, from `pool` if there is one.
+    package init(byteCount: Int, pool: BufferPool?) {
+        self.byteCount = byteCount
+        if let pool {
+            let memory = pool.take(byteCount: byteCount)
+            owner = .pooled(memory, pool)
+            base = memory.base
+        } else {
+            let memory = AlignedMemory(byteCount: byteCount)
+            owner = .allocated(memory)
+            base = memory.base
+        }
+    }
+
+    /// Somebody else's memory, kept alive by `keeper` and never written.
+    package init(readOnly base: UnsafeRawPointer, byteCount: Int, keeper: any AnyObject & Sendable) {
+        owner = .foreign(keeper)
+        self.base = UnsafeMutableRawPointer(mutating: base)
+        self.byteCount = byteCount
+    }
+
+    /// Whether the bytes may be written in place by a sole owner.
+    package var isWritable: Bool {
+        if case .foreign = owner { false } else { true }
+    }
+
+    /// The pool that the memory goes back to.
+    package var pool: BufferPool? {
+        if case .pooled(_, let pool) = owner { pool } else { nil }
+    }
+
+    deinit {
+        switch owner {
+        case .allocated(let memory): memory.deallocate()
+        case .pooled(let memory, let pool): pool.give(memory)
+        case .foreign: break
+        }
+    }
+}
