@@ -14,8 +14,10 @@ let package = Package(
     name: "Cairn",
     platforms: [.macOS(.v15)],
     products: [
+        .library(name: "Cairn", targets: ["Cairn"]),
         .library(name: "CairnTensor", targets: ["CairnTensor"]),
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
+        .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
@@ -27,10 +29,22 @@ let package = Package(
         // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
         .target(
             name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage"], swiftSettings: swiftSettings),
+        .systemLibrary(
+            name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+        .target(
+            name: "CairnCheckpoint", dependencies: ["CairnBase", "CairnStorage", "CairnTensor", "CZstd"],
+            swiftSettings: swiftSettings),
+        .target(
+            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnStorageTests", dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnCheckpointTests",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnStorageTesting", "CairnTensor"],
             swiftSettings: swiftSettings),
     ]
 )

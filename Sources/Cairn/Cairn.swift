@@ -1,0 +1,5 @@
+// One import for a training loop: tensors, storage and checkpoints.
+@_exported public import CairnBase
+@_exported public import CairnCheckpoint
+@_exported public import CairnStorage
+@_exported public import CairnTensor
