@@ -18,6 +18,7 @@ let package = Package(
         .library(name: "CairnTensor", targets: ["CairnTensor"]),
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
+        .library(name: "CairnTrain", targets: ["CairnTrain"]),
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
@@ -37,6 +38,13 @@ let package = Package(
         .target(
             name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"],
             swiftSettings: swiftSettings),
+        // The trainer, a product of its own: nobody else needs OpenBLAS.
+        .systemLibrary(
+            name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
+        .target(name: "CTrainKernels"),
+        .target(
+            name: "CairnTrain", dependencies: ["CairnBase", "CairnTensor", "COpenBLAS", "CTrainKernels"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(
@@ -45,6 +53,9 @@ let package = Package(
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnStorageTesting", "CairnTensor"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnTrainTests", dependencies: ["CairnBase", "CairnTensor", "CairnTrain", "CTrainKernels"],
             swiftSettings: swiftSettings),
     ]
 )

@@ -1,0 +1,83 @@
+internal import CairnBase
+public import CairnTensor
+
+/// The structure of a decoder-only transformer.
+public struct TransformerConfiguration: Sendable, Hashable {
+    /// How tokens know where they stand.
+    public enum Positions: String, Sendable, Hashable, CaseIterable {
+        /// Rotation of queries and keys (Su et al. 2021), pairs (i, i + width / 2), base 10000.
+        case rotary = "rope"
+        /// A learned vector for each position.
+        case learned
+    }
+
+    /// How activations are normalised before each block.
+    public enum Norm: String, Sendable, Hashable, CaseIterable {
+        case rms
+        case layer
+    }
+
+    /// What the feed-forward part computes.
+    public enum FeedForward: String, Sendable, Hashable, CaseIterable {
+        /// down(gelu(up(x))), GELU in its tanh form
+        case gelu
+        /// down(silu(gate(x)) · up(x)) (Shazeer 2020)
+        case swiglu
+    }
+
+    /// How many tokens there are.
+    public var vocabularySize: Int
+    /// How many tokens a sequence has.
+    public var context: Int
+    /// How many blocks.
+    public var layers: Int
+    /// Attention heads in each block; must divide `width`.
+    public var heads: Int
+    /// The length of the vector of a token.
+    public var width: Int
+    /// The width inside the feed-forward part, in multiples of `width`.
+    public var feedForwardMultiple = 4
+    public var positions = Positions.rotary
+    public var norm = Norm.rms
+    public var feedForward = FeedForward.gelu
+    /// Whether the output uses the embedding's matrix.
+    public var tiedEmbeddings = true
+    /// Whether linear layers and layer norms have biases.
+    public var biases = false
+    /// Whether queries, keys and values are one matrix on top of each other.
+    public var fusedQKV = true
+
+    public init(vocabularySize: Int, context: Int, layers: Int, heads: Int, width: Int) {
+        self.vocabularySize = vocabularySize
+        self.context = context
+        self.layers = layers
+        self.heads = heads
+        self.width = width
+    }
+
+    /// Throws ``CairnError/Code/invalidArgument`` unless such a model exists.
+    func validate() throws(CairnError) {
+        let sizes = [vocabularySize, context, layers, heads, width, feedForwardMultiple]
+        // 2²⁴ each keeps every product of three within 64 bits.
+        guard sizes.allSatisfy({ (1...1 << 24).contains($0) }) else {
+            throw CairnError(.invalidArgument, "a transformer's sizes are positive", .init(found: "\(sizes)"))
+        }
+        guard width % heads == 0, positions != .rotary || width / heads % 2 == 0 else {
+            throw CairnError(
+                .invalidArgument, "the heads must divide the width, into even parts for rotary positions",
+                .init(found: "\(heads) heads, width \(width)"))
+        }
+    }
+
+    /// The structure as a value to store.
+    public var value: Value {
+        .dictionary([
+            "kind": .string("transformer"), "vocabulary_size": .integer(Int64(vocabularySize)),
+            "context": .integer(Int64(context)), "layers": .integer(Int64(layers)), "heads": .integer(Int64(heads)),
+            "width": .integer(Int64(width)), "feed_forward_multiple": .integer(Int64(feedForwardMultiple)),
+            "positions": .string(positions.rawValue), "norm": .string(norm.rawValue),
+            "feed_forward": .string(feedForward.rawValue), "tied_embeddings": .bool(tiedEmbeddings),
+            "biases": .bool(biases), "fused_qkv": .bool(fusedQKV),
+        ])
+    }
+}

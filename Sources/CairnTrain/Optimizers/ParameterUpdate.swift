@@ -1,0 +1,180 @@
+internal import CTrainKernels
+internal import CairnBase
+internal import CairnTensor
+
+/// The state of one parameter's updates, and the updates.
+///
+/// All of it is rewritten, never mutated in place while shared: a snapshot of the tensors costs no copy.
+struct ParameterUpdate: Sendable {
+    enum Rule: Sendable, Hashable {
+        case sgd
+        case adamW
+        case muon(blocks: Int)
+    }
+
+    /// What all parameters of one step share.
+    struct Step: Sendable {
+        var configuration: OptimizerConfiguration
+        var learningRate: Double
+        /// The first step is 1.
+        var number: Int
+        var gradientScale: Float
+    }
+
+    let name: String
+    let rule: Rule
+    let shape: Shape
+    /// The momentum, or the first moment.
+    var first: Tensor
+    /// The second moment of AdamW.
+    var second: Tensor?
+    /// The exact weight where the model keeps a rounded one.
+    var master: Tensor?
+
+    /// The update of a parameter that has had none.
+    ///
+    /// - Parameter weight: gives the master copy when it is not of type F32.
+    init(
+        _ specification: ParameterSpecification, weight: Tensor, _ configuration: OptimizerConfiguration,
+        pool: BufferPool
+    ) throws {
+        name = specification.name
+        shape = specification.shape
+        switch (configuration.kind, specification.role) {
+        case (.sgd, _): rule = .sgd
+        case (.muon, .hidden(let blocks)): rule = .muon(blocks: blocks)
+        case (.adamW, _), (.muon, _): rule = .adamW
+        }
+        first = try Tensor(zeros: .f32, shape, pool: pool)
+        second = rule == .adamW ? try Tensor(zeros: .f32, shape, pool: pool) : nil
+        master = weight.scalarType == .f32 ? nil : try weight.converted(to: .f32, pool: pool)
+    }
+
+    /// The names and tensors of the state: `optimizer.<slot>.<parameter>`.
+    var tensors: [(name: String, tensor: Tensor)] {
+        var list = [(name: "optimizer.\(rule == .adamW ? "exp_avg" : "momentum").\(name)", tensor: first)]
+        if let second { list.append((name: "optimizer.exp_avg_sq.\(name)", tensor: second)) }
+        if let master { list.append((name: "optimizer.master.\(name)", tensor: master)) }
+        return list
+    }
+
+    /// Takes over tensors of the same names, types and shapes.
+    mutating func replace(_ take: (String, Tensor) throws(CairnError) -> Tensor) throws(CairnError) {
+        first = try take("optimizer.\(rule == .adamW ? "exp_avg" : "momentum").\(name)", first)
+        if let old = second { second = try take("optimizer.exp_avg_sq.\(name)", old) }
+        if let old = master { master = try take("optimizer.master.\(name)", old) }
+    }
+
+    /// One step: updates `weight`, of type F32 or rounded from the master copy.
+    mutating func apply(
+        _ step: Step, gradient: UnsafePointer<Float>, to weight: inout Tensor, pool: BufferPool
+    ) throws {
+        if var exact = master {
+            // So that `exact` is the only reference and is updated in place.
+            master = nil
+            update(step, gradient, &exact, pool)
+            weight = try exact.converted(to: weight.scalarType, pool: pool)
+            master = exact
+        } else {
+            update(step, gradient, &weight, pool)
+        }
+    }
+
+    private mutating func update(
+        _ step: Step, _ gradient: UnsafePointer<Float>, _ weight: inout Tensor, _ pool: BufferPool
+    ) {
+        switch rule {
+        case .sgd: sgd(step, gradient, &weight, pool)
+        case .adamW: adamW(step, gradient, &weight, pool)
+        case .muon(let blocks): muon(step, gradient, &weight, pool, blocks: blocks)
+        }
+    }
+
+    private func decay(_ configuration: OptimizerConfiguration) -> Float {
+        shape.dimensionCount > 1 ? Float(configuration.weightDecay) : 0
+    }
+
+    private mutating func sgd(
+        _ step: Step, _ gradient: UnsafePointer<Float>, _ weight: inout Tensor, _ pool: BufferPool
+    ) {
+        let constants = cairn_sgd_step(
+            gradient_scale: step.gradientScale, learning_rate: Float(step.learningRate),
+            weight_decay: decay(step.configuration), momentum: Float(step.configuration.momentum),
+            nesterov: step.configuration.nesterov ? 1 : 0)
+        weight.rewrite(as: Float.self, pool: pool) { oldWeight, newWeight in
+            first.rewrite(as: Float.self, pool: pool) { oldFirst, newFirst in
+                cairn_sgd(
+                    oldWeight.count, constants, gradient, oldWeight.baseAddress, newWeight.baseAddress,
+                    oldFirst.baseAddress, newFirst.baseAddress)
+            }
+        }
+    }
+
+    private mutating func adamW(
+        _ step: Step, _ gradient: UnsafePointer<Float>, _ weight: inout Tensor, _ pool: BufferPool
+    ) {
+        let c = step.configuration
+        let rate = c.kind == .muon ? step.learningRate * c.adamRateRatio : step.learningRate
+        let constants = cairn_adamw_step(
+            gradient_scale: step.gradientScale, learning_rate: Float(rate), weight_decay: decay(c),
+            beta1: Float(c.beta1), beta2: Float(c.beta2), epsilon: Float(c.epsilon),
+            correction1: Float(1 - c.beta1.power(step.number)),
+            correction2_root: Float((1 - c.beta2.power(step.number)).squareRoot()))
+        guard var second else { preconditionFailure("AdamW without a second moment") }
+        self.second = nil
+        weight.rewrite(as: Float.self, pool: pool) { oldWeight, newWeight in
+            first.rewrite(as: Float.self, pool: pool) { oldFirst, newFirst in
+                second.rewrite(as: Float.self, pool: pool) { oldSecond, newSecond in
+                    cairn_adamw(
+                        oldWeight.count, constants, gradient, oldWeight.baseAddress, newWeight.baseAddress,
+                        oldFirst.baseAddress, newFirst.baseAddress, oldSecond.baseAddress, newSecond.baseAddress)
+                }
+            }
+        }
+        self.second = second
+    }
+
+    private mutating func muon(
+        _ step: Step, _ gradient: UnsafePointer<Float>, _ weight: inout Tensor, _ pool: BufferPool, blocks: Int
+    ) {
+        let rows = shape[0] / blocks
+        let columns = shape[1]
+        let count = rows * columns
+        let rate = Float(step.learningRate)
+        let keep = 1 - rate * decay(step.configuration)
+        // Tall matrices need larger updates for the same change of the output.
+        let factor = -rate * max(1, Float(rows) / Float(columns)).squareRoot()
+        let beta = Float(step.configuration.momentum)
+        let work = Orthogonalization(rows: rows, columns: columns, pool: pool)
+        weight.rewrite(as: Float.self, pool: pool) { oldWeight, newWeight in
+            first.rewrite(as: Float.self, pool: pool) { oldFirst, newFirst in
+                guard let oldWeight = oldWeight.baseAddress, let newWeight = newWeight.baseAddress,
+                    let oldFirst = oldFirst.baseAddress, let newFirst = newFirst.baseAddress
+                else { return }
+                for block in 0..<blocks {
+                    let start = block * count
+                    let squares = cairn_muon_momentum(
+                        count, step.gradientScale, beta, gradient + start, oldFirst + start, newFirst + start,
+                        work.matrix)
+                    let update = work.orthogonalize(norm: Float(squares.squareRoot()))
+                    cairn_scale_add(count, keep, oldWeight + start, factor, update, newWeight + start)
+                }
+            }
+        }
+    }
+}
+
+extension Double {
+    /// Powers by repeated squaring: the same bits with every C library.
+    func power(_ exponent: Int) -> Double {
+        var result = 1.0
+        var base = self
+        var rest = exponent
+        while rest > 0 {
+            if rest & 1 == 1 { result *= base }
+            base *= base
+            rest >>= 1
+        }
+        return result
+    }
+}
