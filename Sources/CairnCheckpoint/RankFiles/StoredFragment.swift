@@ -18,10 +18,6 @@ struct StoredFragment: Sendable {
     /// The bytes of the fragment itself.
     var byteCount: Int { scalarType.byteCount(elementCount: region.elementCount) ?? 0 }
 
-    /// Where chunk `index` begins, from the start of the file's data.
-    func storedOffset(ofChunk index: Int, chunkByteCount: Int) -> Int {
-        codec == .raw ? byteRange.lowerBound + index * chunkByteCount : chunks[index].offset
-    }
 }
 
 /// A run of a fragment's bytes with a checksum of its own.

@@ -1,0 +1,207 @@
+import CairnBase
+import CairnStorage
+import CairnTensor
+
+/// An open rank file: what it holds, and verified reads of any part of it.
+final class RankFile: Sendable {
+    let file: any StorageFile
+    let metadata: RankFileMetadata
+    let fragments: [StoredFragment]
+    /// Where the data begins in the file.
+    let dataStart: Int
+    private let positions: [ExactString: [Int]]
+
+    /// Opens a rank file and checks it against what the manifest says of it, if there is a manifest.
+    ///
+    /// - Throws: ``CairnError/Code/corrupted`` when the header's checksum differs, ``CairnError/Code/incomplete`` when the
+    ///   file has another length, ``CairnError/Code/malformed`` when it contradicts itself.
+    static func open(_ file: any StorageFile, expected: Manifest.File?) throws(CairnError) -> RankFile {
+        do throws(CairnError) {
+            if let expected { try check(file, against: expected) }
+            let header = try SafeTensorsHeader.read(from: file)
+            if let expected, header.dataStart != expected.headerByteCount {
+                throw CairnError(
+                    .malformed, "the header has another length than the manifest says",
+                    .init(expected: "\(expected.headerByteCount)", found: "\(header.dataStart)"))
+            }
+            let metadata = try RankFileMetadata(reading: header)
+            return RankFile(file, metadata, try metadata.fragments(header), dataStart: header.dataStart)
+        } catch {
+            throw error.adding(.init(file: file.key))
+        }
+    }
+
+    private init(
+        _ file: any StorageFile, _ metadata: RankFileMetadata, _ fragments: [StoredFragment], dataStart: Int
+    ) {
+        self.file = file
+        self.metadata = metadata
+        self.fragments = fragments
+        self.dataStart = dataStart
+        positions = Dictionary(grouping: fragments.indices) { ExactString(fragments[$0].name) }
+    }
+
+    private static func check(_ file: any StorageFile, against expected: Manifest.File) throws(CairnError) {
+        guard file.byteCount == expected.byteCount else {
+            throw CairnError(
+                .incomplete, "the file has another length than the manifest says",
+                .init(expected: "\(expected.byteCount) bytes", found: "\(file.byteCount) bytes",
+                    advice: "use an older checkpoint"))
+        }
+        let header = try file.bytes(in: 0..<expected.headerByteCount)
+        let checksum = CRC32C.checksum(header.span.bytes)
+        guard checksum == expected.headerChecksum else {
+            throw CairnError(
+                .corrupted, "the header does not match its checksum",
+                .init(offset: 0, expected: checksumText(expected.headerChecksum), found: checksumText(checksum),
+                    advice: "use an older checkpoint"))
+        }
+    }
+
+    /// The fragment of a tensor that is exactly `region`.
+    func fragment(of name: String, region: Region) -> StoredFragment? {
+        positions[ExactString(name)]?.lazy.map { self.fragments[$0] }.first { $0.region == region }
+    }
+
+    /// Fills `destination` with `region` of a fragment, counted from the fragment's own first element.
+    ///
+    /// Every chunk that is touched is verified; one that lies whole in the result is read straight into it.
+    func read(
+        _ fragment: StoredFragment, region: Region, into destination: inout MutableRawSpan
+    ) throws(CairnError) {
+        let shape = fragment.region.shape
+        let bits = fragment.scalarType.bitWidth
+        let runs = RegionRuns(of: region, in: shape)
+        let chunkByteCount = metadata.chunkByteCount
+        let total = fragment.byteCount
+        var scratch = ChunkScratch()
+        var failure: CairnError?
+        destination.withUnsafeMutableBytes { target in
+            do throws(CairnError) {
+                var written = 0
+                for run in runs {
+                    let (begin, end) = (run * bits / 8, (run + runs.runLength) * bits / 8)
+                    if (run * bits) % 8 != 0 || (runs.runLength * bits) % 8 != 0 {
+                        throw CairnError(
+                            .unsupported, "a region of packed elements must begin and end at whole bytes",
+                            .init(found: "\(region)"))
+                    }
+                    var position = begin
+                    while position < end {
+                        let index = position / chunkByteCount
+                        let chunk = index * chunkByteCount..<min(total, (index + 1) * chunkByteCount)
+                        let part = position..<min(end, chunk.upperBound)
+                        var into = UnsafeMutableRawBufferPointer(
+                            rebasing: target[written..<written + part.count]).mutableBytes
+                        if part == chunk {
+                            try readChunk(fragment, index, &scratch, into: &into)
+                        } else {
+                            try copyPart(fragment, index, chunk, part, &scratch, into: &into)
+                        }
+                        written += part.count
+                        position = part.upperBound
+                    }
+                }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure.adding(.init(file: file.key, tensor: fragment.name)) }
+    }
+
+    /// Fills `destination` with the fragment's bytes from `offset` on, a multiple of the chunk size, to the end of a chunk.
+    func read(_ fragment: StoredFragment, at offset: Int, into destination: inout MutableRawSpan) throws(CairnError) {
+        let chunkByteCount = metadata.chunkByteCount
+        let end = min(offset + destination.byteCount, fragment.byteCount)
+        guard offset % chunkByteCount == 0, end - offset == destination.byteCount,
+            end % chunkByteCount == 0 || end == fragment.byteCount
+        else {
+            throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: file.key, offset: offset))
+        }
+        var scratch = ChunkScratch()
+        var failure: CairnError?
+        destination.withUnsafeMutableBytes { target in
+            do throws(CairnError) {
+                for begin in stride(from: offset, to: end, by: chunkByteCount) {
+                    let length = min(chunkByteCount, end - begin)
+                    var into = UnsafeMutableRawBufferPointer(
+                        rebasing: target[begin - offset..<begin - offset + length]).mutableBytes
+                    try readChunk(fragment, begin / chunkByteCount, &scratch, into: &into)
+                }
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure.adding(.init(file: file.key, tensor: fragment.name)) }
+    }
+
+    /// The fragment over the mapped file, if it is stored as it is and the storage can map.
+    func mapped(_ fragment: StoredFragment) throws(CairnError) -> Tensor? {
+        guard fragment.codec == .raw, let mapping = try file.map() else { return nil }
+        let bytes = UnsafeRawBufferPointer(
+            start: mapping.baseAddress + dataStart + fragment.byteRange.lowerBound, count: fragment.byteRange.count)
+        return try Tensor(fragment.scalarType, fragment.region.shape, borrowing: bytes, keptAliveBy: mapping)
+    }
+
+    /// Memory that a read reuses from chunk to chunk.
+    private struct ChunkScratch {
+        /// The chunk that `plain` holds, expanded and verified.
+        var index: Int?
+        var plain: [UInt8] = []
+        var stored: [UInt8] = []
+    }
+
+    /// One whole chunk, verified and expanded.
+    private func readChunk(
+        _ fragment: StoredFragment, _ index: Int, _ scratch: inout ChunkScratch, into destination: inout MutableRawSpan
+    ) throws(CairnError) {
+        let chunk = fragment.chunks[index]
+        if chunk.byteCount == destination.byteCount {
+            try file.read(at: dataStart + chunk.offset, into: &destination)
+            try verify(CRC32C.checksum(destination.bytes), chunk, index)
+            return
+        }
+        scratch.stored = [UInt8](repeating: 0, count: chunk.byteCount)
+        var span = scratch.stored.mutableSpan
+        var stored = span.mutableBytes
+        try file.read(at: dataStart + chunk.offset, into: &stored)
+        try verify(CRC32C.checksum(stored.bytes), chunk, index)
+        guard ChunkCompression.expand(stored.bytes, fragment.scalarType, into: &destination) else {
+            throw CairnError(
+                .corrupted, "chunk \(index) does not expand to its length",
+                .init(offset: dataStart + chunk.offset, expected: "\(destination.byteCount) bytes"))
+        }
+    }
+
+    private func copyPart(
+        _ fragment: StoredFragment, _ index: Int, _ chunk: Range<Int>, _ part: Range<Int>,
+        _ scratch: inout ChunkScratch, into destination: inout MutableRawSpan
+    ) throws(CairnError) {
+        if scratch.index != index {
+            scratch.index = nil
+            if scratch.plain.count != chunk.count { scratch.plain = [UInt8](repeating: 0, count: chunk.count) }
+            var plain: [UInt8] = []
+            swap(&plain, &scratch.plain)
+            var span = plain.mutableSpan
+            var bytes = span.mutableBytes
+            try readChunk(fragment, index, &scratch, into: &bytes)
+            scratch.plain = plain
+            scratch.index = index
+        }
+        let begin = part.lowerBound - chunk.lowerBound
+        destination.withUnsafeMutableBytes { target in
+            scratch.plain.withUnsafeBytes { source in
+                target.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[begin..<begin + part.count]))
+            }
+        }
+    }
+
+    private func verify(_ checksum: UInt32, _ chunk: StoredChunk, _ index: Int) throws(CairnError) {
+        guard checksum == chunk.checksum else {
+            throw CairnError(
+                .corrupted, "chunk \(index) does not match its checksum",
+                .init(offset: dataStart + chunk.offset, expected: checksumText(chunk.checksum),
+                    found: checksumText(checksum), advice: "use an older checkpoint"))
+        }
+    }
+}

@@ -1,0 +1,120 @@
+import CairnBase
+import CairnTensor
+
+/// Where each fragment of a rank file goes, decided before a byte is written.
+struct RankFilePlan {
+    /// A fragment that wants a place.
+    struct Request {
+        var name: String
+        var scalarType: ScalarType
+        var globalShape: Shape
+        var region: Region
+        var codec: ChunkCodec
+    }
+
+    /// A request, by its index, and the place that it gets.
+    struct Item: Sendable {
+        var request: Int
+        var stored: StoredFragment
+    }
+
+    /// In the order of the file: those stored as they are, widest elements first so that all are aligned; then those that
+    /// are compressed, whose places are known only after the ones before them.
+    var items: [Item] = []
+    /// How many of the items, from the first on, are stored as they are.
+    var rawCount = 0
+    /// The bytes of the header, with room for the longest that it can become.
+    var headerByteCount = 0
+
+    /// Data begins at a multiple of this, for direct I/O and mapping.
+    static let dataAlignment = 4096
+
+    /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow or the header would be too long for the format.
+    init(_ requests: [Request], metadata: RankFileMetadata) throws(CairnError) {
+        let names = requests.map { ExactString($0.name) }
+        let order = requests.indices.sorted { left, right in
+            let (first, second) = (requests[left], requests[right])
+            if first.codec != second.codec { return first.codec == .raw }
+            if first.codec == .raw, first.scalarType.bitWidth != second.scalarType.bitWidth {
+                return first.scalarType.bitWidth > second.scalarType.bitWidth
+            }
+            if names[left] != names[right] { return names[left] < names[right] }
+            return first.region.offsets.lexicographicallyPrecedes(second.region.offsets)
+        }
+        var offset = 0
+        var keys = FragmentKeys(names)
+        for index in order {
+            let request = requests[index]
+            let byteCount = try Tensor.byteCount(request.scalarType, request.region.shape)
+            guard let end = offset.adding(checked: byteCount) else {
+                throw CairnError(.invalidArgument, "the fragments of a rank are too large for one file")
+            }
+            // The stored length of a chunk never exceeds its own, so this place is the last that it can get.
+            items.append(Item(
+                request: index,
+                stored: StoredFragment(
+                    key: keys.next(names[index]), name: request.name, scalarType: request.scalarType,
+                    globalShape: request.globalShape, region: request.region, codec: request.codec,
+                    byteRange: offset..<end,
+                    chunks: [StoredChunk](
+                        repeating: StoredChunk(offset: 0, byteCount: 0, checksum: 0),
+                        count: byteCount.dividedRoundingUp(by: metadata.chunkByteCount)))))
+            if request.codec == .raw { rawCount += 1 }
+            offset = end
+        }
+        headerByteCount = try Self.header(items.map(\.stored), metadata, minimumByteCount: 0).count
+    }
+
+    /// The header for fragments whose places and chunks are known.
+    static func header(
+        _ fragments: [StoredFragment], _ metadata: RankFileMetadata, minimumByteCount: Int
+    ) throws(CairnError) -> [UInt8] {
+        let entries = fragments.map { fragment in
+            SafeTensorsHeader.Entry(
+                name: fragment.key, scalarType: fragment.codec == .raw ? fragment.scalarType : .u8,
+                shape: fragment.codec == .raw ? fragment.region.shape : [fragment.byteRange.count],
+                byteRange: fragment.byteRange)
+        }
+        let header = SafeTensorsHeader(entries: entries, metadata: try metadata.entries(describing: fragments))
+        return try header.serialized(alignment: dataAlignment, minimumByteCount: minimumByteCount)
+    }
+}
+
+/// Names for fragments in a file: the tensor's own for its first fragment, then `name@1`, `name@2`, …
+private struct FragmentKeys {
+    private let taken: Set<ExactString>
+    private var used: Set<ExactString> = []
+    private var copies: [ExactString: Int] = [:]
+
+    init(_ names: [ExactString]) { taken = Set(names) }
+
+    mutating func next(_ name: ExactString) -> String {
+        if used.insert(name).inserted { return name.string }
+        while true {
+            let copy = copies[name, default: 0] + 1
+            copies[name] = copy
+            let key = ExactString("\(name.string)@\(copy)")
+            if !taken.contains(key), used.insert(key).inserted { return key.string }
+        }
+    }
+}
+
+/// Whether and how tensors are compressed.
+public struct Compression: Sendable, Hashable {
+    /// zstd's level, or `nil` for none.
+    let level: Int?
+
+    /// Bytes as they are: saving and loading at the speed of the storage, and mapped loads.
+    public static let none = Compression(level: nil)
+
+    /// Byte planes and zstd at `level` (1 to 19), for tensors and chunks where that saves space.
+    public static func zstd(level: Int = 3) -> Compression { Compression(level: min(19, max(1, level))) }
+
+    /// Whether a chunk from the middle of the tensor gets smaller.
+    func isWorthwhile(_ tensor: Tensor, _ chunkByteCount: Int) -> Bool {
+        guard let level, tensor.byteCount >= 1024 else { return false }
+        let middle = tensor.byteCount / 2 / chunkByteCount * chunkByteCount
+        let sample = tensor.bytes.extracting(middle..<min(tensor.byteCount, middle + chunkByteCount))
+        return ChunkCompression.compress(sample, tensor.scalarType, level: level) != nil
+    }
+}

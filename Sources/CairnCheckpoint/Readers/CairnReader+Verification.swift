@@ -1,0 +1,126 @@
+public import CairnBase
+import CairnTensor
+import Synchronization
+
+/// What a verification found.
+public struct VerificationReport: Sendable {
+    /// A part of a checkpoint that is damaged or missing.
+    public struct Damage: Sendable {
+        /// What is wrong; its context names the file, the tensor and the offset.
+        public var error: CairnError
+    }
+
+    /// Everything that is wrong, in the order of files.
+    public var damages: [Damage] = []
+    /// How many files were looked at.
+    public var fileCount = 0
+    /// How many chunks were read and summed.
+    public var chunkCount = 0
+    /// How many bytes were read and summed.
+    public var byteCount = 0
+
+    /// Whether nothing is wrong.
+    public var isValid: Bool { damages.isEmpty }
+
+    public init() {}
+}
+
+extension CairnReader {
+    /// Checks every file against the manifest, and with `deep` every chunk against its checksum. Goes on past damage and
+    /// names all of it.
+    ///
+    /// - Parameter progress: Called from any reading thread with the number of bytes just summed; throwing stops.
+    /// - Throws: Only what `progress` throws, as ``CairnError/Code/cancelled``.
+    public func verify(
+        deep: Bool = true, concurrency: Int = ThreadPool.processorCount,
+        progress: @escaping @Sendable (Int) throws -> Void = { _ in }
+    ) throws(CairnError) -> VerificationReport {
+        var report = VerificationReport()
+        var intact: [RankFile] = []
+        for index in manifest.files.indices {
+            report.fileCount += 1
+            do throws(CairnError) {
+                intact.append(try rankFile(index))
+            } catch {
+                report.damages.append(.init(error: error))
+            }
+        }
+        // The manifest and the headers must tell the same story about every fragment.
+        for tensor in manifest.tensors {
+            for fragment in tensor.fragments {
+                guard intact.contains(where: { $0.metadata.rank == fragment.file }) else { continue }
+                do throws(CairnError) {
+                    _ = try find(fragment, of: tensor)
+                } catch {
+                    report.damages.append(.init(error: error))
+                }
+            }
+        }
+        guard deep else { return report }
+        for file in intact {
+            let found = try file.verifyChunks(concurrency: concurrency, progress: progress)
+            report.damages += found.damages
+            report.chunkCount += found.chunkCount
+            report.byteCount += found.byteCount
+        }
+        return report
+    }
+}
+
+extension RankFile {
+    /// Reads and sums every chunk; expands those that are compressed.
+    func verifyChunks(
+        concurrency: Int, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws(CairnError) -> VerificationReport {
+        let chunksPerPiece = max(1, (8 << 20) / metadata.chunkByteCount)
+        var pieces: [(fragment: Int, chunks: Range<Int>)] = []
+        for (index, fragment) in fragments.enumerated() {
+            for first in stride(from: 0, to: fragment.chunks.count, by: chunksPerPiece) {
+                pieces.append((index, first..<min(fragment.chunks.count, first + chunksPerPiece)))
+            }
+        }
+        let work = pieces
+        let reports = Mutex([VerificationReport](repeating: VerificationReport(), count: work.count))
+        do {
+            try ThreadPool.shared.forEach(work.count, width: concurrency) { index in
+                let fragment = self.fragments[work[index].fragment]
+                var report = VerificationReport()
+                var buffer = [UInt8](repeating: 0, count: self.metadata.chunkByteCount)
+                for chunk in work[index].chunks {
+                    let begin = chunk * self.metadata.chunkByteCount
+                    let length = min(self.metadata.chunkByteCount, fragment.byteCount - begin)
+                    do throws(CairnError) {
+                        try self.readForVerification(fragment, at: begin, length, &buffer)
+                    } catch {
+                        report.damages.append(.init(error: error))
+                    }
+                    report.chunkCount += 1
+                    report.byteCount += length
+                    try progress(length)
+                }
+                let found = report
+                reports.withLock { $0[index] = found }
+            }
+        } catch {
+            throw error as? CairnError ?? CairnError(.cancelled, "the verification was stopped", cause: error)
+        }
+        var total = VerificationReport()
+        for report in reports.withLock({ $0 }) {
+            total.damages += report.damages
+            total.chunkCount += report.chunkCount
+            total.byteCount += report.byteCount
+        }
+        return total
+    }
+
+    private func readForVerification(
+        _ fragment: StoredFragment, at begin: Int, _ length: Int, _ buffer: inout [UInt8]
+    ) throws(CairnError) {
+        var failure: CairnError?
+        buffer.withUnsafeMutableBytes { memory in
+            var destination = UnsafeMutableRawBufferPointer(rebasing: memory[..<length]).mutableBytes
+            do throws(CairnError) { try self.read(fragment, at: begin, into: &destination) } catch { failure = error }
+        }
+        if let failure { throw failure }
+    }
+}

@@ -1,0 +1,136 @@
+import CairnBase
+public import CairnTensor
+
+/// How a whole checkpoint is brought into memory.
+public struct LoadOptions: Sendable {
+    /// The names to load; `nil` for all. A name that the checkpoint lacks is an error.
+    public var names: [String]?
+    /// Map the file where that is possible instead of reading it: milliseconds whatever the size, bytes read as they are
+    /// touched, and *not verified*. Tensors that cannot be mapped are read.
+    public var mapped = false
+    /// Where tensors take their memory from.
+    public var pool: BufferPool?
+    /// How many threads read.
+    public var concurrency = ThreadPool.processorCount
+    /// Called from any reading thread with the number of bytes just read; throwing stops the load.
+    public var progress: @Sendable (Int) throws -> Void = { _ in }
+
+    public init() {}
+}
+
+extension TrainingState {
+    /// Reads a checkpoint of any format into memory, verifying whatever checksums it has.
+    ///
+    /// Values and ties come with it; with ``LoadOptions/names`` only those named do, and a tie whose target is not named
+    /// becomes a tensor of its own.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` for a name that is not there; the reader's errors.
+    public init(reading reader: any CheckpointReader, options: LoadOptions = LoadOptions()) throws {
+        self.init()
+        let wanted = options.names.map { Set($0.map(ExactString.init)) }
+        func isWanted(_ name: String) -> Bool { wanted?.contains(ExactString(name)) ?? true }
+        let descriptions = reader.tensors.filter { isWanted($0.name) }
+        let values = reader.values.filter { isWanted($0.name) }
+        if let wanted {
+            let found = Set(descriptions.map { ExactString($0.name) } + values.map { ExactString($0.name) })
+            if let missing = wanted.subtracting(found).min() {
+                throw CairnError(
+                    .notFound, "the checkpoint has no tensor or value of this name",
+                    .init(file: reader.source, tensor: missing.string))
+            }
+        }
+        let loaded = Set(descriptions.map { ExactString($0.name) })
+        let tensors = try ParallelLoad(reader, options).tensors(
+            descriptions.filter { $0.tiedTo.map { !loaded.contains(ExactString($0)) } ?? true })
+        for description in descriptions {
+            if let tensor = tensors[ExactString(description.name)] {
+                set(tensor, for: description.name)
+            } else if let target = description.tiedTo {
+                tie(description.name, to: target)
+            }
+        }
+        for value in values { set(value.value, for: value.name) }
+    }
+}
+
+/// Reads many tensors side by side, large ones in slabs.
+private struct ParallelLoad {
+    private static let pieceByteCount = 8 << 20
+
+    private let reader: any CheckpointReader
+    private let options: LoadOptions
+
+    init(_ reader: any CheckpointReader, _ options: LoadOptions) {
+        self.reader = reader
+        self.options = options
+    }
+
+    private struct Piece: Sendable {
+        enum Part: Sendable {
+            case region(Region)
+            case bytes(from: Int)
+        }
+
+        var name: String
+        var part: Part
+        var memory: PieceMemory
+    }
+
+    /// Where a piece goes. `@unchecked Sendable`: pieces are disjoint parts of tensors that nobody else has yet.
+    private struct PieceMemory: @unchecked Sendable {
+        var bytes: UnsafeMutableRawBufferPointer
+    }
+
+    func tensors(_ descriptions: [TensorDescription]) throws -> [ExactString: Tensor] {
+        var tensors: [ExactString: Tensor] = [:]
+        var pieces: [Piece] = []
+        for description in descriptions {
+            if options.mapped, let tensor = try reader.mapped(description.name) {
+                tensors[ExactString(description.name)] = tensor
+                continue
+            }
+            let storage = TensorStorage(
+                byteCount: try Tensor.byteCount(description.scalarType, description.shape), pool: options.pool)
+            pieces += try cut(description, into: storage)
+            tensors[ExactString(description.name)] = Tensor(
+                storage: storage, byteOffset: 0, description.scalarType, description.shape,
+                byteCount: storage.byteCount)
+        }
+        let (work, reader, progress) = (pieces, reader, options.progress)
+        try withExtendedLifetime(tensors) {
+            try ThreadPool.shared.forEach(work.count, width: options.concurrency) { index in
+                let piece = work[index]
+                var destination = piece.memory.bytes.mutableBytes
+                switch piece.part {
+                case .region(let region): try reader.read(piece.name, region: region, into: &destination)
+                case .bytes(let offset):
+                    try (reader as? any LinearReader)?.read(piece.name, at: offset, into: &destination)
+                }
+                try progress(piece.memory.bytes.count)
+            }
+        }
+        return tensors
+    }
+
+    private func cut(_ description: TensorDescription, into storage: TensorStorage) throws -> [Piece] {
+        var pieces: [Piece] = []
+        func append(_ part: Piece.Part, _ range: Range<Int>) {
+            let memory = UnsafeMutableRawBufferPointer(start: storage.base + range.lowerBound, count: range.count)
+            pieces.append(Piece(name: description.name, part: part, memory: PieceMemory(bytes: memory)))
+        }
+        if let unit = try (reader as? any LinearReader)?.runByteCount(description.name) {
+            let length = max(1, Self.pieceByteCount / unit) * unit
+            for begin in stride(from: 0, to: storage.byteCount, by: length) {
+                append(.bytes(from: begin), begin..<min(storage.byteCount, begin + length))
+            }
+        } else {
+            var offset = 0
+            for region in SlabSequence(of: description, byteLimit: Self.pieceByteCount) {
+                let count = try Tensor.byteCount(description.scalarType, region.shape)
+                append(.region(region), offset..<offset + count)
+                offset += count
+            }
+        }
+        return pieces
+    }
+}

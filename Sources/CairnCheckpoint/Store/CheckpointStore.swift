@@ -1,0 +1,184 @@
+public import CairnBase
+public import CairnStorage
+import CairnTensor
+
+/// The checkpoints of one training run.
+///
+/// Calls block until the work is done and durable. From `async` code use the variants that are `async`: they run on
+/// ``ThreadPool/shared``.
+///
+/// ```swift
+/// let store = CheckpointStore(path: "runs/kjv")
+/// try store.save(state, step: 400)
+/// let (state, step, skipped) = try store.loadLatest()
+/// ```
+public final class CheckpointStore: Sendable {
+    /// Where the checkpoints are.
+    public let storage: any Storage
+    /// What to call the store in messages.
+    public let name: String
+
+    /// A store in a folder of the file system; it is made by the first save.
+    public init(path: String) {
+        storage = LocalStorage(root: path)
+        name = path
+    }
+
+    /// A store in any storage.
+    public init(storage: any Storage, name: String) {
+        self.storage = storage
+        self.name = name
+    }
+
+    // MARK: Saving
+
+    /// Saves a state as the checkpoint of `step`. When it returns, the checkpoint is durable.
+    ///
+    /// - Returns: The manifest that committed it.
+    /// - Throws: ``CairnError/Code/alreadyExists`` unless ``SaveOptions/replacing``, ``CairnError/Code/noSpace``, … Older
+    ///   checkpoints are untouched by a failed save, and the state can be saved again.
+    @discardableResult
+    public func save(_ state: TrainingState, step: Int, options: SaveOptions = SaveOptions()) throws -> Manifest {
+        let session = try beginSave(step: step, rankCount: 1, options: options)
+        do {
+            try session.setGlobal(values: state.values, ties: state.ties)
+            try session.write(
+                rank: 0, fragments: state.tensors.map { TensorFragment(whole: $0.tensor, name: $0.name) })
+            return try session.commit()
+        } catch {
+            session.cancel()
+            throw error
+        }
+    }
+
+    /// Starts a save in which `rankCount` ranks take part.
+    public func beginSave(
+        step: Int, rankCount: Int, options: SaveOptions = SaveOptions()
+    ) throws(CairnError) -> SaveSession {
+        try SaveSession(
+            storage: storage, prefix: StepName.prefix(step), step: step, rankCount: rankCount, options: options)
+    }
+
+    // MARK: Finding
+
+    /// The steps that have a committed checkpoint, in ascending order.
+    public func steps() throws(CairnError) -> [Int] {
+        try storage.list("step-").compactMap { entry in
+            guard let step = StepName.step(ofKey: entry.key),
+                entry.key == StepName.prefix(step) + CairnReader.manifestName
+            else { return nil }
+            return step
+        }.sorted()
+    }
+
+    /// The newest committed step, or `nil` in an empty store. Its checkpoint may be damaged; see ``latestValid(deep:)``.
+    public func latest() throws(CairnError) -> Int? { try steps().last }
+
+    /// Opens the checkpoint of a step.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` when there is none.
+    public func open(step: Int) throws(CairnError) -> CairnReader {
+        do throws(CairnError) {
+            return try CairnReader(storage, prefix: StepName.prefix(step), source: "\(name)@\(step)")
+        } catch {
+            guard error.code == .notFound else { throw error }
+            let steps = (try? self.steps()) ?? []
+            throw CairnError(
+                .notFound, "there is no checkpoint of step \(step)",
+                .init(file: name, expected: steps.isEmpty
+                    ? "a store with checkpoints" : "one of \(Self.abbreviate(steps))"))
+        }
+    }
+
+    /// A checkpoint that could not be used, and why.
+    public struct Skipped: Sendable {
+        public var step: Int
+        public var error: CairnError
+    }
+
+    /// The newest checkpoint that passes verification.
+    ///
+    /// - Parameter deep: Read and sum every byte; otherwise the manifest, the lengths and the headers of all files.
+    /// - Returns: The open checkpoint, and the newer ones that were passed over.
+    /// - Throws: ``CairnError/Code/notFound`` when there is none, naming those that were passed over.
+    public func latestValid(deep: Bool = false) throws(CairnError) -> (reader: CairnReader, skipped: [Skipped]) {
+        var skipped: [Skipped] = []
+        for step in try steps().reversed() {
+            do throws(CairnError) {
+                let reader = try open(step: step)
+                if let damage = try reader.verify(deep: deep).damages.first { throw damage.error }
+                return (reader, skipped)
+            } catch {
+                skipped.append(Skipped(step: step, error: error))
+            }
+        }
+        throw noneUsable(skipped)
+    }
+
+    // MARK: Loading
+
+    /// Loads the checkpoint of a step, verified.
+    public func load(step: Int, options: LoadOptions = LoadOptions()) throws -> TrainingState {
+        try TrainingState(reading: open(step: step), options: options)
+    }
+
+    /// Loads the newest checkpoint that can be read whole; falls back past damaged ones and says which.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` when none can. An error that is no damage of the checkpoint, such as a
+    ///   failing disk, is thrown at once.
+    public func loadLatest(
+        options: LoadOptions = LoadOptions()
+    ) throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
+        var skipped: [Skipped] = []
+        for step in try steps().reversed() {
+            do {
+                return (try load(step: step, options: options), step, skipped)
+            } catch let error as CairnError where error.isDamage {
+                skipped.append(Skipped(step: step, error: error))
+            }
+        }
+        throw noneUsable(skipped)
+    }
+
+    private func noneUsable(_ skipped: [Skipped]) -> CairnError {
+        CairnError(
+            .notFound, skipped.isEmpty ? "the store has no checkpoint" : "no checkpoint of the store can be used",
+            .init(file: name, found: skipped.isEmpty ? nil : "damaged steps \(Self.abbreviate(skipped.map(\.step)))"),
+            cause: skipped.first?.error)
+    }
+
+    private static func abbreviate(_ steps: [Int]) -> String {
+        let shown = steps.count > 8
+            ? steps.prefix(3).map(String.init) + ["…"] + steps.suffix(3).map(String.init) : steps.map(String.init)
+        return shown.joined(separator: ", ")
+    }
+}
+
+extension CairnError {
+    /// Whether the error says that a checkpoint itself is bad, not that it could not be reached.
+    package var isDamage: Bool {
+        [.corrupted, .malformed, .incomplete, .mismatch, .notFound, .unsupported].contains(code)
+    }
+}
+
+extension CheckpointStore {
+    /// Saves a state without blocking the calling task's thread.
+    @discardableResult
+    public func save(
+        _ state: TrainingState, step: Int, options: SaveOptions = SaveOptions()
+    ) async throws -> Manifest {
+        try await ThreadPool.shared.run { try self.save(state, step: step, options: options) }
+    }
+
+    /// Loads a checkpoint without blocking the calling task's thread.
+    public func load(step: Int, options: LoadOptions = LoadOptions()) async throws -> TrainingState {
+        try await ThreadPool.shared.run { try self.load(step: step, options: options) }
+    }
+
+    /// Loads the newest usable checkpoint without blocking the calling task's thread.
+    public func loadLatest(
+        options: LoadOptions = LoadOptions()
+    ) async throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
+        try await ThreadPool.shared.run { try self.loadLatest(options: options) }
+    }
+}

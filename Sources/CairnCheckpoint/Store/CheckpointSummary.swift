@@ -1,0 +1,49 @@
+public import CairnBase
+import CairnStorage
+
+/// One row of a store's listing.
+public struct CheckpointSummary: Sendable {
+    /// What the files of a step amount to.
+    public enum State: Sendable {
+        /// A checkpoint with a readable manifest.
+        case committed
+        /// Files without a manifest: a save that never ended, or is still going on.
+        case debris
+        /// There is a manifest, but it cannot be used.
+        case damaged(CairnError)
+    }
+
+    public var step: Int
+    public var state: State
+    /// The bytes of every file of the step.
+    public var byteCount: Int
+    /// The manifest, when it is readable.
+    public var manifest: Manifest?
+}
+
+extension CheckpointStore {
+    /// Every step that has files, in ascending order, with what its manifest says. Reads the manifests alone.
+    public func list() throws(CairnError) -> [CheckpointSummary] {
+        var sizes: [Int: Int] = [:]
+        var committed = Set<Int>()
+        for entry in try storage.list("step-") {
+            guard let step = StepName.step(ofKey: entry.key) else { continue }
+            sizes[step, default: 0] += entry.byteCount
+            if entry.key == StepName.prefix(step) + CairnReader.manifestName { committed.insert(step) }
+        }
+        var summaries: [CheckpointSummary] = []
+        for (step, byteCount) in sizes.sorted(by: { $0.key < $1.key }) {
+            var summary = CheckpointSummary(step: step, state: .debris, byteCount: byteCount, manifest: nil)
+            if committed.contains(step) {
+                do throws(CairnError) {
+                    summary.manifest = try open(step: step).manifest
+                    summary.state = .committed
+                } catch {
+                    summary.state = .damaged(error)
+                }
+            }
+            summaries.append(summary)
+        }
+        return summaries
+    }
+}

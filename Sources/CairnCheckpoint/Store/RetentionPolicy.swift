@@ -1,0 +1,118 @@
+public import CairnBase
+import CairnStorage
+
+/// Which checkpoints of a run are kept. One that any rule keeps stays.
+public struct RetentionPolicy: Sendable, Hashable {
+    /// Keeps this many of the newest.
+    public var keepLast: Int?
+    /// Keeps those whose step is a multiple of this.
+    public var keepEvery: Int?
+    /// Keeps this many with the best value of ``bestMetric``.
+    public var keepBest: Int?
+    /// The metric that decides what is best. A checkpoint without it is never among the best.
+    public var bestMetric = "loss"
+    /// Whether a larger metric is better.
+    public var largerIsBetter = false
+
+    /// A policy without a rule keeps everything.
+    public init(keepLast: Int? = nil, keepEvery: Int? = nil, keepBest: Int? = nil) {
+        self.keepLast = keepLast
+        self.keepEvery = keepEvery
+        self.keepBest = keepBest
+    }
+
+    /// The steps to keep. The newest is always kept, whatever the rules say.
+    func kept(_ checkpoints: [(step: Int, metrics: [String: Double])]) -> Set<Int> {
+        let steps = checkpoints.map(\.step).sorted()
+        if keepLast == nil, keepEvery == nil, keepBest == nil { return Set(steps) }
+        var kept = Set(steps.suffix(max(1, keepLast ?? 1)))
+        if let keepEvery, keepEvery > 0 { kept.formUnion(steps.filter { $0 % keepEvery == 0 }) }
+        if let keepBest {
+            let ranked = checkpoints
+                .compactMap { row in row.metrics[bestMetric].map { (step: row.step, value: $0) } }
+                .filter { !$0.value.isNaN }
+                .sorted { largerIsBetter ? $0.value > $1.value : $0.value < $1.value }
+            kept.formUnion(ranked.prefix(max(0, keepBest)).map(\.step))
+        }
+        return kept
+    }
+}
+
+/// What a retention run did, or would do.
+public struct PruneReport: Sendable {
+    /// The steps that stay, ascending.
+    public var kept: [Int] = []
+    /// The steps whose checkpoints go, ascending.
+    public var deleted: [Int] = []
+    /// The keys of debris that goes.
+    public var debris: [String] = []
+    /// The bytes that are freed.
+    public var freedByteCount = 0
+}
+
+extension CheckpointStore {
+    /// Deletes the checkpoints that `policy` does not keep, and debris.
+    ///
+    /// A checkpoint goes manifest first, durably, so that a crash on the way leaves debris and no half checkpoint. A damaged
+    /// checkpoint neither counts for a rule nor is deleted: it may be repairable. When the newest committed checkpoint is
+    /// damaged, the newest readable one is what is always kept.
+    ///
+    /// - Parameters:
+    ///   - debrisAge: Debris is deleted only if its newest file is older than this many seconds, because a save that is
+    ///     going on in another process looks the same.
+    ///   - dryRun: Only report.
+    public func prune(
+        _ policy: RetentionPolicy, debrisAge: Double = 3600, dryRun: Bool = false
+    ) throws(CairnError) -> PruneReport {
+        let summaries = try list()
+        let readable = summaries.compactMap { row in row.manifest.map { (step: row.step, metrics: $0.metrics) } }
+        let kept = policy.kept(readable)
+        var report = PruneReport()
+        for row in summaries {
+            guard row.manifest != nil else { continue }
+            if kept.contains(row.step) {
+                report.kept.append(row.step)
+            } else {
+                report.deleted.append(row.step)
+                report.freedByteCount += row.byteCount
+            }
+        }
+        let debris = try findDebris(olderThan: debrisAge)
+        report.debris = debris.map(\.key)
+        report.freedByteCount += debris.reduce(0) { $0 + $1.byteCount }
+        guard !dryRun else { return report }
+        for step in report.deleted { try delete(step: step) }
+        if !report.debris.isEmpty { try storage.delete(report.debris) }
+        return report
+    }
+
+    /// Deletes the checkpoint of a step: its manifest first, then the rest.
+    public func delete(step: Int) throws(CairnError) {
+        let prefix = StepName.prefix(step)
+        try storage.delete([prefix + CairnReader.manifestName])
+        let rest = try storage.list(prefix).map(\.key)
+        if !rest.isEmpty { try storage.delete(rest) }
+    }
+
+    /// Files of saves that never committed, and files that a committed checkpoint does not name.
+    private func findDebris(olderThan age: Double) throws(CairnError) -> [StorageEntry] {
+        let limit = currentTime() - age
+        var groups: [Int: [StorageEntry]] = [:]
+        for entry in try storage.list("step-") {
+            if let step = StepName.step(ofKey: entry.key) { groups[step, default: []].append(entry) }
+        }
+        var debris: [StorageEntry] = []
+        for (step, entries) in groups.sorted(by: { $0.key < $1.key }) {
+            let prefix = StepName.prefix(step)
+            var named = Set<String>()
+            if entries.contains(where: { $0.key == prefix + CairnReader.manifestName }) {
+                // Without a readable manifest nobody knows what is debris.
+                guard let manifest = try? open(step: step).manifest else { continue }
+                named = Set(manifest.files.map { prefix + $0.name } + [prefix + CairnReader.manifestName])
+            }
+            let unnamed = entries.filter { !named.contains($0.key) }
+            if unnamed.allSatisfy({ Double($0.modified) / 1e9 <= limit }) { debris += unnamed }
+        }
+        return debris
+    }
+}

@@ -1,0 +1,26 @@
+import CairnBase
+
+/// What a save may be told besides the state.
+public struct SaveOptions: Sendable {
+    /// Numbers to choose checkpoints by, such as a validation loss.
+    public var metrics: [String: Double] = [:]
+    /// What the state was made from.
+    public var lineage: Lineage?
+    /// How tensors are compressed.
+    public var compression = Compression.none
+    /// The bytes that one checksum covers: a power of two from 4 KiB to 64 MiB. Reading part of a tensor reads whole
+    /// chunks.
+    public var chunkByteCount = 1 << 20
+    /// Replaces a checkpoint of the same step. The old one stays whole and readable until the new one is durable.
+    public var replacing = false
+    /// How many threads checksum, compress and write.
+    public var concurrency = ThreadPool.processorCount
+    /// The time to record, in seconds since 1970; `nil` for now.
+    public var time: Double?
+    /// The save id; `nil` for a random one. All ranks of one save must use the same.
+    public var saveID: SaveID?
+    /// Called from any writing thread with the number of tensor bytes just written; throwing stops the save.
+    public var progress: @Sendable (Int) throws -> Void = { _ in }
+
+    public init() {}
+}

@@ -1,0 +1,217 @@
+public import CairnBase
+import CairnStorage
+public import CairnTensor
+import Synchronization
+
+/// One checkpoint being saved by one or several ranks.
+///
+/// Each rank writes its own file, in any order and from any thread; then one of them commits. Until then nothing is there
+/// that looks like a checkpoint, and an older one of the same step stays as it was.
+public final class SaveSession: Sendable {
+    /// What one rank brought.
+    private struct Contribution {
+        var file: Manifest.File
+        var fragments: [StoredFragment]
+    }
+
+    private struct State {
+        var contributions: [Int: Contribution] = [:]
+        var values: [NamedValue] = []
+        var ties: [Manifest.Tie] = []
+        var ended = false
+    }
+
+    /// The step that is saved.
+    public let step: Int
+    /// How many ranks write.
+    public let rankCount: Int
+    /// The id of this save.
+    public let saveID: SaveID
+
+    let storage: any Storage
+    let prefix: String
+    private let options: SaveOptions
+    private let replaces: Bool
+    private let state = Mutex(State())
+
+    init(
+        storage: any Storage, prefix: String, step: Int, rankCount: Int, options: SaveOptions
+    ) throws(CairnError) {
+        guard rankCount > 0, step >= 0 else {
+            throw CairnError(
+                .invalidArgument, "a save needs a step and at least one rank",
+                .init(found: "step \(step), \(rankCount) ranks"))
+        }
+        guard RankFileMetadata.isAllowed(chunkByteCount: options.chunkByteCount) else {
+            throw CairnError(
+                .invalidArgument, "the chunk size is not allowed",
+                .init(expected: "a power of two from 4096 to 67108864", found: "\(options.chunkByteCount)"))
+        }
+        let manifestKey = prefix + CairnReader.manifestName
+        replaces = try storage.list(prefix).contains { $0.key == manifestKey }
+        guard !replaces || options.replacing else {
+            throw CairnError(
+                .alreadyExists, "there is a checkpoint of this step already",
+                .init(file: prefix, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
+        }
+        self.storage = storage
+        self.prefix = prefix
+        self.step = step
+        self.rankCount = rankCount
+        self.options = options
+        saveID = options.saveID ?? SaveID()
+    }
+
+    /// Sets the values and ties that belong to the whole checkpoint. Call it before rank 0 writes.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` when rank 0 has written already, whose file holds a copy of them.
+    public func setGlobal(
+        values: [(name: String, value: Value)], ties: [(name: String, target: String)] = []
+    ) throws(CairnError) {
+        let tooLate = state.withLock { state in
+            guard state.contributions[0] == nil else { return true }
+            state.values = Self.sorted(values)
+            state.ties = ties.map { Manifest.Tie(name: $0.name, target: $0.target) }
+                .sorted { ExactString($0.name) < ExactString($1.name) }
+            return false
+        }
+        if tooLate { throw CairnError(.invalidArgument, "global values are set before rank 0 writes") }
+    }
+
+    /// Writes the file of `rank`: durable when it returns, but no checkpoint yet.
+    ///
+    /// - Parameters:
+    ///   - fragments: What this rank holds. A fragment that several ranks hold is written by one of them.
+    ///   - values: Values that only this rank has.
+    public func write(
+        rank: Int, fragments: [TensorFragment], values: [(name: String, value: Value)] = []
+    ) throws {
+        guard (0..<rankCount).contains(rank) else {
+            throw CairnError(
+                .invalidArgument, "no such rank takes part in this save",
+                .init(rank: rank, expected: "0..<\(rankCount)"))
+        }
+        let writer = RankFileWriter(
+            storage: storage, key: prefix + fileName(rank), metadata: try metadata(ofRank: rank, values: values),
+            compression: options.compression, concurrency: options.concurrency, progress: options.progress)
+        do {
+            let written = try writer.write(fragments)
+            try accept(rank: rank, written.file, written.fragments)
+        } catch let error as CairnError {
+            throw error.adding(.init(rank: rank))
+        }
+    }
+
+    /// What the file of a rank says of itself.
+    func metadata(ofRank rank: Int, values: [(name: String, value: Value)]) throws(CairnError) -> RankFileMetadata {
+        RankFileMetadata(
+            saveID: saveID, step: step, rank: rank, rankCount: rankCount, chunkByteCount: options.chunkByteCount,
+            values: Self.sorted(values), state: rank == 0 ? try globalText() : nil)
+    }
+
+    /// Takes the file of a rank into the save.
+    func accept(rank: Int, _ file: Manifest.File, _ fragments: [StoredFragment]) throws(CairnError) {
+        let accepted = state.withLock { state in
+            guard !state.ended, state.contributions[rank] == nil else { return false }
+            state.contributions[rank] = Contribution(file: file, fragments: fragments)
+            return true
+        }
+        guard accepted else {
+            throw CairnError(.invalidArgument, "this rank wrote already, or the save has ended", .init(rank: rank))
+        }
+    }
+
+    /// Makes what the ranks wrote a checkpoint. When it returns, the checkpoint is durable.
+    ///
+    /// - Returns: The manifest that committed it.
+    /// - Throws: ``CairnError/Code/incomplete`` when a rank has not written or elements of a tensor are missing,
+    ///   ``CairnError/Code/mismatch`` when ranks disagree about a tensor; nothing is committed then.
+    @discardableResult
+    public func commit() throws -> Manifest {
+        let manifest = try self.manifest()
+        try storage.publish(manifest.encoded(), as: prefix + CairnReader.manifestName)
+        state.withLock { $0.ended = true }
+        // What the new manifest does not name is the replaced checkpoint's, or debris. The new one is durable, so a
+        // failure to delete loses nothing; the collector finds the rest later.
+        let kept = Set(manifest.files.map { prefix + $0.name } + [prefix + CairnReader.manifestName])
+        if let entries = try? storage.list(prefix) {
+            let stale = entries.map(\.key).filter { !kept.contains($0) }
+            if !stale.isEmpty { try? storage.delete(stale) }
+        }
+        return manifest
+    }
+
+    /// Gives up: removes the files that were written for this save, as far as the storage allows.
+    public func cancel() {
+        let files = state.withLock { state -> [String] in
+            guard !state.ended else { return [] }
+            state.ended = true
+            return state.contributions.values.map { prefix + $0.file.name }
+        }
+        if !files.isEmpty { try? storage.delete(files) }
+    }
+
+    private static func sorted(_ values: [(name: String, value: Value)]) -> [NamedValue] {
+        values.map { NamedValue(name: $0.name, value: $0.value) }
+            .sorted { ExactString($0.name) < ExactString($1.name) }
+    }
+
+    /// A file beside an older checkpoint's gets a name of its own, so that neither save can touch the other's files.
+    func fileName(_ rank: Int) -> String {
+        let digits = String(rank)
+        let number = String(repeating: "0", count: max(0, 5 - digits.utf8.count)) + digits
+        return replaces
+            ? "rank-\(number)-\(saveID.description.prefix(8)).safetensors" : "rank-\(number).safetensors"
+    }
+
+    /// What rank 0's file repeats of the manifest.
+    private func globalText() throws(CairnError) -> String {
+        let (values, ties) = state.withLock { ($0.values, $0.ties) }
+        let manifest = manifest(values, ties, time: 0, files: [], tensors: [])
+        return String(decoding: try manifest.encoded(), as: UTF8.self)
+    }
+
+    private func manifest(
+        _ values: [NamedValue], _ ties: [Manifest.Tie], time: Double, files: [Manifest.File],
+        tensors: [Manifest.StoredTensor]
+    ) -> Manifest {
+        Manifest(
+            producer: Producer.name, saveID: saveID, step: step, time: time, metrics: options.metrics,
+            lineage: options.lineage, files: files, tensors: tensors, ties: ties, values: values)
+    }
+
+    private func manifest() throws(CairnError) -> Manifest {
+        let (contributions, values, ties, ended) = state.withLock { ($0.contributions, $0.values, $0.ties, $0.ended) }
+        guard !ended else { throw CairnError(.invalidArgument, "the save has ended already") }
+        for rank in 0..<rankCount where contributions[rank] == nil {
+            throw CairnError(
+                .incomplete, "a rank has not written its part, so nothing is committed", .init(rank: rank))
+        }
+        var tensors: [ExactString: Manifest.StoredTensor] = [:]
+        for rank in 0..<rankCount {
+            for fragment in contributions[rank]?.fragments ?? [] {
+                let key = ExactString(fragment.name)
+                let place = Manifest.Fragment(file: rank, region: fragment.region)
+                guard let tensor = tensors[key] else {
+                    tensors[key] = Manifest.StoredTensor(
+                        name: fragment.name, scalarType: fragment.scalarType, shape: fragment.globalShape,
+                        fragments: [place])
+                    continue
+                }
+                guard tensor.shape == fragment.globalShape, tensor.scalarType == fragment.scalarType else {
+                    throw CairnError(
+                        .mismatch, "the ranks disagree about a tensor, so nothing is committed",
+                        .init(tensor: tensor.name, rank: rank, expected: "\(tensor.scalarType)\(tensor.shape)",
+                            found: "\(fragment.scalarType)\(fragment.globalShape)"))
+                }
+                tensors[key]?.fragments.append(place)
+            }
+        }
+        let manifest = manifest(
+            values, ties, time: options.time ?? currentTime(),
+            files: (0..<rankCount).compactMap { contributions[$0]?.file },
+            tensors: tensors.values.sorted { ExactString($0.name) < ExactString($1.name) })
+        try manifest.validate()
+        return manifest
+    }
+}
