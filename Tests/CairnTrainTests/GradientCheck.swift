@@ -7,7 +7,8 @@ import Testing
 /// The difference is taken along the gradient mixed with noise: along the gradient alone a wrong length would show, but
 /// not a part that is missing.
 func expectGradientsMatchDifferences(
-    of network: any Network, on batch: Batch, seed: UInt64, sourceLocation: SourceLocation = #_sourceLocation
+    of network: any Network, on batch: Batch, seed: UInt64, step: Double = 0.02,
+    sourceLocation: SourceLocation = #_sourceLocation
 ) {
     var random = PhiloxGenerator(key: seed)
     let worker = network.makeWorker(exampleCapacity: batch.exampleCount, pool: BufferPool(idleLimit: 0))
@@ -58,7 +59,6 @@ func expectGradientsMatchDifferences(
         let expected = zip(gradient, direction).reduce(0) { $0 + $1.0 * $1.1 }
         let original = weights[index]
         // The fourth-order formula allows a step that is large against the rounding of single precision.
-        let step = 0.02
         func shifted(_ factor: Double) -> Double {
             weights[index] = zip(original, direction).map { Float(Double($0) + factor * step * $1) }
             return loss()

@@ -3,7 +3,7 @@ internal import CairnTensor
 
 /// Brings the singular values of a matrix near 1 by five steps of a quintic Newton-Schulz iteration with the coefficients
 /// of Jordan et al., "Muon" (2024), in single precision.
-struct Orthogonalization {
+package struct Orthogonalization {
     private let rows: Int
     private let columns: Int
     private let arena: Arena
@@ -60,6 +60,15 @@ struct Orthogonalization {
         guard rows > columns else { return UnsafePointer(current) }
         transpose(current, rows: columns, columns: rows, into: matrix)
         return UnsafePointer(matrix)
+    }
+
+    /// The orthogonalised `elements`, row-major.
+    package static func orthogonalize(_ elements: [Float], rows: Int, columns: Int) -> [Float] {
+        let work = Orthogonalization(rows: rows, columns: columns, pool: BufferPool(idleLimit: 0))
+        work.matrix.update(from: elements, count: rows * columns)
+        let norm = elements.reduce(0) { $0 + $1 * $1 }.squareRoot()
+        defer { withExtendedLifetime(work) {} }
+        return Array(UnsafeBufferPointer(start: work.orthogonalize(norm: norm), count: rows * columns))
     }
 
     private func transpose(

@@ -146,6 +146,8 @@ struct ParameterUpdate: Sendable {
         let factor = -rate * max(1, Float(rows) / Float(columns)).squareRoot()
         let beta = Float(step.configuration.momentum)
         let work = Orthogonalization(rows: rows, columns: columns, pool: pool)
+        // The update lies in its memory.
+        defer { withExtendedLifetime(work) {} }
         weight.rewrite(as: Float.self, pool: pool) { oldWeight, newWeight in
             first.rewrite(as: Float.self, pool: pool) { oldFirst, newFirst in
                 guard let oldWeight = oldWeight.baseAddress, let newWeight = newWeight.baseAddress,

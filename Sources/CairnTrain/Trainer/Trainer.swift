@@ -1,6 +1,6 @@
 internal import CTrainKernels
 internal import CairnBase
-internal import CairnTensor
+package import CairnTensor
 
 /// Trains a model, deterministically: equal state gives equal bits, whatever the threads do.
 ///
@@ -40,7 +40,8 @@ public final class Trainer {
     var updates: [ParameterUpdate] = []
     /// The steps that the optimizer's state has seen.
     var optimizerStep = 0
-    let statePool: BufferPool
+    /// Where new values of shared tensors are written.
+    package let statePool: BufferPool
     private let workPool: BufferPool
     private let arena: Arena
     private let workers: [any NetworkWorker]
@@ -71,6 +72,29 @@ public final class Trainer {
         }
         try self.init(
             Transformer(configuration), text, tokenizer: text.tokenizer, optimizer: optimizer, schedule: schedule,
+            options: options)
+    }
+
+    /// A trainer of a classifier of digits.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a model that cannot be, or that has not as many inputs and
+    ///   classes as digits have.
+    public convenience init(
+        classifier configuration: PerceptronConfiguration, digits: DigitsDataset, optimizer: OptimizerConfiguration,
+        schedule: LearningRateSchedule, options: TrainingOptions = TrainingOptions()
+    ) throws {
+        try configuration.validate()
+        guard configuration.inputs == DigitsDataset.featureCount,
+            configuration.classes >= DigitsDataset.classCount
+        else {
+            throw CairnError(
+                .invalidArgument, "the model does not fit digits",
+                .init(
+                    expected: "\(DigitsDataset.featureCount) inputs, \(DigitsDataset.classCount) classes",
+                    found: "\(configuration.inputs) inputs, \(configuration.classes) classes"))
+        }
+        try self.init(
+            Perceptron(configuration), digits, tokenizer: nil, optimizer: optimizer, schedule: schedule,
             options: options)
     }
 
