@@ -19,6 +19,7 @@ let package = Package(
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
+        .library(name: "CairnDigest", targets: ["CairnDigest"]),
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
@@ -34,6 +35,11 @@ let package = Package(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(
             name: "CairnCheckpoint", dependencies: ["CairnBase", "CairnStorage", "CairnTensor", "CZstd"],
+            swiftSettings: swiftSettings),
+        .systemLibrary(
+            name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
+        .target(
+            name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
             swiftSettings: swiftSettings),
         .target(
             name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"],
@@ -53,6 +59,10 @@ let package = Package(
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnStorageTesting", "CairnTensor"],
+            exclude: ["Fixtures"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnDigestTests",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests", dependencies: ["CairnBase", "CairnTensor", "CairnTrain", "CTrainKernels"],

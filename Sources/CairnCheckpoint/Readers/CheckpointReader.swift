@@ -46,16 +46,10 @@ extension CheckpointReader {
     /// - Throws: ``CairnError/Code/notFound``.
     public func description(of name: String) throws(CairnError) -> TensorDescription {
         let tensors = self.tensors
-        let wanted = ExactString(name)
-        var low = 0, high = tensors.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ExactString(tensors[middle].name) < wanted { low = middle + 1 } else { high = middle }
-        }
-        guard low < tensors.count, ExactString(tensors[low].name) == wanted else {
+        guard let position = tensors.position(of: name) else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
         }
-        return tensors[low]
+        return tensors[position]
     }
 
     /// A whole tensor, read and verified, in memory of its own.

@@ -1,3 +1,4 @@
+import CairnBase
 public import CairnTensor
 
 /// What a checkpoint says of one logical tensor, known without reading its data.
@@ -20,4 +21,17 @@ public struct TensorDescription: Sendable, Hashable {
 
     /// The bytes of the whole tensor. Readers list only tensors whose size is representable.
     public var byteCount: Int { scalarType.byteCount(elementCount: shape.elementCount) ?? 0 }
+}
+
+extension [TensorDescription] {
+    /// Where the tensor of this name is in a list that is sorted by the bytes of the names.
+    package func position(of name: String) -> Int? {
+        let wanted = ExactString(name)
+        var low = 0, high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if ExactString(self[middle].name) < wanted { low = middle + 1 } else { high = middle }
+        }
+        return low < count && ExactString(self[low].name) == wanted ? low : nil
+    }
 }

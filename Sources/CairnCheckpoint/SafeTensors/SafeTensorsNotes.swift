@@ -1,0 +1,82 @@
+import CairnBase
+import CairnTensor
+
+/// What a checkpoint holds and safetensors does not know of, as text in the files' metadata.
+///
+/// `cairn.values`: a JSON object of the values by name, as ``ValueCoding`` writes them. `cairn.ties`: a JSON object that
+/// says for each name that is not stored under which name its tensor is. In a sharded checkpoint both are in the first
+/// shard.
+struct SafeTensorsNotes {
+    private static let valuesKey = "cairn.values"
+    private static let tiesKey = "cairn.ties"
+
+    /// The values, sorted by name.
+    var values: [NamedValue] = []
+    /// Names that are not stored and the names that are stored in their place, sorted.
+    var ties: [(name: String, kept: String)] = []
+
+    init() {}
+
+    /// Reads the notes of a file.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` when they are not what ``metadata()`` writes.
+    init(readingFrom header: SafeTensorsHeader, file: String) throws(CairnError) {
+        if let text = header.metadata(Self.valuesKey) {
+            for member in try Self.object(text, Self.valuesKey, file: file).members {
+                do throws(CairnError) {
+                    values.append(NamedValue(name: member.key, value: try ValueCoding.value(member.value)))
+                } catch {
+                    throw CairnError(
+                        error.code, "the value \"\(member.key)\" in \"\(Self.valuesKey)\": \(error.message)",
+                        error.context).adding(.init(file: file))
+                }
+            }
+        }
+        if let text = header.metadata(Self.tiesKey) {
+            for member in try Self.object(text, Self.tiesKey, file: file).members {
+                guard case .string(let kept) = member.value else {
+                    throw CairnError(
+                        .malformed, "a tie in \"\(Self.tiesKey)\" is no name", .init(file: file, tensor: member.key))
+                }
+                ties.append((member.key, kept))
+            }
+        }
+    }
+
+    /// The notes as entries of a file's metadata.
+    func metadata() throws(CairnError) -> [(key: String, value: String)] {
+        var texts: [(key: String, value: String)] = []
+        if !ties.isEmpty {
+            var object = JSONObject()
+            for tie in ties { object[tie.name] = .string(tie.kept) }
+            texts.append((Self.tiesKey, try Self.text(object)))
+        }
+        if !values.isEmpty {
+            var object = JSONObject()
+            for named in values { object[named.name] = try ValueCoding.json(named.value) }
+            texts.append((Self.valuesKey, try Self.text(object)))
+        }
+        return texts
+    }
+
+    /// Whether this key of a file's metadata is ours.
+    static func owns(_ key: String) -> Bool { key == valuesKey || key == tiesKey }
+
+    private static func object(_ text: String, _ key: String, file: String) throws(CairnError) -> JSONObject {
+        do throws(JSONError) {
+            return try JSONValue(parsing: text).asObject()
+        } catch {
+            throw CairnError(.malformed, "the metadata \"\(key)\": \(error)", .init(file: file))
+        }
+    }
+
+    private static func text(_ object: JSONObject) throws(CairnError) -> String {
+        var writer = JSONWriter()
+        do throws(JSONError) {
+            try writer.write(.object(object))
+        } catch {
+            throw CairnError(.invalidArgument, error.message)
+        }
+        return String(decoding: writer.finish(), as: UTF8.self)
+    }
+}

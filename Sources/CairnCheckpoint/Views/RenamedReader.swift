@@ -1,0 +1,71 @@
+public import CairnBase
+public import CairnTensor
+
+/// Another checkpoint under other names.
+public struct RenamedReader: CheckpointReader {
+    private let base: any CheckpointReader
+    public let tensors: [TensorDescription]
+    public let values: [NamedValue]
+    /// Parallel to `tensors`.
+    private let originalNames: [String]
+
+    public var format: String { base.format }
+    public var source: String { base.source }
+
+    /// Renames each tensor and value by the first rule whose pattern fits; the others keep their names.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` for a rule that renames nothing, ``CairnError/Code/mismatch`` when two would
+    ///   get the same name.
+    public init(_ base: any CheckpointReader, rules: [RenameRule]) throws(CairnError) {
+        self.base = base
+        var originals: [ExactString: String] = [:]
+        var isUsed = [Bool](repeating: false, count: rules.count)
+        func rename(_ name: String) throws(CairnError) -> String {
+            var renamed = name
+            for (index, rule) in rules.enumerated() {
+                guard let found = rule.apply(to: name) else { continue }
+                isUsed[index] = true
+                renamed = found
+                break
+            }
+            if let other = originals.updateValue(name, forKey: ExactString(renamed)) {
+                throw CairnError(
+                    .mismatch, "\"\(other)\" and \"\(name)\" would both be named \"\(renamed)\"",
+                    .init(file: base.source, tensor: name))
+            }
+            return renamed
+        }
+        var viewed: [ViewedTensor] = []
+        for tensor in base.tensors {
+            var description = tensor
+            description.name = try rename(tensor.name)
+            viewed.append(ViewedTensor(description: description, originalName: tensor.name))
+        }
+        var values: [NamedValue] = []
+        for named in base.values { values.append(NamedValue(name: try rename(named.name), value: named.value)) }
+        if let index = isUsed.firstIndex(of: false) {
+            throw CairnError(
+                .notFound, "a pattern fits no name of the checkpoint that is not renamed already",
+                .init(file: base.source, found: rules[index].pattern.text.debugDescription))
+        }
+        viewed = viewed.retied(below: base.tensors)
+        tensors = viewed.map(\.description)
+        originalNames = viewed.map(\.originalName)
+        self.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try base.read(try originalName(of: name), region: region, into: &destination)
+    }
+
+    public func mapped(_ name: String) throws(CairnError) -> Tensor? {
+        try base.mapped(try originalName(of: name))
+    }
+
+    private func originalName(of name: String) throws(CairnError) -> String {
+        guard let position = tensors.position(of: name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return originalNames[position]
+    }
+}

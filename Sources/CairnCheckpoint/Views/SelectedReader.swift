@@ -1,0 +1,65 @@
+public import CairnBase
+public import CairnTensor
+
+/// Some of the tensors and values of another checkpoint.
+///
+/// A tensor that is tied to one that is left out becomes one by itself.
+public struct SelectedReader: CheckpointReader {
+    private let base: any CheckpointReader
+    public let tensors: [TensorDescription]
+    public let values: [NamedValue]
+
+    public var format: String { base.format }
+    public var source: String { base.source }
+
+    /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
+    /// `exclude`.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, ``CairnError/Code/notFound`` for one that
+    ///   fits no name of the checkpoint.
+    public init(
+        _ base: any CheckpointReader, include: [String] = [], exclude: [String] = []
+    ) throws(CairnError) {
+        self.base = base
+        let names = base.tensors.map(\.name) + base.values.map(\.name)
+        let included = try PatternList(include, applyingTo: names, of: base.source)
+        let excluded = try PatternList(exclude, applyingTo: names, of: base.source)
+        let selects = { (name: String) in (include.isEmpty || included.match(name)) && !excluded.match(name) }
+        tensors = base.tensors.filter { selects($0.name) }
+            .map { ViewedTensor(description: $0, originalName: $0.name) }
+            .retied(below: base.tensors).map(\.description)
+        values = base.values.filter { selects($0.name) }
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        _ = try description(of: name)
+        try base.read(name, region: region, into: &destination)
+    }
+
+    public func mapped(_ name: String) throws(CairnError) -> Tensor? {
+        _ = try description(of: name)
+        return try base.mapped(name)
+    }
+}
+
+/// Patterns each of which fits something: one that does not is a mistake of whoever wrote it.
+struct PatternList {
+    private let patterns: [GlobPattern]
+
+    init(_ texts: [String], applyingTo names: [String], of source: String) throws(CairnError) {
+        var patterns: [GlobPattern] = []
+        for text in texts {
+            let pattern = try GlobPattern(text)
+            guard names.contains(where: pattern.matches) else {
+                throw CairnError(
+                    .notFound, "a pattern fits no name of the checkpoint",
+                    .init(file: source, found: text.debugDescription, advice: "list the names and correct it"))
+            }
+            patterns.append(pattern)
+        }
+        self.patterns = patterns
+    }
+
+    /// Whether any of them fits.
+    func match(_ name: String) -> Bool { patterns.contains { $0.matches(name) } }
+}

@@ -1,0 +1,98 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnTensor
+import Synchronization
+
+/// What a checkpoint holds, whatever its format and layout: of every whole tensor the name, type, shape and SHA-256, and
+/// every value.
+///
+/// The same state has the same digest in every format that can hold it.
+public struct CheckpointDigest: Sendable, Hashable {
+    /// One tensor.
+    public struct TensorDigest: Sendable, Hashable {
+        /// The fully-qualified name.
+        public var name: String
+        /// The type of the elements.
+        public var scalarType: ScalarType
+        /// The shape of the whole tensor.
+        public var shape: Shape
+        /// SHA-256 of the elements, contiguous, row-major and little-endian, as 64 hexadecimal digits.
+        public var sha256: String
+    }
+
+    /// A value that is no list and no dictionary, and how to get to it.
+    public struct Leaf: Sendable, Hashable {
+        /// The value's name, then the keys (strings) and places (integers) on the way down.
+        public var path: [Value]
+        /// The value.
+        public var value: Value
+    }
+
+    /// The format's short name.
+    public var format: String
+    /// The tensors, sorted by the bytes of their names; tied ones each under its name.
+    public var tensors: [TensorDigest]
+    /// The values, sorted by name, dictionaries by the bytes of their keys, lists in order.
+    public var objects: [Leaf]
+
+    /// Reads all of a checkpoint.
+    ///
+    /// - Parameters:
+    ///   - bufferByteCount: How much each thread reads at once, in bytes.
+    ///   - pool: The threads that read and hash, several tensors at a time.
+    /// - Throws: The reader's errors.
+    public init(
+        of reader: any CheckpointReader, bufferByteCount: Int = 4 << 20, pool: ThreadPool = .shared
+    ) throws {
+        format = reader.format
+        let all = reader.tensors
+        // The largest first, so that no thread begins with one when the others are done.
+        let stored = all.filter { $0.tiedTo == nil }.sorted { $0.byteCount > $1.byteCount }
+        let digests = Mutex<[ExactString: String]>([:])
+        try pool.forEach(stored.count) { index in
+            let digest = try Self.sha256(of: stored[index], in: reader, bufferByteCount: bufferByteCount)
+            digests.withLock { $0[ExactString(stored[index].name)] = digest }
+        }
+        let found = digests.withLock { $0 }
+        tensors = []
+        for tensor in all {
+            let known = found[ExactString(tensor.tiedTo ?? tensor.name)]
+            let digest = try known ?? Self.sha256(of: tensor, in: reader, bufferByteCount: bufferByteCount)
+            tensors.append(
+                TensorDigest(name: tensor.name, scalarType: tensor.scalarType, shape: tensor.shape, sha256: digest))
+        }
+        objects = []
+        for named in reader.values { Self.addLeaves(of: named.value, at: [.string(named.name)], to: &objects) }
+    }
+
+    private static func sha256(
+        of tensor: TensorDescription, in reader: any CheckpointReader, bufferByteCount: Int
+    ) throws -> String {
+        var hash = try SHA256()
+        var buffer: [UInt8] = []
+        for slab in SlabSequence(of: tensor, byteLimit: bufferByteCount) {
+            let byteCount = try Tensor.byteCount(tensor.scalarType, slab.shape)
+            if buffer.count < byteCount { buffer = [UInt8](repeating: 0, count: byteCount) }
+            var span = buffer.mutableSpan
+            var bytes = span.mutableBytes
+            var part = bytes._mutatingExtracting(0..<byteCount)
+            try reader.read(tensor.name, region: slab, into: &part)
+            try hash.update(buffer.span.bytes.extracting(0..<byteCount))
+        }
+        return Hexadecimal.encode(try hash.finish())
+    }
+
+    private static func addLeaves(of value: Value, at path: [Value], to leaves: inout [Leaf]) {
+        switch value {
+        case .list(let values):
+            for (index, value) in values.enumerated() {
+                addLeaves(of: value, at: path + [.integer(Int64(index))], to: &leaves)
+            }
+        case .dictionary(let values):
+            for key in values.keys.sorted(by: { ExactString($0) < ExactString($1) }) {
+                if let value = values[key] { addLeaves(of: value, at: path + [.string(key)], to: &leaves) }
+            }
+        default: leaves.append(Leaf(path: path, value: value))
+        }
+    }
+}
