@@ -9,7 +9,8 @@ import Testing
     private func sample() throws -> [UInt8] {
         var checkpoint = MemoryCheckpoint()
         checkpoint.add("a", try Tensor([1, 2, 3] as [Float], [3]))
-        checkpoint.add("é", try Tensor(.f4, [2, 2], copying: [0x12, 0x34].span.bytes))
+        let packed = [0x12, 0x34] as [UInt8]
+        checkpoint.add("é", try Tensor(.f4, [2, 2], copying: packed.span.bytes))
         checkpoint.add("e", try Tensor(zeros: .u8, [0]))
         checkpoint.add("t", try checkpoint.tensor("a"), tiedTo: "a")
         checkpoint.values = [NamedValue(name: "v", value: ["n": .double(.nan), "b": .bytes([1])])]
