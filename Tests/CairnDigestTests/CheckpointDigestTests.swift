@@ -93,7 +93,7 @@ import Testing
         try writer.finish()
         let digest = try CheckpointDigest(of: SafeTensorsReader(storage: storage, file: "x"))
         let json = String(decoding: try digest.json(), as: UTF8.self)
-        let sha = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4ee72b9807785afee48b"
+        let sha = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4ee72b9807785afee48bb"
         let expected = try JSONValue(
             parsing: """
                 {"schema": "cairn-digest/1", "format": "safetensors", "tensors": [
@@ -102,6 +102,6 @@ import Testing
                 {"path": ["s", "a"], "value": {"$f64": "7ff0000000000000"}}, {"path": ["s", "z", 0], "value": 1},
                 {"path": ["s", "z", 1], "value": 2}, {"path": ["t"], "value": {"$bytes": "AQID"}}]}
                 """)
-        #expect(try JSONValue(parsing: json) == expected)
+        #expect(try JSONValue(parsing: json) == expected, "\(json)")
     }
 }

@@ -34,9 +34,15 @@ import Testing
             return matches(pattern.dropFirst(), name.dropFirst())
         }
         var generator = SeededGenerator(seed: 3)
+        func text(of characters: String, upTo count: Int) -> String {
+            String(
+                (0..<Int.random(in: 0...count, using: &generator)).map { _ in
+                    characters.randomElement(using: &generator) ?? "a"
+                })
+        }
         for _ in 0..<5000 {
-            let pattern = String((0..<Int.random(in: 0...7, using: &generator)).map { _ in "ab*?".randomElement(using: &generator) ?? "a" })
-            let name = String((0..<Int.random(in: 0...8, using: &generator)).map { _ in "ab".randomElement(using: &generator) ?? "a" })
+            let pattern = text(of: "ab*?", upTo: 7)
+            let name = text(of: "ab", upTo: 8)
             let glob = try GlobPattern(pattern)
             #expect(glob.matches(name) == matches(pattern[...], name[...]), "\(pattern) on \(name)")
             guard let captures = glob.captures(name) else { continue }
