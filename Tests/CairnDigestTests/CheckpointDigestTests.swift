@@ -93,7 +93,7 @@ import Testing
         try writer.finish()
         let digest = try CheckpointDigest(of: SafeTensorsReader(storage: storage, file: "x"))
         let json = String(decoding: try digest.json(), as: UTF8.self)
-        let sha = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4ee72b9807785afee48bb"
+        let sha = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
         let expected = try JSONValue(
             parsing: """
                 {"schema": "cairn-digest/1", "format": "safetensors", "tensors": [

@@ -10,7 +10,7 @@ import Testing
         let count = Int.random(in: 0...40, using: &generator)
         let checkpoint = try MemoryCheckpoint.random(count, using: &generator)
         let limit = seed % 3 == 0 ? nil : Int.random(in: 1...2000, using: &generator)
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         let writer = try SafeTensorsWriter(path: directory.path, maximumShardByteCount: limit)
         let notes = try copyCheckpoint(
             from: checkpoint, to: writer, bufferByteCount: Int.random(in: 1...500, using: &generator))
@@ -72,7 +72,7 @@ import Testing
         for index in 0..<6 {
             checkpoint.add("t\(index)", try MemoryCheckpoint.randomTensor(.u8, [100], using: &generator))
         }
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         let writer = try SafeTensorsWriter(path: directory.path, maximumShardByteCount: 200)
         _ = try writer.begin(tensors: checkpoint.tensors, values: [])
         for tensor in checkpoint.tensors {
@@ -80,19 +80,19 @@ import Testing
             let bytes = try checkpoint.tensor(tensor.name)
             try writer.append(bytes.bytes)
         }
-        #expect(try directory.storage.list("").count == 3)
+        #expect(try LocalStorage(root: directory.path).list("").count == 3)
         #expect(throws: CairnError.self) { try SafeTensorsReader(path: directory.path) }
         try writer.finish()
         #expect(try difference(checkpoint, SafeTensorsReader(path: directory.path)) == nil)
         #expect(
-            try directory.storage.list("").map(\.key) == [
+            try LocalStorage(root: directory.path).list("").map(\.key) == [
                 "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
                 "model-00003-of-00003.safetensors", "model.safetensors.index.json",
             ])
         // All files but no index are a checkpoint, fewer are not.
-        try directory.storage.delete(["model.safetensors.index.json"])
+        try LocalStorage(root: directory.path).delete(["model.safetensors.index.json"])
         #expect(try difference(checkpoint, SafeTensorsReader(path: directory.path)) == nil)
-        try directory.storage.delete(["model-00002-of-00003.safetensors"])
+        try LocalStorage(root: directory.path).delete(["model-00002-of-00003.safetensors"])
         do throws(CairnError) {
             _ = try SafeTensorsReader(path: directory.path)
             Issue.record("it was read")
