@@ -1,0 +1,116 @@
+import ArgumentParser
+import Cairn
+import CairnTrain
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// Trains, saves, resumes.
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "Trains a model; goes on from its last valid checkpoint with --resume.")
+
+    @OptionGroup var options: RunOptions
+    @Option(help: "The run's folder: a checkpoint store and losses.csv.")
+    var out: String
+    @Option(help: "Steps between two checkpoints.")
+    var saveEvery = 50
+    @Option(help: "How many of the newest checkpoints to keep.")
+    var keepLast = 3
+    @Flag(help: "Go on from the newest valid checkpoint of --out, or start if there is none.")
+    var resume = false
+    @Option(help: "Start from the newest valid checkpoint of another run's store.")
+    var resumeFrom: String?
+    @Flag(help: "Leave the optimizer's state out of the resume, to see what that costs.")
+    var withoutOptimizer = false
+    @Option(help: ArgumentHelp("Hold the save of this step half-way, so that the process can be killed in it.", visibility: .hidden))
+    var holdSaveOfStep: Int?
+
+    func run() throws {
+        let trainer = try options.makeTrainer()
+        let store = CheckpointStore(path: out)
+        var log = LossLog(folder: out)
+        let parent = try restore(trainer, store, &log)
+        if parent == nil, try !store.steps().isEmpty {
+            throw ValidationError("\(out) holds checkpoints already: go on with --resume, or choose another --out")
+        }
+        while trainer.stepCount < options.steps {
+            let report = try trainer.step()
+            log.append(report)
+            if trainer.stepCount % 10 == 0 || trainer.stepCount == options.steps {
+                say("step \(trainer.stepCount)  loss \(decimal(report.loss))")
+            }
+            if trainer.stepCount % saveEvery == 0 || trainer.stepCount == options.steps {
+                try log.write()
+                try save(trainer, store, report, parent)
+            }
+        }
+    }
+
+    /// - Returns: What the run goes on from.
+    private func restore(_ trainer: Trainer, _ store: CheckpointStore, _ log: inout LossLog) throws -> Lineage? {
+        guard resume || resumeFrom != nil else { return nil }
+        let source = resumeFrom.map { CheckpointStore(path: $0) } ?? store
+        if resumeFrom == nil, try source.latest() == nil {
+            say("no checkpoint yet, starting from step 0")
+            _ = try source.prune(RetentionPolicy(), debrisAge: 0)
+            return Lineage(operation: "training")
+        }
+        let loaded = try source.loadLatest()
+        for skipped in loaded.skipped { say("skipped step \(skipped.step): \(skipped.error)") }
+        try trainer.restore(loaded.state, withoutOptimizer: withoutOptimizer)
+        try log.load(upTo: loaded.step)
+        if resumeFrom == nil {
+            // Nobody else writes to this run, so what a killed save left behind can go at once.
+            let debris = try store.prune(RetentionPolicy(), debrisAge: 0).debris
+            if !debris.isEmpty { say("removed the debris of a save that never ended: \(debris.joined(separator: ", "))") }
+        }
+        say("resumed from step \(loaded.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
+        let saveID = try source.open(step: loaded.step).manifest.saveID
+        return Lineage(
+            operation: "training", parents: [.init(step: loaded.step, saveID: saveID, source: source.name)])
+    }
+
+    private func save(
+        _ trainer: Trainer, _ store: CheckpointStore, _ report: Trainer.StepReport, _ lineage: Lineage?
+    ) throws {
+        let step = trainer.stepCount
+        let state = trainer.trainingState
+        var options = SaveOptions()
+        options.metrics = ["loss": report.loss]
+        options.lineage = lineage ?? Lineage(operation: "training")
+        options.replacing = true
+        if step == holdSaveOfStep {
+            let half = state.byteCount / 2
+            let written = Atomic<Int>(0)
+            options.progress = { count in
+                guard written.add(count, ordering: .relaxed).newValue >= half else { return }
+                say("holding the save of step \(step)")
+                while true { sleep(60) }
+            }
+            try store.save(state, step: step, options: options)
+        } else {
+            try store.save(state, step: step, options: options)
+        }
+        say("saved step \(step)")
+        _ = try store.prune(RetentionPolicy(keepLast: keepLast))
+    }
+}
+
+/// Prints a line at once, also into a pipe.
+func say(_ line: String) {
+    let bytes = Array((line + "\n").utf8)
+    _ = bytes.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
+}
+
+/// A number with four decimals.
+func decimal(_ value: Double) -> String {
+    guard value.isFinite, abs(value) < 1e12 else { return "\(value)" }
+    let scaled = Int((abs(value) * 10_000).rounded())
+    let fraction = String(scaled % 10_000)
+    return (value < 0 ? "-" : "") + "\(scaled / 10_000)." + String(repeating: "0", count: 4 - fraction.count) + fraction
+}

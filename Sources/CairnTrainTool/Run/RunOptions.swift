@@ -1,0 +1,93 @@
+import ArgumentParser
+import Cairn
+import CairnTrain
+
+/// What is trained: the options that every run of an experiment shares.
+struct RunOptions: ParsableArguments {
+    enum Model: String, ExpressibleByArgument, CaseIterable { case transformer, mlp }
+    enum Optimizer: String, ExpressibleByArgument, CaseIterable { case adamw, sgd, muon }
+    enum Schedule: String, ExpressibleByArgument, CaseIterable { case cosine, wsd, constant }
+
+    @Option(help: "transformer (on --text) or mlp (on --digits).")
+    var model = Model.transformer
+    @Option(help: "The text that the transformer learns.")
+    var text: String?
+    @Option(help: "The handwritten digits that the MLP learns: lines of 64 pixels and a label.")
+    var digits: String?
+    @Option(help: "How many steps the run has in all.")
+    var steps = 300
+    @Option(help: "Transformer blocks.")
+    var layers = 4
+    @Option(help: "Attention heads.")
+    var heads = 4
+    @Option(help: "Width of the model, or of the MLP's hidden layers.")
+    var width = 128
+    @Option(help: "Tokens in a sequence.")
+    var context = 128
+    @Option(help: "Sequences or digits in a step.")
+    var batch = 16
+    @Option(help: "Tokens of a byte-pair encoding learnt from the text; 0 for characters.")
+    var vocabulary = 0
+    @Option(help: "adamw, sgd or muon.")
+    var optimizer = Optimizer.adamw
+    @Option(help: "cosine, wsd (warm-up, stable, decay) or constant.")
+    var schedule = Schedule.cosine
+    @Option(help: "The largest learning rate.")
+    var rate = 1e-3
+    @Option(help: "Determines the first weights and the order of the data.")
+    var seed: UInt64 = 1
+    @Flag(help: "Keep the weights in BF16, with 32-bit master copies in the optimizer.")
+    var bf16 = false
+
+    /// A trainer at step 0.
+    func makeTrainer() throws -> Trainer {
+        var options = TrainingOptions()
+        options.batchSize = batch
+        options.seed = seed
+        options.precision = bf16 ? .bfloat16WithMaster : .float32
+        switch model {
+        case .transformer:
+            guard let text else { throw ValidationError("a transformer needs --text FILE") }
+            let bytes = try readFile(text)
+            let tokenizer: Tokenizer? = vocabulary > 0
+                ? .bytePairs(BytePairEncoding(trainedOn: bytes, vocabularySize: vocabulary)) : nil
+            let dataset = try TextDataset(text: bytes, tokenizer: tokenizer, context: context)
+            let configuration = TransformerConfiguration(
+                vocabularySize: dataset.tokenizer.vocabularySize, context: context, layers: layers, heads: heads,
+                width: width)
+            return try Trainer(
+                transformer: configuration, text: dataset, optimizer: rule, schedule: rateSchedule, options: options)
+        case .mlp:
+            guard let digits else { throw ValidationError("an MLP needs --digits FILE") }
+            let dataset = try DigitsDataset(csv: readFile(digits))
+            let configuration = PerceptronConfiguration(
+                inputSize: DigitsDataset.featureCount, hiddenSizes: [width, width],
+                outputSize: DigitsDataset.classCount)
+            return try Trainer(
+                classifier: configuration, digits: dataset, optimizer: rule, schedule: rateSchedule, options: options)
+        }
+    }
+
+    private var rule: OptimizerConfiguration {
+        switch optimizer {
+        case .adamw: .adamW()
+        case .sgd: .sgd()
+        case .muon: .muon()
+        }
+    }
+
+    private var rateSchedule: LearningRateSchedule {
+        let warmup = max(1, steps / 20)
+        let shape: LearningRateSchedule.Shape = switch schedule {
+        case .cosine: .cosine(steps: steps)
+        case .wsd: .warmupStableDecay(stableUntil: steps * 4 / 5, decaySteps: max(1, steps / 5), decay: .linear)
+        case .constant: .constant
+        }
+        return LearningRateSchedule(peak: rate, warmupSteps: warmup, shape: shape)
+    }
+
+    private func readFile(_ path: String) throws -> [UInt8] {
+        let place = try LocalStorage.locate(path)
+        return try place.storage.readAll(place.key, limit: 1 << 30)
+    }
+}
