@@ -20,6 +20,10 @@ let package = Package(
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
+        .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
@@ -49,7 +53,14 @@ let package = Package(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
         .target(name: "CTrainKernels"),
         .target(
-            name: "CairnTrain", dependencies: ["CairnBase", "CairnTensor", "COpenBLAS", "CTrainKernels"],
+            name: "CairnTrain",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenBLAS", "CTrainKernels"],
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "CairnTrainTool",
+            dependencies: [
+                "Cairn", "CairnTrain", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
@@ -64,6 +75,8 @@ let package = Package(
             name: "CairnDigestTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"],
             swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnTrainToolTests", dependencies: ["Cairn", "CairnTrainTool"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests", dependencies: ["CairnBase", "CairnTensor", "CairnTrain", "CTrainKernels"],
             swiftSettings: swiftSettings),

@@ -60,9 +60,7 @@ struct RunOptions: ParsableArguments {
         case .mlp:
             guard let digits else { throw ValidationError("an MLP needs --digits FILE") }
             let dataset = try DigitsDataset(csv: readFile(digits))
-            let configuration = PerceptronConfiguration(
-                inputSize: DigitsDataset.featureCount, hiddenSizes: [width, width],
-                outputSize: DigitsDataset.classCount)
+            let configuration = PerceptronConfiguration(hidden: [width, width])
             return try Trainer(
                 classifier: configuration, digits: dataset, optimizer: rule, schedule: rateSchedule, options: options)
         }
