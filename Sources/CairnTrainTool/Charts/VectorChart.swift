@@ -2,7 +2,7 @@
 struct VectorChart {
     var title: String
     private let size = (width: 860.0, height: 480.0)
-    private let frame = (left: 70.0, top: 50.0, right: 20.0, bottom: 50.0)
+    private let frame = (left: 84.0, top: 50.0, right: 20.0, bottom: 50.0)
 
     init(title: String) { self.title = title }
 
@@ -34,7 +34,7 @@ struct VectorChart {
             svg += "text-anchor=\"middle\">\(step)</text>\n"
         }
         svg += "<text x=\"\(size.width / 2)\" y=\"\(size.height - 10)\" text-anchor=\"middle\">step</text>\n"
-        svg += "<text x=\"16\" y=\"\(size.height / 2)\" transform=\"rotate(-90 16 \(size.height / 2))\" "
+        svg += "<text x=\"20\" y=\"\(size.height / 2)\" transform=\"rotate(-90 20 \(size.height / 2))\" "
         svg += "text-anchor=\"middle\">training loss (nats)</text>\n"
         for (index, curve) in curves.enumerated() {
             let path = curve.points.filter { $0.loss.isFinite }.map { "\(round(x($0.step))),\(round(y($0.loss)))" }
