@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
+        .executable(name: "cairn", targets: ["CairnTool"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -62,6 +63,14 @@ let package = Package(
                 "Cairn", "CairnTrain", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
+        // The tool. Its product is `cairn`; a module of that name would clash with `Cairn` where case is not told apart.
+        .executableTarget(
+            name: "CairnTool",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(
@@ -79,6 +88,9 @@ let package = Package(
             name: "CairnTrainToolTests", dependencies: ["Cairn", "CairnTrainTool"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests", dependencies: ["CairnBase", "CairnTensor", "CairnTrain", "CTrainKernels"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnToolTests", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTool"],
             swiftSettings: swiftSettings),
     ]
 )

@@ -1,0 +1,121 @@
+import CairnBase
+import CairnCheckpoint
+
+/// What a look at one checkpoint found.
+struct CheckpointVerification {
+    /// A place that is not as it was written.
+    struct Damage {
+        var file: String?
+        var tensor: String?
+        var offset: Int?
+        var message: String
+    }
+
+    var source: String
+    var format: String
+    var step: Int?
+    /// What was looked at: `structure`, `coverage`, `checksums`, `data`.
+    var checked: [String]
+    var damage: [Damage] = []
+    var notes: [String] = []
+
+    /// Verifies what a path names; of a run without a step, each of its checkpoints.
+    ///
+    /// - Throws: errors that do not mean damage: nothing there, no right to read, an unknown format or version.
+    static func verify(_ text: String, format: FormatName?, deep: Bool) throws -> [CheckpointVerification] {
+        let location = try Location(text)
+        switch try RecognisedFormat(of: location.path, forced: format) {
+        case .store(let path) where location.selector == nil:
+            return try verifyAll(of: path, deep: deep)
+        case .store(let path):
+            let store = CheckpointStore(path: path)
+            var step: Int?
+            if case .step(let number) = location.selector { step = number } else { step = try store.latest() }
+            guard let step else {
+                throw CairnError(.notFound, "the run has no finished checkpoint", .init(file: path))
+            }
+            return [try verify(store, step: step, path: path, deep: deep)]
+        case .checkpoint(let path, let step) where location.selector == nil:
+            return [try verify(CheckpointStore(path: path), step: step, path: path, deep: deep)]
+        case .safetensors(let path) where location.selector == nil:
+            return [try verifySafetensors(path, deep: deep)]
+        default:
+            throw CairnError(
+                .invalidArgument, "only a run has checkpoints to choose from with @",
+                .init(file: location.path, expected: "a run"))
+        }
+    }
+
+    private static func verifyAll(of path: String, deep: Bool) throws -> [CheckpointVerification] {
+        let store = CheckpointStore(path: path)
+        var results: [CheckpointVerification] = []
+        for summary in try store.list() {
+            if case .debris = summary.state {
+                StandardError.note("\(path)@\(summary.step) was never finished and is not looked at")
+                continue
+            }
+            results.append(try verify(store, step: summary.step, path: path, deep: deep))
+        }
+        return results
+    }
+
+    private static func verify(
+        _ store: CheckpointStore, step: Int, path: String, deep: Bool
+    ) throws -> CheckpointVerification {
+        var result = CheckpointVerification(
+            source: "\(path)@\(step)", format: "cairn", step: step,
+            checked: ["structure", "coverage", "checksums"] + (deep ? ["data"] : []))
+        try result.collecting {
+            let reader = try store.open(step: step)
+            let bar = ProgressBar("reading", total: reader.manifest.byteCount)
+            defer { bar.finish() }
+            return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error) }
+        }
+        return result
+    }
+
+    private static func verifySafetensors(_ path: String, deep: Bool) throws -> CheckpointVerification {
+        var result = CheckpointVerification(
+            source: path, format: "safetensors", step: nil, checked: ["structure"] + (deep ? ["data"] : []),
+            notes: ["safetensors has no checksums: elements that were changed cannot be noticed"])
+        try result.collecting {
+            let reader = try OpenedCheckpoint.safetensors(path)
+            guard deep else { return [] }
+            let blocks = TensorBlocks(reader)
+            let stored = reader.tensors.filter { $0.tiedTo == nil }
+            let bar = ProgressBar("reading", total: stored.reduce(0) { $0 + $1.byteCount })
+            defer { bar.finish() }
+            for tensor in stored {
+                for region in blocks.regions(of: tensor) {
+                    try blocks.withBlock(tensor, region) { bar.add($0.count) }
+                }
+            }
+            return []
+        }
+        return result
+    }
+
+    /// Adds the damage that `look` returns, or the error that it throws if that means damage.
+    private mutating func collecting(_ look: () throws -> [Damage]) throws {
+        do {
+            damage += try look()
+        } catch let error as CairnError {
+            let codes: [CairnError.Code] = [.corrupted, .malformed, .incomplete, .mismatch]
+            guard codes.contains(error.code) else { throw error }
+            damage.append(Damage(error))
+        }
+    }
+}
+
+extension CheckpointVerification.Damage {
+    /// What an error says, with the place taken out of the sentence.
+    fileprivate init(_ error: CairnError) {
+        var plain = error
+        plain.context.file = nil
+        plain.context.tensor = nil
+        plain.context.offset = nil
+        self.init(
+            file: error.context.file, tensor: error.context.tensor, offset: error.context.offset,
+            message: plain.description)
+    }
+}

@@ -1,0 +1,87 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+
+/// The distribution of a tensor's elements, gathered block by block.
+///
+/// Minimum and maximum are over everything but NaN, mean and standard deviation (of the whole population) over the
+/// finite
+/// elements. Blocks are merged by the method of Chan, Golub and LeVeque (1979), which stays exact where a sum of
+/// squares
+/// would cancel.
+struct TensorStatistics {
+    private(set) var count = 0
+    private(set) var nanCount = 0
+    private(set) var infiniteCount = 0
+    private(set) var zeroCount = 0
+    private(set) var minimum = Double.infinity
+    private(set) var maximum = -Double.infinity
+    private var finiteCount = 0.0
+    private var runningMean = 0.0
+    private var squaredDistance = 0.0
+
+    /// `nil` when no element is finite.
+    var mean: Double? { finiteCount > 0 ? runningMean : nil }
+    /// `nil` when no element is finite.
+    var standardDeviation: Double? { finiteCount > 0 ? (squaredDistance / finiteCount).squareRoot() : nil }
+    /// `nil` when every element is NaN, or there is none.
+    var range: (minimum: Double, maximum: Double)? { count > nanCount ? (minimum, maximum) : nil }
+
+    /// Reads a tensor and gathers its statistics; `nil` for packed and complex types, which have none.
+    ///
+    /// - Parameter progress: called with the bytes of each block.
+    /// - Throws: the reader's errors.
+    static func gather(
+        _ tensor: TensorDescription, from blocks: TensorBlocks, progress: (Int) -> Void
+    ) throws -> TensorStatistics? {
+        guard DoubleBlock.canHold(tensor.scalarType) else { return nil }
+        var statistics = TensorStatistics()
+        var values = DoubleBlock()
+        for region in blocks.regions(of: tensor) {
+            try blocks.withBlock(tensor, region) { bytes in
+                try values.load(bytes, of: tensor.scalarType)
+                statistics.add(values.values.span)
+                progress(bytes.count)
+            }
+        }
+        return statistics
+    }
+
+    /// Adds the elements of a block.
+    mutating func add(_ block: Span<Double>) {
+        var sum = 0.0
+        var finite = 0, nans = 0, zeros = 0
+        var low = minimum, high = maximum
+        for index in block.indices {
+            let value = block[index]
+            if value.isFinite {
+                sum += value
+                finite += 1
+            } else if value.isNaN {
+                nans += 1
+                continue
+            }
+            if value == 0 { zeros += 1 }
+            if value < low { low = value }
+            if value > high { high = value }
+        }
+        count += block.count
+        nanCount += nans
+        zeroCount += zeros
+        infiniteCount += block.count - finite - nans
+        minimum = low
+        maximum = high
+        guard finite > 0 else { return }
+        let blockMean = sum / Double(finite)
+        var squares = 0.0
+        for index in block.indices where block[index].isFinite {
+            let distance = block[index] - blockMean
+            squares += distance * distance
+        }
+        let total = finiteCount + Double(finite)
+        let shift = blockMean - runningMean
+        squaredDistance += squares + shift * shift * finiteCount * Double(finite) / total
+        runningMean += shift * Double(finite) / total
+        finiteCount = total
+    }
+}

@@ -1,0 +1,133 @@
+import ArgumentParser
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+
+/// `cairn convert`
+struct ConvertCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "convert", abstract: "Write a checkpoint in another format.",
+        discussion: """
+            DST is, by format:
+              cairn                a run's directory; --step says which checkpoint
+              safetensors          NAME.safetensors, or a directory
+              safetensors-sharded  a directory, or NAME.safetensors in one
+            In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
+
+            The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
+            leaves nothing that looks like a result. What the format cannot carry over is said on standard error. \
+            Memory \
+            stays small whatever the size of the checkpoint.
+
+            First --include and --exclude choose, by the old names; then --rename applies, the first rule that fits; \
+            in \
+            a replacement $1 is what the pattern's first wildcard stands for, and so on.
+
+            Examples:
+              cairn convert runs/kjv@400 half.safetensors --to safetensors --dtype BF16
+              cairn convert llama/ runs/llama --to cairn --step 0 --rename 'model.*=$1'
+              cairn convert runs/kjv export/ --to safetensors-sharded --max-shard-size 2GB
+            """)
+
+    @Argument(help: ArgumentHelp("A run, a checkpoint, or a file or directory of another format.", valueName: "src"))
+    var source: String
+
+    @Argument(help: ArgumentHelp("Where to write.", valueName: "dst"))
+    var destination: String
+
+    @Option(name: .customLong("to"), help: "The format to write.")
+    var outputFormat: OutputFormat
+
+    @Option(help: ArgumentHelp("Convert floating-point tensors to this type.", valueName: "type"))
+    var dtype: ScalarTypeArgument?
+
+    @OptionGroup var selection: SelectionOptions
+
+    @Option(
+        help: ArgumentHelp("Rename what fits a pattern; may be given several times.", valueName: "pattern=replacement"))
+    var rename: [RenameArgument] = []
+
+    @Option(
+        help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
+    var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
+
+    @Option(help: "The step of the new checkpoint, for cairn. Default: the source's step, or 0.")
+    var step: Int?
+
+    @Flag(help: "Replace a checkpoint that is there already.")
+    var force = false
+
+    @OptionGroup var options: ReadingOptions
+
+    func validate() throws {
+        if let step, step < 0 { throw ValidationError("--step is not negative") }
+        if step != nil, outputFormat != .cairn { throw ValidationError("--step goes with --to cairn only") }
+    }
+
+    func run() throws {
+        let location = try Location(source)
+        let opened = try OpenedCheckpoint(source, format: options.format)
+        let target = Destination(
+            path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
+            step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
+            lineage: Lineage(
+                operation: "conversion",
+                parents: [
+                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
+                ]))
+        var recognised = try RecognisedFormat(of: location.path, forced: options.format)
+        if case .store(let store) = recognised, let manifest = opened.manifest {
+            recognised = .checkpoint(store: store, step: manifest.step)
+        }
+        let reader = try view(of: opened.reader)
+        let writer = try target.writer(reading: recognised)
+        Interruption.watch()
+        let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
+        let notes: [String]
+        do {
+            defer { bar.finish() }
+            var before = 0
+            notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer)) { written, _ in
+                bar.add(written - before)
+                before = written
+            }
+        }
+        for note in notes { StandardError.note(note) }
+        try report(reader, step: target.step, notes: notes)
+    }
+
+    /// What is to be written: chosen, renamed, cast.
+    private func view(of source: any CheckpointReader) throws -> any CheckpointReader {
+        var reader = source
+        if !selection.include.isEmpty || !selection.exclude.isEmpty {
+            reader = try SelectedReader(reader, include: selection.include, exclude: selection.exclude)
+        }
+        if !rename.isEmpty { reader = try RenamedReader(reader, rules: rename.map(\.rule)) }
+        if let dtype { reader = try CastReader(reader, to: dtype.scalarType) }
+        return reader
+    }
+
+    private static func storedByteCount(_ reader: any CheckpointReader) -> Int {
+        reader.tensors.reduce(0) { $1.tiedTo == nil ? $0 + $1.byteCount : $0 }
+    }
+
+    private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {
+        let byteCount = Self.storedByteCount(reader)
+        guard options.json else {
+            let place = outputFormat == .cairn ? "\(destination)@\(step)" : destination
+            try StandardOutput.line(
+                PrintableText.escape(
+                    "wrote \(place) (\(outputFormat.rawValue)): \(reader.tensors.count) tensors, "
+                        + "\(reader.values.count) values, \(ByteCountText.describe(byteCount))"))
+            return
+        }
+        try ResultDocument.print(
+            schema: "cairn-convert/1",
+            [
+                "source": .string(source), "destination": .string(destination),
+                "format": .string(outputFormat.rawValue),
+                "step": outputFormat == .cairn ? .count(step) : .null, "tensors": .count(reader.tensors.count),
+                "values": .count(reader.values.count), "bytes": .count(byteCount), "notes": .strings(notes),
+            ])
+    }
+}

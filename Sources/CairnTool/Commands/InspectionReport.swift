@@ -1,0 +1,187 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+
+/// What `cairn inspect` found, as text and as JSON.
+struct InspectionReport {
+    /// As the user named it.
+    let path: String
+    let opened: OpenedCheckpoint
+    let shown: [TensorDescription]
+    /// Whether tensors were asked for by name, so that the rest is not of interest.
+    let isSelection: Bool
+    /// For each shown tensor, where they were asked for.
+    let statistics: [TensorStatistics?]?
+
+    private struct TypeTotal {
+        var scalarType: ScalarType
+        var tensorCount = 0
+        var elementCount = 0
+        var byteCount = 0
+    }
+
+    private var all: [TensorDescription] { opened.reader.tensors }
+
+    /// Tied tensors are stored once and counted once.
+    private var stored: [TensorDescription] { all.filter { $0.tiedTo == nil } }
+
+    private var totals: [TypeTotal] {
+        var totals: [ScalarType: TypeTotal] = [:]
+        for tensor in stored {
+            var total = totals[tensor.scalarType] ?? TypeTotal(scalarType: tensor.scalarType)
+            total.tensorCount += 1
+            total.elementCount += tensor.shape.elementCount
+            total.byteCount += tensor.byteCount
+            totals[tensor.scalarType] = total
+        }
+        return totals.values.sorted { ($1.byteCount, $0.scalarType.rawValue) < ($0.byteCount, $1.scalarType.rawValue) }
+    }
+
+    /// Prints for a person.
+    func printText() throws {
+        if !isSelection { try printSummary() }
+        if !shown.isEmpty {
+            for line in tensorTable.lines() { try StandardOutput.line(line) }
+        }
+        guard !isSelection else { return }
+        try printValues("VALUE", opened.reader.values)
+        try printValues("METADATA", opened.metadata)
+    }
+
+    private func printValues(_ title: String, _ values: [NamedValue]) throws {
+        guard !values.isEmpty else { return }
+        try StandardOutput.line("")
+        var table = Table([.init(title: title, isFlexible: true), .init(title: "", isFlexible: true)])
+        for value in values { table.append([.init(value.name), .init(ValueText.describe(value.value))]) }
+        for line in table.lines() { try StandardOutput.line(line) }
+    }
+
+    private func printSummary() throws {
+        var facts: [(String, String)] = [("source", path), ("format", opened.description)]
+        if let manifest = opened.manifest {
+            facts.append(("step", String(manifest.step)))
+            facts.append(("time", TimeText.iso(manifest.time) ?? String(manifest.time)))
+            facts.append(("ranks", String(manifest.files.count)))
+            facts.append(("producer", manifest.producer))
+            facts.append(("save id", manifest.saveID.description))
+            if !manifest.metrics.isEmpty { facts.append(("metrics", MetricsText.describe(manifest.metrics))) }
+            if let lineage = manifest.lineage { facts.append(("lineage", LineageText.describe(lineage))) }
+        }
+        let elementCount = stored.reduce(0) { $0 + $1.shape.elementCount }
+        let byteCount = stored.reduce(0) { $0 + $1.byteCount }
+        let tied = all.count - stored.count
+        facts.append(
+            (
+                "tensors",
+                "\(all.count)" + (tied > 0 ? " (\(tied) tied)" : "")
+                    + ", \(NumberText.grouped(elementCount)) elements, \(ByteCountText.describe(byteCount))"
+            ))
+        for total in totals {
+            facts.append(
+                (
+                    total.scalarType.rawValue,
+                    "\(total.tensorCount) tensors, \(NumberText.grouped(total.elementCount)) elements, "
+                        + ByteCountText.describe(total.byteCount)
+                ))
+        }
+        let width = facts.reduce(0) { max($0, $1.0.count) }
+        for (name, text) in facts {
+            let padding = String(repeating: " ", count: width - name.count + 2)
+            try StandardOutput.line(Emphasis.faint.apply(name) + padding + PrintableText.escape(text))
+        }
+        try StandardOutput.line("")
+    }
+
+    private var tensorTable: Table {
+        var columns: [Table.Column] = [
+            .init(title: "TENSOR", isFlexible: true), .init(title: "DTYPE"), .init(title: "SHAPE"),
+            .init(title: "SIZE", alignment: .right),
+        ]
+        if statistics != nil {
+            columns += ["MIN", "MAX", "MEAN", "STD", "NAN", "INF", "ZERO"].map { .init(title: $0, alignment: .right) }
+        }
+        var table = Table(columns)
+        for (index, tensor) in shown.enumerated() {
+            let size = tensor.tiedTo == nil ? ByteCountText.describe(tensor.byteCount) : "tied"
+            var cells: [Table.Cell] = [
+                .init(tensor.tiedTo.map { "\(tensor.name) = \($0)" } ?? tensor.name),
+                .init(tensor.scalarType.rawValue), .init(tensor.shape.description), .init(size),
+            ]
+            if let statistics { cells += Self.cells(statistics[index]) }
+            table.append(cells)
+        }
+        return table
+    }
+
+    private static func cells(_ statistics: TensorStatistics?) -> [Table.Cell] {
+        guard let statistics else { return [Table.Cell](repeating: "-", count: 7) }
+        func cell(_ value: Double?) -> Table.Cell { .init(value.map(NumberText.short) ?? "-") }
+        func cell(_ count: Int, _ emphasis: Emphasis?) -> Table.Cell {
+            .init(String(count), count > 0 ? emphasis : nil)
+        }
+        return [
+            cell(statistics.range?.minimum), cell(statistics.range?.maximum), cell(statistics.mean),
+            cell(statistics.standardDeviation), cell(statistics.nanCount, .bad),
+            cell(statistics.infiniteCount, .bad), cell(statistics.zeroCount, nil),
+        ]
+    }
+
+    /// Prints `cairn-inspect/1`.
+    func printDocument() throws {
+        var document: JSONObject = [
+            "format": .string(opened.reader.format), "source": .string(path),
+        ]
+        if let manifest = opened.manifest {
+            document["step"] = .count(manifest.step)
+            document["time"] = .number(manifest.time)
+            document["time_iso"] = .optional(TimeText.iso(manifest.time))
+            document["ranks"] = .count(manifest.files.count)
+            document["producer"] = .string(manifest.producer)
+            document["save_id"] = .string(manifest.saveID.description)
+            document["metrics"] = .metrics(manifest.metrics)
+            document["lineage"] = manifest.lineage.map { .lineage($0) } ?? .null
+        }
+        document["totals"] = [
+            "tensors": .count(all.count), "stored_tensors": .count(stored.count),
+            "elements": .count(stored.reduce(0) { $0 + $1.shape.elementCount }),
+            "bytes": .count(stored.reduce(0) { $0 + $1.byteCount }),
+        ]
+        document["dtypes"] = .array(
+            totals.map { total in
+                [
+                    "dtype": .string(total.scalarType.rawValue), "tensors": .count(total.tensorCount),
+                    "elements": .count(total.elementCount), "bytes": .count(total.byteCount),
+                ]
+            })
+        document["tensors"] = .array(shown.indices.map(tensorDocument))
+        document["values"] = try Self.document(opened.reader.values)
+        if opened.manifest == nil { document["metadata"] = try Self.document(opened.metadata) }
+        try ResultDocument.print(schema: "cairn-inspect/1", document)
+    }
+
+    private static func document(_ values: [NamedValue]) throws -> JSONValue {
+        .array(try values.map { ["name": .string($0.name), "value": try ValueCoding.json($0.value)] })
+    }
+
+    private func tensorDocument(_ index: Int) -> JSONValue {
+        let tensor = shown[index]
+        var object: JSONObject = [
+            "fqn": .string(tensor.name), "dtype": .string(tensor.scalarType.rawValue), "shape": .shape(tensor.shape),
+            "bytes": .count(tensor.byteCount),
+        ]
+        if let target = tensor.tiedTo { object["tied_to"] = .string(target) }
+        guard let statistics else { return .object(object) }
+        guard let statistics = statistics[index] else {
+            object["stats"] = .null
+            return .object(object)
+        }
+        func number(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
+        object["stats"] = [
+            "min": number(statistics.range?.minimum), "max": number(statistics.range?.maximum),
+            "mean": number(statistics.mean), "std": number(statistics.standardDeviation),
+            "nan": .count(statistics.nanCount), "inf": .count(statistics.infiniteCount),
+            "zero": .count(statistics.zeroCount),
+        ]
+        return .object(object)
+    }
+}

@@ -1,0 +1,93 @@
+import CairnBase
+import CairnCheckpoint
+import CairnStorage
+
+/// Where a conversion writes, checked before anything is written.
+struct Destination {
+    let path: String
+    let format: OutputFormat
+    let replaces: Bool
+    let maximumShardByteCount: Int
+    /// The step of the new checkpoint, for our own format.
+    let step: Int
+    /// Numbers that go with it, for our own format.
+    let metrics: [String: Double]
+    /// What it is made from, for our own format.
+    let lineage: Lineage
+
+    /// The writer; nothing has been written yet.
+    ///
+    /// - Parameter source: the path that is read, which must not be touched.
+    /// - Throws: ``CairnError/Code/alreadyExists`` for what must not be replaced, ``CairnError/Code/invalidArgument``
+    ///   when
+    ///   source and destination are the same.
+    func writer(reading source: RecognisedFormat) throws -> any CheckpointWriter {
+        switch format {
+        case .cairn: return try storeWriter(reading: source)
+        case .safetensors, .shardedSafetensors:
+            try refuseSource(source)
+            return try SafeTensorsWriter(
+                path: path, maximumShardByteCount: format == .shardedSafetensors ? maximumShardByteCount : nil,
+                replaces: replaces)
+        }
+    }
+
+    /// The writer of a safetensors checkpoint deletes old files of its name: none may belong to the source.
+    private func refuseSource(_ source: RecognisedFormat) throws(CairnError) {
+        let isFile = path.hasSuffix(".safetensors")
+        let (directory, name) = isFile ? PathInspection.split(path) : (path, "model.safetensors")
+        let target = PathInspection.canonical(directory)
+        let stem = String(name.dropLast(".safetensors".count))
+        let isSame: Bool
+        switch source {
+        case .store(let store): isSame = target == PathInspection.canonical(store)
+        case .checkpoint(let store, let step):
+            let canonical = PathInspection.canonical(store)
+            let inside = PathInspection.join(canonical, StepName.prefix(step))
+            isSame = target == canonical || (target + "/").hasPrefix(inside)
+        case .safetensors(let path):
+            if try PathInspection.kind(of: path) == .directory {
+                isSame = target == PathInspection.canonical(path)
+            } else {
+                let (directory, name) = PathInspection.split(PathInspection.canonical(path))
+                isSame = target == directory && Self.isName(name, ofStem: stem)
+            }
+        }
+        guard isSame else { return }
+        throw CairnError(
+            .invalidArgument, "the result would be written over or into the source",
+            .init(file: path, advice: "choose another place"))
+    }
+
+    private func storeWriter(reading source: RecognisedFormat) throws -> any CheckpointWriter {
+        if case .checkpoint(let store, let sourceStep) = source {
+            let canonical = PathInspection.canonical(path), origin = PathInspection.canonical(store)
+            let inside = PathInspection.join(origin, StepName.prefix(sourceStep))
+            if (canonical == origin && step == sourceStep) || (canonical + "/").hasPrefix(inside) {
+                throw CairnError(
+                    .invalidArgument, "the result would be written over or into the source",
+                    .init(file: path, advice: "choose another --step or another run"))
+            }
+        }
+        if try PathInspection.kind(of: path) == .directory {
+            guard case .store = try RecognisedFormat(of: path, forced: .cairn) else {
+                throw CairnError(
+                    .invalidArgument, "this is one checkpoint of a run",
+                    .init(file: path, expected: "the directory of a run"))
+            }
+        }
+        var options = SaveOptions()
+        options.metrics = metrics
+        options.lineage = lineage
+        options.replacing = replaces
+        return try CairnWriter(store: CheckpointStore(path: path), step: step, options: options)
+    }
+
+    /// Whether a file is the one, a shard or the index of a safetensors checkpoint with this stem.
+    private static func isName(_ name: String, ofStem stem: String) -> Bool {
+        if name == stem + ".safetensors" || name == stem + ".safetensors.index.json" { return true }
+        guard name.hasPrefix(stem + "-"), name.hasSuffix(".safetensors") else { return false }
+        let parts = name.dropFirst(stem.count + 1).dropLast(".safetensors".count).split(separator: "-")
+        return parts.count == 3 && parts[1] == "of" && (parts[0] + parts[2]).allSatisfy(\.isNumber)
+    }
+}

@@ -1,0 +1,23 @@
+/// What the first bytes of a file say of its format.
+enum FileSignature {
+    /// Whether the bytes begin with a plausible header length and the brace that follows it.
+    static func looksLikeSafetensors(_ bytes: [UInt8]) -> Bool {
+        guard bytes.count > 8, bytes[8] == UInt8(ascii: "{") else { return false }
+        // The header is at most 100 MB, so its length has five zero bytes on top but for the lowest bits of one.
+        return bytes[4..<8].allSatisfy { $0 == 0 }
+    }
+
+    /// A format that Cairn knows by sight, for messages.
+    static func describe(_ bytes: [UInt8]) -> String {
+        switch true {
+        case bytes.isEmpty: "an empty file"
+        case bytes.starts(with: [0x50, 0x4B, 3, 4]): "a zip archive, perhaps of PyTorch or NumPy"
+        case bytes.starts(with: [0x80, 2]): "a pickle, perhaps of PyTorch"
+        case bytes.starts(with: [0x89, 0x48, 0x44, 0x46]): "HDF5"
+        case bytes.starts(with: Array("GGUF".utf8)): "GGUF"
+        case bytes.starts(with: [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59]): "a NumPy array"
+        case bytes.first == UInt8(ascii: "{"): "JSON"
+        default: "something else"
+        }
+    }
+}

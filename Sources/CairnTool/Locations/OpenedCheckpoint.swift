@@ -1,0 +1,79 @@
+import CairnBase
+import CairnCheckpoint
+import CairnStorage
+
+/// A checkpoint that a path led to, with what only one format knows.
+struct OpenedCheckpoint {
+    let reader: any CheckpointReader
+    /// What was opened, for people: `cairn, step 400`.
+    let description: String
+    /// The commit record, for our own format.
+    let manifest: Manifest?
+
+    /// Text that a safetensors file holds beside the tensors and that is no value of ours.
+    var metadata: [NamedValue] { (reader as? SafeTensorsReader)?.metadata ?? [] }
+
+    /// Opens what `text` names; of a run without a step, the latest checkpoint, which is said on standard error.
+    ///
+    /// - Throws: ``CairnError``: what was recognised is in its message.
+    init(_ text: String, format: FormatName? = nil) throws {
+        let location = try Location(text)
+        switch (try RecognisedFormat(of: location.path, forced: format), location.selector) {
+        case (.store(let path), .step(let step)?):
+            try self.init(store: path, step: step)
+        case (.store(let path), let selector):
+            guard let latest = try CheckpointStore(path: path).latest() else {
+                throw CairnError(
+                    .notFound, "the run has no finished checkpoint",
+                    .init(file: path, advice: "`cairn ls` shows what is there"))
+            }
+            if selector == nil { StandardError.note("\(text): taking step \(latest), the latest of the run") }
+            try self.init(store: path, step: latest)
+        case (.checkpoint(let store, let step), nil):
+            try self.init(store: store, step: step)
+        case (.safetensors(let path), nil):
+            self.init(reader: try Self.safetensors(path), description: "safetensors", manifest: nil)
+        case (_, _?):
+            throw CairnError(
+                .invalidArgument, "only a run has checkpoints to choose from with @",
+                .init(file: location.path, expected: "a run"))
+        }
+    }
+
+    /// Opens safetensors; an error names the file by its path and not only by its name.
+    static func safetensors(_ path: String) throws(CairnError) -> SafeTensorsReader {
+        do throws(CairnError) {
+            return try SafeTensorsReader(path: path)
+        } catch {
+            guard let file = error.context.file, file != path, !file.hasPrefix("/") else { throw error }
+            let isDirectory = try PathInspection.kind(of: path) == .directory
+            var located = error
+            located.context.file = PathInspection.join(isDirectory ? path : PathInspection.split(path).directory, file)
+            throw located
+        }
+    }
+
+    /// Opens one checkpoint of a store.
+    init(store path: String, step: Int) throws {
+        let opened = try CheckpointStore(path: path).open(step: step)
+        self.init(reader: opened, description: "cairn, step \(step)", manifest: opened.manifest)
+    }
+
+    private init(reader: any CheckpointReader, description: String, manifest: Manifest?) {
+        self.reader = reader
+        self.description = description
+        self.manifest = manifest
+    }
+}
+
+/// Opens a run, for the commands that want all of it.
+enum StoreOpening {
+    /// - Throws: ``CairnError/Code/unsupported`` when the path is something else.
+    static func open(_ path: String) throws -> (store: CheckpointStore, path: String) {
+        guard case .store(let path) = try RecognisedFormat(of: path, forced: .cairn) else {
+            throw CairnError(
+                .invalidArgument, "this is one checkpoint", .init(file: path, expected: "the directory of a run"))
+        }
+        return (CheckpointStore(path: path), path)
+    }
+}

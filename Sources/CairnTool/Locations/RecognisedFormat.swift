@@ -1,0 +1,105 @@
+import ArgumentParser
+import CairnBase
+import CairnCheckpoint
+import CairnStorage
+
+/// What a path turned out to hold.
+enum RecognisedFormat: Equatable {
+    /// A run: a directory of checkpoints.
+    case store(path: String)
+    /// One checkpoint of a run: a directory with a manifest.
+    case checkpoint(store: String, step: Int)
+    /// A safetensors file, an index of several, or a directory that holds either.
+    case safetensors(path: String)
+}
+
+/// The formats that `--format` can force.
+enum FormatName: String, CaseIterable, ExpressibleByArgument {
+    case cairn
+    case safetensors
+}
+
+extension RecognisedFormat {
+    private static let manifestName = "manifest.json"
+    private static let indexSuffix = ".index.json"
+    private static let fileSuffix = ".safetensors"
+
+    /// Finds out what a path holds.
+    ///
+    /// - Parameter forced: the only format to think of, as the user said.
+    /// - Throws: ``CairnError/Code/unsupported`` for what is not recognised or is so in two ways; the message says
+    ///   what was
+    ///   seen.
+    init(of path: String, forced: FormatName? = nil) throws(CairnError) {
+        switch try PathInspection.kind(of: path) {
+        case .directory: self = try Self.directory(path, forced)
+        case .file: self = try Self.file(path, forced)
+        case nil: throw CairnError(.notFound, "there is no such file or directory", .init(file: path))
+        default:
+            throw CairnError(.unsupported, "this is neither a file nor a directory", .init(file: path))
+        }
+    }
+
+    private static func directory(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
+        if forced == .safetensors { return .safetensors(path: path) }
+        let names = try PathInspection.names(in: path)
+        let hasSafetensors = names.contains { $0.hasSuffix(fileSuffix) || $0.hasSuffix(fileSuffix + indexSuffix) }
+        let canonical = PathInspection.split(PathInspection.canonical(path))
+        if let step = step(ofDirectory: canonical.name) {
+            if names.contains(manifestName) { return .checkpoint(store: canonical.directory, step: step) }
+            // Its rank files can be read as safetensors, but they are not known to be whole.
+            throw CairnError(
+                .incomplete, "the checkpoint of step \(step) was never finished: it has no manifest",
+                .init(file: path, advice: "take another checkpoint, or name one of its files"))
+        }
+        let hasSteps = names.contains { step(ofDirectory: $0) != nil }
+        switch (hasSteps, hasSafetensors) {
+        case (true, true) where forced == nil:
+            throw CairnError(
+                .unsupported, "the directory is both a run and a safetensors checkpoint",
+                .init(file: path, advice: "say which by --format cairn or --format safetensors"))
+        case (true, _): return .store(path: path)
+        case (false, true) where forced == nil: return .safetensors(path: path)
+        // A run whose first checkpoint is yet to come holds nothing.
+        case _ where forced == .cairn: return .store(path: path)
+        default:
+            let seen = names.isEmpty ? "an empty directory" : names.prefix(4).joined(separator: ", ")
+            throw CairnError(
+                .unsupported, "the directory is no checkpoint that Cairn knows",
+                .init(
+                    file: path,
+                    expected: "step-… directories, a .safetensors.index.json or .safetensors files",
+                    found: names.count > 4 ? seen + ", …" : seen))
+        }
+    }
+
+    private static func file(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
+        let name = PathInspection.split(path).name
+        if name == manifestName, forced != .safetensors {
+            let checkpoint = PathInspection.split(PathInspection.split(PathInspection.canonical(path)).directory)
+            if let step = step(ofDirectory: checkpoint.name) {
+                return .checkpoint(store: checkpoint.directory, step: step)
+            }
+        }
+        if forced == .cairn {
+            throw CairnError(
+                .unsupported, "this is no checkpoint of a run",
+                .init(file: path, expected: "the directory of a run or of a checkpoint", found: "a file"))
+        }
+        if forced == .safetensors || name.hasSuffix(fileSuffix) || name.hasSuffix(indexSuffix) {
+            return .safetensors(path: path)
+        }
+        let beginning = try PathInspection.beginning(of: path, byteCount: 16)
+        if FileSignature.looksLikeSafetensors(beginning) { return .safetensors(path: path) }
+        throw CairnError(
+            .unsupported, "the file is no checkpoint that Cairn reads",
+            .init(
+                file: path, expected: "safetensors", found: FileSignature.describe(beginning),
+                advice: "if it is safetensors all the same, say --format safetensors"))
+    }
+
+    /// 400 for `step-00000400`.
+    private static func step(ofDirectory name: String) -> Int? {
+        StepName.step(ofKey: name + "/")
+    }
+}

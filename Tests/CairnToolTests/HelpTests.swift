@@ -1,0 +1,37 @@
+import Testing
+
+@Suite struct Help {
+    @Test func rootHelpNamesEveryCommandAndTheExitCodes() throws {
+        let run = try ToolRun("help", in: TemporaryDirectory())
+        #expect(run.exitCode == 0)
+        for command in ["ls", "inspect", "digest", "verify", "diff", "convert", "prune"] {
+            #expect(run.output.contains("\n  \(command) "), "\(command) is missing")
+        }
+        #expect(run.output.contains("Exit codes"))
+        #expect(run.errors.isEmpty)
+    }
+
+    @Test(arguments: ["ls", "inspect", "digest", "verify", "diff", "convert", "prune"])
+    func everyCommandHasAnExampleAndExplainsItsOptions(command: String) throws {
+        let run = try ToolRun("help", command, in: TemporaryDirectory())
+        #expect(run.exitCode == 0)
+        #expect(run.output.contains("Example"))
+        #expect(run.output.contains("  cairn \(command) "))
+        #expect(run.output.contains("--json"))
+    }
+
+    @Test(arguments: ["bash", "zsh", "fish"])
+    func completionScriptsAreThereForEveryShell(shell: String) throws {
+        let run = try ToolRun("--generate-completion-script", shell, in: TemporaryDirectory())
+        #expect(run.exitCode == 0)
+        #expect(run.output.contains("convert"))
+    }
+
+    @Test(arguments: [["frobnicate"], ["convert", "a", "b"], ["prune", "run"], ["diff", "a"], ["inspect", "a", "--no"]])
+    func wrongUsageExitsWith64AndSaysHow(arguments: [String]) throws {
+        let run = try ToolRun(arguments, in: TemporaryDirectory())
+        #expect(run.exitCode == 64)
+        #expect(run.output.isEmpty)
+        #expect(run.errors.contains("Usage:"))
+    }
+}

@@ -1,0 +1,40 @@
+import Foundation
+import Testing
+
+@Suite struct Interruption {
+    @Test(arguments: ["safetensors", "cairn"])
+    func anInterruptedConversionRemovesWhatItWrote(format: String) throws {
+        let directory = try TemporaryDirectory()
+        // A gigabyte that takes no room: the conversion is still going on when the signal comes.
+        let byteCount = 1 << 30
+        var header = Array(#"{"x":{"dtype":"U8","shape":[1024,1048576],"data_offsets":[0,1073741824]}}"#.utf8)
+        while header.count % 8 != 0 { header.append(UInt8(ascii: " ")) }
+        let length = (0..<8).map { UInt8(truncatingIfNeeded: header.count >> ($0 * 8)) }
+        let path = directory.path("big.safetensors")
+        try Data(length + header).write(to: URL(fileURLWithPath: path))
+        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+        try file.truncate(atOffset: UInt64(8 + header.count + byteCount))
+        try file.close()
+
+        let process = Process()
+        process.executableURL = ToolRun.executable
+        process.arguments = ["convert", path, directory.path("out/model.safetensors"), "--to", format]
+        process.standardError = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        while process.isRunning, try files(below: directory.path("out")).isEmpty { usleep(2000) }
+        process.interrupt()
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 130)
+        #expect(try files(below: directory.path("out")).isEmpty)
+    }
+
+    private func files(below path: String) throws -> [String] {
+        guard FileManager.default.fileExists(atPath: path) else { return [] }
+        return try FileManager.default.subpathsOfDirectory(atPath: path).filter { name in
+            var isDirectory: ObjCBool = false
+            return FileManager.default.fileExists(atPath: path + "/" + name, isDirectory: &isDirectory)
+                && !isDirectory.boolValue
+        }
+    }
+}
