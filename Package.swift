@@ -71,6 +71,12 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "cairn-bench",
+            dependencies: [
+                "Cairn", "CairnDigest", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Sources/CairnBench", swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(

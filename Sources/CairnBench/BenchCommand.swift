@@ -1,0 +1,72 @@
+import ArgumentParser
+import Cairn
+import CairnDigest
+
+/// Times Cairn beside plain input and output and beside the `safetensors` package of Python, on one training state.
+@main
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cairn-bench",
+        abstract: "Times saves and loads of a training state beside plain I/O of the same bytes.",
+        discussion: """
+            Every round runs each operation once, in turn, so that a noisy machine disturbs all alike; medians and the
+            medians of the ratios within a round are printed. Before each operation memory is touched and freed, because
+            first-touch memory would drown everything else.
+            """)
+
+    @Option(help: "A folder on the disk to measure; it needs room for three states.")
+    var folder: String
+    @Option(help: "The state's size in millions of bytes.")
+    var megabytes = 1600
+    @Option(help: "How many rounds.")
+    var rounds = 5
+    @Option(help: "A Python with the safetensors and torch packages, to measure beside; see Scripts/bench.")
+    var python: String?
+    @Option(help: "The script that the Python runs.")
+    var peer = "Scripts/lib/safetensors_peer.py"
+    @Flag(help: "Drop the files from the page cache before each load.")
+    var cold = false
+
+    func run() throws {
+        let state = try BenchState.make(byteCount: megabytes * 1_000_000)
+        let table = Table()
+        let plain = PlainFile(folder: folder)
+        let store = CheckpointStore(path: folder + "/store")
+        let peerProcess = try python.map { try PeerProcess(python: $0, script: peer, folder: folder, megabytes: megabytes) }
+        for round in 0..<rounds {
+            Table.note("round \(round + 1) of \(rounds)")
+            try table.time("plain write + fsync") { try plain.write(state) }
+            try table.time("cairn save") {
+                var options = SaveOptions()
+                options.replacing = true
+                try store.save(state, step: 1, options: options)
+            }
+            if let peerProcess { try table.record("safetensors save_file + fsync", peerProcess.ask("save")) }
+            let prefix = folder + "/store/step-00000001/"
+            let files = try store.open(step: 1).manifest.files.map { prefix + $0.name }
+            func prepare(_ paths: [String]) throws { if cold { for path in paths { try PageCache.drop(path) } } }
+            try prepare([plain.path])
+            try table.time("plain read") { try plain.read(state) }
+            try prepare(files)
+            try table.time("cairn load, verified") { _ = try store.load(step: 1) }
+            if let peerProcess { try table.record("safetensors load_file, touched", peerProcess.ask(cold ? "load-cold" : "load")) }
+            try prepare(files)
+            try table.time("cairn load, mapped") {
+                var options = LoadOptions()
+                options.mapped = true
+                _ = try store.load(step: 1, options: options)
+            }
+            try prepare(files)
+            try table.time("cairn verify") {
+                guard try store.open(step: 1).verify().isValid else { throw CairnError(.corrupted, "the bench's checkpoint") }
+            }
+            try prepare(files)
+            try table.time("cairn digest (SHA-256)") { _ = try CheckpointDigest(of: store.open(step: 1)) }
+        }
+        table.print(byteCount: state.byteCount, ratios: [
+            ("cairn save", "plain write + fsync"), ("safetensors save_file + fsync", "plain write + fsync"),
+            ("cairn load, verified", "plain read"), ("safetensors load_file, touched", "plain read"),
+            ("cairn verify", "plain read"), ("cairn digest (SHA-256)", "plain read"),
+        ])
+    }
+}

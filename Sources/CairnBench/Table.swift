@@ -1,0 +1,74 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// What was measured, a row for each operation, a column for each round.
+final class Table {
+    private var order: [String] = []
+    private var seconds: [String: [Double]] = [:]
+    private var memory: [String: [Int]] = [:]
+
+    /// Runs an operation in warmed memory and notes its time and the most memory that it took.
+    func time(_ name: String, _ body: () throws -> Void) throws {
+        Memory.warm(byteCount: 2_600_000_000)
+        let before = Memory.resetPeak()
+        let start = ContinuousClock.now
+        try body()
+        note(name, (ContinuousClock.now - start) / .seconds(1), max(0, Memory.peak() - before))
+    }
+
+    /// Notes what another process measured of itself.
+    func record(_ name: String, _ result: (seconds: Double, memory: Int)) throws { note(name, result.seconds, result.memory) }
+
+    private func note(_ name: String, _ time: Double, _ bytes: Int) {
+        if seconds[name] == nil { order.append(name) }
+        seconds[name, default: []].append(time)
+        memory[name, default: []].append(bytes)
+        Self.note("  \(name): \(Self.fixed(time, 3)) s")
+    }
+
+    /// Prints the rows and the ratios as Markdown.
+    func print(byteCount: Int, ratios: [(String, String)]) {
+        Swift.print("State: \(byteCount) bytes.\n")
+        Swift.print("| operation | median s | min | max | GB/s | extra memory MB |")
+        Swift.print("| --- | --- | --- | --- | --- | --- |")
+        for name in order {
+            let times = (seconds[name] ?? []).sorted()
+            let median = Self.median(times)
+            let extra = Double((memory[name] ?? []).sorted().last ?? 0) / 1e6
+            Swift.print(
+                "| \(name) | \(Self.fixed(median, 3)) | \(Self.fixed(times.first ?? 0, 3)) | "
+                    + "\(Self.fixed(times.last ?? 0, 3)) | \(Self.fixed(Double(byteCount) / median / 1e9, 2)) | "
+                    + "\(Self.fixed(extra, 0)) |")
+        }
+        Swift.print("\n| ratio within a round | median | min | max |\n| --- | --- | --- | --- |")
+        for (first, second) in ratios {
+            guard let a = seconds[first], let b = seconds[second] else { continue }
+            let values = zip(a, b).map { $0 / $1 }.sorted()
+            Swift.print(
+                "| \(first) / \(second) | \(Self.fixed(Self.median(values), 2)) | \(Self.fixed(values.first ?? 0, 2)) | "
+                    + "\(Self.fixed(values.last ?? 0, 2)) |")
+        }
+    }
+
+    private static func median(_ sorted: [Double]) -> Double {
+        sorted.isEmpty ? .nan : (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
+    }
+
+    private static func fixed(_ value: Double, _ digits: Int) -> String {
+        guard value.isFinite else { return "-" }
+        let scale = (0..<digits).reduce(1.0) { result, _ in result * 10 }
+        let scaled = Int((value * scale).rounded())
+        guard digits > 0 else { return "\(scaled)" }
+        let fraction = String(scaled % Int(scale))
+        return "\(scaled / Int(scale))." + String(repeating: "0", count: digits - fraction.count) + fraction
+    }
+
+    /// Says something on standard error.
+    static func note(_ line: String) {
+        let bytes = Array((line + "\n").utf8)
+        _ = bytes.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
+    }
+}
