@@ -1,0 +1,48 @@
+# Sourced by the scripts: where the project is, and what must be installed before anything is built.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$top"
+
+say() { printf '==> %s\n' "$*"; }
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+require_swift() {
+    command -v swift >/dev/null 2>&1 || fail "swift is not on the PATH; install Swift 6.2 or newer from https://swift.org/install"
+    command -v git >/dev/null 2>&1 || fail "git is not on the PATH"
+}
+
+# Installs what of the named Debian packages is missing, when that is allowed; else says how to.
+require_packages() {
+    if ! command -v dpkg-query >/dev/null 2>&1; then
+        say "not a Debian system: provide what these packages hold, if the build misses it: $*"
+        return
+    fi
+    local package missing=()
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=("$package")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        printf 'error: packages are missing; install them with\n    sudo apt-get update && sudo apt-get install -y --no-install-recommends %s\n' \
+            "${missing[*]}" >&2
+        exit 1
+    fi
+    say "installing with apt-get: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 || {
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    }
+}
+
+# What building and testing everything takes: zstd for the format, OpenBLAS for the trainer, OpenSSL for the digests,
+# Python for the independent reader.
+require_everything() {
+    require_swift
+    require_packages libzstd-dev libopenblas-dev libssl-dev pkg-config python3
+}
