@@ -7,7 +7,6 @@ safetensors is installed, it opens every rank file too.
 """
 
 import json
-import math
 import os
 import struct
 import sys
@@ -41,12 +40,13 @@ def compare(folder, expected):
     unread = set(found.pop("unread", []))
     wanted = dict(expected["digest"])
     wanted["tensors"] = [tensor for tensor in wanted["tensors"] if tensor["fqn"] not in unread]
-    read_cairn.check(same(found, wanted), f"{folder}: the digest differs from expected.json:\n{json.dumps(found, indent=1)}")
+    found_text = json.dumps(found, indent=1)
+    read_cairn.check(same(found, wanted), f"{folder}: the digest differs from expected.json:\n{found_text}")
     for rank, values in enumerate(expected["ranks"]):
         if len(checkpoint.files) == len(expected["ranks"]):
-            found_values = [leaf for name, value in checkpoint.files[rank].values.items()
-                            for leaf in read_cairn.leaves([name], value)]
-            read_cairn.check(same(canonical(found_values), values), f"{folder}: the values of rank {rank} differ")
+            of_rank = checkpoint.files[rank].values.items()
+            found_values = canonical([leaf for name, value in of_rank for leaf in read_cairn.leaves([name], value)])
+            read_cairn.check(same(found_values, values), f"{folder}: the values of rank {rank} differ")
     line = f"{folder}: {len(found['tensors'])} tensors and {len(found['objects'])} values as expected"
     if unread:
         line += f"; NOT CHECKED for lack of a zstd decoder: {', '.join(sorted(unread))}"
@@ -108,8 +108,9 @@ def main(stores):
             if safetensors is not None:
                 open_as_safetensors(checkpoint)
     check_refusals(checkpoints(stores[0])[0])
-    other = f"safetensors {safetensors.__version__} reads them too" if safetensors else "package safetensors not installed"
-    print(f"OK: the independent reader agrees on every checkpoint and refuses damage ({other})")
+    print("OK: the independent reader agrees on every checkpoint and refuses damage")
+    print(f"    safetensors {safetensors.__version__} opens the rank files too" if safetensors
+          else "    not checked with the package safetensors, which is not installed")
 
 
 if __name__ == "__main__":
