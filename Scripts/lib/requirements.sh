@@ -16,8 +16,11 @@ require_swift() {
     command -v git >/dev/null 2>&1 || fail "git is not on the PATH"
 }
 
-# Installs what of the named Debian packages is missing, when that is allowed; else says how to.
+# Installs what of the named Debian packages is missing, when that is allowed; else says how to. Without names: all that
+# building and testing everything takes, which is zstd for the format, OpenBLAS for the trainer, OpenSSL for the digests,
+# Python for the independent reader.
 require_packages() {
+    [ "$#" -gt 0 ] || set -- libzstd-dev libopenblas-dev libssl-dev pkg-config python3
     if ! command -v dpkg-query >/dev/null 2>&1; then
         say "not a Debian system: provide what these packages hold, if the build misses it: $*"
         return
@@ -38,11 +41,4 @@ require_packages() {
         apt-get update -qq
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     }
-}
-
-# What building and testing everything takes: zstd for the format, OpenBLAS for the trainer, OpenSSL for the digests,
-# Python for the independent reader.
-require_everything() {
-    require_swift
-    require_packages libzstd-dev libopenblas-dev libssl-dev pkg-config python3
 }
