@@ -3,8 +3,8 @@ public import CairnCheckpoint
 public import CairnTensor
 import Synchronization
 
-/// What a checkpoint holds, whatever its format and layout: of every whole tensor the name, type, shape and SHA-256, and
-/// every value.
+/// What a checkpoint holds, whatever its format and layout: of every whole tensor the name, type, shape and SHA-256,
+/// and every value.
 ///
 /// The same state has the same digest in every format that can hold it.
 public struct CheckpointDigest: Sendable, Hashable {

@@ -27,12 +27,12 @@ package struct StoredTensor: Sendable {
 
     /// Fills `destination` with a region, row-major.
     ///
-    /// Runs of the region that lie close together are read at once, into a block of at most 1 MiB; in between no more is
-    /// read than a page or another run's length. Longer runs go straight to the destination.
+    /// Runs of the region that lie close together are read at once, into a block of at most 1 MiB; in between no more
+    /// is read than a page or another run's length. Longer runs go straight to the destination.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside or `destination` has another size,
-    ///   ``CairnError/Code/unsupported`` when a run of packed elements does not begin and end at a byte, and what the file
-    ///   throws.
+    ///   ``CairnError/Code/unsupported`` when a run of packed elements does not begin and end at a byte, and what the
+    ///   file throws.
     package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try check(region, destinationByteCount: destination.byteCount)
         guard region.elementCount > 0 else { return }

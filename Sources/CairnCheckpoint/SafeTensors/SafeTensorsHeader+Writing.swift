@@ -9,8 +9,8 @@ extension SafeTensorsHeader {
     /// - Parameters:
     ///   - alignment: What the size of the result is a multiple of, in bytes, at least 1; the format asks for 8.
     ///   - minimumByteCount: The least size of the result, for a header that takes a reserved place.
-    /// - Throws: ``CairnError/Code/unsupported`` when the JSON is longer than the format allows or a tensor has the name
-    ///   that is reserved for metadata, ``CairnError/Code/invalidArgument`` when a name repeats.
+    /// - Throws: ``CairnError/Code/unsupported`` when the JSON is longer than the format allows or a tensor has the
+    ///   name that is reserved for metadata, ``CairnError/Code/invalidArgument`` when a name repeats.
     package func serialized(alignment: Int, minimumByteCount: Int = 0) throws(CairnError) -> [UInt8] {
         try checkNamesForWriting()
         var writer = JSONWriter()

@@ -58,8 +58,8 @@ package struct SafeTensorsHeader: Sendable {
     ///
     /// Never allocates more than the file holds.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for anything against the format, ``CairnError/Code/incomplete`` for a file
-    ///   that ends before the header or the data does, ``CairnError/Code/unsupported`` for an unknown type.
+    /// - Throws: ``CairnError/Code/malformed`` for anything against the format, ``CairnError/Code/incomplete`` for a
+    ///   file that ends before the header or the data does, ``CairnError/Code/unsupported`` for an unknown type.
     package static func read(from file: any StorageFile) throws(CairnError) -> SafeTensorsHeader {
         guard file.byteCount >= prefixByteCount else {
             throw CairnError(

@@ -3,9 +3,9 @@ import CairnTensor
 
 /// What a checkpoint holds and safetensors does not know of, as text in the files' metadata.
 ///
-/// `cairn.values`: a JSON object of the values by name, as ``ValueCoding`` writes them. `cairn.ties`: a JSON object that
-/// says for each name that is not stored under which name its tensor is. In a sharded checkpoint both are in the first
-/// shard.
+/// `cairn.values`: a JSON object of the values by name, as ``ValueCoding`` writes them. `cairn.ties`: a JSON object
+/// that says for each name that is not stored under which name its tensor is. In a sharded checkpoint both are in the
+/// first shard.
 struct SafeTensorsNotes {
     private static let valuesKey = "cairn.values"
     private static let tiesKey = "cairn.ties"

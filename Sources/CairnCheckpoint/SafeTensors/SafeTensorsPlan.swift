@@ -16,8 +16,8 @@ struct SafeTensorsPlan {
     /// The tensors of each file in the order of the file; at least one file.
     var files: [[SafeTensorsHeader.Entry]] = []
 
-    /// Fills files one after the other as the tensors come, each up to `maximumByteCount` of data where a tensor fits, so
-    /// that one file is complete before the next begins.
+    /// Fills files one after the other as the tensors come, each up to `maximumByteCount` of data where a tensor fits,
+    /// so that one file is complete before the next begins.
     ///
     /// Within a file the tensors stand as the format's own library puts them: the types in descending order, so that
     /// every tensor is aligned, and then by name.
@@ -62,7 +62,9 @@ struct SafeTensorsPlan {
         uniqueKeysWithValues: ScalarType.allCases.enumerated().map { ($0.element, $0.offset) })
 
     private static func precedes(_ left: TensorDescription, _ right: TensorDescription) -> Bool {
-        if left.scalarType != right.scalarType { return order[left.scalarType, default: 0] > order[right.scalarType, default: 0] }
+        if left.scalarType != right.scalarType {
+            return order[left.scalarType, default: 0] > order[right.scalarType, default: 0]
+        }
         return ExactString(left.name) < ExactString(right.name)
     }
 }

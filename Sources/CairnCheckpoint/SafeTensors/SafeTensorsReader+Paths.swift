@@ -1,5 +1,5 @@
 public import CairnBase
-import CairnStorage
+package import CairnStorage
 import CairnTensor
 
 extension SafeTensorsReader {
@@ -10,31 +10,37 @@ extension SafeTensorsReader {
     /// 2. its one `*.safetensors`;
     /// 3. all of its `*.safetensors`, when they are the files `STEM-00001-of-N` to `STEM-N-of-N` of one stem.
     ///
-    /// - Throws: As ``init(storage:index:)``; ``CairnError/Code/invalidArgument`` when several files of a directory could
-    ///   be meant, ``CairnError/Code/incomplete`` when it lacks some of the files of rule 3.
+    /// - Throws: As ``init(storage:index:)``; ``CairnError/Code/invalidArgument`` when several files of a directory
+    ///   could be meant, ``CairnError/Code/incomplete`` when it lacks some of the files of rule 3.
     public convenience init(path: String) throws(CairnError) {
-        if let names = try Self.names(inDirectory: path) {
-            try self.init(directory: path, names: names)
+        let directory = LocalStorage(root: path)
+        if let names = try Self.names(in: directory) {
+            try self.init(directory: directory, names: names)
             return
         }
         let (storage, key) = try LocalStorage.locate(path)
         if key.utf8.suffix(5).elementsEqual(".json".utf8) {
-            try self.init(storage: storage, index: key)
+            try self.init(storage: storage, index: key, source: path)
         } else {
-            try self.init(storage: storage, file: key)
+            try self.init(storage: storage, file: key, source: path)
         }
     }
 
-    private convenience init(directory: String, names: [String]) throws(CairnError) {
-        let storage = LocalStorage(root: directory)
+    /// Opens the root of a storage as ``init(path:)`` opens a directory.
+    package convenience init(directory storage: LocalStorage) throws(CairnError) {
+        try self.init(directory: storage, names: Self.names(in: storage) ?? [])
+    }
+
+    private convenience init(directory storage: LocalStorage, names: [String]) throws(CairnError) {
+        let directory = storage.root
         let indexes = names.filter { $0.hasSuffix(SafeTensorsShardName.indexExtension) }
         let files = names.filter { $0.hasSuffix(SafeTensorsShardName.fileExtension) }
         if indexes.count == 1 {
-            try self.init(storage: storage, index: indexes[0])
+            try self.init(storage: storage, index: indexes[0], source: directory)
         } else if indexes.count > 1 {
             throw Self.ambiguity(directory, "several safetensors indexes", indexes)
         } else if files.count == 1, SafeTensorsShardName(files[0]) == nil {
-            try self.init(storage: storage, file: files[0])
+            try self.init(storage: storage, file: files[0], source: directory)
         } else if let first = files.first {
             try Self.checkShards(files, first: first, directory: directory)
             try self.init(storage: storage, files: files, source: directory)
@@ -72,9 +78,10 @@ extension SafeTensorsReader {
             .init(file: directory, found: shown, advice: "name the one to open"))
     }
 
-    /// The names in a directory, sorted; `nil` if the path is something else or nothing.
-    private static func names(inDirectory path: String) throws(CairnError) -> [String]? {
-        let fileSystem = LocalStorage(root: path).fileSystem
+    /// The names in a storage's root, sorted; `nil` if that is no directory or nothing.
+    private static func names(in storage: LocalStorage) throws(CairnError) -> [String]? {
+        let path = storage.root
+        let fileSystem = storage.fileSystem
         do throws(SystemCallError) {
             let status = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.status(at: path) }
             guard status.kind == .directory else { return nil }

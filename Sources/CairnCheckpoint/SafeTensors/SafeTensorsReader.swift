@@ -5,8 +5,8 @@ import Synchronization
 
 /// A checkpoint of one safetensors file, or of several with or without an index.
 ///
-/// Opening reads the headers only. Text in the files' `__metadata__` is in ``metadata``; ``values`` and ties are there when
-/// ``SafeTensorsWriter`` wrote them. Checksums there are none in the format: damaged elements go unnoticed.
+/// Opening reads the headers only. Text in the files' `__metadata__` is in ``metadata``; ``values`` and ties are there
+/// when ``SafeTensorsWriter`` wrote them. Checksums there are none in the format: damaged elements go unnoticed.
 public final class SafeTensorsReader: CheckpointReader {
     public let format = "safetensors"
     public let source: String
@@ -22,20 +22,23 @@ public final class SafeTensorsReader: CheckpointReader {
 
     /// Opens the file at `key`.
     ///
-    /// - Throws: ``CairnError/Code/notFound``, ``CairnError/Code/malformed`` for a file that does not follow the format,
-    ///   ``CairnError/Code/incomplete`` for one that was cut short, ``CairnError/Code/unsupported`` for an unknown type.
-    public convenience init(storage: any Storage, file key: String) throws(CairnError) {
+    /// - Parameter source: What messages call the checkpoint instead of `key`.
+    /// - Throws: ``CairnError/Code/notFound``, ``CairnError/Code/malformed`` for a file that does not follow the
+    ///   format, ``CairnError/Code/incomplete`` for one that was cut short, ``CairnError/Code/unsupported`` for an
+    ///   unknown type.
+    public convenience init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
         let shard = try SafeTensorsShard(opening: key, of: storage)
-        try self.init([shard], notes: [], source: key)
+        try self.init([shard], notes: [], source: source ?? key)
     }
 
     /// Opens the files that the index at `key` names, which are beside or below it.
     ///
     /// Index and files must agree in both directions.
     ///
-    /// - Throws: As ``init(storage:file:)``, and ``CairnError/Code/incomplete`` when a file or a tensor in it is missing,
-    ///   ``CairnError/Code/mismatch`` when a file holds a tensor that the index does not place there.
-    public convenience init(storage: any Storage, index key: String) throws(CairnError) {
+    /// - Parameter source: What messages call the checkpoint instead of `key`.
+    /// - Throws: As ``init(storage:file:)``, and ``CairnError/Code/incomplete`` when a file or a tensor in it is
+    ///   missing, ``CairnError/Code/mismatch`` when a file holds a tensor that the index does not place there.
+    public convenience init(storage: any Storage, index key: String, source: String? = nil) throws(CairnError) {
         let index = try SafeTensorsIndex(reading: key, from: storage)
         let directory = key.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(key[...$0]) } ?? ""
         var shards: [SafeTensorsShard] = []
@@ -52,7 +55,7 @@ public final class SafeTensorsReader: CheckpointReader {
         }
         for (shard, names) in zip(shards, expected) { try shard.check(holdsJust: names, accordingTo: key) }
         shards.sort { ExactString($0.key) < ExactString($1.key) }
-        try self.init(shards, notes: index.metadata, source: key)
+        try self.init(shards, notes: index.metadata, source: source ?? key)
     }
 
     /// Opens several files as one checkpoint.

@@ -4,8 +4,8 @@ import CairnTensor
 
 /// Writes a checkpoint as one safetensors file, or as several with an index, named as Hugging Face's tools do.
 ///
-/// Tensors are written to their final places as they come, so nothing is held in memory. Values and ties, which the format
-/// does not know, go into the first file's metadata as text that ``SafeTensorsReader`` reads back exactly.
+/// Tensors are written to their final places as they come, so nothing is held in memory. Values and ties, which the
+/// format does not know, go into the first file's metadata as text that ``SafeTensorsReader`` reads back exactly.
 ///
 /// Every file appears under its name when it is whole and durable. The last one and then the index are written by
 /// ``finish()``, so that until then neither readers nor a later run can take what is there for a checkpoint.
@@ -42,8 +42,8 @@ public final class SafeTensorsWriter: CheckpointWriter {
     ///   - maximumShardByteCount: How many bytes of tensors a file may hold; one that is larger gets a file of its own.
     ///     What fits into one file becomes one, without an index. `nil` always writes one file.
     ///   - metadata: Text for every file.
-    ///   - replaces: Whether a checkpoint of that name may be there. One file is replaced as a whole when it is finished;
-    ///     where several are involved, the old ones are deleted at the beginning.
+    ///   - replaces: Whether a checkpoint of that name may be there. One file is replaced as a whole when it is
+    ///     finished; where several are involved, the old ones are deleted at the beginning.
     public init(
         storage: any Storage, key: String, maximumShardByteCount: Int? = nil,
         metadata: [String: String] = SafeTensorsWriter.defaultMetadata, replaces: Bool = false
@@ -63,7 +63,8 @@ public final class SafeTensorsWriter: CheckpointWriter {
     ) throws(CairnError) {
         let isFile = path.hasSuffix(SafeTensorsShardName.fileExtension)
         let (storage, key) =
-            isFile ? try LocalStorage.locate(path) : (LocalStorage(root: path), "model" + SafeTensorsShardName.fileExtension)
+            isFile
+            ? try LocalStorage.locate(path) : (LocalStorage(root: path), "model" + SafeTensorsShardName.fileExtension)
         self.init(
             storage: storage, key: key, maximumShardByteCount: maximumShardByteCount, metadata: metadata,
             replaces: replaces)
@@ -140,6 +141,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
         if keys.count > 1 {
             let total = plan.files.reduce(0) { $0 + ($1.last?.byteRange.upperBound ?? 0) }
             let shards = plan.places.map { (tensor: $0.name, file: Self.lastComponent(keys[$0.file])) }
+            published.append(indexKey)
             try storage.publish(SafeTensorsIndex.serialized(shards, totalByteCount: total), as: indexKey)
         }
         published = []
@@ -156,7 +158,8 @@ public final class SafeTensorsWriter: CheckpointWriter {
         published = []
     }
 
-    /// Passes over tensors without bytes, finishes files that are complete and opens the one that the next tensor goes to.
+    /// Passes over tensors without bytes, finishes files that are complete and opens the one that the next tensor goes
+    /// to.
     private func openNextFiles() throws {
         guard let plan else { return }
         while position < plan.places.count, plan.places[position].byteRange.isEmpty { position += 1 }

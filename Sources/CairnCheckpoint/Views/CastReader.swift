@@ -48,7 +48,8 @@ public struct CastReader: CheckpointReader {
                 }
                 guard scalarType.byteCount(elementCount: tensor.shape.elementCount) != nil else {
                     throw CairnError(
-                        .unsupported, "the converted tensor is too large", .init(file: base.source, tensor: tensor.name))
+                        .unsupported, "the converted tensor is too large",
+                        .init(file: base.source, tensor: tensor.name))
                 }
                 description.scalarType = scalarType
             }

@@ -27,7 +27,8 @@ public struct GlobPattern: Sendable, Hashable {
 
     /// Reads a pattern.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a set that does not end or is empty, or a backslash at the end.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a set that does not end or is empty, or a backslash at the
+    ///   end.
     public init(_ text: String) throws(CairnError) {
         self.text = text
         var rest = Array(text.unicodeScalars)[...]
@@ -54,8 +55,8 @@ public struct GlobPattern: Sendable, Hashable {
     /// Whether the whole name fits.
     public func matches(_ name: String) -> Bool { captures(name) != nil }
 
-    /// What each wildcard stands for, from left to right, or `nil` if the name does not fit. Each `*` takes as little as
-    /// it can.
+    /// What each wildcard stands for, from left to right, or `nil` if the name does not fit. Each `*` takes as little
+    /// as it can.
     public func captures(_ name: String) -> [String]? {
         let scalars = Array(name.unicodeScalars)
         var begins = [Int](repeating: 0, count: elements.count)

@@ -2,8 +2,8 @@ public import CairnBase
 
 /// How names that fit a pattern are written anew: `model.*.wq` as `layers.$1.attention.query`.
 ///
-/// In the replacement `$1` is what the first wildcard of the pattern stands for, and so on; `${1}` is the same where a digit
-/// follows, `$$` a dollar sign.
+/// In the replacement `$1` is what the first wildcard of the pattern stands for, and so on; `${1}` is the same where a
+/// digit follows, `$$` a dollar sign.
 public struct RenameRule: Sendable, Hashable {
     private enum Piece: Sendable, Hashable {
         case text(String)

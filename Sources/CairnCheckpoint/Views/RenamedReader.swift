@@ -14,8 +14,8 @@ public struct RenamedReader: CheckpointReader {
 
     /// Renames each tensor and value by the first rule whose pattern fits; the others keep their names.
     ///
-    /// - Throws: ``CairnError/Code/notFound`` for a rule that renames nothing, ``CairnError/Code/mismatch`` when two would
-    ///   get the same name.
+    /// - Throws: ``CairnError/Code/notFound`` for a rule that renames nothing, ``CairnError/Code/mismatch`` when two
+    ///   would get the same name.
     public init(_ base: any CheckpointReader, rules: [RenameRule]) throws(CairnError) {
         self.base = base
         var originals: [ExactString: String] = [:]

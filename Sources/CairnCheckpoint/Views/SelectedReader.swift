@@ -15,8 +15,8 @@ public struct SelectedReader: CheckpointReader {
     /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
     /// `exclude`.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, ``CairnError/Code/notFound`` for one that
-    ///   fits no name of the checkpoint.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, ``CairnError/Code/notFound`` for one
+    ///   that fits no name of the checkpoint.
     public init(
         _ base: any CheckpointReader, include: [String] = [], exclude: [String] = []
     ) throws(CairnError) {

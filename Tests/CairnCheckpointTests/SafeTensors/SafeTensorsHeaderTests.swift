@@ -111,7 +111,7 @@ import Testing
                     #expect(header.entries.count == 20_000)
                 })
         }
-        // Measured 10 ms; the limit allows for a busy machine.
-        #expect(best < .milliseconds(100), "\(best)")
+        // Measured 15 ms; the limit only tells apart what grows with the square, however busy the machine.
+        #expect(best < .milliseconds(900), "\(best)")
     }
 }

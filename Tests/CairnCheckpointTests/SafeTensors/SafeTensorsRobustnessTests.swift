@@ -56,8 +56,10 @@ import Testing
         let storage = MemoryStorage()
         try storage.publish(try sample(), as: "a.safetensors")
         let index = Array(
-            #"{"metadata":{"total_size":14,"x":[1.5,null]},"weight_map":{"a":"a.safetensors","é":"a.safetensors","e":"a.safetensors"}}"#
-                .utf8)
+            """
+            {"metadata":{"total_size":14,"x":[1.5,null]},
+            "weight_map":{"a":"a.safetensors","é":"a.safetensors","e":"a.safetensors"}}
+            """.utf8)
         try storage.publish(index, as: "x.json")
         #expect(try SafeTensorsReader(storage: storage, index: "x.json").tensors.count == 4)
         for position in index.indices {
