@@ -85,7 +85,7 @@ let package = Package(
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnStorageTesting", "CairnTensor"],
-            exclude: ["Fixtures"], swiftSettings: swiftSettings),
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"],

@@ -8,8 +8,8 @@ import Testing
 @Suite struct CheckpointDigestTests {
     private static let sourceFile = #filePath
     private static let fixtures =
-        sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/")
-        + "/CairnCheckpointTests/Fixtures/safetensors"
+        sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
+        + "/Fixtures/safetensors"
 
     /// Compares a digest with the tensors that the writing software says it wrote.
     private func check(_ path: String, against truth: [JSONValue]) throws {

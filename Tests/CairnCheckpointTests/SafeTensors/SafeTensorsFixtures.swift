@@ -7,7 +7,7 @@ enum SafeTensorsFixtures {
 
     /// The fixtures' directory.
     static var path: String {
-        sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/")
+        sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(4).joined(separator: "/")
             + "/Fixtures/safetensors"
     }
 

@@ -93,25 +93,16 @@ import Testing
         }
     }
 
-    @Test func twentyThousandTensorsAreReadInMilliseconds() throws {
+    @Test func twentyThousandTensorsAreRead() throws {
         let entries = (0..<20_000).map { index in
             SafeTensorsHeader.Entry(
                 name: "model.layers.\(index / 9).self_attn.proj_\(index).weight", scalarType: .bf16, shape: [16, 4],
                 byteRange: index * 128..<(index + 1) * 128)
         }
         let bytes = try SafeTensorsHeader(entries: entries).serialized(alignment: 8)
-        var best = Duration.seconds(1)
-        for _ in 0..<8 {
-            best = min(
-                best,
-                try ContinuousClock().measure {
-                    let header = try SafeTensorsHeader.parse(
-                        headerJSON: bytes.span.extracting(8..<bytes.count), dataStart: bytes.count,
-                        dataByteCount: 20_000 * 128, file: "memory")
-                    #expect(header.entries.count == 20_000)
-                })
-        }
-        // Measured 15 ms; the limit only tells apart what grows with the square, however busy the machine.
-        #expect(best < .milliseconds(900), "\(best)")
+        let header = try SafeTensorsHeader.parse(
+            headerJSON: bytes.span.extracting(8..<bytes.count), dataStart: bytes.count,
+            dataByteCount: 20_000 * 128, file: "memory")
+        #expect(header.entries == entries)
     }
 }
