@@ -21,6 +21,13 @@ import Testing
         #expect(!table.output.contains("\u{1B}"))
     }
 
+    @Test func aDirectoryOfSomethingElseIsNoRun() throws {
+        let directory = try TemporaryDirectory()
+        try "hello".write(toFile: directory.path("text"), atomically: true, encoding: .utf8)
+        #expect(try ToolRun("ls", ".", in: directory).failedInOneLine)
+        #expect(try ToolRun("prune", ".", "--keep-last", "1", in: directory).failedInOneLine)
+    }
+
     @Test func verifyNamesTheDamagedPlaceAndExitsWith1() throws {
         let directory = try TemporaryDirectory()
         try SampleStates.run(at: directory.path("run"), steps: [1, 2])

@@ -74,6 +74,14 @@ enum StoreOpening {
             throw CairnError(
                 .invalidArgument, "this is one checkpoint", .init(file: path, expected: "the directory of a run"))
         }
+        let names = try PathInspection.names(in: path)
+        guard names.isEmpty || names.contains(where: { StepName.step(ofKey: $0 + "/") != nil }) else {
+            throw CairnError(
+                .unsupported, "this is no run",
+                .init(
+                    file: path, expected: "a directory with step-… directories in it",
+                    found: names.prefix(4).joined(separator: ", ") + (names.count > 4 ? ", …" : "")))
+        }
         return (CheckpointStore(path: path), path)
     }
 }

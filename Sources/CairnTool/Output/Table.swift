@@ -37,9 +37,28 @@ struct Table {
     /// - Parameter limit: the most columns of the terminal that a line may take; `nil` for no limit.
     func lines(limit: Int? = Terminal.outputColumns) -> [String] {
         let widths = columnWidths(limit: limit)
+        let natural = columnWidths(limit: nil)
+        if let limit, let first = widths.first, first < min(natural[0], Self.leastLegibleWidth), columns.count > 1 {
+            return stackedLines(limit: limit)
+        }
         var lines = [line(columns.map { Cell($0.title, .heading) }, widths)]
         lines += rows.map { line($0, widths) }
         return lines
+    }
+
+    /// Names cut below this width are hard to tell apart.
+    private static let leastLegibleWidth = 20
+
+    /// The first column on a line of its own, and the rest indented below it.
+    private func stackedLines(limit: Int) -> [String] {
+        var rest = Table(Array(columns.dropFirst()))
+        for row in rows { rest.append(Array(row.dropFirst())) }
+        let below = rest.lines(limit: max(1, limit - 2)).map { "  " + $0 }
+        let names = [Cell(columns[0].title, .heading)] + rows.map { $0[0] }
+        return zip(names, below).flatMap { name, line in
+            let text = PrintableText.shorten(name.text, to: limit)
+            return [name.emphasis?.apply(text) ?? text, line]
+        }
     }
 
     private func columnWidths(limit: Int?) -> [Int] {
