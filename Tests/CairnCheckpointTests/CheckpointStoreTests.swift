@@ -212,6 +212,16 @@ struct SplitMix: RandomNumberGenerator {
         #expect(try store.list().count == 5)
     }
 
+    @Test func retentionNeverLeavesOnlyABrokenCheckpoint() throws {
+        let store = store()
+        let state = try sampleState()
+        for step in 1...3 { try store.save(state, step: step) }
+        try store.storage.delete(["step-00000003/rank-00000.safetensors"])
+        let report = try store.prune(RetentionPolicy(keepLast: 1))
+        #expect(report.kept == [2, 3])
+        #expect(try store.loadLatest().step == 2)
+    }
+
     @Test func aStreamedCopyEqualsItsSource() throws {
         let store = store()
         let state = try sampleState(scale: 20)

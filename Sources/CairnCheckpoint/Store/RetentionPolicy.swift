@@ -53,9 +53,9 @@ public struct PruneReport: Sendable {
 extension CheckpointStore {
     /// Deletes the checkpoints that `policy` does not keep, and debris.
     ///
-    /// A checkpoint goes manifest first, durably, so that a crash on the way leaves debris and no half checkpoint. A damaged
-    /// checkpoint neither counts for a rule nor is deleted: it may be repairable. When the newest committed checkpoint is
-    /// damaged, the newest readable one is what is always kept.
+    /// A checkpoint goes manifest first, durably, so that a crash on the way leaves debris and no half checkpoint. One whose
+    /// manifest is damaged neither counts for a rule nor is deleted: it may be repairable. Whatever the rules say, the newest
+    /// checkpoint whose files are all there with intact headers is kept.
     ///
     /// - Parameters:
     ///   - debrisAge: Debris is deleted only if its newest file is older than this many seconds, because a save that is
@@ -66,7 +66,8 @@ extension CheckpointStore {
     ) throws(CairnError) -> PruneReport {
         let summaries = try list()
         let readable = summaries.compactMap { row in row.manifest.map { (step: row.step, metrics: $0.metrics) } }
-        let kept = policy.kept(readable)
+        var kept = policy.kept(readable)
+        if let intact = try newestIntact(readable.map(\.step)) { kept.insert(intact) }
         var report = PruneReport()
         for row in summaries {
             guard row.manifest != nil else { continue }
@@ -84,6 +85,12 @@ extension CheckpointStore {
         for step in report.deleted { try delete(step: step) }
         if !report.debris.isEmpty { try storage.delete(report.debris) }
         return report
+    }
+
+    /// The newest of `steps` whose files are all there, of the right length and with intact headers.
+    private func newestIntact(_ steps: [Int]) throws(CairnError) -> Int? {
+        for step in steps.sorted(by: >) where try open(step: step).verify(deep: false).isValid { return step }
+        return nil
     }
 
     /// Deletes the checkpoint of a step: its manifest first, then the rest.
