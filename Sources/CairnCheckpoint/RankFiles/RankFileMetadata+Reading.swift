@@ -54,7 +54,7 @@ extension RankFileMetadata {
         do {
             described = try Self.json(entry("cairn.fragments"), "cairn.fragments").asObject()
         } catch let error as JSONError {
-            throw error.cairnError(file: "cairn.fragments")
+            throw Self.unreadable(error, "cairn.fragments")
         } catch let error as CairnError {
             throw error
         } catch {
@@ -116,7 +116,7 @@ extension RankFileMetadata {
                 key: stored.name, name: try object["name"]?.asString() ?? stored.name, scalarType: scalarType,
                 globalShape: globalShape, region: region, codec: codec, byteRange: stored.byteRange, chunks: [])
         } catch let error as JSONError {
-            throw error.cairnError(file: "cairn.fragments")
+            throw Self.unreadable(error, "cairn.fragments")
         } catch let error as CairnError {
             throw error
         } catch {
@@ -125,7 +125,12 @@ extension RankFileMetadata {
     }
 
     static func json(_ text: String, _ what: String) throws(CairnError) -> JSONValue {
-        do { return try JSONValue(parsing: text) } catch { throw error.cairnError(file: what) }
+        do { return try JSONValue(parsing: text) } catch { throw unreadable(error, what) }
+    }
+
+    /// Leaves the file and the offset to the caller: those of the text within the header would mislead.
+    private static func unreadable(_ error: JSONError, _ what: String) -> CairnError {
+        CairnError(.malformed, "\(what) of the header cannot be read: \(error)")
     }
 
     /// A list of `[name, value]` pairs.
@@ -166,7 +171,11 @@ private struct ChunkTable {
         for index in 0..<count {
             let plain = min(chunkByteCount, total - index * chunkByteCount)
             let stored = fragment.codec == .raw ? plain : Int(word())
-            guard stored > 0, stored <= plain, stored <= fragment.byteRange.upperBound - offset else {
+            // A zstd block has at least 4 bytes and expands to at most 128 KiB (RFC 8878, 3.1.1.2): a larger claim is a
+            // lie, and memory would be taken for it.
+            guard stored > 0, stored <= plain, plain / stored <= 32_768,
+                stored <= fragment.byteRange.upperBound - offset
+            else {
                 throw CairnError(.malformed, "a chunk's stored length is impossible", .init(found: "\(stored) bytes"))
             }
             chunks.append(StoredChunk(offset: offset, byteCount: stored, checksum: word()))

@@ -69,8 +69,10 @@ public final class CairnReader: LinearReader {
     }
 
     package func runByteCount(_ name: String) throws(CairnError) -> Int? {
-        guard let (file, _) = try only(of: stored(name)) else { return nil }
-        return file.metadata.chunkByteCount
+        let tensor = try stored(name)
+        // Before anybody takes memory for what a manifest claims, the files must have it.
+        for fragment in tensor.fragments { _ = try find(fragment, of: tensor) }
+        return try only(of: tensor)?.0.metadata.chunkByteCount
     }
 
     package func read(

@@ -57,6 +57,7 @@ extension CheckpointReader {
     /// - Throws: As ``read(_:region:into:)``.
     public func tensor(_ name: String, pool: BufferPool? = nil) throws -> Tensor {
         let description = try description(of: name)
+        _ = try (self as? any LinearReader)?.runByteCount(name)
         return try Tensor(description.scalarType, description.shape, pool: pool) { destination in
             try read(name, region: Region(whole: description.shape), into: &destination)
         }

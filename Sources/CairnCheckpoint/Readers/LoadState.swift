@@ -89,9 +89,11 @@ private struct ParallelLoad {
                 tensors[ExactString(description.name)] = tensor
                 continue
             }
+            // Asked before memory is taken: a reader that lacks the tensor's bytes says so here.
+            let unit = try (reader as? any LinearReader)?.runByteCount(description.name)
             let storage = TensorStorage(
                 byteCount: try Tensor.byteCount(description.scalarType, description.shape), pool: options.pool)
-            pieces += try cut(description, into: storage)
+            pieces += try cut(description, into: storage, unit: unit)
             tensors[ExactString(description.name)] = Tensor(
                 storage: storage, byteOffset: 0, description.scalarType, description.shape,
                 byteCount: storage.byteCount)
@@ -112,13 +114,15 @@ private struct ParallelLoad {
         return tensors
     }
 
-    private func cut(_ description: TensorDescription, into storage: TensorStorage) throws -> [Piece] {
+    private func cut(
+        _ description: TensorDescription, into storage: TensorStorage, unit: Int?
+    ) throws -> [Piece] {
         var pieces: [Piece] = []
         func append(_ part: Piece.Part, _ range: Range<Int>) {
             let memory = UnsafeMutableRawBufferPointer(start: storage.base + range.lowerBound, count: range.count)
             pieces.append(Piece(name: description.name, part: part, memory: PieceMemory(bytes: memory)))
         }
-        if let unit = try (reader as? any LinearReader)?.runByteCount(description.name) {
+        if let unit {
             let length = max(1, Self.pieceByteCount / unit) * unit
             for begin in stride(from: 0, to: storage.byteCount, by: length) {
                 append(.bytes(from: begin), begin..<min(storage.byteCount, begin + length))

@@ -80,9 +80,12 @@ package enum ValueCoding {
         }
         switch key {
         case "$u64":
-            if let value = UInt64(text) { return .unsigned(value) }
+            if let value = UInt64(text), String(value) == text { return .unsigned(value) }
         case "$f64":
-            if text.utf8.count == 16, let bits = UInt64(text, radix: 16) { return .double(Double(bitPattern: bits)) }
+            // Compared with its own form, because Swift's parser also takes a sign.
+            if let bits = UInt64(text, radix: 16), hexadecimal(bits) == text {
+                return .double(Double(bitPattern: bits))
+            }
         case "$bytes":
             return .bytes(try Base64.decode(text))
         default:

@@ -19,6 +19,8 @@ public final class SaveSession: Sendable {
         var values: [NamedValue] = []
         var ties: [Manifest.Tie] = []
         var ended = false
+        /// Whether the manifest may be in place although publishing it failed.
+        var mayBeCommitted = false
     }
 
     /// The step that is saved.
@@ -54,12 +56,21 @@ public final class SaveSession: Sendable {
                 .alreadyExists, "there is a checkpoint of this step already",
                 .init(file: prefix, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
         }
+        let saveID = options.saveID ?? SaveID()
+        // The new files' names come from the id: with the old one's id they would overwrite its files.
+        var old: Manifest?
+        if replaces { old = try? Manifest(parsing: storage.readAll(manifestKey, limit: 1 << 30), file: manifestKey) }
+        guard old?.saveID.description.prefix(8) != saveID.description.prefix(8) else {
+            throw CairnError(
+                .invalidArgument, "the checkpoint that is replaced has this save id already",
+                .init(file: prefix, found: "\(saveID)", advice: "give every save an id of its own"))
+        }
         self.storage = storage
         self.prefix = prefix
         self.step = step
         self.rankCount = rankCount
         self.options = options
-        saveID = options.saveID ?? SaveID()
+        self.saveID = saveID
     }
 
     /// Sets the values and ties that belong to the whole checkpoint. Call it before rank 0 writes.
@@ -129,7 +140,13 @@ public final class SaveSession: Sendable {
     @discardableResult
     public func commit() throws -> Manifest {
         let manifest = try self.manifest()
-        try storage.publish(manifest.encoded(), as: prefix + CairnReader.manifestName)
+        let bytes = try manifest.encoded()
+        do {
+            try storage.publish(bytes, as: prefix + CairnReader.manifestName)
+        } catch {
+            state.withLock { $0.mayBeCommitted = true }
+            throw error
+        }
         state.withLock { $0.ended = true }
         // What the new manifest does not name is the replaced checkpoint's, or debris. The new one is durable, so a
         // failure to delete loses nothing; the collector finds the rest later.
@@ -142,13 +159,32 @@ public final class SaveSession: Sendable {
     }
 
     /// Gives up: removes the files that were written for this save, as far as the storage allows.
+    ///
+    /// After a ``commit()`` that failed so late that its manifest is in place, a new checkpoint is removed again; one
+    /// that replaced another stays, since that other one is gone.
     public func cancel() {
-        let files = state.withLock { state -> [String] in
-            guard !state.ended else { return [] }
+        let (files, mayBeCommitted) = state.withLock { state -> ([String], Bool) in
+            guard !state.ended else { return ([], false) }
             state.ended = true
-            return state.contributions.values.map { prefix + $0.file.name }
+            return (state.contributions.values.map { prefix + $0.file.name }, state.mayBeCommitted)
         }
-        if !files.isEmpty { try? storage.delete(files) }
+        guard !files.isEmpty, isRemovable(files, mayBeCommitted: mayBeCommitted) else { return }
+        try? storage.delete(files)
+    }
+
+    /// Whether no manifest names these files, now or after a crash.
+    private func isRemovable(_ files: [String], mayBeCommitted: Bool) -> Bool {
+        let key = prefix + CairnReader.manifestName
+        do throws(CairnError) {
+            let manifest = try Manifest(parsing: storage.readAll(key, limit: 1 << 30), file: key)
+            guard manifest.files.contains(where: { files.contains(prefix + $0.name) }) else { return true }
+            // Another save of this step may have taken over the files' names.
+            guard mayBeCommitted, !replaces, manifest.saveID == saveID else { return false }
+            try storage.delete([key])
+            return true
+        } catch {
+            return error.code == .notFound
+        }
     }
 
     private static func sorted(_ values: [(name: String, value: Value)]) -> [NamedValue] {
