@@ -36,7 +36,7 @@ public final class SafeTensorsReader: CheckpointReader {
     /// Index and files must agree in both directions.
     ///
     /// - Parameter source: What messages call the checkpoint instead of `key`.
-    /// - Throws: As ``init(storage:file:)``, and ``CairnError/Code/incomplete`` when a file or a tensor in it is
+    /// - Throws: As ``init(storage:file:source:)``, and ``CairnError/Code/incomplete`` when a file or a tensor in it is
     ///   missing, ``CairnError/Code/mismatch`` when a file holds a tensor that the index does not place there.
     public convenience init(storage: any Storage, index key: String, source: String? = nil) throws(CairnError) {
         let index = try SafeTensorsIndex(reading: key, from: storage)
@@ -60,7 +60,8 @@ public final class SafeTensorsReader: CheckpointReader {
 
     /// Opens several files as one checkpoint.
     ///
-    /// - Throws: As ``init(storage:file:)``, and ``CairnError/Code/mismatch`` when two hold a tensor of the same name.
+    /// - Throws: As ``init(storage:file:source:)``, and ``CairnError/Code/mismatch`` when two hold a tensor of
+    ///   the same name.
     public convenience init(storage: any Storage, files keys: [String], source: String) throws(CairnError) {
         var shards: [SafeTensorsShard] = []
         for key in keys { shards.append(try SafeTensorsShard(opening: key, of: storage)) }
