@@ -25,6 +25,14 @@ import Testing
         ResumeTests.expectEqual(trainer.state(), before, "unchanged")
     }
 
+    @Test(arguments: ["epoch", "example_count"]) func aCounterThatNoRunReachesIsNamed(field: String) throws {
+        try expectRefusal(.mismatch, naming: "loader.\(field)") { _, values in
+            guard case .dictionary(var loader) = values["loader"] else { return }
+            loader[field] = .integer(.max)
+            values["loader"] = .dictionary(loader)
+        }
+    }
+
     @Test func aMissingParameterIsNamed() throws {
         try expectRefusal(.incomplete, naming: "model.layers.0.mlp.up.weight") { tensors, _ in
             tensors["model.layers.0.mlp.up.weight"] = nil

@@ -11,8 +11,7 @@ extension SafeTensorsReader {
     /// 3. all of its `*.safetensors`, when they are the files `STEM-00001-of-N` to `STEM-N-of-N` of one stem.
     ///
     /// - Throws: As ``init(storage:index:source:)``; ``CairnError/Code/invalidArgument`` when several files of a
-    ///   directory
-    ///   could be meant, ``CairnError/Code/incomplete`` when it lacks some of the files of rule 3.
+    ///   directory could be meant, ``CairnError/Code/incomplete`` when it lacks some of the files of rule 3.
     public convenience init(path: String) throws(CairnError) {
         let directory = LocalStorage(root: path)
         if let names = try Self.names(in: directory) {

@@ -50,7 +50,7 @@ public struct DataLoader: Sendable, Hashable {
     init(_ fields: ValueFields) throws(CairnError) {
         try fields.expect("kind", .string("feistel-philox"))
         seed = try fields.unsigned("seed")
-        exampleCount = try fields.integer("example_count", in: 1...Int.max)
+        exampleCount = try fields.integer("example_count", in: 1...ValueFields.largestCount)
         epoch = try fields.integer("epoch")
         position = try fields.integer("position", in: 0...(exampleCount - 1))
         try fields.allowOnly(["kind", "seed", "example_count", "epoch", "position"])

@@ -41,7 +41,11 @@ struct ValueFields {
         guard found == expected else { throw Self.wrong("\(path).\(name)", "\(expected)", found) }
     }
 
-    func integer(_ name: String, in range: ClosedRange<Int> = 0...Int.max) throws(CairnError) -> Int {
+    /// The largest count that is taken from a file: no run gets there, and sums and products by small factors stay far from
+    /// overflow.
+    static let largestCount = 1 << 48
+
+    func integer(_ name: String, in range: ClosedRange<Int> = 0...largestCount) throws(CairnError) -> Int {
         let found = try field(name)
         let number: Int? =
             switch found {
