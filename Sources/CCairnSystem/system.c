@@ -25,11 +25,3 @@ int cairn_allocate(int descriptor, int64_t length) {
     return -1;
 #endif
 }
-
-int cairn_o_direct(void) {
-#ifdef O_DIRECT
-    return O_DIRECT;
-#else
-    return 0;
-#endif
-}

@@ -7,7 +7,7 @@ import Testing
 /// A state with every kind of entry.
 func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
     var state = TrainingState()
-    var generator = SplitMix(state: UInt64(seed))
+    var generator = SeededGenerator(seed: UInt64(seed))
     func random(_ type: ScalarType, _ shape: Shape) throws -> Tensor {
         try Tensor(type, shape) { bytes in
             bytes.withUnsafeMutableBytes { for index in $0.indices { $0[index] = UInt8.random(in: 0...255, using: &generator) } }
@@ -27,17 +27,6 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
     state.set(.double(Double(bitPattern: 0x7FF8_0000_0000_1234)), for: "nan")
     state.set(.dictionary(["$odd": .list([.null, .bool(true), .bytes([0, 255])]), "plain": .string("π\n\"")]), for: "nested")
     return state
-}
-
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
 }
 
 @Suite struct CheckpointStoreTests {

@@ -12,7 +12,4 @@ void cairn_start_writeback(int descriptor, int64_t offset, int64_t length);
 // where the system cannot reserve.
 int cairn_allocate(int descriptor, int64_t length);
 
-// The open(2) flag for direct I/O, or 0 where there is none.
-int cairn_o_direct(void);
-
 #endif

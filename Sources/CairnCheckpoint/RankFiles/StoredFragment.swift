@@ -17,7 +17,6 @@ struct StoredFragment: Sendable {
 
     /// The bytes of the fragment itself.
     var byteCount: Int { scalarType.byteCount(elementCount: region.elementCount) ?? 0 }
-
 }
 
 /// A run of a fragment's bytes with a checksum of its own.

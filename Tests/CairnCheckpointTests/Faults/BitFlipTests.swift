@@ -172,7 +172,7 @@ import Testing
         let keys = files.keys.sorted()
         let slices = 500, each = 200
         let outcomes = try Self.inParallel(slices) { slice, outcomes in
-            var generator = SplitMix(state: seed &+ UInt64(slice))
+            var generator = SeededGenerator(seed: seed &+ UInt64(slice))
             let store = try Self.store(files)
             for number in 0..<each {
                 var damaged: Files = [:]

@@ -6,7 +6,7 @@ import CairnTensor
 
 /// A few kilobytes of every kind of entry, of which every part differs from seed to seed.
 func smallState(_ seed: Int, scale: Int = 1) throws -> TrainingState {
-    var generator = SplitMix(state: UInt64(seed) &* 977)
+    var generator = SeededGenerator(seed: UInt64(seed) &* 977)
     func random(_ type: ScalarType, _ shape: Shape) throws -> Tensor {
         try Tensor(type, shape) { bytes in
             bytes.withUnsafeMutableBytes { buffer in
@@ -27,7 +27,7 @@ func smallState(_ seed: Int, scale: Int = 1) throws -> TrainingState {
 
 /// Options that are the same on every run, for one thread, with a save id that `number` determines.
 func repeatableOptions(_ number: Int, _ change: (inout SaveOptions) -> Void = { _ in }) -> SaveOptions {
-    var generator = SplitMix(state: UInt64(number))
+    var generator = SeededGenerator(seed: UInt64(number))
     var options = SaveOptions()
     options.chunkByteCount = 4096
     options.concurrency = 1
