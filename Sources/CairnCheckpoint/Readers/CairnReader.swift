@@ -128,7 +128,7 @@ public final class CairnReader: LinearReader {
     }
 
     /// The tensor that a name or a tie stands for.
-    private func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
+    func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
         let target = manifest.ties.first { ExactString($0.name) == ExactString(name) }?.target ?? name
         guard let index = Self.index(of: target, in: manifest.tensors) else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))

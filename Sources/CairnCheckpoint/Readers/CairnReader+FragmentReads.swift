@@ -1,0 +1,89 @@
+import CairnBase
+import CairnStorage
+import CairnTensor
+import Synchronization
+
+/// What is read of one stored fragment, and where it goes.
+package struct FragmentRead: Sendable {
+    /// The tensor, by its own name, not a tie's.
+    package var tensor: String
+    /// The stored fragment.
+    package var fragment: Manifest.Fragment
+    /// What is wanted of it.
+    package var targets: [ReadTarget]
+
+    package init(tensor: String, fragment: Manifest.Fragment, targets: [ReadTarget]) {
+        self.tensor = tensor
+        self.fragment = fragment
+        self.targets = targets
+    }
+}
+
+extension CairnReader {
+    /// The most bytes that one thread reads at a time.
+    private static let pieceByteCount = 8 << 20
+
+    /// A run of needed chunks of one fragment.
+    private struct Piece: Sendable {
+        var scatter: FragmentScatter
+        var chunks: Range<Int>
+        var offset: Int
+        var byteCount: Int
+    }
+
+    /// Reads fragments into their targets: each needed chunk once, in the order of the files, verified, several side by
+    /// side; beyond the targets no memory but a buffer for each thread.
+    ///
+    /// - Parameter progress: Called from any reading thread with the bytes just read; throwing stops.
+    /// - Returns: The stored bytes that were read, whole chunks.
+    /// - Throws: What damaged, missing or contradicting files throw; what `progress` throws.
+    @discardableResult
+    package func read(
+        _ reads: [FragmentRead], concurrency: Int = ThreadPool.processorCount,
+        progress: @escaping @Sendable (Int) throws -> Void = { _ in }
+    ) throws -> Int {
+        var pieces: [Piece] = []
+        for read in reads {
+            let tensor = try stored(read.tensor)
+            let (file, held) = try find(read.fragment, of: tensor)
+            let scatter: FragmentScatter
+            do throws(CairnError) {
+                scatter = try FragmentScatter(file, held, read.targets)
+            } catch {
+                throw error.adding(.init(file: file.file.key, tensor: read.tensor))
+            }
+            pieces += cut(scatter)
+        }
+        pieces.sort { ($0.scatter.file.metadata.rank, $0.offset) < ($1.scatter.file.metadata.rank, $1.offset) }
+        let work = pieces
+        let buffers = Mutex<[[UInt8]]>([])
+        try ThreadPool.shared.forEach(work.count, width: concurrency) { index in
+            // Buffers go from piece to piece: fresh memory costs more than the copy.
+            var buffer = buffers.withLock { $0.popLast() } ?? []
+            try work[index].scatter.read(chunks: work[index].chunks, buffer: &buffer)
+            let used = buffer
+            buffers.withLock { $0.append(used) }
+            try progress(work[index].byteCount)
+        }
+        return work.reduce(0) { $0 + $1.byteCount }
+    }
+
+    private func cut(_ scatter: FragmentScatter) -> [Piece] {
+        let chunkByteCount = scatter.file.metadata.chunkByteCount
+        let limit = max(1, Self.pieceByteCount / chunkByteCount)
+        var pieces: [Piece] = []
+        var position = 0
+        let chunks = scatter.chunks
+        while position < chunks.count {
+            let first = chunks[position]
+            var end = position
+            while end < chunks.count, end - position < limit, chunks[end] == first + end - position { end += 1 }
+            let range = first..<first + end - position
+            pieces.append(Piece(
+                scatter: scatter, chunks: range, offset: scatter.fragment.chunks[first].offset,
+                byteCount: scatter.fragment.chunks[range].reduce(0) { $0 + $1.byteCount }))
+            position = end
+        }
+        return pieces
+    }
+}
