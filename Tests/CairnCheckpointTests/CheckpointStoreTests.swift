@@ -70,7 +70,7 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
     @Test func rankFilesAreAlignedSafetensorsFiles() throws {
         let store = store()
         try store.save(sampleState(), step: 3)
-        let file = try store.storage.open("step-00000003/rank-00000.safetensors")
+        let file = try store.storage.open(store.rankKey(step: 3))
         let header = try SafeTensorsHeader.read(from: file)
         #expect(header.dataStart % 4096 == 0)
         #expect(Set(header.entries.map(\.name)).isSuperset(of: ["packed", "mask", "count", "empty"]))
@@ -158,8 +158,8 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
             bytes[offset] ^= 1
             try store.storage.publish(bytes, as: key)
         }
-        let file = try store.storage.open("step-00000003/rank-00000.safetensors")
-        try corrupt("step-00000003/rank-00000.safetensors", at: file.byteCount - 1)
+        let file = try store.storage.open(store.rankKey(step: 3))
+        try corrupt(store.rankKey(step: 3), at: file.byteCount - 1)
         try corrupt("step-00000002/manifest.json", at: 40)
         let loaded = try store.loadLatest()
         #expect(loaded.step == 1)
@@ -177,8 +177,8 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
         let store = store()
         try store.save(sampleState(), step: 1)
         try store.save(sampleState(), step: 2)
-        let other = try store.storage.readAll("step-00000002/rank-00000.safetensors", limit: 1 << 30)
-        try store.storage.publish(other, as: "step-00000001/rank-00000.safetensors")
+        let other = try store.storage.readAll(store.rankKey(step: 2), limit: 1 << 30)
+        try store.storage.publish(other, as: store.rankKey(step: 1))
         #expect(throws: CairnError.self) { try store.load(step: 1) }
         #expect(try store.open(step: 1).verify().isValid == false)
     }
@@ -205,7 +205,7 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
         let store = store()
         let state = try sampleState()
         for step in 1...3 { try store.save(state, step: step) }
-        try store.storage.delete(["step-00000003/rank-00000.safetensors"])
+        try store.storage.delete([store.rankKey(step: 3)])
         let report = try store.prune(RetentionPolicy(keepLast: 1))
         #expect(report.kept == [2, 3])
         #expect(try store.loadLatest().step == 2)

@@ -41,6 +41,7 @@ extension Manifest {
 
     private func validateFiles() throws(CairnError) {
         var names = Set<ExactString>()
+        var total = Self.maximumByteCount
         for (index, file) in files.enumerated() {
             guard !file.name.isEmpty, file.name.utf8.allSatisfy({ $0 > 0x20 && $0 != UInt8(ascii: "/") }),
                 file.name != ".", file.name != "..", names.insert(ExactString(file.name)).inserted
@@ -57,6 +58,10 @@ extension Manifest {
                     .malformed, "a file's sizes contradict each other",
                     .init(found: "\(file.headerByteCount) of \(file.byteCount) bytes are header"))
             }
+            guard let sum = total.adding(checked: file.byteCount) else {
+                throw CairnError(.malformed, "the files are larger together than any storage", .init(found: file.name))
+            }
+            total = sum
         }
     }
 

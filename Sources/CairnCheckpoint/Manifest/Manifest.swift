@@ -4,6 +4,8 @@ public import CairnTensor
 public struct Manifest: Sendable, Equatable {
     /// The newest format version that this code reads and the one that it writes.
     public static let formatVersion = 1
+    /// A longer file is no manifest.
+    static let maximumByteCount = 1 << 30
 
     /// A rank file, as the manifest binds it.
     public struct File: Sendable, Hashable {

@@ -28,7 +28,7 @@ public final class CairnReader: LinearReader {
     /// - Throws: ``CairnError/Code/notFound`` when there is no manifest, and what a damaged manifest throws.
     public init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
         let key = prefix + Self.manifestName
-        let bytes = try storage.readAll(key, limit: 1 << 30)
+        let bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
         manifest = try Manifest(parsing: bytes, file: key)
         self.storage = storage
         self.prefix = prefix

@@ -19,24 +19,30 @@ public struct CheckpointSummary: Sendable {
     public var byteCount: Int
     /// The manifest, when it is readable.
     public var manifest: Manifest?
+    /// The bytes of the manifest and of the files that it names; 0 when it is not readable.
+    var committedByteCount = 0
 }
 
 extension CheckpointStore {
     /// Every step that has files, in ascending order, with what its manifest says. Reads the manifests alone.
     public func list() throws(CairnError) -> [CheckpointSummary] {
         var sizes: [Int: Int] = [:]
-        var committed = Set<Int>()
+        var manifestSizes: [Int: Int] = [:]
         for entry in try storage.list("step-") {
             guard let step = StepName.step(ofKey: entry.key) else { continue }
             sizes[step, default: 0] += entry.byteCount
-            if entry.key == StepName.prefix(step) + CairnReader.manifestName { committed.insert(step) }
+            if entry.key == StepName.prefix(step) + CairnReader.manifestName {
+                manifestSizes[step] = entry.byteCount
+            }
         }
         var summaries: [CheckpointSummary] = []
         for (step, byteCount) in sizes.sorted(by: { $0.key < $1.key }) {
             var summary = CheckpointSummary(step: step, state: .debris, byteCount: byteCount, manifest: nil)
-            if committed.contains(step) {
+            if let manifestByteCount = manifestSizes[step] {
                 do throws(CairnError) {
-                    summary.manifest = try open(step: step).manifest
+                    let manifest = try open(step: step).manifest
+                    summary.manifest = manifest
+                    summary.committedByteCount = min(byteCount, manifest.byteCount + manifestByteCount)
                     summary.state = .committed
                 } catch {
                     summary.state = .damaged(error)

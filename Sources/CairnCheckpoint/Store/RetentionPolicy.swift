@@ -75,7 +75,7 @@ extension CheckpointStore {
                 report.kept.append(row.step)
             } else {
                 report.deleted.append(row.step)
-                report.freedByteCount += row.byteCount
+                report.freedByteCount += row.committedByteCount
             }
         }
         let debris = try findDebris(olderThan: debrisAge)
@@ -93,23 +93,31 @@ extension CheckpointStore {
         return nil
     }
 
-    /// Deletes the checkpoint of a step: its manifest first, then the rest.
+    /// Deletes the checkpoint of a step: its manifest first, then the files that it named. Other files of the step's folder
+    /// stay, because a save may be going on there; after a manifest that cannot be read, all go.
     public func delete(step: Int) throws(CairnError) {
         let prefix = StepName.prefix(step)
+        let manifest = try? open(step: step).manifest
         try storage.delete([prefix + CairnReader.manifestName])
-        let rest = try storage.list(prefix).map(\.key)
+        let rest: [String]
+        if let manifest {
+            rest = manifest.files.map { prefix + $0.name }
+        } else {
+            rest = try storage.list(prefix).map(\.key)
+        }
         if !rest.isEmpty { try storage.delete(rest) }
     }
 
-    /// Files of saves that never committed, and files that a committed checkpoint does not name.
+    /// Files of saves that never committed, and files that a committed checkpoint does not name. A save is one group, which
+    /// goes as a whole; files whose names tell no save form another.
     private func findDebris(olderThan age: Double) throws(CairnError) -> [StorageEntry] {
         let limit = currentTime() - age
-        var groups: [Int: [StorageEntry]] = [:]
+        var folders: [Int: [StorageEntry]] = [:]
         for entry in try storage.list("step-") {
-            if let step = StepName.step(ofKey: entry.key) { groups[step, default: []].append(entry) }
+            if let step = StepName.step(ofKey: entry.key) { folders[step, default: []].append(entry) }
         }
         var debris: [StorageEntry] = []
-        for (step, entries) in groups.sorted(by: { $0.key < $1.key }) {
+        for (step, entries) in folders {
             let prefix = StepName.prefix(step)
             var named = Set<String>()
             if entries.contains(where: { $0.key == prefix + CairnReader.manifestName }) {
@@ -118,8 +126,9 @@ extension CheckpointStore {
                 named = Set(manifest.files.map { prefix + $0.name } + [prefix + CairnReader.manifestName])
             }
             let unnamed = entries.filter { !named.contains($0.key) }
-            if unnamed.allSatisfy({ Double($0.modified) / 1e9 <= limit }) { debris += unnamed }
+            let saves = Dictionary(grouping: unnamed) { RankFileName.saveDigits(ofName: $0.key.dropFirst(prefix.count)) }
+            for files in saves.values where files.allSatisfy({ Double($0.modified) / 1e9 <= limit }) { debris += files }
         }
-        return debris
+        return debris.sorted { StorageKey.precedes($0.key, $1.key) }
     }
 }

@@ -21,6 +21,8 @@ public final class SaveSession: Sendable {
         var ended = false
         /// Whether the manifest may be in place although publishing it failed.
         var mayBeCommitted = false
+        /// Whether publishing the manifest took another one's place.
+        var hasReplaced = false
     }
 
     /// The step that is saved.
@@ -33,7 +35,6 @@ public final class SaveSession: Sendable {
     let storage: any Storage
     let prefix: String
     private let options: SaveOptions
-    private let replaces: Bool
     private let state = Mutex(State())
 
     init(
@@ -49,18 +50,11 @@ public final class SaveSession: Sendable {
                 .invalidArgument, "the chunk size is not allowed",
                 .init(expected: "a power of two from 4096 to 67108864", found: "\(options.chunkByteCount)"))
         }
-        let manifestKey = prefix + CairnReader.manifestName
-        replaces = try storage.list(prefix).contains { $0.key == manifestKey }
-        guard !replaces || options.replacing else {
-            throw CairnError(
-                .alreadyExists, "there is a checkpoint of this step already",
-                .init(file: prefix, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
-        }
         let saveID = options.saveID ?? SaveID()
-        // The new files' names come from the id: with the old one's id they would overwrite its files.
-        var old: Manifest?
-        if replaces { old = try? Manifest(parsing: storage.readAll(manifestKey, limit: 1 << 30), file: manifestKey) }
-        guard old?.saveID.description.prefix(8) != saveID.description.prefix(8) else {
+        let present = try PresentManifest(storage, prefix: prefix)
+        guard !present.exists || options.replacing else { throw Self.alreadyExists(prefix, step) }
+        // The files' names come from the id: with the old one's id they would overwrite its files.
+        guard present.manifest.map({ RankFileName.saveDigits($0.saveID) }) != RankFileName.saveDigits(saveID) else {
             throw CairnError(
                 .invalidArgument, "the checkpoint that is replaced has this save id already",
                 .init(file: prefix, found: "\(saveID)", advice: "give every save an id of its own"))
@@ -134,27 +128,33 @@ public final class SaveSession: Sendable {
 
     /// Makes what the ranks wrote a checkpoint. When it returns, the checkpoint is durable.
     ///
+    /// Files of the checkpoint that it replaces are deleted, and no others: those may belong to a save that is going on.
+    ///
     /// - Returns: The manifest that committed it.
     /// - Throws: ``CairnError/Code/incomplete`` when a rank has not written or elements of a tensor are missing,
-    ///   ``CairnError/Code/mismatch`` when ranks disagree about a tensor; nothing is committed then.
+    ///   ``CairnError/Code/mismatch`` when ranks disagree about a tensor, ``CairnError/Code/alreadyExists`` when another
+    ///   save has committed this step meanwhile and the options do not allow to replace it; nothing is committed then.
     @discardableResult
     public func commit() throws -> Manifest {
         let manifest = try self.manifest()
         let bytes = try manifest.encoded()
+        var present = try PresentManifest(storage, prefix: prefix)
+        // A commit that failed late may be tried again.
+        if present.manifest?.saveID == saveID { present = .none }
+        guard !present.exists || options.replacing else { throw Self.alreadyExists(prefix, step) }
         do {
             try storage.publish(bytes, as: prefix + CairnReader.manifestName)
         } catch {
-            state.withLock { $0.mayBeCommitted = true }
+            state.withLock { state in
+                state.mayBeCommitted = true
+                if present.exists { state.hasReplaced = true }
+            }
             throw error
         }
         state.withLock { $0.ended = true }
-        // What the new manifest does not name is the replaced checkpoint's, or debris. The new one is durable, so a
-        // failure to delete loses nothing; the collector finds the rest later.
-        let kept = Set(manifest.files.map { prefix + $0.name } + [prefix + CairnReader.manifestName])
-        if let entries = try? storage.list(prefix) {
-            let stale = entries.map(\.key).filter { !kept.contains($0) }
-            if !stale.isEmpty { try? storage.delete(stale) }
-        }
+        // The new checkpoint is durable, so a failure to delete loses nothing; the collector finds the rest later.
+        let stale = present.manifest?.files.map { prefix + $0.name } ?? []
+        if !stale.isEmpty { try? storage.delete(stale) }
         return manifest
     }
 
@@ -163,28 +163,32 @@ public final class SaveSession: Sendable {
     /// After a ``commit()`` that failed so late that its manifest is in place, a new checkpoint is removed again; one
     /// that replaced another stays, since that other one is gone.
     public func cancel() {
-        let (files, mayBeCommitted) = state.withLock { state -> ([String], Bool) in
+        let (files, isRemovable) = state.withLock { state -> ([String], Bool) in
             guard !state.ended else { return ([], false) }
             state.ended = true
-            return (state.contributions.values.map { prefix + $0.file.name }, state.mayBeCommitted)
+            return (
+                state.contributions.values.map { prefix + $0.file.name }, state.mayBeCommitted && !state.hasReplaced
+            )
         }
-        guard !files.isEmpty, isRemovable(files, mayBeCommitted: mayBeCommitted) else { return }
+        guard !files.isEmpty else { return }
+        do throws(CairnError) {
+            let key = prefix + CairnReader.manifestName
+            let manifest = try Manifest(parsing: storage.readAll(key, limit: Manifest.maximumByteCount), file: key)
+            if manifest.saveID == saveID {
+                guard isRemovable else { return }
+                try storage.delete([key])
+            }
+        } catch {
+            // A manifest that cannot be read may name the files.
+            guard error.code == .notFound else { return }
+        }
         try? storage.delete(files)
     }
 
-    /// Whether no manifest names these files, now or after a crash.
-    private func isRemovable(_ files: [String], mayBeCommitted: Bool) -> Bool {
-        let key = prefix + CairnReader.manifestName
-        do throws(CairnError) {
-            let manifest = try Manifest(parsing: storage.readAll(key, limit: 1 << 30), file: key)
-            guard manifest.files.contains(where: { files.contains(prefix + $0.name) }) else { return true }
-            // Another save of this step may have taken over the files' names.
-            guard mayBeCommitted, !replaces, manifest.saveID == saveID else { return false }
-            try storage.delete([key])
-            return true
-        } catch {
-            return error.code == .notFound
-        }
+    private static func alreadyExists(_ prefix: String, _ step: Int) -> CairnError {
+        CairnError(
+            .alreadyExists, "there is a checkpoint of this step already",
+            .init(file: prefix, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
     }
 
     private static func sorted(_ values: [(name: String, value: Value)]) -> [NamedValue] {
@@ -192,13 +196,7 @@ public final class SaveSession: Sendable {
             .sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
-    /// A file beside an older checkpoint's gets a name of its own, so that neither save can touch the other's files.
-    func fileName(_ rank: Int) -> String {
-        let digits = String(rank)
-        let number = String(repeating: "0", count: max(0, 5 - digits.utf8.count)) + digits
-        return replaces
-            ? "rank-\(number)-\(saveID.description.prefix(8)).safetensors" : "rank-\(number).safetensors"
-    }
+    func fileName(_ rank: Int) -> String { RankFileName.make(rank: rank, saveID: saveID) }
 
     /// What rank 0's file repeats of the manifest.
     private func globalText() throws(CairnError) -> String {
@@ -249,5 +247,23 @@ public final class SaveSession: Sendable {
             tensors: tensors.values.sorted { ExactString($0.name) < ExactString($1.name) })
         try manifest.validate()
         return manifest
+    }
+}
+
+/// The manifest of a step as it is in the storage.
+private struct PresentManifest {
+    var exists = false
+    /// `nil` also when it cannot be read.
+    var manifest: Manifest?
+
+    static let none = PresentManifest()
+
+    private init() {}
+
+    init(_ storage: any Storage, prefix: String) throws(CairnError) {
+        let key = prefix + CairnReader.manifestName
+        exists = try storage.list(prefix).contains { $0.key == key }
+        guard exists else { return }
+        manifest = try? Manifest(parsing: storage.readAll(key, limit: Manifest.maximumByteCount), file: key)
     }
 }

@@ -99,7 +99,7 @@ import Testing
         #expect(files.count == 3)
         #expect(try store.load(step: 1) == state)
         #expect(try store.open(step: 1).verify().isValid)
-        let text = try #require(files["step-00000001/rank-00000.safetensors"])
+        let text = try #require(files[store.rankKey(step: 1)])
         #expect(String(decoding: text, as: UTF8.self).contains("zstd-planes"))
         #expect(files.values.reduce(0) { $0 + $1.count } < 20_000)
     }

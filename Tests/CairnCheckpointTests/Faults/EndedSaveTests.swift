@@ -43,6 +43,8 @@ private final class LateFailingStorage: Storage {
         #expect(try store.load(step: 1) == new)
         try store.save(old, step: 1, options: repeatableOptions(3) { $0.replacing = true })
         #expect(try store.load(step: 1) == old)
+        // After a power failure the first manifest might have come back, so its file stayed for the collector.
+        _ = try store.prune(RetentionPolicy(), debrisAge: -10)
         #expect(try storage.list("").count == 2)
     }
 

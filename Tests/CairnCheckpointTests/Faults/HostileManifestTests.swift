@@ -108,6 +108,8 @@ struct ManifestText {
         Case("files", file(#""name":"a","rank":0,"bytes":16,"header_bytes":8,"header_crc32c":"ABCDEF00""#)),
         Case("files", file(#""name":"a","rank":0,"bytes":16,"header_bytes":8,"header_crc32c":0"#)),
         Case("files", file(#""name":"a","rank":0,"bytes":16,\#(sums)"#)),
+        Case("files", #"[{"name":"a","rank":0,"bytes":9223372036854775807,"header_bytes":8,\#(sums)},{"name":"b","rank":1,"#
+            + #""bytes":9223372036854775807,"header_bytes":8,\#(sums)}]"#),
         Case("files", "[\(ManifestText.file),\(ManifestText.file)]"),
         Case("files", "[\(ManifestText.secondFile),\(ManifestText.file)]"),
     ]

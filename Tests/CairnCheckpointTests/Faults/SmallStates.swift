@@ -82,6 +82,11 @@ extension CheckpointStore {
         self.init(storage: LocalStorage(root: "/run", fileSystem: disk), name: "run")
     }
 
+    /// The key of a rank's file in a committed checkpoint.
+    func rankKey(_ rank: Int = 0, step: Int) throws -> String {
+        StepName.prefix(step) + (try open(step: step).manifest.files[rank].name)
+    }
+
     /// The keys of manifests and of the files that they name.
     func committedKeys() throws -> Set<String> {
         var keys = Set<String>()
