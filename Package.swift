@@ -18,6 +18,7 @@ let package = Package(
         .library(name: "CairnTensor", targets: ["CairnTensor"]),
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
+        .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
@@ -36,6 +37,12 @@ let package = Package(
         // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
         .target(
             name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage"], swiftSettings: swiftSettings),
+        // Ranks that talk to each other: the protocol, and ranks that are threads of one process.
+        .target(name: "CairnCommunication", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
+        // The conformance checks of every implementation, for unit tests and for a job under mpirun.
+        .target(
+            name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication"],
+            swiftSettings: swiftSettings),
         .systemLibrary(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(
@@ -85,6 +92,10 @@ let package = Package(
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnStorageTesting", "CairnTensor"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnCommunicationTests",
+            dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",

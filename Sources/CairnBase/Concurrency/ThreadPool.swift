@@ -143,6 +143,12 @@ private final class SharedLoop: @unchecked Sendable {
 
 /// Starts a detached thread that runs `body` once.
 package func startThread(_ body: @escaping @Sendable () -> Void) {
+    // Without a thread the work would never run; running it here keeps the program correct, if slower.
+    if !startThreadIfPossible(body) { body() }
+}
+
+/// Starts a detached thread that runs `body` once; false, without a call of `body`, where the system gives none.
+package func startThreadIfPossible(_ body: @escaping @Sendable () -> Void) -> Bool {
     final class Box: Sendable {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
@@ -166,6 +172,6 @@ package func startThread(_ body: @escaping @Sendable () -> Void) {
         return nil
     }, argument)
     #endif
-    // Without a thread the work would never run; running it here keeps the program correct, if slower.
-    if result != 0 { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
+    if result != 0 { Unmanaged<Box>.fromOpaque(argument).release() }
+    return result == 0
 }

@@ -1,0 +1,74 @@
+public import CairnBase
+
+/// Ranks that talk to each other.
+///
+/// Calls block. Every rank of a group makes the same collective calls (all but ``send(_:to:tag:)``,
+/// ``receive(_:from:tag:)`` and ``fail(_:)``) in the same order; a rank that makes another one, or the same with
+/// other sizes, is found out: every rank throws an error of code `mismatch` that names both ranks and both calls.
+///
+/// Sums are taken in rank order, so they have the same bits on every rank, in every run and under every implementation.
+///
+/// A communicator serves one thread of its rank at a time. Threads that work side by side each need a group of their
+/// own, made with ``split(color:key:)``.
+///
+/// Errors name ranks as the whole job counts them, also in a group made by ``split(color:key:)``.
+public protocol Communicator: AnyObject, Sendable {
+    /// The index of this rank in the group, from zero.
+    var rank: Int { get }
+    /// How many ranks the group has.
+    var size: Int { get }
+
+    /// Returns once every rank has called it.
+    func barrier() throws(CairnError)
+
+    /// Copies the bytes of rank `root` into the buffer of every other rank.
+    func broadcast(_ buffer: UnsafeMutableRawBufferPointer, from root: Int) throws(CairnError)
+
+    /// Replaces each value by its sum over all ranks.
+    func allReduceSum(_ values: UnsafeMutableBufferPointer<Float>) throws(CairnError)
+
+    /// Replaces each value by its sum over all ranks.
+    func allReduceSum(_ values: UnsafeMutableBufferPointer<Double>) throws(CairnError)
+
+    /// Sums over all ranks what of `values` belongs to this one.
+    ///
+    /// The values lie rank after rank, `counts[r]` of them for rank `r`. When the call returns, this rank's slice holds
+    /// the sums; the others hold what they held.
+    func reduceScatterSum(_ values: UnsafeMutableBufferPointer<Float>, counts: [Int]) throws(CairnError)
+
+    /// Sums over all ranks what of `values` belongs to this one.
+    ///
+    /// The values lie rank after rank, `counts[r]` of them for rank `r`. When the call returns, this rank's slice holds
+    /// the sums; the others hold what they held.
+    func reduceScatterSum(_ values: UnsafeMutableBufferPointer<Double>, counts: [Int]) throws(CairnError)
+
+    /// Fills each rank's slice of the buffer with what that rank has in its own.
+    ///
+    /// The slices lie rank after rank, `counts[r]` bytes for rank `r`.
+    func allGather(_ buffer: UnsafeMutableRawBufferPointer, counts: [Int]) throws(CairnError)
+
+    /// The messages of all ranks, in rank order, at rank `root`; `nil` elsewhere. They may differ in length.
+    func gather(_ message: [UInt8], at root: Int) throws(CairnError) -> [[UInt8]]?
+
+    /// The message of rank `root`, which alone has to pass one.
+    func broadcast(message: [UInt8]?, from root: Int) throws(CairnError) -> [UInt8]
+
+    /// Sends bytes to a rank of the group, this one included.
+    ///
+    /// It never waits for the receiver: the bytes are copied and kept until they are received. Messages with the same
+    /// sender, receiver and tag arrive in the order they were sent. `tag` is between 0 and 32,767.
+    func send(_ buffer: UnsafeRawBufferPointer, to rank: Int, tag: Int) throws(CairnError)
+
+    /// Waits for the oldest message of `rank` with that tag. It must be as long as the buffer.
+    func receive(_ buffer: UnsafeMutableRawBufferPointer, from rank: Int, tag: Int) throws(CairnError)
+
+    /// Divides the group: ranks that pass the same color (0 or more) make one, ordered by `key` and, where keys are
+    /// equal, by their rank in this group.
+    func split(color: Int, key: Int) throws(CairnError) -> any Communicator
+
+    /// Ends the group and all that were split off it, because this rank cannot go on.
+    ///
+    /// Every waiting and every later call of every rank throws an error with the code of `error`, whose `context.rank`
+    /// is this rank and whose cause is a ``RankFailure`` with the reason. The first failure counts.
+    func fail(_ error: CairnError)
+}
