@@ -16,6 +16,7 @@ let package = Package(
     products: [
         .library(name: "Cairn", targets: ["Cairn"]),
         .library(name: "CairnTensor", targets: ["CairnTensor"]),
+        .library(name: "CairnLayout", targets: ["CairnLayout"]),
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
@@ -33,6 +34,7 @@ let package = Package(
         .target(name: "CCairnSystem"),
         .target(name: "CCairnKernels"),
         .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),
+        .target(name: "CairnLayout", dependencies: ["CairnBase", "CairnTensor"], swiftSettings: swiftSettings),
         .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
         // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
         .target(
@@ -54,7 +56,7 @@ let package = Package(
             name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
             swiftSettings: swiftSettings),
         .target(
-            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"],
+            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor"],
             swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(

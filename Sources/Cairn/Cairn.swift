@@ -1,5 +1,6 @@
 // One import for a training loop: tensors, storage and checkpoints.
 @_exported public import CairnBase
 @_exported public import CairnCheckpoint
+@_exported public import CairnLayout
 @_exported public import CairnStorage
 @_exported public import CairnTensor

@@ -29,7 +29,8 @@ public struct Region: Sendable, Hashable {
         self.shape = shape
     }
 
-    private init(trustedOffsets: [Int], shape: Shape) {
+    /// A box whose parts the caller knows to be well-formed.
+    package init(trustedOffsets: [Int], shape: Shape) {
         self.offsets = trustedOffsets
         self.shape = shape
     }

@@ -1,0 +1,131 @@
+public import CairnTensor
+
+/// Who holds what.
+extension ShardedShape {
+    /// A box and all ranks that hold it: replicas of each other.
+    public struct Holder: Sendable, Hashable {
+        /// The part of the asked region.
+        public let region: Region
+        /// The term of a partial tensor; 0 otherwise.
+        public let term: Int
+        /// The ranks.
+        public let ranks: RankSet
+    }
+
+    /// A distinct shard: its ranks, and its fragments that meet a region.
+    struct Shard {
+        /// For the axes that hold terms: all.
+        var ranks: RankSet
+        /// For each mesh axis; empty when hand-placed.
+        var choices: [RankSet.Choice]
+        var fragments: [LocalFragment]
+        /// Of a hand-placed region, where it stands among them.
+        var placedIndex: Int?
+    }
+
+    /// Who holds what of a region: boxes that lie inside, each with its replicas; every element of it once for each term
+    /// and distinct shard that has it.
+    ///
+    /// The effort grows with what is found, not with the number of ranks.
+    public func holders(of region: Region) -> [Holder] {
+        var holders: [Holder] = []
+        forEachShard(meeting: region) { shard in
+            for fragment in shard.fragments {
+                guard let common = fragment.global.intersection(region) else { continue }
+                for term in 0..<termCount {
+                    let ranks = termCount == 1 ? shard.ranks : self.ranks(of: shard, term: term)
+                    holders.append(Holder(region: common, term: term, ranks: ranks))
+                }
+            }
+        }
+        return holders
+    }
+
+    /// The replicas of a shard's term.
+    func ranks(of shard: Shard, term: Int) -> RankSet {
+        guard termCount > 1 else { return shard.ranks }
+        var choices = shard.choices
+        var rest = term
+        for (axis, role) in axisRoles.enumerated().reversed() where role == .terms {
+            choices[axis] = .only(rest % layout.mesh.axes[axis].size)
+            rest /= layout.mesh.axes[axis].size
+        }
+        return RankSet(mesh: layout.mesh, choices: choices)
+    }
+
+    /// Calls `body` for every distinct shard that has elements in `query`, which is of the tensor's dimensions, with the
+    /// fragments, whole, that do.
+    func forEachShard(meeting query: Region, _ body: (Shard) -> Void) {
+        guard query.offsets.count == shape.dimensionCount, query.elementCount > 0, shape.elementCount > 0 else { return }
+        switch arrangement {
+        case .handPlaced(let regions):
+            for index in regions.indices(meeting: query) {
+                let entry = regions.entries[index]
+                let fragment = LocalFragment(global: entry.region, local: Region(whole: entry.region.shape))
+                body(
+                    Shard(
+                        ranks: RankSet(listed: entry.ranks), choices: [], fragments: [fragment], placedIndex: index))
+            }
+        case .divided(let dimensions, let flat):
+            var choices = axisRoles.map { role -> RankSet.Choice in
+                if case .present(let list) = role { .some(list) } else { .all }
+            }
+            let hits = dimensions.indices.map { dimensions[$0].hits(query.range($0)) }
+            var parts: [DimensionPart] = []
+
+            func visit(_ fragments: [LocalFragment]) {
+                guard !fragments.isEmpty else { return }
+                body(
+                    Shard(
+                        ranks: RankSet(mesh: layout.mesh, choices: choices), choices: choices, fragments: fragments,
+                        placedIndex: nil))
+            }
+
+            func choose(_ dimension: Int) {
+                guard dimension < dimensions.count else {
+                    guard let flat else { return visit(Self.boxes(parts, meeting: query)) }
+                    for coordinate in Self.flatCoordinates(flat, parts, meeting: query) {
+                        choices[flat.axis] = .only(coordinate)
+                        visit(
+                            Self.fragments(of: flat, at: coordinate, parts: parts)
+                                .filter { $0.global.intersection(query) != nil })
+                    }
+                    return
+                }
+                for hit in hits[dimension] {
+                    for (cut, coordinate) in zip(dimensions[dimension].cuts, hit.coordinates) {
+                        choices[cut.axis] = .only(coordinate)
+                    }
+                    parts.append(hit.part)
+                    choose(dimension + 1)
+                    parts.removeLast()
+                }
+            }
+
+            choose(0)
+        }
+    }
+
+    /// The coordinates between the first and the last element of the query in the local tensor.
+    private static func flatCoordinates(
+        _ flat: FlatCut, _ parts: [DimensionPart], meeting query: Region
+    ) -> ClosedRange<Int> {
+        var first = 0
+        var last = 0
+        var count = 1
+        for (dimension, part) in parts.enumerated() {
+            let range = query.range(dimension)
+            var low = part.localExtent
+            var high = 0
+            for piece in part.pieces where piece.globalRange.overlaps(range) {
+                let common = piece.globalRange.clamped(to: range)
+                low = min(low, piece.local + common.lowerBound - piece.global)
+                high = max(high, piece.local + common.upperBound - 1 - piece.global)
+            }
+            first = first * part.localExtent + low
+            last = last * part.localExtent + high
+            count *= part.localExtent
+        }
+        return flat.coordinate(at: first, count: count)...flat.coordinate(at: last, count: count)
+    }
+}

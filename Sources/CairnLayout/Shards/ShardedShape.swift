@@ -1,0 +1,161 @@
+public import CairnBase
+public import CairnTensor
+
+/// A layout applied to a shape, and checked: from here on every question about who holds what has an answer.
+///
+/// Nothing in it grows with the number of ranks, unless the layout is hand-placed; answers are computed when asked for.
+public struct ShardedShape: Sendable {
+    /// What an axis does to the tensor.
+    package enum AxisRole: Sendable, Hashable {
+        case replicates
+        case divides
+        /// Only at these coordinates, ascending.
+        case present([Int])
+        /// Every coordinate has a term of its own.
+        case terms
+    }
+
+    enum Arrangement: Sendable {
+        case divided(dimensions: [DividedDimension], flat: FlatCut?)
+        case handPlaced(PlacedRegions)
+    }
+
+    /// No rank may hold more boxes of a tensor: a layout from a hostile file must not fill the memory.
+    package static let maximumFragmentCount = 1 << 17
+
+    /// The layout.
+    public let layout: Layout
+    /// The shape of the whole tensor, without padding.
+    public let shape: Shape
+    /// How many terms the tensor is stored in: 1 unless the layout is partial.
+    public let termCount: Int
+    /// What each mesh axis does, in the mesh's order.
+    package let axisRoles: [AxisRole]
+    let arrangement: Arrangement
+
+    /// Whether terms are stored in a leading dimension, be it one of a single term.
+    public var isPartial: Bool { axisRoles.contains(.terms) }
+
+    /// Whether local tensors are stretches of a row-major run, of one dimension.
+    public var isFlat: Bool {
+        if case .divided(_, .some) = arrangement { true } else { false }
+    }
+
+    /// Applies a layout to a shape.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument``, naming axis and dimension, when a step names a dimension that the
+    ///   shape does not have, an extent cannot be divided as asked, sizes or flat buffers do not fit, or a hand-placed
+    ///   region lies outside; ``CairnError/Code/unsupported`` when a rank would hold more than 131,072 boxes.
+    public init(_ layout: Layout, shape: Shape) throws(CairnError) {
+        self.layout = layout
+        self.shape = shape
+        let axes = layout.mesh.axes
+        if let explicit = layout.explicit {
+            axisRoles = axes.map { _ in .divides }
+            termCount = 1
+            arrangement = .handPlaced(try PlacedRegions(explicit, shape: shape))
+            return
+        }
+        var roles = [AxisRole](repeating: .replicates, count: axes.count)
+        var cuts = [[DimensionCut]](repeating: [], count: shape.dimensionCount)
+        var flat: FlatCut?
+        var terms = 1
+        for step in layout.steps {
+            guard let axis = layout.mesh.index(of: step.axis) else { continue }
+            switch step.placement {
+            case .replicate: break
+            case .present(let coordinates): roles[axis] = .present(coordinates)
+            case .partial:
+                roles[axis] = .terms
+                terms *= axes[axis].size
+            case .flatten(let flattening):
+                roles[axis] = .divides
+                flat = FlatCut(flattening, axis: axis, axisName: step.axis, parts: axes[axis].size)
+            case .shard(let sharding):
+                roles[axis] = .divides
+                guard cuts.indices.contains(sharding.dimension) else {
+                    throw Self.noDimension(
+                        sharding.dimension, shape, "the layout's axis \"\(step.axis)\" shards a dimension")
+                }
+                cuts[sharding.dimension].append(
+                    DimensionCut(sharding, axis: axis, axisName: step.axis, parts: axes[axis].size))
+            }
+        }
+        axisRoles = roles
+        termCount = terms
+        let dimensions = try Self.divide(shape, cuts, padding: layout.padding)
+        try Self.checkFragmentCount(dimensions, isFlat: flat != nil)
+        if let flat {
+            try flat.check(dimensions.reduce(1) { $0 * $1.largestLocalExtent })
+        }
+        arrangement = .divided(dimensions: dimensions, flat: flat)
+    }
+
+    private static func divide(
+        _ shape: Shape, _ cuts: [[DimensionCut]], padding: [Int: Int]
+    ) throws(CairnError) -> [DividedDimension] {
+        var padded = shape.extents
+        for (dimension, extent) in padding.sorted(by: { $0.key < $1.key }) {
+            guard padded.indices.contains(dimension) else {
+                throw noDimension(dimension, shape, "the layout pads a dimension")
+            }
+            guard extent >= padded[dimension] else {
+                throw CairnError(
+                    .invalidArgument, "the layout pads dimension \(dimension) to less than it has",
+                    .init(expected: "at least \(padded[dimension])", found: "\(extent)"))
+            }
+            padded[dimension] = extent
+        }
+        do {
+            _ = try Shape(checking: padded)
+        } catch {
+            throw CairnError(
+                .invalidArgument, "the padded shape's element count overflows", .init(found: "\(padded)"))
+        }
+        var dimensions: [DividedDimension] = []
+        for (dimension, extent) in shape.extents.enumerated() {
+            do {
+                dimensions.append(
+                    try DividedDimension(extent: extent, paddedExtent: padded[dimension], cuts: cuts[dimension]))
+            } catch {
+                throw CairnError(error.code, "dimension \(dimension) of \(shape): \(error.message)", error.context)
+            }
+        }
+        return dimensions
+    }
+
+    private static func checkFragmentCount(_ dimensions: [DividedDimension], isFlat: Bool) throws(CairnError) {
+        var count: Int? = 1
+        if isFlat {
+            // Each row before the innermost interrupted dimension is a run by itself.
+            let broken = dimensions.lastIndex { !$0.isAlwaysOneRun } ?? 0
+            for dimension in dimensions.prefix(broken) {
+                count = count?.multiplied(checked: dimension.largestLocalExtent)
+            }
+            if broken < dimensions.count { count = count?.multiplied(checked: dimensions[broken].pieceBound) }
+        } else {
+            for dimension in dimensions { count = count?.multiplied(checked: dimension.pieceBound) }
+        }
+        guard let count, count <= maximumFragmentCount else {
+            throw CairnError(
+                .unsupported, "the layout breaks the tensor into too many boxes",
+                .init(
+                    expected: "at most \(maximumFragmentCount) for a rank",
+                    found: count.map { "\($0)" } ?? "more than can be counted",
+                    advice: isFlat
+                        ? "flatten tensors whose inner dimensions are neither padded nor split in sections"
+                        : "split fewer dimensions in sections"))
+        }
+    }
+
+    private static func noDimension(_ dimension: Int, _ shape: Shape, _ message: String) -> CairnError {
+        CairnError(
+            .invalidArgument, message + " that the tensor does not have",
+            .init(expected: "below \(shape.dimensionCount), of shape \(shape)", found: "dimension \(dimension)"))
+    }
+}
+
+extension ShardedShape: CustomStringConvertible {
+    /// `[50257, 768] on dp=2,tp=4: tp: shard 0`
+    public var description: String { "\(shape) on \(layout.mesh): \(layout)" }
+}

@@ -1,0 +1,230 @@
+public import CairnBase
+public import CairnTensor
+
+/// Which rank writes what: each distinct element once, the replicas sharing the bytes, computed alike by every rank.
+///
+/// ## The rule, a norm of the format
+///
+/// Tensors whose meshes have equal axes, and whose layouts replicate over the same axes and are present at the same
+/// coordinates of the same axes, form a **family**. A family has `R` replicas of everything: one for each combination of
+/// a coordinate along every replicating axis and a position in every presence list, numbered row-major in the mesh's
+/// axis order.
+///
+/// A tensor's **byte count** `b` is that of its shape without terms, a packed type's rounded up to a whole byte. In the
+/// order of the list the tensors of a family lie on its **tape**, tensor `i` on `[P, P + b)`; the tape ends at `T`.
+/// Replica `r` owns `[floor(r T / R), floor((r + 1) T / R))`, in exact arithmetic. Then, of each box that a rank holds:
+///
+/// - **Whole**: of a tensor with `b < 2^20`, and of any packed type, the boxes are written whole by the replica that owns
+///   the byte `P + floor(b / 2)`.
+/// - **Cut**: of any other tensor, replica `r` writes the rows `[floor(n x(r) / b), floor(n x(r + 1) / b))` of the `n`
+///   rows of the box, `x(r)` being `floor(r T / R) - P` limited to `0...b`. Rows are those of the outermost dimension in
+///   which the box has at least 256, failing that of the dimension in which it has most, the outermost of equals; in
+///   flattened tensors of the outermost dimension in which the box has more than one.
+/// - **Hand-placed** tensors stand apart from the tapes. Their distinct regions that no other contains, sorted by offsets
+///   and then by extents (lexicographically), are numbered from 0; region `k` of the tensor at position `i` of the whole
+///   list is written whole by holder `(i + k) mod m` of its `m` holders, ascending.
+///
+/// A partial tensor is stored with its terms as a leading dimension; each term is written by its holders.
+public struct WritePlan: Sendable {
+    /// A box that a rank writes.
+    public struct Write: Sendable, Hashable {
+        /// The tensor's position in the list.
+        public let tensor: Int
+        /// Where it stands in the stored shape: with a leading term dimension when partial.
+        public let global: Region
+        /// Where it stands in the rank's local tensor.
+        public let local: Region
+    }
+
+    /// A box that a rank has written.
+    public struct Written: Sendable, Hashable {
+        /// The writer.
+        public let rank: Int
+        /// The whole box, in the stored shape.
+        public let region: Region
+    }
+
+    struct FamilyKey: Hashable {
+        var mesh: DeviceMesh
+        var roles: [ShardedShape.AxisRole]
+    }
+
+    /// Tensors that the same replicas share.
+    struct Family: Sendable {
+        let mesh: DeviceMesh
+        /// For each axis what tells replicas apart; `nil` for axes that don't.
+        let replicaChoices: [RankSet.Choice?]
+        var tape: WriteTape
+    }
+
+    struct Entry: Sendable {
+        let shape: ShardedShape
+        let byteCount: Int
+        let isCut: Bool
+        let isFlat: Bool
+        /// `nil` when hand-placed.
+        let family: Int?
+        /// Where it begins on the family's tape.
+        let position: Int
+        /// Of a hand-placed tensor: for each distinct region the rank that writes it, `nil` where none does.
+        let placedWriters: [Int?]
+    }
+
+    /// The tensors, in the order of the list.
+    public let tensors: [PlacedTensor]
+    /// How many ranks there are.
+    public let rankCount: Int
+    let entries: [Entry]
+    let families: [Family]
+
+    /// Makes the plan. The effort grows with the number of tensors, not with that of ranks.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument``, naming the tensor, when a name repeats, a mesh has another number of
+    ///   ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when hand-placed regions
+    ///   leave a hole.
+    public init(_ tensors: [PlacedTensor]) throws(CairnError) {
+        struct Applied: Hashable {
+            var layout: Layout
+            var shape: Shape
+        }
+        self.tensors = tensors
+        rankCount = tensors.first?.layout.mesh.rankCount ?? 1
+        var names = Set<ExactString>(minimumCapacity: tensors.count)
+        // Layers repeat: most layouts are applied to the same shape many times.
+        var known: [Applied: ShardedShape] = [:]
+        var familyIndices: [FamilyKey: Int] = [:]
+        var families: [Family] = []
+        var entries: [Entry] = []
+        entries.reserveCapacity(tensors.count)
+        for (index, tensor) in tensors.enumerated() {
+            guard names.insert(ExactString(tensor.name)).inserted else {
+                throw CairnError(.invalidArgument, "two tensors have the same name", .init(tensor: tensor.name))
+            }
+            guard tensor.layout.mesh.rankCount == rankCount else {
+                throw CairnError(
+                    .invalidArgument, "the meshes of a state differ in their number of ranks",
+                    .init(
+                        tensor: tensor.name, expected: "\(rankCount), as of \"\(tensors[0].name)\"",
+                        found: "\(tensor.layout.mesh.rankCount) in \(tensor.layout.mesh)"))
+            }
+            let bits = UInt128(tensor.shape.elementCount) * UInt128(tensor.scalarType.bitWidth)
+            guard let byteCount = Int(exactly: (bits + 7) / 8) else { throw Self.tooLarge(tensor) }
+            let applied = Applied(layout: tensor.layout, shape: tensor.shape)
+            let sharded: ShardedShape
+            if let found = known[applied] {
+                sharded = found
+            } else {
+                sharded = try tensor.sharded()
+                known[applied] = sharded
+            }
+            if case .handPlaced(let regions) = sharded.arrangement {
+                let writers = try Self.placedWriters(regions, tensor, index)
+                entries.append(
+                    Entry(
+                        shape: sharded, byteCount: byteCount, isCut: false, isFlat: false, family: nil, position: 0,
+                        placedWriters: writers))
+                continue
+            }
+            let key = FamilyKey(mesh: tensor.layout.mesh, roles: sharded.axisRoles.map(Self.replicaRole))
+            let family = familyIndices[key] ?? families.count
+            if family == families.count {
+                familyIndices[key] = family
+                families.append(Family(key))
+            }
+            let position = families[family].tape.byteCount
+            guard let end = position.adding(checked: byteCount) else { throw Self.tooLarge(tensor) }
+            families[family].tape.byteCount = end
+            entries.append(
+                Entry(
+                    shape: sharded, byteCount: byteCount,
+                    isCut: byteCount >= WriteTape.smallestCutByteCount && !tensor.scalarType.isPacked,
+                    isFlat: sharded.isFlat, family: family, position: position, placedWriters: []))
+        }
+        for (tensor, entry) in zip(tensors, entries) where entry.shape.termCount > 1 {
+            do {
+                _ = try Shape(checking: [entry.shape.termCount] + tensor.shape.extents)
+            } catch {
+                throw Self.tooLarge(tensor)
+            }
+        }
+        self.entries = entries
+        self.families = families
+    }
+
+    private static func tooLarge(_ tensor: PlacedTensor) -> CairnError {
+        CairnError(
+            .invalidArgument, "the state's byte count overflows",
+            .init(tensor: tensor.name, found: "\(tensor.scalarType)\(tensor.shape)"))
+    }
+
+    /// Terms are distinct data, as parts are.
+    private static func replicaRole(_ role: ShardedShape.AxisRole) -> ShardedShape.AxisRole {
+        role == .terms ? .divides : role
+    }
+
+    private static func placedWriters(
+        _ regions: PlacedRegions, _ tensor: PlacedTensor, _ index: Int
+    ) throws(CairnError) -> [Int?] {
+        let tiles: [Int]
+        do {
+            tiles = try regions.tiles(of: tensor.shape)
+        } catch {
+            throw error.adding(.init(tensor: tensor.name))
+        }
+        let ordered = tiles.sorted {
+            let (one, other) = (regions.entries[$0].region, regions.entries[$1].region)
+            if one.offsets != other.offsets { return one.offsets.lexicographicallyPrecedes(other.offsets) }
+            return one.shape.extents.lexicographicallyPrecedes(other.shape.extents)
+        }
+        var writers = [Int?](repeating: nil, count: regions.entries.count)
+        for (number, tile) in ordered.enumerated() {
+            let ranks = regions.entries[tile].ranks
+            writers[tile] = ranks[(index + number) % ranks.count]
+        }
+        return writers
+    }
+
+    /// The shape that a tensor is stored in: its own, with the terms as a leading dimension when partial.
+    public func storedShape(ofTensor index: Int) -> Shape {
+        let shape = tensors[index].shape
+        let terms = entries[index].shape.termCount
+        return entries[index].shape.isPartial ? Shape([terms] + shape.extents) : shape
+    }
+
+    /// The tensor's layout applied to its shape.
+    public func shardedShape(ofTensor index: Int) -> ShardedShape { entries[index].shape }
+}
+
+extension WritePlan.Family {
+    init(_ key: WritePlan.FamilyKey) {
+        mesh = key.mesh
+        replicaChoices = key.roles.map { role in
+            switch role {
+            case .replicates: .all
+            case .present(let list): .some(list)
+            case .divides, .terms: nil
+            }
+        }
+        var count = 1
+        for (axis, choice) in zip(key.mesh.axes, replicaChoices) {
+            if let choice { count *= choice.count(of: axis.size) }
+        }
+        tape = WriteTape(replicaCount: count)
+    }
+
+    /// Which replica a rank is, or `nil` when it does not hold the family's tensors.
+    func replica(at coordinates: [Int]) -> Int? {
+        var replica = 0
+        for (axis, choice) in replicaChoices.enumerated() {
+            switch choice {
+            case .all: replica = replica * mesh.axes[axis].size + coordinates[axis]
+            case .some(.some(let list)):
+                let position = list.firstPosition { $0 >= coordinates[axis] }
+                guard position < list.count, list[position] == coordinates[axis] else { return nil }
+                replica = replica * list.count + position
+            case .only, nil: break
+            }
+        }
+        return replica
+    }
+}
