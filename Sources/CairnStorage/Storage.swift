@@ -32,11 +32,19 @@ public protocol Storage: Sendable {
     /// Includes what crashed writers left behind, so that a collector sees it: ``StorageEntry/isTemporary``.
     func list(_ prefix: String) throws(CairnError) -> [StorageEntry]
 
+    /// What to call an object, or the objects that begin with a prefix, in messages: a path where there is one.
+    func place(of key: String) -> String
+
     /// Deletes objects, durably on return and in no particular order. A missing one is no error.
     ///
     /// Directories that hold nothing any more are removed too. When one object cannot be deleted the others still are,
     /// and the first error is thrown.
     func delete(_ keys: [String]) throws(CairnError)
+}
+
+extension Storage {
+    /// The key itself.
+    public func place(of key: String) -> String { key }
 }
 
 /// One object as a listing shows it.

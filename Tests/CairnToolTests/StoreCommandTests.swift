@@ -46,6 +46,8 @@ import Testing
         #expect(try damage[0].string("file").contains("rank-00000"))
         #expect(try !damage[0].string("tensor").isEmpty)
         #expect(try damage[0].integer("offset") > 0)
+        #expect(try damage[0].integer("chunk") == 0)
+        #expect(try damage[0].string("file").hasPrefix("run/step-00000002/rank-00000-"))
     }
 
     @Test func safetensorsAreCheckedForStructureAndSaidToHaveNoChecksums() throws {
@@ -78,5 +80,28 @@ import Testing
             "prune", "run", "--keep-best", "1", "--metric", "loss", "--larger-is-better", in: directory)
         #expect(best.exitCode == 0)
         #expect(try directory.names("run").contains("step-00000004"))
+    }
+
+    @Test func repairBringsBackALostManifestWithTheSameDigest() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1, 2, 3])
+        let digest = try ToolRun("digest", "run@2", "--json", in: directory).output
+        let manifests = ["run/step-00000002/manifest.json", "run/step-00000003/manifest.json"]
+        try FileManager.default.removeItem(atPath: directory.path(manifests[0]))
+        try "{}".write(toFile: directory.path(manifests[1]), atomically: true, encoding: .utf8)
+        #expect(try ToolRun("repair", "run@2", in: directory).exitCode == 0)
+        #expect(try ToolRun("digest", "run@2", "--json", in: directory).output == digest)
+        let run = try ToolRun("repair", "run", "--json", in: directory)
+        #expect(run.exitCode == 0)
+        let document = try run.document()
+        #expect(try document.string("schema") == "cairn-repair/1")
+        let states = try document.array("checkpoints").map { try $0.asObject().string("state") }
+        #expect(states == ["intact", "intact", "rebuilt"])
+        #expect(try ToolRun("verify", "run", "--deep", in: directory).exitCode == 0)
+        for manifest in manifests { try "{}".write(toFile: directory.path(manifest), atomically: true, encoding: .utf8) }
+        try Corruption.flipLastByte(ofRankFileIn: directory, checkpoint: "run/step-00000002")
+        #expect(try ToolRun("repair", "run/step-00000002", in: directory).failedInOneLine)
+        #expect(try ToolRun("repair", "run", in: directory).exitCode == 1)
+        #expect(try ToolRun("verify", "run@3", "--deep", in: directory).exitCode == 0)
     }
 }

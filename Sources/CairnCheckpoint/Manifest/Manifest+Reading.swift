@@ -8,6 +8,12 @@ extension Manifest {
     /// - Throws: ``CairnError/Code/corrupted`` when the seal is broken, ``CairnError/Code/unsupported`` for a newer format,
     ///   ``CairnError/Code/malformed`` for anything else.
     package init(parsing bytes: [UInt8], file: String) throws(CairnError) {
+        try self.init(parsing: bytes, file: file, isWhole: true)
+    }
+
+    /// Without `isWhole` reads what rank 0's file repeats of a manifest, which lacks files and tensors, and checks its seal
+    /// and syntax alone.
+    init(parsing bytes: [UInt8], file: String, isWhole: Bool) throws(CairnError) {
         do throws(CairnError) {
             try Self.checkSeal(bytes)
             let root: JSONObject
@@ -25,7 +31,7 @@ extension Manifest {
             } catch {
                 throw CairnError(.malformed, "the manifest cannot be read", cause: error)
             }
-            try validate()
+            if isWhole { try validate() }
         } catch {
             throw error.adding(.init(file: file))
         }

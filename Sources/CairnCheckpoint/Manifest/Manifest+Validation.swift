@@ -1,5 +1,5 @@
-package import CairnBase
-package import CairnTensor
+import CairnBase
+import CairnTensor
 
 extension Manifest {
     /// Checks what a syntactically correct manifest may still get wrong.
@@ -69,53 +69,5 @@ extension Manifest {
         for (first, second) in zip(names, names.dropFirst()) where !(ExactString(first) < ExactString(second)) {
             throw CairnError(.malformed, "the \(what) are not sorted, or one stands twice", .init(tensor: second))
         }
-    }
-}
-
-/// Whether fragments make up a tensor: each inside it, no element twice, none missing.
-package enum FragmentCoverage {
-    /// - Throws: ``CairnError/Code/malformed`` for a fragment outside or an overlap, ``CairnError/Code/incomplete`` when
-    ///   elements are missing.
-    package static func check(_ regions: [Region], of shape: Shape) throws(CairnError) {
-        var covered = 0
-        for region in regions {
-            guard region.isInside(shape) else {
-                throw CairnError(
-                    .malformed, "a fragment lies outside its tensor",
-                    .init(expected: "inside \(shape)", found: "\(region)"))
-            }
-            // Disjoint regions inside the tensor cannot add up beyond its element count; overlapping ones might overflow.
-            guard let sum = covered.adding(checked: region.elementCount) else {
-                throw CairnError(.malformed, "the fragments of a tensor overlap")
-            }
-            covered = sum
-        }
-        if let (first, second) = overlap(regions) {
-            throw CairnError(.malformed, "two fragments overlap", .init(found: "\(first) and \(second)"))
-        }
-        guard covered == shape.elementCount else {
-            throw CairnError(
-                .incomplete, "the fragments do not cover the tensor",
-                .init(expected: "\(shape.elementCount) elements", found: "\(covered)"))
-        }
-    }
-
-    /// Two of the regions that share an element, or `nil`. Sweeps along the first dimension in which the starts differ, so
-    /// that the usual grids cost little more than a sort.
-    private static func overlap(_ regions: [Region]) -> (Region, Region)? {
-        let solid = regions.filter { $0.elementCount > 0 }
-        guard let first = solid.first, solid.count > 1 else { return nil }
-        guard first.shape.dimensionCount > 0 else { return (solid[0], solid[1]) }
-        let axis = first.offsets.indices.max { left, right in
-            Set(solid.map { $0.offsets[left] }).count < Set(solid.map { $0.offsets[right] }).count
-        } ?? 0
-        let sorted = solid.sorted { $0.offsets[axis] < $1.offsets[axis] }
-        var active: [Region] = []
-        for region in sorted {
-            active.removeAll { $0.offsets[axis] + $0.shape[axis] <= region.offsets[axis] }
-            for other in active where other.intersection(region) != nil { return (other, region) }
-            active.append(region)
-        }
-        return nil
     }
 }

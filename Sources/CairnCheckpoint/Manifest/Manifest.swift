@@ -44,7 +44,7 @@ public struct Manifest: Sendable, Equatable {
     public var saveID: SaveID
     /// The training step.
     public var step: Int
-    /// When it was saved, in seconds since 1970.
+    /// When the save began, in seconds since 1970.
     public var time: Double
     /// Numbers to choose checkpoints by, such as a validation loss.
     public var metrics: [String: Double]

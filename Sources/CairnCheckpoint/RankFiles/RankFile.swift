@@ -5,17 +5,27 @@ import CairnTensor
 /// An open rank file: what it holds, and verified reads of any part of it.
 final class RankFile: Sendable {
     let file: any StorageFile
+    /// What to call it in messages.
+    let place: String
     let metadata: RankFileMetadata
     let fragments: [StoredFragment]
     /// Where the data begins in the file.
     let dataStart: Int
-    private let positions: [ExactString: [Int]]
+    private let positions: [FragmentID: Int]
+
+    /// What the manifest knows a fragment by.
+    private struct FragmentID: Hashable {
+        var name: ExactString
+        var region: Region
+    }
 
     /// Opens a rank file and checks it against what the manifest says of it, if there is a manifest.
     ///
     /// - Throws: ``CairnError/Code/corrupted`` when the header's checksum differs, ``CairnError/Code/incomplete`` when the
     ///   file has another length, ``CairnError/Code/malformed`` when it contradicts itself.
-    static func open(_ file: any StorageFile, expected: Manifest.File?) throws(CairnError) -> RankFile {
+    static func open(
+        _ file: any StorageFile, place: String, expected: Manifest.File?
+    ) throws(CairnError) -> RankFile {
         do throws(CairnError) {
             if let expected { try check(file, against: expected) }
             let header = try SafeTensorsHeader.read(from: file)
@@ -25,20 +35,24 @@ final class RankFile: Sendable {
                     .init(expected: "\(expected.headerByteCount)", found: "\(header.dataStart)"))
             }
             let metadata = try RankFileMetadata(reading: header)
-            return RankFile(file, metadata, try metadata.fragments(header), dataStart: header.dataStart)
+            return RankFile(file, place, metadata, try metadata.fragments(header), dataStart: header.dataStart)
         } catch {
-            throw error.adding(.init(file: file.key))
+            throw error.located(at: place)
         }
     }
 
     private init(
-        _ file: any StorageFile, _ metadata: RankFileMetadata, _ fragments: [StoredFragment], dataStart: Int
+        _ file: any StorageFile, _ place: String, _ metadata: RankFileMetadata, _ fragments: [StoredFragment],
+        dataStart: Int
     ) {
         self.file = file
+        self.place = place
         self.metadata = metadata
         self.fragments = fragments
         self.dataStart = dataStart
-        positions = Dictionary(grouping: fragments.indices) { ExactString(fragments[$0].name) }
+        positions = Dictionary(
+            fragments.enumerated().map { (FragmentID(name: ExactString($1.name), region: $1.region), $0) },
+            uniquingKeysWith: { first, _ in first })
     }
 
     private static func check(_ file: any StorageFile, against expected: Manifest.File) throws(CairnError) {
@@ -60,7 +74,15 @@ final class RankFile: Sendable {
 
     /// The fragment of a tensor that is exactly `region`.
     func fragment(of name: String, region: Region) -> StoredFragment? {
-        positions[ExactString(name)]?.lazy.map { self.fragments[$0] }.first { $0.region == region }
+        positions[FragmentID(name: ExactString(name), region: region)].map { fragments[$0] }
+    }
+
+    /// The file as a manifest lists it.
+    func manifestEntry() throws(CairnError) -> Manifest.File {
+        let header = try file.bytes(in: 0..<dataStart)
+        return Manifest.File(
+            name: file.key.split(separator: "/").last.map(String.init) ?? file.key, rank: metadata.rank,
+            byteCount: file.byteCount, headerByteCount: dataStart, headerChecksum: CRC32C.checksum(header.span.bytes))
     }
 
     /// Fills `destination` with `region` of a fragment, counted from the fragment's own first element.
@@ -106,7 +128,7 @@ final class RankFile: Sendable {
                 failure = error
             }
         }
-        if let failure { throw failure.adding(.init(file: file.key, tensor: fragment.name)) }
+        if let failure { throw failure.located(at: place).adding(.init(tensor: fragment.name)) }
     }
 
     /// Fills `destination` with the fragment's bytes from `offset` on, a multiple of the chunk size, to the end of a chunk.
@@ -116,7 +138,7 @@ final class RankFile: Sendable {
         guard offset % chunkByteCount == 0, end - offset == destination.byteCount,
             end % chunkByteCount == 0 || end == fragment.byteCount
         else {
-            throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: file.key, offset: offset))
+            throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: place, offset: offset))
         }
         var scratch = ChunkScratch()
         var failure: CairnError?
@@ -132,7 +154,7 @@ final class RankFile: Sendable {
                 failure = error
             }
         }
-        if let failure { throw failure.adding(.init(file: file.key, tensor: fragment.name)) }
+        if let failure { throw failure.located(at: place).adding(.init(tensor: fragment.name)) }
     }
 
     /// The fragment over the mapped file, if it is stored as it is and the storage can map.
@@ -203,5 +225,14 @@ final class RankFile: Sendable {
                 .init(offset: dataStart + chunk.offset, expected: checksumText(chunk.checksum),
                     found: checksumText(checksum), advice: "use an older checkpoint"))
         }
+    }
+}
+
+extension CairnError {
+    /// The same error with the name of the file that the caller knows it by: a layer below knew less.
+    func located(at place: String) -> CairnError {
+        var error = self
+        error.context.file = place
+        return error
     }
 }

@@ -50,7 +50,7 @@ extension CairnReader {
             do throws(CairnError) {
                 scatter = try FragmentScatter(file, held, read.targets)
             } catch {
-                throw error.adding(.init(file: file.file.key, tensor: read.tensor))
+                throw error.adding(.init(file: file.place, tensor: read.tensor))
             }
             pieces += cut(scatter)
         }

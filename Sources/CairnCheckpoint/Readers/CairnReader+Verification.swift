@@ -8,6 +8,8 @@ public struct VerificationReport: Sendable {
     public struct Damage: Sendable {
         /// What is wrong; its context names the file, the tensor and the offset.
         public var error: CairnError
+        /// Which chunk of the tensor's fragment it is, counted from 0, if it is one.
+        public var chunk: Int?
     }
 
     /// Everything that is wrong, in the order of files.
@@ -37,10 +39,12 @@ extension CairnReader {
     ) throws(CairnError) -> VerificationReport {
         var report = VerificationReport()
         var intact: [RankFile] = []
+        var ranks = Set<Int>()
         for index in manifest.files.indices {
             report.fileCount += 1
             do throws(CairnError) {
                 intact.append(try rankFile(index))
+                ranks.insert(index)
             } catch {
                 report.damages.append(.init(error: error))
             }
@@ -48,7 +52,7 @@ extension CairnReader {
         // The manifest and the headers must tell the same story about every fragment.
         for tensor in manifest.tensors {
             for fragment in tensor.fragments {
-                guard intact.contains(where: { $0.metadata.rank == fragment.file }) else { continue }
+                guard ranks.contains(fragment.file) else { continue }
                 do throws(CairnError) {
                     _ = try find(fragment, of: tensor)
                 } catch {
@@ -70,7 +74,7 @@ extension CairnReader {
 extension RankFile {
     /// Reads and sums every chunk; expands those that are compressed.
     func verifyChunks(
-        concurrency: Int, progress: @escaping @Sendable (Int) throws -> Void
+        concurrency: Int = ThreadPool.processorCount, progress: @escaping @Sendable (Int) throws -> Void
     ) throws(CairnError) -> VerificationReport {
         let chunksPerPiece = max(1, (8 << 20) / metadata.chunkByteCount)
         var pieces: [(fragment: Int, chunks: Range<Int>)] = []
@@ -92,7 +96,7 @@ extension RankFile {
                     do throws(CairnError) {
                         try self.readForVerification(fragment, at: begin, length, &buffer)
                     } catch {
-                        report.damages.append(.init(error: error))
+                        report.damages.append(.init(error: error, chunk: chunk))
                     }
                     report.chunkCount += 1
                     report.byteCount += length
@@ -111,6 +115,17 @@ extension RankFile {
             total.byteCount += report.byteCount
         }
         return total
+    }
+
+    /// Expands a fragment that claims to be far larger than its stored bytes once, chunk by chunk into one buffer, so that no
+    /// memory is taken for a claim: a stored byte may stand for at most 256 before somebody has seen them.
+    func proveExpansion(of fragment: StoredFragment) throws(CairnError) {
+        guard fragment.codec != .raw, fragment.byteCount / 256 > max(fragment.byteRange.count, 1 << 18) else { return }
+        var buffer = [UInt8](repeating: 0, count: metadata.chunkByteCount)
+        for begin in stride(from: 0, to: fragment.byteCount, by: metadata.chunkByteCount) {
+            let length = min(metadata.chunkByteCount, fragment.byteCount - begin)
+            try readForVerification(fragment, at: begin, length, &buffer)
+        }
     }
 
     private func readForVerification(

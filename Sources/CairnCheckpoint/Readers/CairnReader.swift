@@ -29,7 +29,7 @@ public final class CairnReader: LinearReader {
     public init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
         let key = prefix + Self.manifestName
         let bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
-        manifest = try Manifest(parsing: bytes, file: key)
+        manifest = try Manifest(parsing: bytes, file: storage.place(of: key))
         self.storage = storage
         self.prefix = prefix
         self.source = source
@@ -37,7 +37,7 @@ public final class CairnReader: LinearReader {
             TensorDescription(name: $0.name, scalarType: $0.scalarType, shape: $0.shape)
         }
         for tie in manifest.ties {
-            guard let index = Self.index(of: tie.target, in: manifest.tensors) else { continue }
+            guard let index = Self.index(of: tie.target, in: manifest.tensors, named: \.name) else { continue }
             let target = manifest.tensors[index]
             descriptions.append(TensorDescription(
                 name: tie.name, scalarType: target.scalarType, shape: target.shape, tiedTo: target.name))
@@ -71,7 +71,10 @@ public final class CairnReader: LinearReader {
     package func runByteCount(_ name: String) throws(CairnError) -> Int? {
         let tensor = try stored(name)
         // Before anybody takes memory for what a manifest claims, the files must have it.
-        for fragment in tensor.fragments { _ = try find(fragment, of: tensor) }
+        for fragment in tensor.fragments {
+            let (file, held) = try find(fragment, of: tensor)
+            try file.proveExpansion(of: held)
+        }
         return try only(of: tensor)?.0.metadata.chunkByteCount
     }
 
@@ -129,21 +132,25 @@ public final class CairnReader: LinearReader {
 
     /// The tensor that a name or a tie stands for.
     func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
-        let target = manifest.ties.first { ExactString($0.name) == ExactString(name) }?.target ?? name
-        guard let index = Self.index(of: target, in: manifest.tensors) else {
+        let tie = Self.index(of: name, in: manifest.ties, named: \.name)
+        let target = tie.map { manifest.ties[$0].target } ?? name
+        guard let index = Self.index(of: target, in: manifest.tensors, named: \.name) else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
         }
         return manifest.tensors[index]
     }
 
-    private static func index(of name: String, in tensors: [Manifest.StoredTensor]) -> Int? {
+    /// Where a name is in a list that is sorted by names.
+    private static func index<Element>(
+        of name: String, in list: [Element], named nameOf: (Element) -> String
+    ) -> Int? {
         let wanted = ExactString(name)
-        var low = 0, high = tensors.count
+        var low = 0, high = list.count
         while low < high {
             let middle = (low + high) / 2
-            if ExactString(tensors[middle].name) < wanted { low = middle + 1 } else { high = middle }
+            if ExactString(nameOf(list[middle])) < wanted { low = middle + 1 } else { high = middle }
         }
-        return low < tensors.count && ExactString(tensors[low].name) == wanted ? low : nil
+        return low < list.count && ExactString(nameOf(list[low])) == wanted ? low : nil
     }
 
     /// The fragment in its file. What the manifest and the file say of it must agree.
@@ -154,12 +161,12 @@ public final class CairnReader: LinearReader {
         guard let held = file.fragment(of: tensor.name, region: fragment.region) else {
             throw CairnError(
                 .incomplete, "the file lacks a fragment that the manifest says it has",
-                .init(file: file.file.key, tensor: tensor.name, expected: "\(fragment.region)"))
+                .init(file: file.place, tensor: tensor.name, expected: "\(fragment.region)"))
         }
         guard held.scalarType == tensor.scalarType, held.globalShape == tensor.shape else {
             throw CairnError(
                 .mismatch, "the manifest and the file describe the tensor differently",
-                .init(file: file.file.key, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
+                .init(file: file.place, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
                     found: "\(held.scalarType)\(held.globalShape)"))
         }
         return (file, held)
@@ -169,9 +176,10 @@ public final class CairnReader: LinearReader {
     func rankFile(_ index: Int) throws(CairnError) -> RankFile {
         if let file = opened.withLock({ $0[index] }) { return file }
         let expected = manifest.files[index]
+        let place = storage.place(of: prefix + expected.name)
         let file: RankFile
         do throws(CairnError) {
-            file = try RankFile.open(storage.open(prefix + expected.name), expected: expected)
+            file = try RankFile.open(storage.open(prefix + expected.name), place: place, expected: expected)
             guard file.metadata.saveID == manifest.saveID, file.metadata.step == manifest.step,
                 file.metadata.rank == expected.rank, file.metadata.rankCount == manifest.files.count
             else {
@@ -181,7 +189,7 @@ public final class CairnReader: LinearReader {
                         found: "save \(file.metadata.saveID), step \(file.metadata.step), rank \(file.metadata.rank)"))
             }
         } catch {
-            throw error.adding(.init(file: prefix + expected.name, rank: expected.rank))
+            throw error.located(at: place).adding(.init(rank: expected.rank))
         }
         return opened.withLock { opened in
             if let other = opened[index] { return other }

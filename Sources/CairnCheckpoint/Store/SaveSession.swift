@@ -35,6 +35,8 @@ public final class SaveSession: Sendable {
     let storage: any Storage
     let prefix: String
     private let options: SaveOptions
+    /// When the save began, in seconds since 1970. Known from the start, so that rank 0's file can repeat it.
+    private let time: Double
     private let state = Mutex(State())
 
     init(
@@ -52,18 +54,19 @@ public final class SaveSession: Sendable {
         }
         let saveID = options.saveID ?? SaveID()
         let present = try PresentManifest(storage, prefix: prefix)
-        guard !present.exists || options.replacing else { throw Self.alreadyExists(prefix, step) }
+        guard !present.exists || options.replacing else { throw Self.alreadyExists(storage.place(of: prefix), step) }
         // The files' names come from the id: with the old one's id they would overwrite its files.
         guard present.manifest.map({ RankFileName.saveDigits($0.saveID) }) != RankFileName.saveDigits(saveID) else {
             throw CairnError(
                 .invalidArgument, "the checkpoint that is replaced has this save id already",
-                .init(file: prefix, found: "\(saveID)", advice: "give every save an id of its own"))
+                .init(file: storage.place(of: prefix), found: "\(saveID)", advice: "give every save an id of its own"))
         }
         self.storage = storage
         self.prefix = prefix
         self.step = step
         self.rankCount = rankCount
         self.options = options
+        time = options.time ?? currentTime()
         self.saveID = saveID
     }
 
@@ -141,7 +144,7 @@ public final class SaveSession: Sendable {
         var present = try PresentManifest(storage, prefix: prefix)
         // A commit that failed late may be tried again.
         if present.manifest?.saveID == saveID { present = .none }
-        guard !present.exists || options.replacing else { throw Self.alreadyExists(prefix, step) }
+        guard !present.exists || options.replacing else { throw Self.alreadyExists(storage.place(of: prefix), step) }
         do {
             try storage.publish(bytes, as: prefix + CairnReader.manifestName)
         } catch {
@@ -185,10 +188,10 @@ public final class SaveSession: Sendable {
         try? storage.delete(files)
     }
 
-    private static func alreadyExists(_ prefix: String, _ step: Int) -> CairnError {
+    private static func alreadyExists(_ place: String, _ step: Int) -> CairnError {
         CairnError(
             .alreadyExists, "there is a checkpoint of this step already",
-            .init(file: prefix, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
+            .init(file: place, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
     }
 
     private static func sorted(_ values: [(name: String, value: Value)]) -> [NamedValue] {
@@ -201,12 +204,12 @@ public final class SaveSession: Sendable {
     /// What rank 0's file repeats of the manifest.
     private func globalText() throws(CairnError) -> String {
         let (values, ties) = state.withLock { ($0.values, $0.ties) }
-        let manifest = manifest(values, ties, time: 0, files: [], tensors: [])
+        let manifest = manifest(values, ties, files: [], tensors: [])
         return String(decoding: try manifest.encoded(), as: UTF8.self)
     }
 
     private func manifest(
-        _ values: [NamedValue], _ ties: [Manifest.Tie], time: Double, files: [Manifest.File],
+        _ values: [NamedValue], _ ties: [Manifest.Tie], files: [Manifest.File],
         tensors: [Manifest.StoredTensor]
     ) -> Manifest {
         Manifest(
@@ -221,30 +224,9 @@ public final class SaveSession: Sendable {
             throw CairnError(
                 .incomplete, "a rank has not written its part, so nothing is committed", .init(rank: rank))
         }
-        var tensors: [ExactString: Manifest.StoredTensor] = [:]
-        for rank in 0..<rankCount {
-            for fragment in contributions[rank]?.fragments ?? [] {
-                let key = ExactString(fragment.name)
-                let place = Manifest.Fragment(file: rank, region: fragment.region)
-                guard let tensor = tensors[key] else {
-                    tensors[key] = Manifest.StoredTensor(
-                        name: fragment.name, scalarType: fragment.scalarType, shape: fragment.globalShape,
-                        fragments: [place])
-                    continue
-                }
-                guard tensor.shape == fragment.globalShape, tensor.scalarType == fragment.scalarType else {
-                    throw CairnError(
-                        .mismatch, "the ranks disagree about a tensor, so nothing is committed",
-                        .init(tensor: tensor.name, rank: rank, expected: "\(tensor.scalarType)\(tensor.shape)",
-                            found: "\(fragment.scalarType)\(fragment.globalShape)"))
-                }
-                tensors[key]?.fragments.append(place)
-            }
-        }
         let manifest = manifest(
-            values, ties, time: options.time ?? currentTime(),
-            files: (0..<rankCount).compactMap { contributions[$0]?.file },
-            tensors: tensors.values.sorted { ExactString($0.name) < ExactString($1.name) })
+            values, ties, files: (0..<rankCount).compactMap { contributions[$0]?.file },
+            tensors: try Manifest.tensors(of: (0..<rankCount).map { contributions[$0]?.fragments ?? [] }))
         try manifest.validate()
         return manifest
     }

@@ -106,19 +106,25 @@ public struct LocalStorage: Storage {
         if let firstError { throw firstError }
     }
 
+    public func place(of key: String) -> String { root == "/" ? "/" + key : root + "/" + key }
+
     /// The path of an object. Throws `.invalidArgument` for a key that is none.
     func path(of key: String) throws(CairnError) -> String {
         try StorageKey.validate(key)
-        return root == "/" ? "/" + key : root + "/" + key
+        return place(of: key)
     }
 
     func rename(_ path: String, to newPath: String) throws(SystemCallError) {
         try retryingInterrupted { () throws(SystemCallError) in try fileSystem.rename(path, to: newPath) }
     }
 
+    /// Removes what a writer gave up, and the directories below the root that it leaves empty: whoever is about to write
+    /// there makes them again.
     func removeTemporary(_ path: String) {
         // Nobody waits for this: what stays is debris that a collector finds.
         _ = try? retryingInterrupted { () throws(SystemCallError) in try fileSystem.unlink(path) }
+        var directory = parent(of: path)
+        while directory.utf8.count > root.utf8.count, removeIfEmpty(directory) { directory = parent(of: directory) }
     }
 
     /// Makes the names on the way from the root to `path` durable, and the root's own if this process made it.

@@ -8,6 +8,8 @@ struct CheckpointVerification {
         var file: String?
         var tensor: String?
         var offset: Int?
+        /// Which chunk of the tensor's fragment.
+        var chunk: Int?
         var message: String
     }
 
@@ -69,7 +71,7 @@ struct CheckpointVerification {
             let reader = try store.open(step: step)
             let bar = ProgressBar("reading", total: reader.manifest.byteCount)
             defer { bar.finish() }
-            return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error) }
+            return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error, chunk: $0.chunk) }
         }
         return result
     }
@@ -109,13 +111,13 @@ struct CheckpointVerification {
 
 extension CheckpointVerification.Damage {
     /// What an error says, with the place taken out of the sentence.
-    fileprivate init(_ error: CairnError) {
+    fileprivate init(_ error: CairnError, chunk: Int? = nil) {
         var plain = error
         plain.context.file = nil
         plain.context.tensor = nil
         plain.context.offset = nil
         self.init(
             file: error.context.file, tensor: error.context.tensor, offset: error.context.offset,
-            message: plain.description)
+            chunk: chunk, message: plain.description)
     }
 }

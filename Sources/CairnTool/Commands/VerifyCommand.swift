@@ -49,7 +49,8 @@ struct VerifyCommand: ParsableCommand {
         let damage = result.damage.map { place -> JSONValue in
             [
                 "file": .optional(place.file), "tensor": .optional(place.tensor),
-                "offset": place.offset.map { .count($0) } ?? .null, "message": .string(place.message),
+                "offset": place.offset.map { .count($0) } ?? .null,
+                "chunk": place.chunk.map { .count($0) } ?? .null, "message": .string(place.message),
             ]
         }
         return [

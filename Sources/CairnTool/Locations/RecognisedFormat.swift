@@ -50,7 +50,7 @@ extension RecognisedFormat {
             // Its rank files can be read as safetensors, but they are not known to be whole.
             throw CairnError(
                 .incomplete, "the checkpoint of step \(step) was never finished: it has no manifest",
-                .init(file: path, advice: "take another checkpoint, or name one of its files"))
+                .init(file: path, advice: "take another checkpoint; `cairn repair` brings back a manifest that was lost"))
         }
         let hasSteps = names.contains { step(ofDirectory: $0) != nil }
         switch (hasSteps, hasSafetensors) {

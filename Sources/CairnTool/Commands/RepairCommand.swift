@@ -1,0 +1,119 @@
+import ArgumentParser
+import CairnBase
+import CairnCheckpoint
+import CairnStorage
+
+/// `cairn repair`
+struct RepairCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "repair", abstract: "Bring back what a checkpoint lost.",
+        discussion: """
+            Rebuilds a manifest that was lost or damaged from the rank files, which repeat what it said. Every byte of data \
+            is read and checked first; a checkpoint of which a rank file is missing or damaged is refused and left as it is.
+
+            Of a run, every checkpoint without a usable manifest is looked at. Saves that were cut off cannot be completed; \
+            that is said, and is no failure.
+
+            Exit code 0 when nothing is left to repair, 1 when a manifest of the run stays damaged, 2 when the checkpoint that \
+            was named could not be repaired.
+
+            Examples:
+              cairn repair runs/kjv@400
+              cairn repair runs/kjv/step-00000400 --json
+            """)
+
+    @Argument(help: "A run, or one of its checkpoints.")
+    var path: String
+
+    @Option(help: ArgumentHelp("Which save to rebuild, where the folder holds whole ones of several.", valueName: "id"))
+    var saveID: String?
+
+    @Flag(help: "Print one JSON document instead of text (schema cairn-repair/1).")
+    var json = false
+
+    /// What became of one checkpoint.
+    private struct Outcome {
+        var step: Int
+        /// `rebuilt`, `intact`, or `unrepaired`.
+        var state: String
+        var message: String
+        /// The number of rank files that the manifest was rebuilt from.
+        var fileCount: Int?
+    }
+
+    func validate() throws {
+        if let saveID, SaveID(saveID) == nil { throw ValidationError("--save-id takes 32 hexadecimal digits") }
+    }
+
+    func run() throws {
+        let (store, path, step) = try target()
+        var outcomes: [Outcome] = []
+        var isWhole = true
+        if let step {
+            outcomes.append(try repair(store, step))
+        } else {
+            for summary in try store.list() {
+                do {
+                    outcomes.append(try repair(store, summary.step))
+                } catch let error as CairnError where error.code != .cancelled && error.code != .inputOutput {
+                    if case .damaged = summary.state { isWhole = false }
+                    outcomes.append(Outcome(step: summary.step, state: "unrepaired", message: error.description))
+                }
+            }
+        }
+        if json {
+            try printDocument(outcomes, path, isWhole)
+        } else {
+            if outcomes.isEmpty { StandardError.note("\(path) holds no checkpoints") }
+            for outcome in outcomes {
+                try StandardOutput.line(PrintableText.escape("\(path)@\(outcome.step): \(outcome.message)"))
+            }
+        }
+        if !isWhole { throw Exit.answerIsNo }
+    }
+
+    private func repair(_ store: CheckpointStore, _ step: Int) throws -> Outcome {
+        if (try? store.open(step: step)) != nil {
+            return Outcome(step: step, state: "intact", message: "the manifest is readable; nothing was changed")
+        }
+        let bar = ProgressBar("reading", total: try store.list().first { $0.step == step }?.byteCount ?? 0)
+        defer { bar.finish() }
+        let manifest = try store.rebuildManifest(step: step, saveID: saveID.flatMap { SaveID($0) }, progress: bar.add)
+        let count = manifest.files.count
+        return Outcome(
+            step: step, state: "rebuilt", message: "the manifest was rebuilt from \(count) rank file\(count == 1 ? "" : "s")",
+            fileCount: count)
+    }
+
+    /// The run, and the one checkpoint that was named.
+    private func target() throws -> (store: CheckpointStore, path: String, step: Int?) {
+        let location = try Location(path)
+        switch location.selector {
+        case .step(let step)?: return (CheckpointStore(path: location.path), location.path, step)
+        case .latest?:
+            throw CairnError(
+                .invalidArgument, "the latest checkpoint is one that needs no repair",
+                .init(file: location.path, expected: "@ and a step"))
+        case nil: break
+        }
+        var place = PathInspection.split(PathInspection.canonical(location.path))
+        if try PathInspection.kind(of: location.path) == .file { place = PathInspection.split(place.directory) }
+        if let step = StepName.step(ofKey: place.name + "/") {
+            return (CheckpointStore(path: place.directory), place.directory, step)
+        }
+        let (store, path) = try StoreOpening.open(location.path)
+        return (store, path, nil)
+    }
+
+    private func printDocument(_ outcomes: [Outcome], _ path: String, _ isWhole: Bool) throws {
+        let checkpoints = outcomes.map { outcome -> JSONValue in
+            [
+                "step": .count(outcome.step), "state": .string(outcome.state),
+                "rank_files": outcome.fileCount.map { .count($0) } ?? .null, "message": .string(outcome.message),
+            ]
+        }
+        try ResultDocument.print(
+            schema: "cairn-repair/1",
+            ["ok": .bool(isWhole), "store": .string(path), "checkpoints": .array(checkpoints)])
+    }
+}
