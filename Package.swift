@@ -20,6 +20,7 @@ let package = Package(
         .library(name: "CairnStorage", targets: ["CairnStorage"]),
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
+        .library(name: "CairnMPI", targets: ["CairnMPI"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
@@ -45,6 +46,17 @@ let package = Package(
         .target(
             name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication"],
             swiftSettings: swiftSettings),
+        // Ranks that are processes of an MPI job, a product of its own: nobody else needs an MPI.
+        .systemLibrary(
+            name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"]), .brew(["open-mpi"])]),
+        .target(name: "CMPICalls", dependencies: ["CMPI"]),
+        .target(
+            name: "CairnMPI", dependencies: ["CMPICalls", "CairnBase", "CairnCommunication"],
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "cairn-mpi-check",
+            dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting", "CairnMPI"],
+            path: "Sources/CairnMPICheck", swiftSettings: swiftSettings),
         .systemLibrary(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(

@@ -14,11 +14,3 @@ import Testing
         try await ranksOnThreads(4) { try CommunicatorConformance.run($0, seed: 20) }
     }
 }
-
-/// Runs ranks from a thread that may block.
-@discardableResult
-func ranksOnThreads<Value: Sendable>(
-    _ ranks: Int, _ body: @escaping @Sendable (any Communicator) throws -> Value
-) async throws -> [Value] {
-    try await ThreadPool.shared.run { try ThreadCommunicator.run(ranks: ranks, body: body) }
-}

@@ -4,6 +4,8 @@ package struct CommunicatorCall: Sendable, Hashable, CustomStringConvertible {
     package enum Kind: Int, Sendable {
         case barrier = 1, broadcast, allReduceSum, reduceScatterSum, allGather, gather, broadcastMessage, split
         case receive
+        /// A call with arguments that make no sense, of which the other ranks are told.
+        case mistake
     }
 
     package var kind: Kind
@@ -35,6 +37,7 @@ package struct CommunicatorCall: Sendable, Hashable, CustomStringConvertible {
         case .gather: "gather at rank \(root)"
         case .broadcastMessage: "broadcast of a message from rank \(root)"
         case .split: "split"
+        case .mistake: "something with wrong arguments"
         case .receive: "receive of \(count) bytes from rank \(root) with tag \(detail)"
         }
     }
