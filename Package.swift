@@ -36,6 +36,10 @@ let package = Package(
         .target(name: "CCairnKernels"),
         .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),
         .target(name: "CairnLayout", dependencies: ["CairnBase", "CairnTensor"], swiftSettings: swiftSettings),
+        // Random layouts, for tests of layouts and of everything above them.
+        .target(
+            name: "CairnLayoutTesting", dependencies: ["CairnBase", "CairnLayout", "CairnTensor"],
+            swiftSettings: swiftSettings),
         .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
         // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
         .target(
@@ -99,6 +103,9 @@ let package = Package(
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnLayoutTests", dependencies: ["CairnBase", "CairnLayout", "CairnLayoutTesting", "CairnTensor"],
+            swiftSettings: swiftSettings),
         .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnStorageTests", dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting"],

@@ -31,7 +31,7 @@ extension WritePlan {
             }
             let term = entry.shape.isPartial ? entry.shape.term(ofRank: rank) : nil
             for fragment in entry.shape.fragments(ofRank: rank) {
-                guard let cut = share.cut(fragment, isFlat: entry.isFlat) else { continue }
+                guard let cut = share.cut(fragment, isFlat: entry.isFlat, rule) else { continue }
                 body(Write(tensor: index, global: cut.global.stored(term), local: cut.local))
             }
         }
@@ -79,7 +79,7 @@ extension WritePlan {
                     let ranks = entry.shape.ranks(of: shard, term: term)
                     for replica in replicas {
                         guard let share = share(of: replica, entry, tape),
-                            let cut = share.cut(fragment, isFlat: entry.isFlat),
+                            let cut = share.cut(fragment, isFlat: entry.isFlat, rule),
                             cut.global.intersection(query) != nil
                         else { continue }
                         let term = entry.shape.isPartial ? term : nil
@@ -109,7 +109,7 @@ extension WritePlan {
             let owner = tape.replica(at: entry.position + entry.byteCount / 2)
             return owner...owner
         }
-        guard let dimension = Share.cutDimension(of: fragment.global, isFlat: entry.isFlat) else {
+        guard let dimension = Share.cutDimension(of: fragment.global, isFlat: entry.isFlat, rule) else {
             // The only row of a single element is complete where the tensor ends.
             let owner = tape.replica(at: entry.position + entry.byteCount - 1)
             return owner...owner
@@ -132,18 +132,18 @@ private enum Share {
     case part(Int, Int, of: Int)
 
     /// The dimension whose rows are dealt out; `nil` for a box of one element.
-    static func cutDimension(of box: Region, isFlat: Bool) -> Int? {
+    static func cutDimension(of box: Region, isFlat: Bool, _ rule: WriteRule) -> Int? {
         let extents = box.shape.extents
         if isFlat { return extents.firstIndex { $0 > 1 } }
-        if let fine = extents.firstIndex(where: { $0 >= WriteTape.fineExtent }) { return fine }
+        if let fine = extents.firstIndex(where: { $0 >= rule.fineExtent }) { return fine }
         guard let most = extents.max() else { return nil }
         return extents.firstIndex(of: most)
     }
 
     /// The rows of a box that the replica writes.
-    func cut(_ fragment: LocalFragment, isFlat: Bool) -> LocalFragment? {
+    func cut(_ fragment: LocalFragment, isFlat: Bool, _ rule: WriteRule) -> LocalFragment? {
         guard case .part(let low, let high, let byteCount) = self else { return fragment }
-        let dimension = Self.cutDimension(of: fragment.global, isFlat: isFlat)
+        let dimension = Self.cutDimension(of: fragment.global, isFlat: isFlat, rule)
         let count = dimension.map { fragment.global.shape[$0] } ?? 1
         let first = WriteTape.scaled(count, by: low, over: byteCount)
         let end = WriteTape.scaled(count, by: high, over: byteCount)

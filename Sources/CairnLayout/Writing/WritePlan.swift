@@ -42,6 +42,11 @@ public struct WritePlan: Sendable {
         public let rank: Int
         /// The whole box, in the stored shape.
         public let region: Region
+
+        public init(rank: Int, region: Region) {
+            self.rank = rank
+            self.region = region
+        }
     }
 
     struct FamilyKey: Hashable {
@@ -74,6 +79,7 @@ public struct WritePlan: Sendable {
     public let tensors: [PlacedTensor]
     /// How many ranks there are.
     public let rankCount: Int
+    let rule: WriteRule
     let entries: [Entry]
     let families: [Family]
 
@@ -83,11 +89,17 @@ public struct WritePlan: Sendable {
     ///   ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when hand-placed regions
     ///   leave a hole.
     public init(_ tensors: [PlacedTensor]) throws(CairnError) {
+        try self.init(tensors, rule: .norm)
+    }
+
+    /// Makes a plan by another rule than the format's, for tests with small tensors.
+    package init(_ tensors: [PlacedTensor], rule: WriteRule) throws(CairnError) {
         struct Applied: Hashable {
             var layout: Layout
             var shape: Shape
         }
         self.tensors = tensors
+        self.rule = rule
         rankCount = tensors.first?.layout.mesh.rankCount ?? 1
         var names = Set<ExactString>(minimumCapacity: tensors.count)
         // Layers repeat: most layouts are applied to the same shape many times.
@@ -137,7 +149,7 @@ public struct WritePlan: Sendable {
             entries.append(
                 Entry(
                     shape: sharded, byteCount: byteCount,
-                    isCut: byteCount >= WriteTape.smallestCutByteCount && !tensor.scalarType.isPacked,
+                    isCut: byteCount >= rule.smallestCutByteCount && !tensor.scalarType.isPacked,
                     isFlat: sharded.isFlat, family: family, position: position, placedWriters: []))
         }
         for (tensor, entry) in zip(tensors, entries) where entry.shape.termCount > 1 {

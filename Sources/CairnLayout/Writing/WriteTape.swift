@@ -1,10 +1,5 @@
 /// The tape on which the tensors of a family lie by their byte counts, and which its replicas share out equally.
 struct WriteTape: Sendable {
-    /// Tensors smaller than this are written whole by one replica: 1 MiB.
-    static let smallestCutByteCount = 1 << 20
-    /// A dimension of this extent is cut finely enough: 256.
-    static let fineExtent = 256
-
     let replicaCount: Int
     /// The bytes of all tensors of the family.
     var byteCount = 0
