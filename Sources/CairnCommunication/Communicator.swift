@@ -69,6 +69,7 @@ public protocol Communicator: AnyObject, Sendable {
     /// Ends the group and all that were split off it, because this rank cannot go on.
     ///
     /// Every waiting and every later call of every rank throws an error with the code of `error`, whose `context.rank`
-    /// is this rank and whose cause is a ``RankFailure`` with the reason. The first failure counts.
+    /// is this rank and whose cause is a ``RankFailure`` with the reason. The first failure counts. Where ranks cannot
+    /// be woken (MPI), the reason is printed and the whole job ends.
     func fail(_ error: CairnError)
 }

@@ -6,7 +6,8 @@ extension CommunicatorConformance {
             let next = (communicator.rank + 1) % communicator.size
             let previous = (communicator.rank + communicator.size - 1) % communicator.size
             for count in [0, 1, 1_000, 300_000] {
-                try communicator.send(ConformanceRandom.values(count, rank: communicator.rank, salt: 3), to: next, tag: 7)
+                let sent = ConformanceRandom.values(count, rank: communicator.rank, salt: 3)
+                try communicator.send(sent, to: next, tag: 7)
                 var received = [Float](repeating: 0, count: count)
                 try communicator.receive(&received, from: previous, tag: 7)
                 try requireEqual(
@@ -17,7 +18,8 @@ extension CommunicatorConformance {
             for receiver in 0..<communicator.size {
                 for tag in [0, 1, 32_767] {
                     for turn in 0..<3 {
-                        try communicator.send([Float(communicator.rank), Float(tag), Float(turn)], to: receiver, tag: tag)
+                        let sent = [Float(communicator.rank), Float(tag), Float(turn)]
+                        try communicator.send(sent, to: receiver, tag: tag)
                     }
                 }
             }

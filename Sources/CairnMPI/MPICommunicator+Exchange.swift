@@ -18,7 +18,7 @@ extension MPICommunicator {
             }
         }
         let (outgoing, incoming) = (parts(sends), parts(receives))
-        try MPILibrary.check("an exchange of messages over MPI", rank: jobRank) {
+        try make("an exchange over MPI") {
             cairn_mpi_exchange(
                 calls, outgoing, Int32(outgoing.count), incoming, Int32(incoming.count), Int64(limits.pieceByteCount))
         }
@@ -58,7 +58,8 @@ extension MPICommunicator {
         var done = 0
         while done < longest {
             let rounds = slices.map { slice in
-                min(slice.upperBound, slice.lowerBound + done)..<min(slice.upperBound, slice.lowerBound + done + roundCount)
+                let begin = min(slice.upperBound, slice.lowerBound + done)
+                return begin..<min(slice.upperBound, begin + roundCount)
             }
             let own = rounds[rank]
             let byteCount = own.count * element.byteCount

@@ -5,11 +5,12 @@ import Synchronization
 
 /// Ranks that are processes of an MPI job. Start with ``run(_:)``.
 ///
-/// Sums have the bits that threads would give: the terms of a slice go to the rank that owns it, which adds them in rank
-/// order and sends the sum back. MPI's own reductions may add in any order.
+/// Sums have the bits that threads would give: the terms of a slice go to the rank that owns it, which adds them in
+/// rank order and sends the sum back. MPI's own reductions may add in any order.
 ///
 /// Before each collective call the ranks tell each other what they are about to call (one small all-gather), so that
-/// different calls are an error on every rank instead of a job that hangs. A failed rank ends the job: see ``fail(_:)``.
+/// different calls are an error on every rank instead of a job that hangs. A failed rank ends the job: see
+/// ``fail(_:)``.
 ///
 /// MPI makes no promise to a process that lost a peer, so a job that is killed in part ends as a whole.
 public final class MPICommunicator: Communicator {
@@ -48,7 +49,7 @@ public final class MPICommunicator: Communicator {
             call.kind.rawValue, call.element.rawValue, call.root, call.count, call.detail, words.0, words.1,
         ].map { Int64($0) }
         var all = [Int64](repeating: 0, count: width * size)
-        try MPILibrary.check("MPI_Allgather", rank: jobRank) {
+        try make("MPI_Allgather") {
             cairn_mpi_all_gather_words(calls, own, &all, Int32(width))
         }
         // The same comparison on every rank, so that every rank throws the same.
@@ -73,6 +74,15 @@ public final class MPICommunicator: Communicator {
         failure.withLock { failure in
             if failure == nil { failure = error }
             return failure ?? error
+        }
+    }
+
+    /// Makes a call of MPI. An error of it ends the group on this rank: what MPI does after one is not defined.
+    func make(_ name: String, _ call: () -> Int32) throws(CairnError) {
+        do {
+            try MPILibrary.check(name, rank: jobRank, call)
+        } catch {
+            throw ended(error)
         }
     }
 
@@ -101,7 +111,7 @@ public final class MPICommunicator: Communicator {
     }
 
     private func broadcastBytes(_ buffer: UnsafeMutableRawBufferPointer, from root: Int) throws(CairnError) {
-        try MPILibrary.check("MPI_Bcast", rank: jobRank) {
+        try make("MPI_Bcast") {
             cairn_mpi_broadcast(
                 calls, buffer.baseAddress, Int64(buffer.count), Int64(limits.pieceByteCount), Int32(root))
         }
@@ -204,10 +214,10 @@ public final class MPICommunicator: Communicator {
         let newRank = ranks.firstIndex(of: rank) ?? 0
         var handles: (Int32, Int32) = (0, 0)
         // The new rank as the key: ours may be wider than MPI's 32 bits.
-        try MPILibrary.check("MPI_Comm_split", rank: jobRank) {
+        try make("MPI_Comm_split") {
             cairn_mpi_split(calls, Int32(color), Int32(newRank), &handles.0)
         }
-        try MPILibrary.check("MPI_Comm_split", rank: jobRank) {
+        try make("MPI_Comm_split") {
             cairn_mpi_split(calls, Int32(color), Int32(newRank), &handles.1)
         }
         return MPICommunicator(
@@ -240,7 +250,7 @@ public final class MPICommunicator: Communicator {
         while true {
             var message: UnsafeMutableRawPointer?
             var count: Int32 = 0
-            try MPILibrary.check("MPI_Mprobe", rank: jobRank) {
+            try make("MPI_Mprobe") {
                 cairn_mpi_receive_probe(mail, Int32(rank), Int32(tag), &message, &count)
             }
             let expected = min(buffer.count - begin, limits.pieceByteCount)
@@ -248,10 +258,10 @@ public final class MPICommunicator: Communicator {
                 try discard(message, byteCount: count)
                 let sent = (Int(count) == limits.pieceByteCount ? "at least " : "") + "\(begin + Int(count))"
                 let call = CommunicatorCall(.receive, root: members[rank], count: buffer.count, detail: tag)
-                throw ended(
-                    .mismatchedCalls("rank \(members[rank]) sends \(sent) bytes to rank \(jobRank), which calls \(call)"))
+                let message = "rank \(members[rank]) sends \(sent) bytes to rank \(jobRank), which calls \(call)"
+                throw ended(.mismatchedCalls(message))
             }
-            try MPILibrary.check("MPI_Mrecv", rank: jobRank) {
+            try make("MPI_Mrecv") {
                 cairn_mpi_receive_take(message, buffer.baseAddress.map { $0 + begin }, count)
             }
             begin += expected
@@ -263,6 +273,6 @@ public final class MPICommunicator: Communicator {
     private func discard(_ message: UnsafeMutableRawPointer?, byteCount: Int32) throws(CairnError) {
         let bytes = UnsafeMutableRawPointer.allocate(byteCount: max(1, Int(byteCount)), alignment: 64)
         defer { bytes.deallocate() }
-        try MPILibrary.check("MPI_Mrecv", rank: jobRank) { cairn_mpi_receive_take(message, bytes, byteCount) }
+        try make("MPI_Mrecv") { cairn_mpi_receive_take(message, bytes, byteCount) }
     }
 }

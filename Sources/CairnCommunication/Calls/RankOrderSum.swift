@@ -42,8 +42,8 @@ package enum RankOrderSum {
         }
     }
 
-    /// The elements that `rank` of `size` sums when all ranks share the work on `count`: cut at multiples of 16, so that
-    /// no two ranks write to one cache line.
+    /// The elements that `rank` of `size` sums when all ranks share the work on `count`: cut at multiples of 16, so
+    /// that no two ranks write to one cache line.
     package static func slice(ofRank rank: Int, size: Int, count: Int) -> Range<Int> {
         let blocks = count / 16 + (count % 16 == 0 ? 0 : 1)
         let (share, rest) = blocks.quotientAndRemainder(dividingBy: size)

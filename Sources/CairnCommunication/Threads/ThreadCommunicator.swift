@@ -131,8 +131,8 @@ public final class ThreadCommunicator: Communicator {
         group.end(with: RankFailure(rank: group.members[rank], reason: error).error)
     }
 
-    /// Checks arguments of a collective call. The others could wait forever for a rank that throws here, so it fails the
-    /// group.
+    /// Checks arguments of a collective call. The others could wait forever for a rank that throws here, so it fails
+    /// the group.
     private func checked<Value>(_ check: () throws(CairnError) -> Value) throws(CairnError) -> Value {
         do {
             return try check()

@@ -65,8 +65,8 @@ final class ThreadGroup: @unchecked Sendable {
         for subgroup in subgroups { subgroup.group?.end(with: error) }
     }
 
-    /// Makes the collective `call`: waits for all ranks, runs `work` with what they laid out, and returns when all ranks
-    /// have done theirs.
+    /// Makes the collective `call`: waits for all ranks, runs `work` with what they laid out, and returns when all
+    /// ranks have done theirs.
     func collective<Value>(
         _ call: CommunicatorCall, rank: Int, slot: Slot, work: ([Slot]) -> Value
     ) throws(CairnError) -> Value {

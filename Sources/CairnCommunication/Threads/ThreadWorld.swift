@@ -36,8 +36,8 @@ final class ThreadWorld: @unchecked Sendable {
         failIfStuck()
     }
 
-    /// Waits on `condition` for `call` of `rank`, unless nobody is left who could end the waiting; then all groups fail.
-    /// The caller holds the lock, and looks again at what it waits for when this returns.
+    /// Waits on `condition` for `call` of `rank`, unless nobody is left who could end the waiting; then all groups
+    /// fail. The caller holds the lock, and looks again at what it waits for when this returns.
     func wait(on condition: WaitCondition, rank: Int, call: CommunicatorCall) {
         if let thread = threads[rank], pthread_equal(thread, pthread_self()) != 0 {
             activities[rank] = .waiting(call, on: condition)
