@@ -7,17 +7,17 @@ import CairnTensor
 /// - `mesh`, where the layout stands by itself;
 /// - `steps`, each `[axis, kind, …]`:
 ///   `["dp","replicate"]`,
-///   `["tp","shard",dimension]`, then `{"division":…,"unit":…}` or `{"sections":[…],"repeats":…}` where they differ from
-///   an even division of single elements,
+///   `["tp","shard",dimension]`, then `{"division":…,"unit":…}` or `{"sections":[…],"repeats":…}` where they differ
+///   from an even division of single elements,
 ///   `["dp","flatten"]`, then `{"start":…,"equal":…}` or `{"start":…,"cuts":[…]}`,
 ///   `["pp","present",[0,2]]`,
 ///   `["dp","partial","sum"]`;
 /// - `padding`: `[[dimension,extent],…]`;
 /// - or, hand-placed, `explicit`: for each rank the regions, each `[[offsets],[extents]]`.
 ///
-/// A division is `"even"`, `"chunked"`, `"balanced"` or an array of sizes; a section is `{"size":…,"division":…,"unit":…}`.
-/// What is left out is the default: size the whole, division even, unit 1, repeats 1, start 0. Unknown members are
-/// refused: a layout that is understood in part places elements wrongly.
+/// A division is `"even"`, `"chunked"`, `"balanced"` or an array of sizes; a section is
+/// `{"size":…,"division":…,"unit":…}`. What is left out is the default: size the whole, division even, unit 1, repeats
+/// 1, start 0. Unknown members are refused: a layout that is understood in part places elements wrongly.
 public enum LayoutCoding {
     /// A layout with its mesh as JSON text.
     public static func encode(_ layout: Layout) -> [UInt8] {

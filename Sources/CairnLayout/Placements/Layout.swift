@@ -38,8 +38,8 @@ public struct Layout: Sendable, Hashable {
 
     /// Makes a layout of steps, for example `["tp": .shard(0), "dp": .flatten(.perTensor)]`.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument``, with the axis and what is wrong about its placement. What depends on
-    ///   the tensor's shape is checked by ``ShardedShape``.
+    /// - Throws: ``CairnError/Code/invalidArgument``, with the axis and what is wrong about its placement. What depends
+    ///   on the tensor's shape is checked by ``ShardedShape``.
     public init(
         _ mesh: DeviceMesh, _ steps: KeyValuePairs<String, Placement>, padding: [Int: Int] = [:]
     ) throws(CairnError) {

@@ -6,7 +6,8 @@ public enum Placement: Sendable, Hashable {
     case shard(Sharding)
     /// The coordinates cut the row-major run of what the earlier steps left to a rank (ZeRO, FSDP1).
     case flatten(Flattening)
-    /// Only these coordinates, ascending, hold the tensor (a pipeline stage, an expert's owner); replicas of each other.
+    /// Only these coordinates, ascending, hold the tensor (a pipeline stage, an expert's owner); replicas of each
+    /// other.
     case present(on: [Int])
     /// Every coordinate holds a term of the same shape; the tensor is what the reduction makes of the terms.
     case partial(Reduction)

@@ -1,7 +1,7 @@
 /// How a dimension is split over a mesh axis.
 ///
-/// The extent that the earlier steps left to a rank is laid out as `sections`, side by side, the whole pattern `repeats`
-/// times. Every section is divided by itself, and a rank's part is its part of each, in order. So a fused
+/// The extent that the earlier steps left to a rank is laid out as `sections`, side by side, the whole pattern
+/// `repeats` times. Every section is divided by itself, and a rank's part is its part of each, in order. So a fused
 /// query-key-value weight is split by heads within each of the three, and a grouped one within each group.
 public struct Sharding: Sendable, Hashable {
     /// A stretch of the dimension that is divided by itself.

@@ -30,15 +30,27 @@ struct DimensionCut: Sendable {
     ///
     /// - Parameter work: Reduced by the effort; hostile layouts use it up.
     func check(_ extent: Int, into results: inout Set<Int>, work: inout Int) throws(CairnError) {
+        // Empty sections count too: whoever lists a rank's pieces passes over them.
+        guard addedPieces < ShardedShape.maximumFragmentCount else {
+            throw CairnError(
+                .unsupported, "the axis \"\(axisName)\" divides too many sections",
+                .init(
+                    expected: "at most \(ShardedShape.maximumFragmentCount)",
+                    found: "\(sizes.count) sections, \(repeats) times", advice: "use fewer and larger sections"))
+        }
         try checkSections(of: extent)
-        let candidates = sizes.count == 1 ? boundaries[0].representatives(in: size(of: 0, in: extent)) : Array(0..<parts)
-        guard let effort = candidates.count.multiplied(checked: sizes.count), effort <= work else {
+        let representatives = sizes.count == 1 ? boundaries[0].representatives(in: size(of: 0, in: extent)) : nil
+        guard let effort = (representatives?.count ?? parts).multiplied(checked: sizes.count), effort <= work else {
             throw CairnError(
                 .unsupported, "the axis \"\(axisName)\" divides in too many different ways",
                 .init(found: "\(parts) parts of \(sizes.count) sections each", advice: "use fewer sections"))
         }
         work -= effort
-        for part in candidates { results.insert(localExtent(of: part, in: extent)) }
+        if let representatives {
+            for part in representatives { results.insert(localExtent(of: part, in: extent)) }
+        } else {
+            for part in 0..<parts { results.insert(localExtent(of: part, in: extent)) }
+        }
     }
 
     private func checkSections(of extent: Int) throws(CairnError) {
@@ -75,7 +87,9 @@ struct DimensionCut: Sendable {
     /// What part `part` has of `extent`.
     func localExtent(of part: Int, in extent: Int) -> Int {
         var sum = 0
-        for section in sizes.indices { sum += boundaries[section].range(of: part, in: size(of: section, in: extent)).count }
+        for section in sizes.indices {
+            sum += boundaries[section].range(of: part, in: size(of: section, in: extent)).count
+        }
         return sum * repeats
     }
 

@@ -4,10 +4,10 @@ import CairnTensor
 extension ShardedShape {
     /// Proves that every element of every term is held by some rank, and that whatever overlaps is a replica.
     ///
-    /// Steps cover by construction, which ``init(_:shape:)`` checked: each divides whatever extent the earlier ones left
-    /// into parts that follow on each other from its beginning to its end, and a flat buffer holds the local tensor
-    /// whole. So the parts of a dimension are a partition of it, and the boxes one of the tensor. Hand-placed regions
-    /// are swept: see the errors.
+    /// Steps cover by construction, which ``init(_:shape:)`` checked: each divides whatever extent the earlier ones
+    /// left into parts that follow on each other from its beginning to its end, and a flat buffer holds the local
+    /// tensor whole. So the parts of a dimension are a partition of it, and the boxes one of the tensor. Hand-placed
+    /// regions are swept: see the errors.
     ///
     /// - Throws: ``CairnError/Code/incomplete``, naming the first hole; ``CairnError/Code/invalidArgument`` when two
     ///   regions overlap and neither contains the other; ``CairnError/Code/unsupported`` when they overlap so much that

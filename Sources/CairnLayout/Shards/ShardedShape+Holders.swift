@@ -23,8 +23,8 @@ extension ShardedShape {
         var placedIndex: Int?
     }
 
-    /// Who holds what of a region: boxes that lie inside, each with its replicas; every element of it once for each term
-    /// and distinct shard that has it.
+    /// Who holds what of a region: boxes that lie inside, each with its replicas; every element of it once for each
+    /// term and distinct shard that has it. What of the region lies outside of the tensor has no holder.
     ///
     /// The effort grows with what is found, not with the number of ranks.
     public func holders(of region: Region) -> [Holder] {
@@ -53,10 +53,10 @@ extension ShardedShape {
         return RankSet(mesh: layout.mesh, choices: choices)
     }
 
-    /// Calls `body` for every distinct shard that has elements in `query`, which is of the tensor's dimensions, with the
-    /// fragments, whole, that do.
-    func forEachShard(meeting query: Region, _ body: (Shard) -> Void) {
-        guard query.offsets.count == shape.dimensionCount, query.elementCount > 0, shape.elementCount > 0 else { return }
+    /// Calls `body` for every distinct shard that has elements in `region` with the fragments, whole, that do.
+    func forEachShard(meeting region: Region, _ body: (Shard) -> Void) {
+        // Also nothing when the region is of another number of dimensions.
+        guard let query = region.intersection(Region(whole: shape)) else { return }
         switch arrangement {
         case .handPlaced(let regions):
             for index in regions.indices(meeting: query) {

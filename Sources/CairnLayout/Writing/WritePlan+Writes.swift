@@ -61,7 +61,8 @@ extension WritePlan {
             guard region.offsets.count == tensors[index].shape.dimensionCount + 1 else { return [] }
             terms = region.range(0).clamped(to: 0..<entry.shape.termCount)
             query = Region(
-                trustedOffsets: Array(region.offsets.dropFirst()), shape: Shape(Array(region.shape.extents.dropFirst())))
+                trustedOffsets: Array(region.offsets.dropFirst()),
+                shape: Shape(Array(region.shape.extents.dropFirst())))
         }
         var found: [Written] = []
         entry.shape.forEachShard(meeting: query) { shard in

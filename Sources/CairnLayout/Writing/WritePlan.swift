@@ -6,23 +6,23 @@ public import CairnTensor
 /// ## The rule, a norm of the format
 ///
 /// Tensors whose meshes have equal axes, and whose layouts replicate over the same axes and are present at the same
-/// coordinates of the same axes, form a **family**. A family has `R` replicas of everything: one for each combination of
-/// a coordinate along every replicating axis and a position in every presence list, numbered row-major in the mesh's
+/// coordinates of the same axes, form a **family**. A family has `R` replicas of everything: one for each combination
+/// of a coordinate along every replicating axis and a position in every presence list, numbered row-major in the mesh's
 /// axis order.
 ///
 /// A tensor's **byte count** `b` is that of its shape without terms, a packed type's rounded up to a whole byte. In the
 /// order of the list the tensors of a family lie on its **tape**, tensor `i` on `[P, P + b)`; the tape ends at `T`.
 /// Replica `r` owns `[floor(r T / R), floor((r + 1) T / R))`, in exact arithmetic. Then, of each box that a rank holds:
 ///
-/// - **Whole**: of a tensor with `b < 2^20`, and of any packed type, the boxes are written whole by the replica that owns
-///   the byte `P + floor(b / 2)`.
+/// - **Whole**: of a tensor with `b < 2^20`, and of any packed type, the boxes are written whole by the replica that
+///   owns the byte `P + floor(b / 2)`.
 /// - **Cut**: of any other tensor, replica `r` writes the rows `[floor(n x(r) / b), floor(n x(r + 1) / b))` of the `n`
-///   rows of the box, `x(r)` being `floor(r T / R) - P` limited to `0...b`. Rows are those of the outermost dimension in
-///   which the box has at least 256, failing that of the dimension in which it has most, the outermost of equals; in
+///   rows of the box, `x(r)` being `floor(r T / R) - P` limited to `0...b`. Rows are those of the outermost dimension
+///   in which the box has at least 256, failing that of the dimension in which it has most, the outermost of equals; in
 ///   flattened tensors of the outermost dimension in which the box has more than one.
-/// - **Hand-placed** tensors stand apart from the tapes. Their distinct regions that no other contains, sorted by offsets
-///   and then by extents (lexicographically), are numbered from 0; region `k` of the tensor at position `i` of the whole
-///   list is written whole by holder `(i + k) mod m` of its `m` holders, ascending.
+/// - **Hand-placed** tensors stand apart from the tapes. Their distinct regions that no other contains, sorted by
+///   offsets and then by extents (lexicographically), are numbered from 0; region `k` of the tensor at position `i` of
+///   the whole list is written whole by holder `(i + k) mod m` of its `m` holders, ascending.
 ///
 /// A partial tensor is stored with its terms as a leading dimension; each term is written by its holders.
 public struct WritePlan: Sendable {
@@ -85,9 +85,9 @@ public struct WritePlan: Sendable {
 
     /// Makes the plan. The effort grows with the number of tensors, not with that of ranks.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument``, naming the tensor, when a name repeats, a mesh has another number of
-    ///   ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when hand-placed regions
-    ///   leave a hole.
+    /// - Throws: ``CairnError/Code/invalidArgument``, naming the tensor, when a name repeats, a mesh has another number
+    ///   of ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when hand-placed
+    ///   regions leave a hole.
     public init(_ tensors: [PlacedTensor]) throws(CairnError) {
         try self.init(tensors, rule: .norm)
     }
@@ -103,7 +103,7 @@ public struct WritePlan: Sendable {
         rankCount = tensors.first?.layout.mesh.rankCount ?? 1
         var names = Set<ExactString>(minimumCapacity: tensors.count)
         // Layers repeat: most layouts are applied to the same shape many times.
-        var known: [Applied: ShardedShape] = [:]
+        var known: [Applied: (shape: ShardedShape, family: Int?)] = [:]
         var familyIndices: [FamilyKey: Int] = [:]
         var families: [Family] = []
         var entries: [Entry] = []
@@ -122,26 +122,20 @@ public struct WritePlan: Sendable {
             let bits = UInt128(tensor.shape.elementCount) * UInt128(tensor.scalarType.bitWidth)
             guard let byteCount = Int(exactly: (bits + 7) / 8) else { throw Self.tooLarge(tensor) }
             let applied = Applied(layout: tensor.layout, shape: tensor.shape)
-            let sharded: ShardedShape
+            let (sharded, family): (ShardedShape, Int?)
             if let found = known[applied] {
-                sharded = found
+                (sharded, family) = found
             } else {
                 sharded = try tensor.sharded()
-                known[applied] = sharded
+                family = Self.family(of: sharded, &familyIndices, &families)
+                known[applied] = (sharded, family)
             }
-            if case .handPlaced(let regions) = sharded.arrangement {
-                let writers = try Self.placedWriters(regions, tensor, index)
+            guard let family else {
                 entries.append(
                     Entry(
                         shape: sharded, byteCount: byteCount, isCut: false, isFlat: false, family: nil, position: 0,
-                        placedWriters: writers))
+                        placedWriters: try Self.placedWriters(sharded, tensor, index)))
                 continue
-            }
-            let key = FamilyKey(mesh: tensor.layout.mesh, roles: sharded.axisRoles.map(Self.replicaRole))
-            let family = familyIndices[key] ?? families.count
-            if family == families.count {
-                familyIndices[key] = family
-                families.append(Family(key))
             }
             let position = families[family].tape.byteCount
             guard let end = position.adding(checked: byteCount) else { throw Self.tooLarge(tensor) }
@@ -169,14 +163,27 @@ public struct WritePlan: Sendable {
             .init(tensor: tensor.name, found: "\(tensor.scalarType)\(tensor.shape)"))
     }
 
+    /// The number of the family, made where it is new; `nil` for hand-placed tensors.
+    private static func family(
+        of sharded: ShardedShape, _ indices: inout [FamilyKey: Int], _ families: inout [Family]
+    ) -> Int? {
+        guard case .divided = sharded.arrangement else { return nil }
+        let key = FamilyKey(mesh: sharded.layout.mesh, roles: sharded.axisRoles.map(replicaRole))
+        if let known = indices[key] { return known }
+        indices[key] = families.count
+        families.append(Family(key))
+        return families.count - 1
+    }
+
     /// Terms are distinct data, as parts are.
     private static func replicaRole(_ role: ShardedShape.AxisRole) -> ShardedShape.AxisRole {
         role == .terms ? .divides : role
     }
 
     private static func placedWriters(
-        _ regions: PlacedRegions, _ tensor: PlacedTensor, _ index: Int
+        _ sharded: ShardedShape, _ tensor: PlacedTensor, _ index: Int
     ) throws(CairnError) -> [Int?] {
+        guard case .handPlaced(let regions) = sharded.arrangement else { return [] }
         let tiles: [Int]
         do {
             tiles = try regions.tiles(of: tensor.shape)
