@@ -99,7 +99,8 @@ let package = Package(
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "Cairn", "CairnDigest", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CCairnSystem", "Cairn", "CairnDigest",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
         .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),

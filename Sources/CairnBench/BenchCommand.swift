@@ -14,7 +14,7 @@ struct BenchCommand: ParsableCommand {
             first-touch memory would drown everything else.
             """)
 
-    @Option(help: "A folder on the disk to measure; it needs room for three states.")
+    @Option(help: "A folder on the disk to measure; it needs room for six states.")
     var folder: String
     @Option(help: "The state's size in millions of bytes.")
     var megabytes = 1600
@@ -31,11 +31,16 @@ struct BenchCommand: ParsableCommand {
         let state = try BenchState.make(byteCount: megabytes * 1_000_000)
         let table = Table()
         let plain = PlainFile(folder: folder)
+        let hard: [(name: String, file: HardPlainFile)] = [
+            ("plain write, two threads, early writeback + fsync", HardPlainFile(folder: folder, manner: .earlyWriteback)),
+            ("plain write, two threads, O_DIRECT + fsync", HardPlainFile(folder: folder, manner: .direct)),
+        ].filter { $0.file.isPossible }
         let store = CheckpointStore(path: folder + "/store")
         let peerProcess = try python.map { try PeerProcess(python: $0, script: peer, folder: folder, megabytes: megabytes) }
         for round in 0..<rounds {
             Table.note("round \(round + 1) of \(rounds)")
             try table.time("plain write + fsync") { try plain.write(state) }
+            for (name, file) in hard { try table.time(name) { try file.write(state) } }
             try table.time("cairn save") {
                 var options = SaveOptions()
                 options.replacing = true
@@ -64,7 +69,9 @@ struct BenchCommand: ParsableCommand {
             try table.time("cairn digest (SHA-256)") { _ = try CheckpointDigest(of: store.open(step: 1)) }
         }
         table.print(byteCount: state.byteCount, ratios: [
-            ("cairn save", "plain write + fsync"), ("safetensors save_file + fsync", "plain write + fsync"),
+            ("cairn save", "plain write + fsync"),
+        ] + hard.map { ("cairn save", $0.name) } + [
+            ("safetensors save_file + fsync", "plain write + fsync"),
             ("cairn load, verified", "plain read"), ("safetensors load_file, touched", "plain read"),
             ("cairn verify", "plain read"), ("cairn digest (SHA-256)", "plain read"),
         ])

@@ -109,6 +109,10 @@ import Testing
         let kept = getenv("CAIRN_FRESH_CHECKPOINTS").map { String(cString: $0) }
         let store = CheckpointStore(path: kept ?? temporary.path)
         try FixtureContent.save(to: store)
+        // The decoder that the compressed fragments of this one need reads a packed manifest too.
+        let packed = try store.open(step: 1200).manifest.encoded(packingAbove: 0)
+        #expect(String(decoding: packed, as: UTF8.self).contains("\"requires\":[\"packed\"]"))
+        try store.storage.publish(packed, as: "step-00001200/manifest.json")
         for step in [400, 800, 1200] {
             #expect(try store.load(step: step) == FixtureContent.state())
             #expect(try store.open(step: step).verify().isValid)

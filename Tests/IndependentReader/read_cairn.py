@@ -257,6 +257,19 @@ def ascending(names):
     return all(first < second for first, second in zip(keys, keys[1:]))
 
 
+def unpack(manifest):
+    """The manifest with the members of its packed part, which only a zstd decoder can read."""
+    packed = manifest.pop("packed")
+    frame, length = base64.b64decode(packed["zstd"], validate=True), count(packed["bytes"])
+    check(0 < length <= 1 << 30 and length // 1024 <= len(frame), "the packed part claims an impossible length")
+    check(zstd_decompress is not None, "the manifest is packed, and there is no zstd decoder")
+    plain = zstd_decompress(frame, length)
+    check(len(plain) == length, "the packed part does not expand to its length")
+    members = parse_json(plain.decode())
+    check(not set(members) & set(manifest), "a member stands inside and outside the packed part")
+    return {**manifest, **members}
+
+
 class Checkpoint:
     def __init__(self, folder):
         with open(os.path.join(folder, "manifest.json"), "rb") as file:
@@ -265,7 +278,9 @@ class Checkpoint:
         check(seal == b',\n"checksum":"crc32c:%08x"}\n' % crc32c(body), "the manifest does not match its checksum")
         self.manifest = manifest = parse_json(data.decode())
         check(manifest["cairn"] == 1, f"format version {manifest['cairn']}")
-        check(manifest["requires"] == [], f"the checkpoint requires {manifest['requires']}")
+        check(manifest["requires"] in ([], ["packed"]), f"the checkpoint requires {manifest['requires']}")
+        if manifest["requires"]:
+            self.manifest = manifest = unpack(manifest)
         for index, file in enumerate(manifest["files"]):
             name = file["name"]
             check(name and "/" not in name and name not in (".", ".."), f"file name {name!r}")

@@ -51,18 +51,21 @@ extension Manifest {
         }
     }
 
-    private init(_ root: JSONObject) throws {
+    private init(_ outer: JSONObject) throws {
+        var root = outer
         let version = try root.integer("cairn")
         guard version == Self.formatVersion else {
             throw CairnError(
                 .unsupported, "the checkpoint has another format version",
                 .init(expected: "\(Self.formatVersion)", found: "\(version)", advice: "read it with a newer Cairn"))
         }
-        if let requirement = try root.array("requires").first {
+        let requirements = try root.array("requires").map { try $0.asString() }
+        for requirement in requirements where requirement != ManifestPacking.requirement {
             throw CairnError(
                 .unsupported, "the checkpoint needs a feature that this version does not have",
-                .init(found: try requirement.asString(), advice: "read it with a newer Cairn"))
+                .init(found: requirement, advice: "read it with a newer Cairn"))
         }
+        if !requirements.isEmpty { root = try ManifestPacking.unpacked(root) }
         producer = try root.string("producer")
         saveID = try Self.saveID(root.string("save_id"))
         step = try root.integer("step")

@@ -4,17 +4,30 @@ import CairnTensor
 extension Manifest {
     /// The text of `manifest.json`: deterministic, one tensor a line, sealed by a CRC-32C of everything before it.
     ///
+    /// - Parameter threshold: What grows with the checkpoint is packed when it takes more bytes than this.
     /// - Throws: ``CairnError/Code/invalidArgument`` for values that are nested too deeply.
-    package func encoded() throws(CairnError) -> [UInt8] {
+    package func encoded(packingAbove threshold: Int = ManifestPacking.threshold) throws(CairnError) -> [UInt8] {
+        let members = try growingMembers().joined(separator: ",\n")
+        let packed = members.utf8.count > threshold ? ManifestPacking.packed(members) : nil
         var lines: [String] = []
         lines.append("\"cairn\":\(Self.formatVersion)")
-        lines.append("\"requires\":[]")
+        lines.append("\"requires\":[" + (packed == nil ? "" : "\"\(ManifestPacking.requirement)\"") + "]")
         lines.append("\"producer\":\(text(.string(producer)))")
         lines.append("\"save_id\":\"\(saveID)\"")
         lines.append("\"step\":\(step)")
         lines.append("\"time\":\(text(try ValueCoding.json(.double(time))))")
         lines.append("\"metrics\":\(text(try metricsJSON()))")
         if let lineage { lines.append("\"lineage\":\(text(try lineage.json()))") }
+        lines.append(packed.map { "\"\(ManifestPacking.requirement)\":\($0)" } ?? members)
+        var bytes = Array(("{" + lines.joined(separator: ",\n")).utf8)
+        let checksum = CRC32C.checksum(bytes.span.bytes)
+        bytes += ManifestSeal.text(checksum).utf8
+        return bytes
+    }
+
+    /// The members whose size depends on the checkpoint, as JSON.
+    private func growingMembers() throws(CairnError) -> [String] {
+        var lines: [String] = []
         lines.append("\"files\":" + list(files.map { text($0.json) }))
         lines.append("\"tensors\":" + list(tensors.map { text($0.json) }))
         lines.append("\"ties\":" + list(ties.map { text(.array([.string($0.name), .string($0.target)])) }))
@@ -23,10 +36,7 @@ extension Manifest {
             named.append(text(.array([.string(entry.name), try ValueCoding.json(entry.value)])))
         }
         lines.append("\"values\":" + list(named))
-        var bytes = Array(("{" + lines.joined(separator: ",\n")).utf8)
-        let checksum = CRC32C.checksum(bytes.span.bytes)
-        bytes += ManifestSeal.text(checksum).utf8
-        return bytes
+        return lines
     }
 
     private func metricsJSON() throws(CairnError) -> JSONValue {

@@ -205,7 +205,7 @@ public final class SaveSession: Sendable {
     private func globalText() throws(CairnError) -> String {
         let (values, ties) = state.withLock { ($0.values, $0.ties) }
         let manifest = manifest(values, ties, files: [], tensors: [])
-        return String(decoding: try manifest.encoded(), as: UTF8.self)
+        return String(decoding: try manifest.encoded(packingAbove: .max), as: UTF8.self)
     }
 
     private func manifest(

@@ -67,4 +67,34 @@ private final class LateFailingStorage: Storage {
         }
         #expect(try store.load(step: 1) == old)
     }
+
+    @Test func aSaveThatIsGivenUpLeavesNoFolder() throws {
+        let directory = try TemporaryDirectory()
+        let local = CheckpointStore(path: directory.path + "/run")
+        let source = try smallState(1)
+        try store.save(source, step: 1, options: repeatableOptions(1))
+        let writer = try CairnWriter(store: local, step: 1)
+        _ = try writer.begin(tensors: store.open(step: 1).tensors, values: [])
+        #expect(try names(directory.path + "/run") == ["step-00000001"])
+        writer.discard()
+        #expect(try names(directory.path + "/run").isEmpty)
+        // Another save's file keeps the folder.
+        let other = try local.beginSave(step: 1, rankCount: 1, options: repeatableOptions(2))
+        try other.write(rank: 0, fragments: [])
+        let second = try CairnWriter(store: local, step: 1)
+        _ = try second.begin(tensors: store.open(step: 1).tensors, values: [])
+        second.discard()
+        try other.commit()
+        #expect(try local.steps() == [1])
+        #expect(throws: CairnError.self) {
+            try local.save(source, step: 2, options: repeatableOptions(3) { options in
+                options.progress = { _ in throw CairnError(.cancelled, "enough") }
+            })
+        }
+        #expect(try names(directory.path + "/run") == ["step-00000001"])
+    }
+
+    private func names(_ path: String) throws -> [String] {
+        try PosixFileSystem().entries(of: path).map(\.name)
+    }
 }

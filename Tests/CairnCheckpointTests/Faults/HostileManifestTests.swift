@@ -186,21 +186,19 @@ struct ManifestText {
         }
     }
 
-    @Test func manyFragmentsAreCheckedInReasonableTime() throws {
-        let count = 300_000
+    @Test func aMillionFragmentsAreCheckedInReasonableTime() throws {
+        // With quadratic work this would not end.
+        let count = 1_000_000
         func sealed(_ fragments: [String]) -> [UInt8] {
             let list = fragments.joined(separator: ",")
             let tensor = Self.tensor(#""dtype":"F32","shape":[\#(count)],"fragments":[\#(list)]"#)
             return ManifestText("tensors", tensor).sealed
         }
         var fragments = (0..<count).map { "[0,[\($0)],[1]]" }
-        let whole = sealed(fragments)
-        // With quadratic work this would not end.
-        let manifest = try Manifest(parsing: whole, file: "manifest.json")
+        let manifest = try Manifest(parsing: sealed(fragments), file: "manifest.json")
         #expect(manifest.tensors[0].fragments.count == count)
         fragments[count / 2] = fragments[count / 2 - 1]
-        let overlapping = sealed(fragments)
-        #expect { try Manifest(parsing: overlapping, file: "manifest.json") } throws: {
+        #expect { try Manifest(parsing: sealed(fragments), file: "manifest.json") } throws: {
             ($0 as? CairnError)?.code == .malformed
         }
     }

@@ -154,6 +154,24 @@ import Testing
         }
     }
 
+    /// Chunks that claim no more than a frame can, and together a terabyte: their bytes are asked before memory is taken.
+    @Test func aTerabyteThatNoChunkHoldsIsRefusedBeforeMemoryIsTaken() throws {
+        let count = 16_384
+        let extent = count * (64 << 20)
+        var text = RankFileText()
+        text.tensor = #"{"name":"w","dtype":"U8","shape":[\#(extent)],"file":0}"#
+        text.entry = SafeTensorsHeader.Entry(
+            name: "w", scalarType: .u8, shape: Shape([count * 2048]), byteRange: 0..<count * 2048)
+        text.set("cairn.chunk_bytes", "67108864")
+        text.set("cairn.fragments", #"{"w":{"codec":"zstd-planes","dtype":"U8","extent":[\#(extent)]}}"#)
+        let stored = [UInt8](repeating: 7, count: 2048)
+        let entry = Self.word(2048) + Self.word(CRC32C.checksum(stored.span.bytes))
+        text.set("cairn.chunks", Base64.encode([[UInt8]](repeating: entry, count: count).flatMap { $0 }))
+        let store = try text.store()
+        #expect { try store.load(step: 1) } throws: { ($0 as? CairnError)?.code == .corrupted }
+        #expect { try store.open(step: 1).tensor("w") } throws: { ($0 as? CairnError)?.code == .corrupted }
+    }
+
     @Test func aFrameThatExpandsToAnotherLengthIsCorrupted() throws {
         var text = RankFileText()
         text.tensor = #"{"name":"w","dtype":"U8","shape":[4096],"file":0}"#
