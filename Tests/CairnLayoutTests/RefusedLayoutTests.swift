@@ -83,6 +83,30 @@ import Testing
         #expect(try shapeMessage(["dp": .flatten(.init(start: 0, partition: .cuts([1, 4, 9])))], [8]).contains("1..<9"))
     }
 
+    /// Every small case: an even step behind an uneven one is accepted when each extent that can be left divides.
+    @Test func aStepIsAcceptedOnlyIfItDividesWhateverTheEarlierOneLeaves() throws {
+        for parts in 1...5 {
+            for second in 2...3 {
+                let mesh = try DeviceMesh(["a": parts, "b": second])
+                for unit in 1...4 {
+                    for division in [Division.chunked, .balanced] {
+                        let placement = Placement.shard(0, division, unit: unit)
+                        let layout = try Layout(mesh, ["a": placement, "b": .shard(0)])
+                        guard case .shard(let sharding) = placement else { return }
+                        for extent in 0...30 {
+                            let owners = ElementOracle.owners(along: extent, sharding, parts: parts)
+                            let divides = (0..<parts).allSatisfy { part in
+                                owners.filter { $0 == part }.count % second == 0
+                            }
+                            let accepted = (try? ShardedShape(layout, shape: [extent])) != nil
+                            #expect(accepted == divides, "\(extent) by \(layout) on \(mesh)")
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     @Test func handPlacedRegionsAreProvenOrTheHoleIsNamed() throws {
         let mesh = try DeviceMesh(["dp": 2])
         func box(_ offsets: [Int], _ extents: [Int]) throws -> Region {

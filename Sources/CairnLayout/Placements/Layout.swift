@@ -83,6 +83,14 @@ public struct Layout: Sendable, Hashable {
         explicit = nil
     }
 
+    /// Leaves hand-placed regions to the comparison: there may be as many as ranks.
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(mesh)
+        hasher.combine(steps)
+        hasher.combine(padding.count)
+        hasher.combine(explicit?.count)
+    }
+
     /// Every rank holds the whole tensor.
     public static func replicated(on mesh: DeviceMesh) -> Layout { Layout(replicatedOn: mesh) }
 }
