@@ -86,15 +86,24 @@ DISPATCHED void cairn_rotate(
     }
 }
 
-void cairn_gather(size_t rows, size_t columns, const int32_t *tokens, const float *table, float *y) {
-    for (size_t r = 0; r < rows; r++)
-        memcpy(y + r * columns, table + (size_t)tokens[r] * columns, columns * sizeof *y);
+void cairn_gather(
+    size_t rows, size_t columns, const int32_t *tokens, int32_t first, int32_t count, const float *table, float *y) {
+    for (size_t r = 0; r < rows; r++) {
+        uint32_t row = (uint32_t)tokens[r] - (uint32_t)first;
+        if (row < (uint32_t)count)
+            memcpy(y + r * columns, table + (size_t)row * columns, columns * sizeof *y);
+        else
+            memset(y + r * columns, 0, columns * sizeof *y);
+    }
 }
 
 DISPATCHED void cairn_scatter_add(
-    size_t rows, size_t columns, const int32_t *tokens, const float *dy, float *dtable) {
+    size_t rows, size_t columns, const int32_t *tokens, int32_t first, int32_t count, const float *dy,
+    float *dtable) {
     for (size_t r = 0; r < rows; r++) {
-        float *to = dtable + (size_t)tokens[r] * columns;
+        uint32_t row = (uint32_t)tokens[r] - (uint32_t)first;
+        if (row >= (uint32_t)count) continue;
+        float *to = dtable + (size_t)row * columns;
         const float *from = dy + r * columns;
         INDEPENDENT for (size_t c = 0; c < columns; c++) to[c] += from[c];
     }

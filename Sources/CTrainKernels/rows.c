@@ -136,3 +136,42 @@ DISPATCHED double cairn_cross_entropy(
     }
     return loss;
 }
+
+DISPATCHED void cairn_cross_entropy_part(
+    size_t rows, size_t columns, const int32_t *targets, int32_t first, float *logits, float *statistics) {
+    for (size_t r = 0; r < rows; r++) {
+        float *row = logits + r * columns;
+        uint32_t target = (uint32_t)targets[r] - (uint32_t)first;
+        float largest = maximum(columns, row);
+        statistics[3 * r] = largest;
+        statistics[3 * r + 2] = target < columns ? row[target] : -INFINITY;
+        for (size_t c = 0; c < columns; c++) row[c] = fast_exp(row[c] - largest);
+        statistics[3 * r + 1] = sum_of(columns, row);
+    }
+}
+
+DISPATCHED double cairn_cross_entropy_join(
+    size_t rows, size_t columns, const int32_t *targets, int32_t first, float scale, size_t count, size_t index,
+    const float *statistics, float *exponentials, int64_t *correct) {
+    double loss = 0;
+    for (size_t r = 0; r < rows; r++) {
+        float largest = -INFINITY, target = -INFINITY, sum = 0;
+        for (size_t p = 0; p < count; p++) {
+            const float *part = statistics + 3 * (p * rows + r);
+            largest = part[0] > largest ? part[0] : largest;
+            target = part[2] > target ? part[2] : target;
+        }
+        for (size_t p = 0; p < count; p++) {
+            const float *part = statistics + 3 * (p * rows + r);
+            sum += part[1] * fast_exp(part[0] - largest);
+        }
+        if (target >= largest) *correct += 1;
+        loss += log((double)sum) + (double)largest - (double)target;
+        float *row = exponentials + r * columns;
+        float factor = scale / sum * fast_exp(statistics[3 * (index * rows + r)] - largest);
+        INDEPENDENT for (size_t c = 0; c < columns; c++) row[c] *= factor;
+        uint32_t own = (uint32_t)targets[r] - (uint32_t)first;
+        if (own < columns) row[own] -= scale;
+    }
+    return loss;
+}

@@ -50,15 +50,29 @@ void cairn_softmax_backward(
 double cairn_cross_entropy(
     size_t rows, size_t columns, const int32_t *targets, float scale, float *logits, int64_t *correct);
 
+// The same of logits whose columns are divided over `count` parts, in two halves with an exchange between. Of its columns,
+// which begin at `first`, a part finds for each row the largest logit, the sum of the exponentials relative to it, and the
+// target's logit (minus infinity when the target is elsewhere): `statistics`, [rows, 3]. The logits become exponentials.
+void cairn_cross_entropy_part(
+    size_t rows, size_t columns, const int32_t *targets, int32_t first, float *logits, float *statistics);
+// From the `statistics` of all parts, [count, rows, 3], the sum over rows and, of part `index`, the gradient times `scale`
+// in place of the exponentials. Loss and `correct` have the same bits in every part.
+double cairn_cross_entropy_join(
+    size_t rows, size_t columns, const int32_t *targets, int32_t first, float scale, size_t count, size_t index,
+    const float *statistics, float *exponentials, int64_t *correct);
+
 // Rotates the pairs (i, i + width / 2) of each head by the angle of its row; `sign` -1 turns back.
 void cairn_rotate(
     size_t rows, size_t heads, size_t width, size_t stride, const float *cosines, const float *sines, float sign,
     float *x);
 
+// y[r] = the token's row of a table that has the `count` tokens from `first` on; zero for other tokens.
 void cairn_gather(
-    size_t rows, size_t columns, const int32_t *tokens, const float *table, float *y);
+    size_t rows, size_t columns, const int32_t *tokens, int32_t first, int32_t count, const float *table, float *y);
+// The way back: adds dy[r] to the token's row of dtable; leaves other tokens out.
 void cairn_scatter_add(
-    size_t rows, size_t columns, const int32_t *tokens, const float *dy, float *dtable);
+    size_t rows, size_t columns, const int32_t *tokens, int32_t first, int32_t count, const float *dy,
+    float *dtable);
 // y[i] += x[i]
 void cairn_add(size_t n, const float *x, float *y);
 

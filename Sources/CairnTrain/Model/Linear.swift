@@ -10,12 +10,14 @@ struct Linear: Sendable {
     /// - Parameters:
     ///   - x: [rows, inputs], dense.
     ///   - residual: [rows, outputs], dense: what y starts from.
+    ///   - biased: whether b is added.
     ///   - stride: the distance between rows of y.
     func forward(
         _ weights: ParameterPointers, _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>? = nil,
-        into y: UnsafeMutablePointer<Float>, stride: Int, rows: Int
+        biased: Bool = true, into y: UnsafeMutablePointer<Float>, stride: Int, rows: Int
     ) {
         var keep: Float = 0
+        let bias = biased ? bias : nil
         if residual != nil || bias != nil {
             cairn_fill_rows(rows, outputs, residual, bias.map { weights[$0] }, y, stride)
             keep = 1

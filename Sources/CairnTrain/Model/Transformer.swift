@@ -1,6 +1,7 @@
 package import CairnTensor
 
-/// A decoder-only transformer, norms before the blocks (Radford et al. 2019; Touvron et al. 2023 with other options).
+/// A decoder-only transformer, norms before the blocks (Radford et al. 2019; Touvron et al. 2023 with other options), or
+/// the part of it that one rank computes.
 package struct Transformer: Network {
     struct Layer: Sendable {
         let attentionNorm: Normalization
@@ -14,62 +15,90 @@ package struct Transformer: Network {
     }
 
     let configuration: TransformerConfiguration
+    package let part: TransformerPart
     package let parameters: [ParameterSpecification]
-    let embedding: Int
+    /// The first stage's; also the last one's when it is the head's matrix too.
+    let embedding: Int?
     let positions: Int?
     let layers: [Layer]
-    let finalNorm: Normalization
-    let head: Linear
+    /// The last stage's.
+    let finalNorm: Normalization?
+    let head: Linear?
 
-    /// `configuration` has been validated.
+    /// A whole model. `configuration` has been validated.
     package init(_ configuration: TransformerConfiguration) {
+        self.init(configuration, part: TransformerPart(wholeOf: configuration))
+    }
+
+    /// A part of a model; the parameters are this part's, in the order and by the names of the whole.
+    package init(_ configuration: TransformerConfiguration, part: TransformerPart) {
         let c = configuration
         var list: [ParameterSpecification] = []
-        func add(_ name: String, _ shape: Shape, _ role: ParameterRole, _ start: Initialization) -> Int {
-            list.append(ParameterSpecification("model." + name, shape, role, start))
+        func add(
+            _ name: String, _ shape: Shape, _ role: ParameterRole, _ start: Initialization,
+            _ division: TensorDivision? = nil
+        ) -> Int {
+            list.append(ParameterSpecification("model." + name, shape, role, start, division))
             return list.count - 1
         }
-        func linear(
-            _ name: String, _ inputs: Int, _ outputs: Int, role: ParameterRole = .hidden(blocks: 1),
-            deviation: Float = 0.02
+        /// Rows divided: each rank computes some of the outputs.
+        func columnParallel(
+            _ name: String, outputs: Int, sections: Int = 1, unit: Int = 1
         ) -> Linear {
-            let weight = add("\(name).weight", [outputs, inputs], role, .normal(deviation: deviation))
-            let bias = c.biases ? add("\(name).bias", [outputs], .vector, .zeros) : nil
-            return Linear(weight: weight, bias: bias, inputs: inputs, outputs: outputs)
+            let division = TensorDivision(dimension: 0, sections: sections, unit: unit)
+            let weight = add(
+                "\(name).weight", [outputs, c.width], .hidden(blocks: sections), .normal(deviation: 0.02), division)
+            let bias = c.biases ? add("\(name).bias", [outputs], .vector, .zeros, division) : nil
+            return Linear(weight: weight, bias: bias, inputs: c.width, outputs: outputs)
+        }
+        // What writes to the residual stream starts smaller, the more layers add up (GPT-2).
+        let residualDeviation = 0.02 / Float(2 * c.layers).squareRoot()
+        /// Columns divided: each rank computes a term of every output.
+        func rowParallel(_ name: String, inputs: Int, unit: Int = 1) -> Linear {
+            let weight = add(
+                "\(name).weight", [c.width, inputs], .hidden(blocks: 1), .normal(deviation: residualDeviation),
+                TensorDivision(dimension: 1, unit: unit))
+            let bias = c.biases ? add("\(name).bias", [c.width], .vector, .zeros) : nil
+            return Linear(weight: weight, bias: bias, inputs: inputs, outputs: c.width)
         }
         func norm(_ name: String) -> Normalization {
             let weight = add("\(name).weight", [c.width], .vector, .ones)
             let bias = c.biases && c.norm == .layer ? add("\(name).bias", [c.width], .vector, .zeros) : nil
             return Normalization(weight: weight, bias: bias, width: c.width, isCentred: c.norm == .layer)
         }
-        // What writes to the residual stream starts smaller, the more layers add up (GPT-2).
-        let residualDeviation = 0.02 / Float(2 * c.layers).squareRoot()
-        embedding = add("embedding.weight", [c.vocabularySize, c.width], .edge, .normal(deviation: 0.02))
+        func table(_ name: String) -> Int {
+            add(
+                name, [part.vocabulary.count, c.width], .edge, .normal(deviation: 0.02), TensorDivision(dimension: 0))
+        }
+        let headWidth = c.width / c.heads
+        let attended = part.heads.count * headWidth
+        embedding = part.isFirstStage || part.isLastStage && c.tiedEmbeddings ? table("embedding.weight") : nil
         positions =
-            c.positions == .learned
+            c.positions == .learned && part.isFirstStage
             ? add("positions.weight", [c.context, c.width], .edge, .normal(deviation: 0.02)) : nil
-        let inner = c.feedForwardMultiple * c.width
-        layers = (0..<c.layers).map { index in
+        layers = part.layers.map { index in
             let name = "layers.\(index)"
             return Layer(
                 attentionNorm: norm("\(name).attention_norm"),
                 projections: c.fusedQKV
-                    ? [linear("\(name).attention.qkv", c.width, 3 * c.width, role: .hidden(blocks: 3))]
-                    : ["query", "key", "value"].map { linear("\(name).attention.\($0)", c.width, c.width) },
-                output: linear("\(name).attention.output", c.width, c.width, deviation: residualDeviation),
+                    ? [columnParallel("\(name).attention.qkv", outputs: 3 * attended, sections: 3, unit: headWidth)]
+                    : ["query", "key", "value"].map {
+                        columnParallel("\(name).attention.\($0)", outputs: attended, unit: headWidth)
+                    },
+                output: rowParallel("\(name).attention.output", inputs: attended, unit: headWidth),
                 feedForwardNorm: norm("\(name).mlp_norm"),
-                gate: c.feedForward == .swiglu ? linear("\(name).mlp.gate", c.width, inner) : nil,
-                up: linear("\(name).mlp.up", c.width, inner),
-                down: linear("\(name).mlp.down", inner, c.width, deviation: residualDeviation))
+                gate: c.feedForward == .swiglu ? columnParallel("\(name).mlp.gate", outputs: part.inner.count) : nil,
+                up: columnParallel("\(name).mlp.up", outputs: part.inner.count),
+                down: rowParallel("\(name).mlp.down", inputs: part.inner.count))
         }
-        finalNorm = norm("final_norm")
+        finalNorm = part.isLastStage ? norm("final_norm") : nil
         head =
-            c.tiedEmbeddings
-            ? Linear(weight: embedding, bias: nil, inputs: c.width, outputs: c.vocabularySize)
-            : Linear(
-                weight: add("head.weight", [c.vocabularySize, c.width], .edge, .normal(deviation: 0.02)), bias: nil,
-                inputs: c.width, outputs: c.vocabularySize)
+            part.isLastStage
+            ? Linear(
+                weight: (c.tiedEmbeddings ? embedding : nil) ?? table("head.weight"), bias: nil, inputs: c.width,
+                outputs: part.vocabulary.count) : nil
         self.configuration = c
+        self.part = part
         parameters = list
     }
 
@@ -82,6 +111,6 @@ package struct Transformer: Network {
     package var targetsPerExample: Int { configuration.context }
 
     package func makeWorker(exampleCapacity: Int, pool: BufferPool) -> any NetworkWorker {
-        TransformerWorker(self, sequences: exampleCapacity, pool: pool)
+        TransformerWorker(self, sequences: exampleCapacity, partners: NoPartners(), pool: pool)
     }
 }

@@ -55,6 +55,21 @@ public struct TransformerConfiguration: Sendable, Hashable {
         self.width = width
     }
 
+    /// The width inside the feed-forward part.
+    var innerWidth: Int { feedForwardMultiple * width }
+
+    /// Throws ``CairnError/Code/invalidArgument`` unless such a model exists and can learn this text.
+    func validate(for text: TextDataset) throws(CairnError) {
+        try validate()
+        guard context == text.context, vocabularySize >= text.tokenizer.vocabularySize else {
+            throw CairnError(
+                .invalidArgument, "the model does not fit the text",
+                .init(
+                    expected: "context \(text.context), at least \(text.tokenizer.vocabularySize) tokens",
+                    found: "context \(context), \(vocabularySize) tokens"))
+        }
+    }
+
     /// Throws ``CairnError/Code/invalidArgument`` unless such a model exists.
     func validate() throws(CairnError) {
         let sizes = [vocabularySize, context, layers, heads, width, feedForwardMultiple]

@@ -10,6 +10,30 @@ struct ParameterUpdate: Sendable {
         case sgd
         case adamW
         case muon(blocks: Int)
+
+        /// Whether each element is updated by itself.
+        var isElementwise: Bool {
+            switch self {
+            case .sgd, .adamW: true
+            case .muon: false
+            }
+        }
+    }
+
+    /// How the optimizer updates parameters of a role.
+    static func rule(_ kind: OptimizerConfiguration.Kind, _ role: ParameterRole) -> Rule {
+        switch (kind, role) {
+        case (.sgd, _): .sgd
+        case (.muon, .hidden(let blocks)): .muon(blocks: blocks)
+        case (.adamW, _), (.muon, _): .adamW
+        }
+    }
+
+    /// The names of what is kept of a parameter: `optimizer.<slot>.<parameter>`.
+    static func slotNames(of name: String, _ rule: Rule, hasMaster: Bool) -> [String] {
+        var slots = rule == .adamW ? ["exp_avg", "exp_avg_sq"] : ["momentum"]
+        if hasMaster { slots.append("master") }
+        return slots.map { "optimizer.\($0).\(name)" }
     }
 
     /// What all parameters of one step share.
@@ -24,6 +48,8 @@ struct ParameterUpdate: Sendable {
     let name: String
     let rule: Rule
     let shape: Shape
+    /// Whether weight decay applies: to everything but vectors.
+    let decays: Bool
     /// The momentum, or the first moment.
     var first: Tensor
     /// The second moment of AdamW.
@@ -33,36 +59,33 @@ struct ParameterUpdate: Sendable {
 
     /// The update of a parameter that has had none.
     ///
-    /// - Parameter weight: gives the master copy when it is not of type F32.
+    /// - Parameter weight: the parameter or that part of it which is updated here; gives the shape, and the master copy when
+    ///   it is not of type F32.
     init(
         _ specification: ParameterSpecification, weight: Tensor, _ configuration: OptimizerConfiguration,
         pool: BufferPool
     ) throws {
         name = specification.name
-        shape = specification.shape
-        switch (configuration.kind, specification.role) {
-        case (.sgd, _): rule = .sgd
-        case (.muon, .hidden(let blocks)): rule = .muon(blocks: blocks)
-        case (.adamW, _), (.muon, _): rule = .adamW
-        }
+        shape = weight.shape
+        decays = specification.shape.dimensionCount > 1
+        rule = Self.rule(configuration.kind, specification.role)
         first = try Tensor(zeros: .f32, shape, pool: pool)
         second = rule == .adamW ? try Tensor(zeros: .f32, shape, pool: pool) : nil
         master = weight.scalarType == .f32 ? nil : try weight.converted(to: .f32, pool: pool)
     }
 
-    /// The names and tensors of the state: `optimizer.<slot>.<parameter>`.
+    /// The names and tensors of the state.
     var tensors: [(name: String, tensor: Tensor)] {
-        var list = [(name: "optimizer.\(rule == .adamW ? "exp_avg" : "momentum").\(name)", tensor: first)]
-        if let second { list.append((name: "optimizer.exp_avg_sq.\(name)", tensor: second)) }
-        if let master { list.append((name: "optimizer.master.\(name)", tensor: master)) }
-        return list
+        let names = Self.slotNames(of: name, rule, hasMaster: master != nil)
+        return zip(names, [first, second, master].compactMap(\.self)).map { (name: $0, tensor: $1) }
     }
 
     /// Takes over tensors of the same names, types and shapes.
     mutating func replace(_ take: (String, Tensor) throws(CairnError) -> Tensor) throws(CairnError) {
-        first = try take("optimizer.\(rule == .adamW ? "exp_avg" : "momentum").\(name)", first)
-        if let old = second { second = try take("optimizer.exp_avg_sq.\(name)", old) }
-        if let old = master { master = try take("optimizer.master.\(name)", old) }
+        var names = Self.slotNames(of: name, rule, hasMaster: master != nil)
+        first = try take(names.removeFirst(), first)
+        if let old = second { second = try take(names.removeFirst(), old) }
+        if let old = master { master = try take(names.removeFirst(), old) }
     }
 
     /// One step: updates `weight`, of type F32 or rounded from the master copy.
@@ -90,8 +113,8 @@ struct ParameterUpdate: Sendable {
         }
     }
 
-    private func decay(_ configuration: OptimizerConfiguration) -> Float {
-        shape.dimensionCount > 1 ? Float(configuration.weightDecay) : 0
+    func decay(_ configuration: OptimizerConfiguration) -> Float {
+        decays ? Float(configuration.weightDecay) : 0
     }
 
     private mutating func sgd(

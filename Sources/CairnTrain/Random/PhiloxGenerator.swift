@@ -49,6 +49,9 @@ public struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
         return radius * cos(2 * Double.pi * uniform())
     }
 
+    /// Goes on as if ``normal()`` had been called `count` times.
+    mutating func skipNormals(_ count: Int) { position &+= 2 &* UInt64(count) }
+
     /// Brings the elements into random order (Fisher and Yates).
     public mutating func shuffle<Element>(_ elements: inout [Element]) {
         guard elements.count > 1 else { return }

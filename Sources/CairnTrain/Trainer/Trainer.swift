@@ -20,26 +20,27 @@ public final class Trainer {
 
     let network: any Network
     let source: any ExampleSource
-    let tokenizer: Tokenizer?
+    var record: TrainingRecord
     /// What the run was set up with.
-    public let options: TrainingOptions
+    public var options: TrainingOptions { record.options }
     /// The constants of the optimizer. The kind cannot be changed.
-    public internal(set) var optimizer: OptimizerConfiguration
+    public var optimizer: OptimizerConfiguration { record.optimizer }
     /// The learning rates; may be replaced between steps, to branch off a decay for example.
-    public var schedule: LearningRateSchedule
+    public var schedule: LearningRateSchedule {
+        get { record.schedule }
+        set { record.schedule = newValue }
+    }
     /// How many steps have been taken.
-    public internal(set) var stepCount = 0
+    public var stepCount: Int { record.stepCount }
     /// The loss of each step since the trainer was made; after a restore preceded by the last losses of the stored run.
-    public internal(set) var lossHistory: [Double] = []
+    public var lossHistory: [Double] { record.lossHistory }
     /// Where the order of the examples has come to.
-    public internal(set) var loader: DataLoader
+    public var loader: DataLoader { record.loader }
     /// What random choices are drawn from: the first weights, generated text.
-    public internal(set) var random: PhiloxGenerator
+    public var random: PhiloxGenerator { record.random }
 
     var weights: [Tensor] = []
     var updates: [ParameterUpdate] = []
-    /// The steps that the optimizer's state has seen.
-    var optimizerStep = 0
     /// Where new values of shared tensors are written.
     package let statePool: BufferPool
     private let workPool: BufferPool
@@ -48,8 +49,7 @@ public final class Trainer {
     private let gradients: [GradientPointers]
     private let gradientSize: Int
     private let gradientOffsets: [Int]
-    /// The weights as numbers to compute with, where the model keeps rounded ones.
-    private let expanded: UnsafeMutablePointer<Float>?
+    let expanded: ExpandedWeights
     private var batch = Batch()
 
     /// A trainer of a language model.
@@ -60,16 +60,7 @@ public final class Trainer {
         transformer configuration: TransformerConfiguration, text: TextDataset, optimizer: OptimizerConfiguration,
         schedule: LearningRateSchedule, options: TrainingOptions = TrainingOptions()
     ) throws {
-        try configuration.validate()
-        guard configuration.context == text.context,
-            configuration.vocabularySize >= text.tokenizer.vocabularySize
-        else {
-            throw CairnError(
-                .invalidArgument, "the model does not fit the text",
-                .init(
-                    expected: "context \(text.context), at least \(text.tokenizer.vocabularySize) tokens",
-                    found: "context \(configuration.context), \(configuration.vocabularySize) tokens"))
-        }
+        try configuration.validate(for: text)
         try self.init(
             Transformer(configuration), text, tokenizer: text.tokenizer, optimizer: optimizer, schedule: schedule,
             options: options)
@@ -102,9 +93,8 @@ public final class Trainer {
         _ network: any Network, _ source: any ExampleSource, tokenizer: Tokenizer?,
         optimizer: OptimizerConfiguration, schedule: LearningRateSchedule, options: TrainingOptions
     ) throws {
-        guard options.batchSize > 0, options.gradientParts > 0, source.count(.training) > 0 else {
-            throw CairnError(.invalidArgument, "batch size, gradient parts and examples are all at least one")
-        }
+        record = try TrainingRecord(
+            network, source, tokenizer: tokenizer, optimizer: optimizer, schedule: schedule, options: options)
         let parts = min(options.gradientParts, options.batchSize)
         let workPool = BufferPool(idleLimit: 1 << 30)
         let arena = Arena(pool: workPool)
@@ -117,10 +107,6 @@ public final class Trainer {
         }
         self.network = network
         self.source = source
-        self.tokenizer = tokenizer
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.options = options
         self.workPool = workPool
         self.arena = arena
         statePool = BufferPool(idleLimit: 16 * size * MemoryLayout<Float>.stride + 1 << 24)
@@ -132,81 +118,38 @@ public final class Trainer {
             let base = arena.floats(size)
             return GradientPointers(offsets.map { base + $0 })
         }
-        expanded = options.precision == .float32 ? nil : arena.floats(size)
-        loader = DataLoader(exampleCount: source.count(.training), seed: options.seed)
-        random = PhiloxGenerator(key: options.seed, stream: 1)
+        expanded = ExpandedWeights(network.parameters, options.precision, arena)
         try initializeWeights()
         try resetOptimizer()
     }
 
     private func initializeWeights() throws {
         for parameter in network.parameters {
-            let count = parameter.shape.elementCount
-            let values: [Float] =
-                switch parameter.initialization {
-                case .zeros: [Float](repeating: 0, count: count)
-                case .ones: [Float](repeating: 1, count: count)
-                case .normal(let deviation): (0..<count).map { _ in Float(random.normal()) * deviation }
-                }
-            weights.append(try stored(Tensor(values, parameter.shape)))
+            let values = parameter.initialization.values(parameter.shape.elementCount, &record.random)
+            weights.append(
+                try Tensor(values, parameter.shape).converted(to: options.precision.scalarType, pool: statePool))
         }
-        expandWeights()
+        expanded.update(weights)
     }
-
-    /// The type in which the model keeps weights.
-    var weightType: ScalarType { options.precision == .float32 ? .f32 : .bf16 }
-
-    private func stored(_ tensor: Tensor) throws -> Tensor { try tensor.converted(to: weightType, pool: statePool) }
 
     /// Starts the optimizer afresh from the weights as they are.
     func resetOptimizer() throws {
         updates = try zip(network.parameters, weights).map { parameter, weight in
             try ParameterUpdate(parameter, weight: weight, optimizer, pool: statePool)
         }
-        optimizerStep = 0
-    }
-
-    /// Brings ``expanded`` up to date with the weights.
-    func expandWeights() {
-        guard let expanded else { return }
-        for (tensor, offset) in zip(weights, gradientOffsets) {
-            tensor.bytes.withUnsafeBytes { bytes in
-                let rounded = bytes.assumingMemoryBound(to: BFloat16.self)
-                for index in rounded.indices { expanded[offset + index] = Float(rounded[index]) }
-            }
-        }
-    }
-
-    /// Calls `body` with the weights' addresses, which hold as long as it runs.
-    func withWeightPointers<Result>(_ body: (ParameterPointers) throws -> Result) rethrows -> Result {
-        if let expanded { return try body(ParameterPointers(gradientOffsets.map { UnsafePointer(expanded + $0) })) }
-        let kept = weights
-        defer { withExtendedLifetime(kept) {} }
-        return try body(
-            ParameterPointers(
-                kept.map { tensor in
-                    UnsafePointer((tensor.storage.base + tensor.byteOffset).assumingMemoryBound(to: Float.self))
-                }))
+        record.optimizerStep = 0
     }
 
     /// Takes one step: a batch forward and backward, the gradient clipped, the parameters updated.
     @discardableResult
     public func step() throws -> StepReport {
         batch.removeAll()
-        for index in loader.next(options.batchSize) { source.append(index, of: .training, to: &batch) }
+        for index in record.loader.next(options.batchSize) { source.append(index, of: .training, to: &batch) }
         let targets = options.batchSize * network.targetsPerExample
         let loss = gradientsOfBatch(scale: 1 / Float(targets)) / Double(targets)
         let norm = reduceGradients()
-        var scale: Float = 1
-        if let limit = options.maximumGradientNorm, norm > limit { scale = Float(limit / (norm + 1e-6)) }
-        let rate = schedule.rate(step: stepCount)
-        try update(
-            ParameterUpdate.Step(
-                configuration: optimizer, learningRate: rate, number: optimizerStep + 1, gradientScale: scale))
-        optimizerStep += 1
-        defer { stepCount += 1 }
-        lossHistory.append(loss)
-        return StepReport(step: stepCount, loss: loss, learningRate: rate, gradientNorm: norm)
+        try update(record.update(gradientNorm: norm))
+        return record.finishStep(loss: loss, gradientNorm: norm)
     }
 
     /// Takes `count` steps, calling `report` after each.
@@ -222,7 +165,7 @@ public final class Trainer {
         let count = batch.exampleCount
         let parts = workers.count
         var results = [PassResult](repeating: PassResult(), count: parts)
-        withWeightPointers { weights in
+        expanded.withPointers(weights) { weights in
             batch.withExamples { examples in
                 results.withUnsafeMutableBufferPointer { buffer in
                     let results = SharedElements(buffer)
@@ -279,7 +222,7 @@ public final class Trainer {
             }
         }
         for failure in failures { if let failure { throw failure } }
-        expandWeights()
+        expanded.update(weights)
     }
 
     /// The mean loss and the accuracy over the first `limit` examples of a split, all by default.
@@ -312,7 +255,7 @@ public final class Trainer {
         let count = examples.exampleCount
         let parts = workers.count
         var results = [PassResult](repeating: PassResult(), count: parts)
-        withWeightPointers { weights in
+        expanded.withPointers(weights) { weights in
             examples.withExamples { all in
                 results.withUnsafeMutableBufferPointer { buffer in
                     let results = SharedElements(buffer)

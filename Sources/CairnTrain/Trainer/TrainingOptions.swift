@@ -6,6 +6,9 @@ public enum WeightPrecision: String, Sendable, Hashable, CaseIterable {
     case float32 = "f32"
     /// BF16 weights, rounded from 32-bit master copies that the optimizer keeps. Sums are 32-bit all the same.
     case bfloat16WithMaster = "bf16_with_master"
+
+    /// The type of the weights.
+    var scalarType: ScalarType { self == .float32 ? .f32 : .bf16 }
 }
 
 /// What belongs to a training run besides model, data and optimizer.

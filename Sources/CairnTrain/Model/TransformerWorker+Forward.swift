@@ -1,0 +1,104 @@
+internal import CTrainKernels
+
+extension TransformerWorker {
+    /// Runs the part's layers: from the tokens in the first stage, from ``input`` in the others, to ``output``.
+    func forward(_ examples: Examples, _ weights: ParameterPointers) throws(Partners.Failure) {
+        precondition(examples.count <= capacity, "more examples than the worker has room for")
+        if network.part.isFirstStage { try embed(examples, weights) }
+        for index in network.layers.indices {
+            let next = index + 1 < layers.count ? layers[index + 1].input : output
+            try attend(network.layers[index], layers[index], sequences: examples.count, weights)
+            try feedForward(network.layers[index], layers[index], into: next, sequences: examples.count, weights)
+        }
+    }
+
+    private func embed(_ examples: Examples, _ weights: ParameterPointers) throws(Partners.Failure) {
+        guard let tokens = examples.inputs, let embedding = network.embedding else {
+            preconditionFailure("a transformer needs tokens")
+        }
+        let c = network.configuration
+        let vocabulary = network.part.vocabulary
+        let rows = examples.count * c.context
+        cairn_gather(
+            rows, c.width, tokens, Int32(vocabulary.lowerBound), Int32(vocabulary.count), weights[embedding], input)
+        try partners.sum(input, count: rows * c.width)
+        guard let positions = network.positions else { return }
+        for sequence in 0..<examples.count {
+            cairn_add(c.context * c.width, weights[positions], input + sequence * c.context * c.width)
+        }
+    }
+
+    private func attend(
+        _ layer: Transformer.Layer, _ a: Activations, sequences: Int, _ weights: ParameterPointers
+    ) throws(Partners.Failure) {
+        let c = network.configuration
+        let rows = sequences * c.context
+        let width = attention.heads * attention.headWidth
+        layer.attentionNorm.forward(weights, a.input, into: a.normed, statistics: a.statistics, rows: rows)
+        for (part, projection) in layer.projections.enumerated() {
+            projection.forward(weights, a.normed, into: a.qkv + part * width, stride: 3 * width, rows: rows)
+        }
+        rotate(a.qkv, sequences: sequences, sign: 1)
+        for sequence in 0..<sequences {
+            attention.forward(
+                a.qkv + sequence * c.context * 3 * width,
+                probabilities: a.probabilities + sequence * attention.heads * c.context * c.context,
+                into: a.attended + sequence * c.context * width)
+        }
+        try join(layer.output, a.attended, residual: a.input, into: a.middle, rows: rows, weights)
+    }
+
+    private func feedForward(
+        _ layer: Transformer.Layer, _ a: Activations, into next: UnsafeMutablePointer<Float>, sequences: Int,
+        _ weights: ParameterPointers
+    ) throws(Partners.Failure) {
+        let rows = sequences * network.configuration.context
+        let inner = network.part.inner.count
+        layer.feedForwardNorm.forward(
+            weights, a.middle, into: a.middleNormed, statistics: a.middleStatistics, rows: rows)
+        layer.up.forward(weights, a.middleNormed, into: a.up, stride: inner, rows: rows)
+        if let gate = layer.gate {
+            gate.forward(weights, a.middleNormed, into: a.gate, stride: inner, rows: rows)
+            cairn_swiglu(rows * inner, a.gate, a.up, a.activated)
+        } else {
+            cairn_gelu(rows * inner, a.up, a.activated)
+        }
+        try join(layer.down, a.activated, residual: a.middle, into: next, rows: rows, weights)
+    }
+
+    /// residual + x·Wᵀ + b, each partner having some of the columns of W and of x.
+    private func join(
+        _ layer: Linear, _ x: UnsafePointer<Float>, residual: UnsafePointer<Float>,
+        into y: UnsafeMutablePointer<Float>, rows: Int, _ weights: ParameterPointers
+    ) throws(Partners.Failure) {
+        // Residual and bias are to be in the sum once.
+        let isFirst = partners.index == 0
+        layer.forward(
+            weights, x, residual: isFirst ? residual : nil, biased: isFirst, into: y, stride: layer.outputs, rows: rows)
+        try partners.sum(y, count: rows * layer.outputs)
+    }
+
+    /// The loss of what is in ``output``, in the last stage. Leaves its gradient times `scale` where the scores were.
+    func loss(_ examples: Examples, _ weights: ParameterPointers, scale: Float) throws(Partners.Failure) -> PassResult {
+        guard let finalNorm = network.finalNorm, let head = network.head else {
+            preconditionFailure("only the last stage knows the loss")
+        }
+        let rows = examples.count * network.configuration.context
+        let columns = head.outputs
+        finalNorm.forward(weights, output, into: outputNormed, statistics: outputStatistics, rows: rows)
+        head.forward(weights, outputNormed, into: logits, stride: columns, rows: rows)
+        var result = PassResult()
+        if partners.count == 1 {
+            result.lossSum = cairn_cross_entropy(rows, columns, examples.targets, scale, logits, &result.correctCount)
+            return result
+        }
+        let first = Int32(network.part.vocabulary.lowerBound)
+        cairn_cross_entropy_part(
+            rows, columns, examples.targets, first, logits, logitStatistics + partners.index * rows * 3)
+        try partners.gather(logitStatistics, count: rows * 3)
+        result.lossSum = cairn_cross_entropy_join(
+            rows, columns, examples.targets, first, scale, partners.count, partners.index, logitStatistics, logits,
+            &result.correctCount)
+        return result
+    }
+}

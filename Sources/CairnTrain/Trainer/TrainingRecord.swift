@@ -1,0 +1,131 @@
+internal import CairnBase
+internal import CairnTensor
+
+/// What a run's next steps depend on besides its tensors, and what tells the run from others: the same whether one rank
+/// trains or many.
+struct TrainingRecord: Sendable {
+    /// How many losses are stored with the state.
+    static let storedLossCount = 256
+
+    /// What the run was set up with; a stored state must agree.
+    let model: Value
+    let data: Value
+    let tokenizer: Tokenizer?
+    let options: TrainingOptions
+
+    var stepCount = 0
+    var lossHistory: [Double] = []
+    var loader: DataLoader
+    var random: PhiloxGenerator
+    var schedule: LearningRateSchedule
+    var optimizer: OptimizerConfiguration
+    /// The steps that the optimizer's state has seen.
+    var optimizerStep = 0
+
+    init(
+        _ network: any Network, _ source: any ExampleSource, tokenizer: Tokenizer?,
+        optimizer: OptimizerConfiguration, schedule: LearningRateSchedule, options: TrainingOptions
+    ) throws(CairnError) {
+        guard options.batchSize > 0, options.gradientParts > 0, source.count(.training) > 0 else {
+            throw CairnError(.invalidArgument, "batch size, gradient parts and examples are all at least one")
+        }
+        model = network.value
+        data = source.identity
+        self.tokenizer = tokenizer
+        self.options = options
+        self.schedule = schedule
+        self.optimizer = optimizer
+        loader = DataLoader(exampleCount: source.count(.training), seed: options.seed)
+        random = PhiloxGenerator(key: options.seed, stream: 1)
+    }
+
+    /// How the optimizer updates in the step that is being taken, and the learning rate.
+    ///
+    /// - Parameter gradientNorm: of all parameters.
+    func update(gradientNorm norm: Double) -> ParameterUpdate.Step {
+        var scale: Float = 1
+        if let limit = options.maximumGradientNorm, norm > limit { scale = Float(limit / (norm + 1e-6)) }
+        return ParameterUpdate.Step(
+            configuration: optimizer, learningRate: schedule.rate(step: stepCount), number: optimizerStep + 1,
+            gradientScale: scale)
+    }
+
+    /// Notes that a step has been taken.
+    mutating func finishStep(loss: Double, gradientNorm: Double) -> Trainer.StepReport {
+        let report = Trainer.StepReport(
+            step: stepCount, loss: loss, learningRate: schedule.rate(step: stepCount), gradientNorm: gradientNorm)
+        optimizerStep += 1
+        stepCount += 1
+        lossHistory.append(loss)
+        return report
+    }
+
+    /// All of it as values to store.
+    var values: [String: Value] {
+        var values: [String: Value] = [
+            "trainer": trainerValue(step: stepCount, losses: Array(lossHistory.suffix(Self.storedLossCount))),
+            "model": model, "data": data, "loader": loader.value, "random": random.value,
+            "schedule": schedule.value, "optimizer": optimizer.value(step: optimizerStep),
+        ]
+        if let tokenizer { values["tokenizer"] = tokenizer.value }
+        return values
+    }
+
+    private func trainerValue(step: Int, losses: [Double]) -> Value {
+        .dictionary([
+            "step": .integer(Int64(step)), "batch_size": .integer(Int64(options.batchSize)),
+            "seed": .unsigned(options.seed), "gradient_parts": .integer(Int64(options.gradientParts)),
+            "maximum_gradient_norm": options.maximumGradientNorm.map { .double($0) } ?? .null,
+            "precision": .string(options.precision.rawValue), "recent_losses": .list(losses.map { .double($0) }),
+        ])
+    }
+
+    /// The record of the run that stored `values`, which must be of this model, data and options.
+    ///
+    /// - Parameter withoutOptimizer: keeps this record's optimizer, as before its first step.
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch``, naming the value.
+    func restored(from values: [String: Value], withoutOptimizer: Bool) throws(CairnError) -> TrainingRecord {
+        try checkNames(values, withoutOptimizer: withoutOptimizer)
+        var new = self
+        let trainer = try ValueFields("trainer", values["trainer"])
+        new.stepCount = try trainer.integer("step")
+        new.lossHistory = try trainer.doubles("recent_losses")
+        try expect("trainer", values, trainerValue(step: new.stepCount, losses: new.lossHistory))
+        try expect("model", values, model)
+        try expect("data", values, data)
+        if let tokenizer { try expect("tokenizer", values, tokenizer.value) }
+        new.loader = try DataLoader(ValueFields("loader", values["loader"]))
+        guard new.loader.exampleCount == loader.exampleCount else {
+            throw ValueFields.wrong(
+                "loader.example_count", "\(loader.exampleCount)", .integer(Int64(new.loader.exampleCount)))
+        }
+        new.random = try PhiloxGenerator(ValueFields("random", values["random"]))
+        new.schedule = try LearningRateSchedule(ValueFields("schedule", values["schedule"]))
+        new.optimizerStep = 0
+        if !withoutOptimizer {
+            let fields = try ValueFields("optimizer", values["optimizer"])
+            new.optimizer = try OptimizerConfiguration(fields, expected: optimizer)
+            new.optimizerStep = try fields.integer("step")
+        }
+        return new
+    }
+
+    private func checkNames(_ values: [String: Value], withoutOptimizer: Bool) throws(CairnError) {
+        var names: Set<String> = ["trainer", "model", "data", "loader", "random", "schedule", "optimizer"]
+        if tokenizer != nil { names.insert("tokenizer") }
+        for name in values.keys.sorted() where !names.contains(name) {
+            throw CairnError(.mismatch, "the stored state has a value \"\(name)\" that nothing reads")
+        }
+        for name in names.sorted() where values[name] == nil && !(withoutOptimizer && name == "optimizer") {
+            throw CairnError(.incomplete, "the stored state lacks the value \"\(name)\"")
+        }
+    }
+
+    /// Throws, naming the first field that differs, unless the stored dictionary is this one.
+    private func expect(_ name: String, _ values: [String: Value], _ expected: Value) throws(CairnError) {
+        let fields = try ValueFields(name, values[name])
+        guard case .dictionary(let wanted) = expected else { return }
+        for (key, value) in wanted.sorted(by: { $0.key < $1.key }) { try fields.expect(key, value) }
+        try fields.allowOnly(Set(wanted.keys))
+    }
+}
