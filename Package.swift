@@ -80,7 +80,10 @@ let package = Package(
         .target(name: "CTrainKernels"),
         .target(
             name: "CairnTrain",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenBLAS", "CTrainKernels"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor", "COpenBLAS",
+                "CTrainKernels",
+            ],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "CairnTrainTool",
@@ -126,7 +129,10 @@ let package = Package(
         .testTarget(
             name: "CairnTrainToolTests", dependencies: ["Cairn", "CairnTrainTool"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnTrainTests", dependencies: ["CairnBase", "CairnTensor", "CairnTrain", "CTrainKernels"],
+            name: "CairnTrainTests",
+            dependencies: [
+                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTrain", "CTrainKernels",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTool"],

@@ -31,6 +31,13 @@ DISPATCHED double cairn_reduce(size_t n, size_t count, const float *const *parts
     return squares;
 }
 
+DISPATCHED double cairn_squares(size_t n, const float *x) {
+    double squares = 0;
+    for (size_t start = 0; start < n; start += BLOCK)
+        squares += block_squares(n - start < BLOCK ? n - start : BLOCK, x + start);
+    return squares;
+}
+
 DISPATCHED void cairn_adamw(
     size_t n, cairn_adamw_step s, const float *gradient, const float *weight, float *new_weight, const float *first,
     float *new_first, const float *second, float *new_second) {

@@ -82,6 +82,8 @@ void cairn_add(size_t n, const float *x, float *y);
 
 // Adds `count` arrays element by element into `sum`; returns the sum of the squares of the result.
 double cairn_reduce(size_t n, size_t count, const float *const *parts, float *sum);
+// The sum of the squares.
+double cairn_squares(size_t n, const float *x);
 
 typedef struct {
     float gradient_scale, learning_rate, weight_decay, beta1, beta2, epsilon;

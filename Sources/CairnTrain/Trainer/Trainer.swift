@@ -200,6 +200,16 @@ public final class Trainer {
         return squares.reduce(0, +).squareRoot()
     }
 
+    /// The gradient of the last step, before clipping.
+    package func summedGradients() throws -> [String: Tensor] {
+        var list: [String: Tensor] = [:]
+        for (index, parameter) in network.parameters.enumerated() {
+            let values = UnsafeBufferPointer(start: gradients[0][index], count: parameter.shape.elementCount)
+            list[parameter.name] = try Tensor(Array(values), parameter.shape)
+        }
+        return list
+    }
+
     private func update(_ step: ParameterUpdate.Step) throws {
         let gradients = self.gradients[0]
         let pool = statePool

@@ -1,0 +1,65 @@
+internal import CairnBase
+public import CairnLayout
+public import CairnTensor
+
+extension ParallelTrainer {
+    /// All tensors of the state, the same list on every rank: parameters (`model.…`) and what the optimizer keeps of each
+    /// (`optimizer.<slot>.model.…`), as a single ``Trainer`` names them.
+    public var placedTensors: [PlacedTensor] { plan.tensors }
+
+    /// Names that stand for a tensor of another name.
+    public var ties: [(name: String, target: String)] { network.ties }
+
+    /// Counters, constants, positions: the same on every rank, and as in ``TrainerState/values``.
+    public var values: [String: Value] { record.values }
+
+    /// This rank's part of each tensor that it holds some of. Copies no tensor; later steps leave them as they are.
+    public var localTensors: [String: Tensor] {
+        var tensors: [String: Tensor] = [:]
+        for (parameter, weight) in zip(network.parameters, weights) { tensors[parameter.name] = weight }
+        for (name, tensor) in updates.compactMap(\.?.tensors).joined() { tensors[name] = tensor }
+        return tensors
+    }
+
+    /// Goes on where the run stood whose state this is, on whatever mesh that was: every rank gets its part of each tensor,
+    /// as ``placedTensors`` says. Model, data and options must be those of that run; schedule and optimizer constants are
+    /// taken over.
+    ///
+    /// Nothing changes on this rank unless everything fits.
+    ///
+    /// - Parameters:
+    ///   - local: those of ``localTensors``.
+    ///   - values: those of ``values``.
+    ///   - withoutOptimizer: leaves the optimizer's part aside, whether it is there or not, and starts the optimizer
+    ///     afresh; everything else is restored.
+    /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much or
+    ///   of another type, shape or value; the error names it.
+    public func restore(
+        local tensors: [String: Tensor], values: [String: Value], withoutOptimizer: Bool = false
+    ) throws {
+        let known = localTensors
+        for name in tensors.keys.sorted() where known[name] == nil {
+            if withoutOptimizer, name.hasPrefix("optimizer.") { continue }
+            throw CairnError(
+                .mismatch, "the stored state has a tensor that this rank has no part of",
+                .init(tensor: name, rank: rank))
+        }
+        let newRecord = try record.restored(from: values, withoutOptimizer: withoutOptimizer)
+        let newWeights = try zip(network.parameters, weights).map { parameter, old throws(CairnError) in
+            try Trainer.take(parameter.name, like: old, from: tensors)
+        }
+        var newUpdates = updates
+        if !withoutOptimizer {
+            for index in newUpdates.indices {
+                try newUpdates[index]?.replace { (name, old) throws(CairnError) in
+                    try Trainer.take(name, like: old, from: tensors)
+                }
+            }
+        }
+        weights = newWeights
+        updates = newUpdates
+        record = newRecord
+        expanded.update(weights)
+        if withoutOptimizer { try resetOptimizer() }
+    }
+}

@@ -1,0 +1,132 @@
+internal import CairnBase
+internal import CairnLayout
+internal import CairnTensor
+
+/// How every tensor of a run's state lies on the ranks: computed alike by each of them.
+struct PlacementPlan: Sendable {
+    /// Who among the ranks of data parallelism keeps the optimizer's state of a parameter.
+    enum Keeper: Sendable, Hashable {
+        /// All, each the whole.
+        case all
+        /// All, each its stretch of a flat buffer.
+        case stretch(Flattening, buffer: Int)
+        /// One, the whole.
+        case one(Int)
+    }
+
+    /// A parameter of the whole model.
+    struct Parameter: Sendable {
+        let specification: ParameterSpecification
+        let rule: ParameterUpdate.Rule
+        let keeper: Keeper
+        /// Of the weight.
+        let layout: Layout
+        /// Of each tensor that the optimizer keeps.
+        let stateLayout: Layout
+    }
+
+    /// In the order of the whole model.
+    let parameters: [Parameter]
+    /// All tensors of the state.
+    let tensors: [PlacedTensor]
+
+    init(
+        _ model: TransformerConfiguration, stages: [Range<Int>], optimizer: OptimizerConfiguration.Kind,
+        precision: WeightPrecision, _ parallel: ParallelConfiguration
+    ) throws(CairnError) {
+        let mesh = parallel.mesh
+        let dataCount = parallel.dataCount
+        // The first rank's parts: no other rank has larger ones.
+        let parts = stages.map { layers in
+            Transformer(
+                model, part: TransformerPart(of: model, layers: layers, share: 0, shareCount: parallel.tensorCount))
+        }
+        var stagesOf: [String: [Int]] = [:]
+        var largestCount: [String: Int] = [:]
+        for (stage, part) in parts.enumerated() {
+            for parameter in part.parameters {
+                stagesOf[parameter.name, default: []].append(stage)
+                largestCount[parameter.name] = parameter.shape.elementCount
+            }
+        }
+        let whole = Transformer(model).parameters
+        let rules = whole.map { ParameterUpdate.rule(optimizer, $0.role) }
+        var keepers = [Keeper](repeating: .all, count: whole.count)
+        if parallel.zero, dataCount > 1 {
+            // One buffer for each stage, and one for what several stages have.
+            var buffers: [[Int]: [Int]] = [:]
+            for (index, parameter) in whole.enumerated() { buffers[stagesOf[parameter.name] ?? [], default: []].append(index) }
+            let order = buffers.keys.sorted { ($0.count, $0.first ?? 0) < ($1.count, $1.first ?? 0) }
+            for (buffer, key) in order.enumerated() {
+                let members = buffers[key] ?? []
+                let flat = members.filter { rules[$0].isElementwise }
+                let flattenings = try Flattening.group(
+                    counts: flat.map { largestCount[whole[$0].name] ?? 0 }, parts: dataCount, alignment: 16)
+                for (index, flattening) in zip(flat, flattenings) {
+                    keepers[index] = .stretch(flattening, buffer: buffer)
+                }
+                let matrices = members.filter { !rules[$0].isElementwise }
+                let owners = Self.owners(of: matrices.map { whole[$0].shape.elementCount }, among: dataCount)
+                for (index, owner) in zip(matrices, owners) { keepers[index] = .one(owner) }
+            }
+        }
+        var parameters: [Parameter] = []
+        for (index, specification) in whole.enumerated() {
+            var steps: [Layout.Step] = []
+            if stages.count > 1 {
+                steps.append(.init(AxisName.pipeline, .present(on: stagesOf[specification.name] ?? [])))
+            }
+            if parallel.tensorCount > 1, let division = specification.division {
+                steps.append(.init(AxisName.tensor, division.placement(of: specification.shape)))
+            }
+            let layout = try Layout(mesh, steps: steps)
+            switch keepers[index] {
+            case .all: break
+            case .stretch(let flattening, _): steps.append(.init(AxisName.data, .flatten(flattening)))
+            case .one(let owner): steps.append(.init(AxisName.data, .present(on: [owner])))
+            }
+            parameters.append(
+                Parameter(
+                    specification: specification, rule: rules[index], keeper: keepers[index], layout: layout,
+                    stateLayout: try Layout(mesh, steps: steps)))
+        }
+        self.parameters = parameters
+        let weightType = precision.scalarType
+        tensors =
+            parameters.map {
+                PlacedTensor(
+                    name: $0.specification.name, scalarType: weightType, shape: $0.specification.shape,
+                    layout: $0.layout)
+            }
+            + parameters.flatMap { parameter in
+                ParameterUpdate.slotNames(
+                    of: parameter.specification.name, parameter.rule, hasMaster: weightType != .f32
+                ).map { name in
+                    PlacedTensor(
+                        name: name, scalarType: .f32, shape: parameter.specification.shape,
+                        layout: parameter.stateLayout)
+                }
+            }
+    }
+
+    /// An owner for each matrix such that all have about as many elements: the largest first, each to whom has least.
+    private static func owners(of counts: [Int], among ownerCount: Int) -> [Int] {
+        var loads = [Int](repeating: 0, count: ownerCount)
+        var owners = [Int](repeating: 0, count: counts.count)
+        for index in counts.indices.sorted(by: { (counts[$1], $0) < (counts[$0], $1) }) {
+            let owner = loads.indices.min { (loads[$0], $0) < (loads[$1], $1) } ?? 0
+            owners[index] = owner
+            loads[owner] += counts[index]
+        }
+        return owners
+    }
+}
+
+extension TensorDivision {
+    /// What the axis of tensor parallelism does to a parameter of this shape.
+    func placement(of shape: Shape) -> Placement {
+        .shard(
+            dimension, sections: [.init(size: shape[dimension] / sections, division: .balanced, unit: unit)],
+            repeats: sections)
+    }
+}
