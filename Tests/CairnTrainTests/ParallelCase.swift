@@ -14,8 +14,8 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
     var microBatches: Int?
     var schedule = PipelineSchedule.oneForwardOneBackward
     var stageLayers: [Int]?
-    /// Untied, with biases, layer norm, learned positions, SwiGLU and apart queries, keys and values; else the opposite of
-    /// each.
+    /// Untied, with biases, layer norm, learned positions, SwiGLU and apart queries, keys and values; else the opposite
+    /// of each.
     var hasOtherOptions = false
 
     var testDescription: String {
@@ -26,8 +26,8 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
         return parts.filter { !$0.isEmpty }.joined(separator: " ")
     }
 
-    /// Whether the exact gradient is zero: softmax ignores what is added to all scores of a row, and without rotation a key's
-    /// bias is just that.
+    /// Whether the exact gradient is zero: softmax ignores what is added to all scores of a row, and without rotation a
+    /// key's bias is just that.
     func hasRoundingErrorsOnly(in name: String) -> Bool { name.hasSuffix("attention.key.bias") }
 
     func text() throws -> TextDataset { try TextDataset(text: TrainingCase.text, context: 16) }
@@ -109,13 +109,13 @@ struct RankState: Sendable {
 
 /// Puts whole tensors together from the ranks' parts, and takes them apart.
 enum WholeTensor {
-    /// Expects that every element is somewhere, has the same bits wherever it is, and that local tensors are as the layout
-    /// says.
+    /// Expects that every element is somewhere, has the same bits wherever it is, and that local tensors are as the
+    /// layout says.
     static func join(_ placed: PlacedTensor, _ local: [[String: Tensor]]) throws -> Tensor {
         let sharded = try placed.sharded()
         try sharded.proveCoverage()
-        let empty = [UInt8](repeating: 0xFF, count: placed.scalarType.byteCount(elementCount: placed.shape.elementCount) ?? 0)
-        let width = empty.count / max(1, placed.shape.elementCount)
+        let width = placed.scalarType.bitWidth / 8
+        let empty = [UInt8](repeating: 0xFF, count: placed.shape.elementCount * width)
         var whole = empty
         for (rank, tensors) in local.enumerated() {
             let tensor = tensors[placed.name]
@@ -135,12 +135,10 @@ enum WholeTensor {
             let part = filled.bytes.withUnsafeBytes { [UInt8]($0) }
             var differing = 0
             for start in stride(from: 0, to: part.count, by: width) {
-                let element = part[start..<start + width]
-                guard element.contains(where: { $0 != 0xFF }) else { continue }
-                if whole[start..<start + width].contains(where: { $0 != 0xFF }), whole[start..<start + width] != element {
-                    differing += 1
-                }
-                whole.replaceSubrange(start..<start + width, with: element)
+                let range = start..<start + width
+                guard part[range].contains(where: { $0 != 0xFF }) else { continue }
+                if whole[range].contains(where: { $0 != 0xFF }), whole[range] != part[range] { differing += 1 }
+                whole.replaceSubrange(range, with: part[range])
             }
             #expect(differing == 0, "\(placed.name): \(differing) elements of rank \(rank) differ from another replica")
         }

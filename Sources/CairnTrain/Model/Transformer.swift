@@ -1,7 +1,7 @@
 package import CairnTensor
 
-/// A decoder-only transformer, norms before the blocks (Radford et al. 2019; Touvron et al. 2023 with other options), or
-/// the part of it that one rank computes.
+/// A decoder-only transformer, norms before the blocks (Radford et al. 2019; Touvron et al. 2023 with other options),
+/// or the part of it that one rank computes.
 package struct Transformer: Network {
     struct Layer: Sendable {
         let attentionNorm: Normalization

@@ -1,5 +1,5 @@
-/// The part of a transformer that one rank computes: some of the layers, and of their matrices some of the heads, of the
-/// inner columns and of the tokens.
+/// The part of a transformer that one rank computes: some of the layers, and of their matrices some of the heads, of
+/// the inner columns and of the tokens.
 package struct TransformerPart: Sendable, Hashable {
     /// The layers of this rank's pipeline stage; the first stage also has the embedding, the last one the head.
     package let layers: Range<Int>

@@ -9,10 +9,10 @@ import Darwin
 
 /// The passes of a transformer or of a rank's part of one, in buffers that are made once.
 ///
-/// Widths in the shapes below are this part's: `attended` is that of its heads, `inner` its share of the feed-forward part.
-/// What a part computes of the residual stream is a term of a sum over ``TensorPartners``; they join at four places each way:
-/// after the embedding, after attention, after the feed-forward part and in the loss, and coming back after the gradients of
-/// the inputs of head, feed-forward part and attention.
+/// Widths in the shapes below are this part's: `attended` is that of its heads, `inner` its share of the feed-forward
+/// part. What a part computes of the residual stream is a term of a sum over ``TensorPartners``; they join at four
+/// places each way: after the embedding, after attention, after the feed-forward part and in the loss, and coming back
+/// after the gradients of the inputs of head, feed-forward part and attention.
 ///
 /// `@unchecked Sendable`: one pass at a time uses it.
 final class TransformerWorker<Partners: TensorPartners>: @unchecked Sendable {

@@ -59,8 +59,8 @@ struct ParameterUpdate: Sendable {
 
     /// The update of a parameter that has had none.
     ///
-    /// - Parameter weight: the parameter or that part of it which is updated here; gives the shape, and the master copy when
-    ///   it is not of type F32.
+    /// - Parameter weight: the parameter or that part of it which is updated here; gives the shape, and the master copy
+    ///   when it is not of type F32.
     init(
         _ specification: ParameterSpecification, weight: Tensor, _ configuration: OptimizerConfiguration,
         pool: BufferPool

@@ -6,8 +6,8 @@ internal import CairnTensor
 
 /// A matrix that the ranks of tensor parallelism hold parts of, for an update that needs the whole: Muon's.
 ///
-/// Each rank gathers the parts, orthogonalises the whole and keeps its part of the result. All do the same work, so all get
-/// the same bits.
+/// Each rank gathers the parts, orthogonalises the whole and keeps its part of the result. All do the same work, so all
+/// get the same bits.
 struct DividedMatrix: Sendable {
     private let shape: Shape
     private let blocks: Int

@@ -3,17 +3,17 @@ public import CairnLayout
 
 /// How the training of a transformer is divided over ranks.
 ///
-/// The axes of ``mesh`` say how: `dp` divides each batch, `tp` each matrix, `pp` the layers. They stand in any order, and
-/// one that is missing has size 1.
+/// The axes of ``mesh`` say how: `dp` divides each batch, `tp` each matrix, `pp` the layers. They stand in any order,
+/// and one that is missing has size 1.
 public struct ParallelConfiguration: Sendable, Hashable {
     /// The ranks.
     public var mesh: DeviceMesh
     /// Whether the ranks of `dp` share the optimizer's state (ZeRO stage 1, Rajbhandari et al. 2020) instead of each
-    /// keeping all of it: what is updated element by element as parts of one flat buffer, Muon's matrices whole, each with
-    /// one rank.
+    /// keeping all of it: what is updated element by element as parts of one flat buffer, Muon's matrices whole, each
+    /// with one rank.
     public var zero = false
-    /// Into how many parts a rank of `dp` divides its examples, one behind the other in the pipeline; `nil` takes two for
-    /// each stage of several.
+    /// Into how many parts a rank of `dp` divides its examples, one behind the other in the pipeline; `nil` takes two
+    /// for each stage of several.
     public var microBatches: Int?
     /// In which order a stage works on them.
     public var schedule = PipelineSchedule.oneForwardOneBackward

@@ -3,8 +3,8 @@ public import CairnLayout
 public import CairnTensor
 
 extension ParallelTrainer {
-    /// All tensors of the state, the same list on every rank: parameters (`model.…`) and what the optimizer keeps of each
-    /// (`optimizer.<slot>.model.…`), as a single ``Trainer`` names them.
+    /// All tensors of the state, the same list on every rank: parameters (`model.…`) and what the optimizer keeps of
+    /// each (`optimizer.<slot>.model.…`), as a single ``Trainer`` names them.
     public var placedTensors: [PlacedTensor] { plan.tensors }
 
     /// Names that stand for a tensor of another name.
@@ -21,9 +21,9 @@ extension ParallelTrainer {
         return tensors
     }
 
-    /// Goes on where the run stood whose state this is, on whatever mesh that was: every rank gets its part of each tensor,
-    /// as ``placedTensors`` says. Model, data and options must be those of that run; schedule and optimizer constants are
-    /// taken over.
+    /// Goes on where the run stood whose state this is, on whatever mesh that was: every rank gets its part of each
+    /// tensor, as ``placedTensors`` says. Model, data and options must be those of that run; schedule and optimizer
+    /// constants are taken over.
     ///
     /// Nothing changes on this rank unless everything fits.
     ///
@@ -32,8 +32,8 @@ extension ParallelTrainer {
     ///   - values: those of ``values``.
     ///   - withoutOptimizer: leaves the optimizer's part aside, whether it is there or not, and starts the optimizer
     ///     afresh; everything else is restored.
-    /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much or
-    ///   of another type, shape or value; the error names it.
+    /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much
+    ///   or of another type, shape or value; the error names it.
     public func restore(
         local tensors: [String: Tensor], values: [String: Value], withoutOptimizer: Bool = false
     ) throws {

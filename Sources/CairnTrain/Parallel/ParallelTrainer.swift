@@ -6,9 +6,10 @@ package import CairnTensor
 
 /// One rank of a transformer's training by many.
 ///
-/// Every rank makes one and calls the same methods in the same order. Together they do what one ``Trainer`` does with the
-/// same model, data and options: the same batches in the same order, the same first weights, the same clipping of the
-/// gradient over all parameters; losses differ by rounding alone. On the same mesh the same state gives the same bits.
+/// Every rank makes one and calls the same methods in the same order. Together they do what one ``Trainer`` does with
+/// the same model, data and options: the same batches in the same order, the same first weights, the same clipping of
+/// the gradient over all parameters; losses differ by rounding alone. On the same mesh the same state gives the same
+/// bits.
 ///
 /// A rank computes on the thread that calls it, so that as many ranks as there are processors share a machine well.
 /// ``TrainingOptions/gradientParts`` has no effect; it is stored with the state.
@@ -81,7 +82,8 @@ public final class ParallelTrainer {
         let plan = self.plan
         indices = try network.parameters.map { parameter throws(CairnError) in
             guard let index = plan.parameters.firstIndex(where: { $0.specification.name == parameter.name }) else {
-                throw CairnError(.mismatch, "a part has a parameter that the whole lacks", .init(tensor: parameter.name))
+                throw CairnError(
+                    .mismatch, "a part has a parameter that the whole lacks", .init(tensor: parameter.name))
             }
             return index
         }
@@ -195,8 +197,8 @@ public final class ParallelTrainer {
         for _ in 0..<count { try report(try step()) }
     }
 
-    /// The mean loss and the accuracy over the first `limit` examples of a split, all by default. A collective call; changes
-    /// nothing but buffers.
+    /// The mean loss and the accuracy over the first `limit` examples of a split, all by default. A collective call;
+    /// changes nothing but buffers.
     public func evaluate(_ split: Split = .validation, limit: Int = .max) throws -> Evaluation {
         let count = min(limit, source.count(split))
         var sums = [0.0, 0.0]
@@ -230,7 +232,8 @@ public final class ParallelTrainer {
 
     /// Adds up what the first stage learnt of the tied matrix as embedding and the last one as head.
     private func sumTiedGradient() throws(CairnError) {
-        guard groups.ends.size > 1, network.configuration.tiedEmbeddings, let embedding = network.embedding else { return }
+        guard groups.ends.size > 1, network.configuration.tiedEmbeddings, let embedding = network.embedding
+        else { return }
         try groups.ends.allReduceSum(
             UnsafeMutableBufferPointer(
                 start: memory.address(memory.offsets[embedding]),

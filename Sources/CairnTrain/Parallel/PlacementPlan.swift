@@ -55,7 +55,9 @@ struct PlacementPlan: Sendable {
         if parallel.zero, dataCount > 1 {
             // One buffer for each stage, and one for what several stages have.
             var buffers: [[Int]: [Int]] = [:]
-            for (index, parameter) in whole.enumerated() { buffers[stagesOf[parameter.name] ?? [], default: []].append(index) }
+            for (index, parameter) in whole.enumerated() {
+                buffers[stagesOf[parameter.name] ?? [], default: []].append(index)
+            }
             let order = buffers.keys.sorted { ($0.count, $0.first ?? 0) < ($1.count, $1.first ?? 0) }
             for (buffer, key) in order.enumerated() {
                 let members = buffers[key] ?? []
