@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
+        .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
@@ -64,7 +65,13 @@ let package = Package(
         .systemLibrary(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(
-            name: "CairnCheckpoint", dependencies: ["CairnBase", "CairnStorage", "CairnTensor", "CZstd"],
+            name: "CairnCheckpoint",
+            dependencies: ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"],
+            swiftSettings: swiftSettings),
+        // Reading under any layout what was saved under any other.
+        .target(
+            name: "CairnReshard",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor"],
             swiftSettings: swiftSettings),
         .systemLibrary(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
@@ -121,6 +128,13 @@ let package = Package(
         .testTarget(
             name: "CairnCommunicationTests",
             dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnReshardTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnLayoutTesting",
+                "CairnReshard", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",

@@ -38,6 +38,12 @@ public struct CairnError: Error, Sendable {
         public static let cancelled = Code(.cancelled)
 
         public var description: String { value.rawValue }
+
+        /// The code with this ``description``, or `nil` if there is none: for errors that come from another process.
+        package init?(_ description: String) {
+            guard let value = Value(rawValue: description) else { return nil }
+            self.value = value
+        }
     }
 
     /// Where it happened. Each part is filled in by whichever layer knows it.

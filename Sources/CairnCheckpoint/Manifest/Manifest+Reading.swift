@@ -60,12 +60,13 @@ extension Manifest {
                 .init(expected: "\(Self.formatVersion)", found: "\(version)", advice: "read it with a newer Cairn"))
         }
         let requirements = try root.array("requires").map { try $0.asString() }
-        for requirement in requirements where requirement != ManifestPacking.requirement {
+        let known = [ManifestPacking.requirement, Self.layoutsRequirement]
+        for requirement in requirements where !known.contains(requirement) {
             throw CairnError(
                 .unsupported, "the checkpoint needs a feature that this version does not have",
                 .init(found: requirement, advice: "read it with a newer Cairn"))
         }
-        if !requirements.isEmpty { root = try ManifestPacking.unpacked(root) }
+        if requirements.contains(ManifestPacking.requirement) { root = try ManifestPacking.unpacked(root) }
         producer = try root.string("producer")
         saveID = try Self.saveID(root.string("save_id"))
         step = try root.integer("step")
@@ -75,6 +76,7 @@ extension Manifest {
         for member in try root.object("metrics").members { metrics[member.key] = try Self.double(member.value) }
         lineage = try root["lineage"].map { try Lineage($0.asObject()) }
         files = try root.array("files").map { try File($0.asObject()) }
+        layouts = try Self.layouts(root)
         tensors = try root.array("tensors").map { try StoredTensor($0.asObject()) }
         ties = try root.array("ties").map { json in
             let pair = try Self.pair(json)
@@ -86,7 +88,7 @@ extension Manifest {
         }
     }
 
-    private static func pair(_ json: JSONValue) throws -> (JSONValue, JSONValue) {
+    static func pair(_ json: JSONValue) throws -> (JSONValue, JSONValue) {
         let elements = try json.asArray()
         guard elements.count == 2 else {
             throw CairnError(.malformed, "an entry is not a pair", .init(expected: "2", found: "\(elements.count)"))
@@ -117,7 +119,7 @@ extension Manifest {
 }
 
 extension Manifest.File {
-    fileprivate init(_ json: JSONObject) throws {
+    init(_ json: JSONObject) throws {
         name = try json.string("name")
         rank = try json.integer("rank")
         byteCount = try json.integer("bytes")
@@ -138,7 +140,9 @@ extension Manifest.StoredTensor {
             }
             scalarType = type
             shape = try Shape(checking: json.array("shape").map { try $0.asInteger() })
-            if let file = json["file"] {
+            if let index = json["layout"] {
+                layout = try index.asInteger()
+            } else if let file = json["file"] {
                 fragments = [.init(file: try file.asInteger(), region: Region(whole: shape))]
             } else {
                 fragments = try json.array("fragments").map { try Manifest.Fragment($0.asArray()) }

@@ -17,6 +17,7 @@ extension Manifest {
                         .malformed, "the elements do not fill a representable number of whole bytes",
                         .init(found: "\(tensor.scalarType)\(tensor.shape)"))
                 }
+                guard tensor.layout == nil else { continue }
                 for fragment in tensor.fragments where !files.indices.contains(fragment.file) {
                     throw CairnError(
                         .malformed, "a fragment is in a file that is not listed",
@@ -27,6 +28,7 @@ extension Manifest {
                 throw error.adding(.init(tensor: tensor.name))
             }
         }
+        try validateLayouts()
         for tie in ties {
             guard names.contains(ExactString(tie.target)), !names.contains(ExactString(tie.name)) else {
                 throw CairnError(

@@ -11,7 +11,10 @@ extension Manifest {
         let packed = members.utf8.count > threshold ? ManifestPacking.packed(members) : nil
         var lines: [String] = []
         lines.append("\"cairn\":\(Self.formatVersion)")
-        lines.append("\"requires\":[" + (packed == nil ? "" : "\"\(ManifestPacking.requirement)\"") + "]")
+        let requirements = [
+            packed == nil ? nil : ManifestPacking.requirement, layouts.isEmpty ? nil : Self.layoutsRequirement,
+        ].compactMap { $0 }
+        lines.append("\"requires\":" + text(.array(requirements.map { .string($0) })))
         lines.append("\"producer\":\(text(.string(producer)))")
         lines.append("\"save_id\":\"\(saveID)\"")
         lines.append("\"step\":\(step)")
@@ -29,6 +32,7 @@ extension Manifest {
     private func growingMembers() throws(CairnError) -> [String] {
         var lines: [String] = []
         lines.append("\"files\":" + list(files.map { text($0.json) }))
+        if !layouts.isEmpty { lines += layoutLines() }
         lines.append("\"tensors\":" + list(tensors.map { text($0.json) }))
         lines.append("\"ties\":" + list(ties.map { text(.array([.string($0.name), .string($0.target)])) }))
         var named: [String] = []
@@ -47,7 +51,7 @@ extension Manifest {
         return .object(object)
     }
 
-    private func list(_ elements: [String]) -> String {
+    func list(_ elements: [String]) -> String {
         elements.isEmpty ? "[]" : "[\n" + elements.joined(separator: ",\n") + "\n]"
     }
 }
@@ -90,7 +94,9 @@ extension Manifest.StoredTensor {
         var object: JSONObject = [
             "name": .string(name), "dtype": .string(scalarType.rawValue), "shape": integers(shape.extents),
         ]
-        if fragments.count == 1, let only = fragments.first, only.region.covers(shape) {
+        if let layout {
+            _ = object.append("layout", .integer(Int64(layout)))
+        } else if fragments.count == 1, let only = fragments.first, only.region.covers(shape) {
             _ = object.append("file", .integer(Int64(only.file)))
         } else {
             _ = object.append("fragments", .array(fragments.map { fragment in

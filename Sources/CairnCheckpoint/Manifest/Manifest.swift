@@ -1,3 +1,4 @@
+public import CairnLayout
 public import CairnTensor
 
 /// The universal metadata of one checkpoint. A checkpoint exists when its manifest does.
@@ -33,9 +34,14 @@ public struct Manifest: Sendable, Equatable {
     public struct StoredTensor: Sendable, Hashable {
         public var name: String
         public var scalarType: ScalarType
+        /// The shape of what is stored. Where the layout says that the ranks hold terms, the terms are stacked along a
+        /// first dimension.
         public var shape: Shape
-        /// The pieces, disjoint, together the whole tensor.
-        public var fragments: [Fragment]
+        /// The pieces, disjoint, together the whole tensor. Empty where a layout says where they are.
+        public var fragments: [Fragment] = []
+        /// Index into ``Manifest/layouts``: which rank's file holds which piece follows from it by the writer rule of
+        /// ``WritePlan``.
+        public var layout: Int?
     }
 
     /// The software that wrote it.
@@ -52,6 +58,8 @@ public struct Manifest: Sendable, Equatable {
     public var lineage: Lineage?
     /// One for each rank, in the order of ranks.
     public var files: [File]
+    /// How tensors lie on the ranks, each layout once.
+    public var layouts: [Layout] = []
     /// Sorted by the bytes of the names.
     public var tensors: [StoredTensor]
     /// Names that share another name's tensor: sorted by the bytes of the names.

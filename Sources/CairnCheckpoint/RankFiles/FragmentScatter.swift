@@ -58,8 +58,7 @@ struct FragmentScatter: Sendable {
     ///
     /// - Parameter buffer: Memory to read into where chunks cannot go straight to their place; grown as needed.
     func read(chunks: Range<Int>, buffer: inout [UInt8]) throws(CairnError) {
-        let begin = chunks.lowerBound * chunkByteCount
-        let end = min(fragment.byteCount, chunks.upperBound * chunkByteCount)
+        let (begin, end) = (byteRange(of: chunks).lowerBound, byteRange(of: chunks).upperBound)
         let takers = parts.filter { touches($0, begin..<end) }
         if takers.count == 1, let only = takers.first, let memory = straight(only, begin..<end) {
             var bytes = memory.mutableBytes
@@ -71,7 +70,20 @@ struct FragmentScatter: Sendable {
         var bytes = span.mutableBytes
         var part = bytes._mutatingExtracting(0..<end - begin)
         try file.read(fragment, at: begin, into: &part)
-        for taker in takers { try hand(out: buffer, from: begin..<end, to: taker) }
+        try buffer.withUnsafeBytes { buffer throws(CairnError) in
+            for taker in takers { try hand(out: buffer, from: begin..<end, to: taker) }
+        }
+    }
+
+    /// Hands out the elements of chunks that somebody else has read and verified.
+    func handOut(_ bytes: UnsafeRawBufferPointer, chunks: Range<Int>) throws(CairnError) {
+        let range = byteRange(of: chunks)
+        for part in parts where touches(part, range) { try hand(out: bytes, from: range, to: part) }
+    }
+
+    /// The bytes of the fragment that chunks are, expanded.
+    func byteRange(of chunks: Range<Int>) -> Range<Int> {
+        chunks.lowerBound * chunkByteCount..<min(fragment.byteCount, chunks.upperBound * chunkByteCount)
     }
 
     private func touches(_ part: Part, _ range: Range<Int>) -> Bool {
@@ -93,39 +105,30 @@ struct FragmentScatter: Sendable {
         return UnsafeMutableRawBufferPointer(rebasing: part.target.memory[offset..<offset + range.count])
     }
 
-    private func hand(out buffer: [UInt8], from range: Range<Int>, to part: Part) throws(CairnError) {
+    private func hand(out bytes: UnsafeRawBufferPointer, from range: Range<Int>, to part: Part) throws(CairnError) {
         let (sourceType, targetType) = (fragment.scalarType, part.target.scalarType)
         let (sourceBits, targetBits) = (sourceType.bitWidth, targetType.bitWidth)
         var runs = part.runs
         runs.seek(to: runs.firstPiece(endingAfter: range.lowerBound * 8 / sourceBits))
-        var failure: CairnError?
-        buffer.withUnsafeBytes { bytes in
-            while let (source, destination) = runs.next() {
-                let start = source * sourceBits / 8
-                if start >= range.upperBound { return }
-                let begin = Swift.max(start, range.lowerBound)
-                let end = Swift.min(start + runs.pieceLength * sourceBits / 8, range.upperBound)
-                guard begin < end else { continue }
-                let from = UnsafeRawBufferPointer(rebasing: bytes[begin - range.lowerBound..<end - range.lowerBound])
-                // Types that convert have whole bytes, so a cut piece begins and ends at an element; the packed ones are
-                // as wide in the target.
-                let offset = destination * targetBits / 8 + (begin - start) * targetBits / sourceBits
-                let count = (end - begin) * targetBits / sourceBits
-                let into = UnsafeMutableRawBufferPointer(rebasing: part.target.memory[offset..<offset + count])
-                if sourceType == targetType {
-                    into.copyMemory(from: from)
-                    continue
-                }
+        while let (source, destination) = runs.next() {
+            let start = source * sourceBits / 8
+            if start >= range.upperBound { return }
+            let begin = max(start, range.lowerBound)
+            let end = min(start + runs.pieceLength * sourceBits / 8, range.upperBound)
+            guard begin < end else { continue }
+            let from = UnsafeRawBufferPointer(rebasing: bytes[begin - range.lowerBound..<end - range.lowerBound])
+            // Types that convert have whole bytes, so a cut piece begins and ends at an element; the packed ones are
+            // as wide in the target.
+            let offset = destination * targetBits / 8 + (begin - start) * targetBits / sourceBits
+            let count = (end - begin) * targetBits / sourceBits
+            let into = UnsafeMutableRawBufferPointer(rebasing: part.target.memory[offset..<offset + count])
+            if sourceType == targetType {
+                into.copyMemory(from: from)
+            } else {
                 var span = into.mutableBytes
-                do throws(CairnError) {
-                    try ScalarConversion.convert(from.bytes, from: sourceType, into: &span, to: targetType)
-                } catch {
-                    failure = error
-                    return
-                }
+                try ScalarConversion.convert(from.bytes, from: sourceType, into: &span, to: targetType)
             }
         }
-        if let failure { throw failure.adding(.init(tensor: fragment.name)) }
     }
 
     private static func check(
@@ -151,6 +154,22 @@ struct FragmentScatter: Sendable {
                 .unsupported, "a region of packed elements must begin and end at whole bytes",
                 .init(tensor: fragment.name, found: "\(target.region)"))
         }
+    }
+
+    /// The chunks of a fragment that hold elements of any of the regions of the whole tensor, ascending.
+    static func chunks(
+        of fragment: StoredFragment, chunkByteCount: Int, holding regions: [Region]
+    ) -> [Int] {
+        var needed = [Bool](repeating: false, count: fragment.chunks.count)
+        for region in regions {
+            guard let common = region.intersection(fragment.region) else { continue }
+            let own = common.relative(to: fragment.region.offsets)
+            guard let runs = PairedRuns(
+                from: own, of: fragment.region.shape, to: Region(whole: own.shape), of: own.shape)
+            else { continue }
+            mark(&needed, runs, fragment.scalarType.bitWidth, chunkByteCount)
+        }
+        return needed.indices.filter { needed[$0] }
     }
 
     private static func mark(_ needed: inout [Bool], _ runs: PairedRuns, _ bits: Int, _ chunkByteCount: Int) {

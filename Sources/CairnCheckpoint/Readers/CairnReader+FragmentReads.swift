@@ -1,5 +1,4 @@
 import CairnBase
-import CairnStorage
 import CairnTensor
 import Synchronization
 
@@ -44,15 +43,12 @@ extension CairnReader {
     ) throws -> Int {
         var pieces: [Piece] = []
         for read in reads {
-            let tensor = try stored(read.tensor)
-            let (file, held) = try find(read.fragment, of: tensor)
-            let scatter: FragmentScatter
-            do throws(CairnError) {
-                scatter = try FragmentScatter(file, held, read.targets)
-            } catch {
-                throw error.adding(.init(file: file.place, tensor: read.tensor))
+            let scatter = try scatter(read)
+            pieces += Self.cut(scatter.chunks, of: scatter.fragment, scatter.file).map {
+                Piece(
+                    scatter: scatter, chunks: $0, offset: scatter.fragment.chunks[$0.lowerBound].offset,
+                    byteCount: scatter.fragment.chunks[$0].reduce(0) { $0 + $1.byteCount })
             }
-            pieces += cut(scatter)
         }
         pieces.sort { ($0.scatter.file.metadata.rank, $0.offset) < ($1.scatter.file.metadata.rank, $1.offset) }
         let work = pieces
@@ -68,22 +64,27 @@ extension CairnReader {
         return work.reduce(0) { $0 + $1.byteCount }
     }
 
-    private func cut(_ scatter: FragmentScatter) -> [Piece] {
-        let chunkByteCount = scatter.file.metadata.chunkByteCount
-        let limit = max(1, Self.pieceByteCount / chunkByteCount)
-        var pieces: [Piece] = []
+    func scatter(_ read: FragmentRead) throws(CairnError) -> FragmentScatter {
+        let (file, held) = try find(read.fragment, of: stored(read.tensor))
+        do throws(CairnError) {
+            return try FragmentScatter(file, held, read.targets)
+        } catch {
+            throw error.adding(.init(file: file.place, tensor: read.tensor))
+        }
+    }
+
+    /// Chunks in runs without gaps, none much longer than what is read at a time.
+    static func cut(_ chunks: [Int], of fragment: StoredFragment, _ file: RankFile) -> [Range<Int>] {
+        let limit = max(1, pieceByteCount / file.metadata.chunkByteCount)
+        var runs: [Range<Int>] = []
         var position = 0
-        let chunks = scatter.chunks
         while position < chunks.count {
             let first = chunks[position]
             var end = position
             while end < chunks.count, end - position < limit, chunks[end] == first + end - position { end += 1 }
-            let range = first..<first + end - position
-            pieces.append(Piece(
-                scatter: scatter, chunks: range, offset: scatter.fragment.chunks[first].offset,
-                byteCount: scatter.fragment.chunks[range].reduce(0) { $0 + $1.byteCount }))
+            runs.append(first..<first + end - position)
             position = end
         }
-        return pieces
+        return runs
     }
 }

@@ -51,13 +51,16 @@ extension CairnReader {
         }
         // The manifest and the headers must tell the same story about every fragment.
         for tensor in manifest.tensors {
-            for fragment in tensor.fragments {
-                guard ranks.contains(fragment.file) else { continue }
-                do throws(CairnError) {
-                    _ = try find(fragment, of: tensor)
-                } catch {
-                    report.damages.append(.init(error: error))
+            do throws(CairnError) {
+                for fragment in try fragments(of: tensor.name, intersecting: nil) where ranks.contains(fragment.file) {
+                    do throws(CairnError) {
+                        _ = try find(fragment, of: tensor)
+                    } catch {
+                        report.damages.append(.init(error: error))
+                    }
                 }
+            } catch {
+                report.damages.append(.init(error: error))
             }
         }
         guard deep else { return report }

@@ -16,6 +16,8 @@ public final class CairnReader: LinearReader {
     /// What the checkpoint says of itself.
     public let manifest: Manifest
 
+    /// Where the fragments are that follow from layouts.
+    let layoutIndex: LayoutIndex?
     private let storage: any Storage
     private let prefix: String
     private let opened: Mutex<[Int: RankFile]> = Mutex([:])
@@ -30,6 +32,7 @@ public final class CairnReader: LinearReader {
         let key = prefix + Self.manifestName
         let bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
         manifest = try Manifest(parsing: bytes, file: storage.place(of: key))
+        layoutIndex = try manifest.layoutIndex()
         self.storage = storage
         self.prefix = prefix
         self.source = source
@@ -57,7 +60,7 @@ public final class CairnReader: LinearReader {
                 .init(file: source, tensor: name, expected: "\(tensor.scalarType)\(tensor.shape)",
                     found: "\(region) into \(destination.byteCount) bytes"))
         }
-        for fragment in tensor.fragments {
+        for fragment in try fragments(of: name, intersecting: region) {
             guard let common = fragment.region.intersection(region) else { continue }
             let (file, held) = try find(fragment, of: tensor)
             if common == region {
@@ -71,33 +74,48 @@ public final class CairnReader: LinearReader {
     package func runByteCount(_ name: String) throws(CairnError) -> Int? {
         let tensor = try stored(name)
         // Before anybody takes memory for what a manifest claims, the files must have it.
-        for fragment in tensor.fragments {
+        for fragment in try fragments(of: name, intersecting: nil) {
             let (file, held) = try find(fragment, of: tensor)
             try file.proveExpansion(of: held)
         }
-        return try only(of: tensor)?.0.metadata.chunkByteCount
+        return try only(of: name)?.0.metadata.chunkByteCount
     }
 
     package func read(
         _ name: String, at offset: Int, into destination: inout MutableRawSpan
     ) throws(CairnError) {
-        guard let (file, held) = try only(of: stored(name)) else {
+        guard let (file, held) = try only(of: name) else {
             throw CairnError(.invalidArgument, "the tensor is not one run of bytes", .init(file: source, tensor: name))
         }
         try file.read(held, at: offset, into: &destination)
     }
 
     public func mapped(_ name: String) throws(CairnError) -> Tensor? {
-        guard let (file, held) = try only(of: stored(name)) else { return nil }
+        guard let (file, held) = try only(of: name) else { return nil }
         return try file.mapped(held)
     }
 
     /// The fragment that is the whole tensor, if there is one.
-    private func only(of tensor: Manifest.StoredTensor) throws(CairnError) -> (RankFile, StoredFragment)? {
-        guard tensor.fragments.count == 1, let fragment = tensor.fragments.first,
-            fragment.region.covers(tensor.shape)
-        else { return nil }
+    private func only(of name: String) throws(CairnError) -> (RankFile, StoredFragment)? {
+        let tensor = try stored(name)
+        let fragments = try fragments(of: name, intersecting: nil)
+        guard fragments.count == 1, let fragment = fragments.first, fragment.region.covers(tensor.shape) else {
+            return nil
+        }
         return try find(fragment, of: tensor)
+    }
+
+    /// Where a tensor's elements are: those of its fragments that have any in `region`, or all.
+    ///
+    /// - Throws: ``CairnError/Code/notFound``.
+    package func fragments(
+        of name: String, intersecting region: Region?
+    ) throws(CairnError) -> [Manifest.Fragment] {
+        let index = try storedIndex(name)
+        if let fragments = layoutIndex?.fragments(ofTensor: index, intersecting: region) { return fragments }
+        let fragments = manifest.tensors[index].fragments
+        guard let region else { return fragments }
+        return fragments.filter { $0.region.intersection(region) != nil }
     }
 
     /// The values that only `rank` had: its generator, its place in the data.
@@ -132,12 +150,16 @@ public final class CairnReader: LinearReader {
 
     /// The tensor that a name or a tie stands for.
     func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
+        manifest.tensors[try storedIndex(name)]
+    }
+
+    private func storedIndex(_ name: String) throws(CairnError) -> Int {
         let tie = Self.index(of: name, in: manifest.ties, named: \.name)
         let target = tie.map { manifest.ties[$0].target } ?? name
         guard let index = Self.index(of: target, in: manifest.tensors, named: \.name) else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
         }
-        return manifest.tensors[index]
+        return index
     }
 
     /// Where a name is in a list that is sorted by names.

@@ -5,6 +5,11 @@ public struct SaveID: Sendable, Hashable, CustomStringConvertible {
     private let high: UInt64
     private let low: UInt64
 
+    init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+
     /// A fresh id from the system's generator.
     public init() {
         var generator = SystemRandomNumberGenerator()

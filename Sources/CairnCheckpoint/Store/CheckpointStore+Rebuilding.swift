@@ -136,8 +136,25 @@ private struct SaveCandidate {
         }
         manifest.files = []
         for file in files { manifest.files.append(try file.manifestEntry()) }
-        manifest.tensors = try Manifest.tensors(of: files.map(\.fragments))
+        if manifest.layouts.isEmpty {
+            manifest.tensors = try Manifest.tensors(of: files.map(\.fragments))
+        }
         try manifest.validate()
+        try requireFragments(of: manifest)
         return manifest
+    }
+
+    /// Checks that the files hold what follows from layouts.
+    private func requireFragments(of manifest: Manifest) throws(CairnError) {
+        guard let index = try manifest.layoutIndex() else { return }
+        for (position, tensor) in manifest.tensors.enumerated() {
+            for fragment in index.fragments(ofTensor: position, intersecting: nil) ?? []
+            where files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil {
+                throw CairnError(
+                    .incomplete, "the file lacks a fragment that the layout says it has",
+                    .init(file: files[fragment.file].place, tensor: tensor.name, rank: fragment.file,
+                        expected: "\(fragment.region)"))
+            }
+        }
     }
 }

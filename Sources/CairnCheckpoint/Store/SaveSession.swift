@@ -1,4 +1,5 @@
 public import CairnBase
+import CairnLayout
 import CairnStorage
 public import CairnTensor
 import Synchronization
@@ -18,6 +19,8 @@ public final class SaveSession: Sendable {
         var contributions: [Int: Contribution] = [:]
         var values: [NamedValue] = []
         var ties: [Manifest.Tie] = []
+        /// The tensors whose fragments follow from layouts, sorted by name.
+        var placed: [PlacedTensor] = []
         var ended = false
         /// Whether the manifest may be in place although publishing it failed.
         var mayBeCommitted = false
@@ -85,6 +88,17 @@ public final class SaveSession: Sendable {
         }
         if tooLate { throw CairnError(.invalidArgument, "global values are set before rank 0 writes") }
     }
+
+    /// Sets the tensors whose fragments follow from layouts: ranks write exactly what the ``WritePlan`` gives them.
+    func setPlaced(_ tensors: [PlacedTensor]) {
+        state.withLock { $0.placed = tensors.sorted { ExactString($0.name) < ExactString($1.name) } }
+    }
+
+    /// The file that a rank has brought.
+    func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
+
+    /// Takes no more part, and leaves everything as it is.
+    func end() { state.withLock { $0.ended = true } }
 
     /// Writes the file of `rank`: durable when it returns, but no checkpoint yet.
     ///
@@ -201,32 +215,40 @@ public final class SaveSession: Sendable {
 
     func fileName(_ rank: Int) -> String { RankFileName.make(rank: rank, saveID: saveID) }
 
-    /// What rank 0's file repeats of the manifest.
-    private func globalText() throws(CairnError) -> String {
-        let (values, ties) = state.withLock { ($0.values, $0.ties) }
-        let manifest = manifest(values, ties, files: [], tensors: [])
+    /// What the ranks must agree on, as the manifest of a checkpoint without files. Rank 0's file repeats it.
+    ///
+    /// - Parameter time: The time to give instead of this rank's.
+    func globalText(time: Double? = nil) throws(CairnError) -> String {
+        let (values, ties, placed) = state.withLock { ($0.values, $0.ties, $0.placed) }
+        var manifest = manifest(values, ties, files: [])
+        if let time { manifest.time = time }
+        try manifest.place(placed)
         return String(decoding: try manifest.encoded(packingAbove: .max), as: UTF8.self)
     }
 
     private func manifest(
-        _ values: [NamedValue], _ ties: [Manifest.Tie], files: [Manifest.File],
-        tensors: [Manifest.StoredTensor]
+        _ values: [NamedValue], _ ties: [Manifest.Tie], files: [Manifest.File]
     ) -> Manifest {
         Manifest(
             producer: Producer.name, saveID: saveID, step: step, time: time, metrics: options.metrics,
-            lineage: options.lineage, files: files, tensors: tensors, ties: ties, values: values)
+            lineage: options.lineage, files: files, tensors: [], ties: ties, values: values)
     }
 
     private func manifest() throws(CairnError) -> Manifest {
-        let (contributions, values, ties, ended) = state.withLock { ($0.contributions, $0.values, $0.ties, $0.ended) }
-        guard !ended else { throw CairnError(.invalidArgument, "the save has ended already") }
-        for rank in 0..<rankCount where contributions[rank] == nil {
+        let state = state.withLock { $0 }
+        guard !state.ended else { throw CairnError(.invalidArgument, "the save has ended already") }
+        for rank in 0..<rankCount where state.contributions[rank] == nil {
             throw CairnError(
                 .incomplete, "a rank has not written its part, so nothing is committed", .init(rank: rank))
         }
-        let manifest = manifest(
-            values, ties, files: (0..<rankCount).compactMap { contributions[$0]?.file },
-            tensors: try Manifest.tensors(of: (0..<rankCount).map { contributions[$0]?.fragments ?? [] }))
+        var manifest = manifest(
+            state.values, state.ties, files: (0..<rankCount).compactMap { state.contributions[$0]?.file })
+        if state.placed.isEmpty {
+            manifest.tensors = try Manifest.tensors(
+                of: (0..<rankCount).map { state.contributions[$0]?.fragments ?? [] })
+        } else {
+            try manifest.place(state.placed)
+        }
         try manifest.validate()
         return manifest
     }

@@ -1,3 +1,5 @@
+package import CairnBase
+
 /// Two regions with equally many elements in two row-major tensors, walked side by side in pieces that are contiguous in
 /// both. The source offsets ascend.
 ///
@@ -62,6 +64,38 @@ package struct PairedRuns: Sequence, IteratorProtocol {
             destination.advance()
         }
         return piece
+    }
+}
+
+extension PairedRuns {
+    /// Copies the source's elements to the destination's.
+    ///
+    /// - Throws: ``CairnError/Code/mismatch`` when a span is too short, ``CairnError/Code/unsupported`` when a piece of
+    ///   packed elements does not begin and end at a byte.
+    package func copy(
+        _ source: RawSpan, into destination: inout MutableRawSpan, bitWidth bits: Int
+    ) throws(CairnError) {
+        var failure: CairnError?
+        source.withUnsafeBytes { from in
+            destination.withUnsafeMutableBytes { into in
+                let length = pieceLength * bits / 8
+                for (source, target) in self {
+                    guard pieceLength * bits % 8 == 0, source * bits % 8 == 0, target * bits % 8 == 0 else {
+                        failure = CairnError(
+                            .unsupported, "a region of packed elements must begin and end at whole bytes")
+                        return
+                    }
+                    guard source * bits / 8 + length <= from.count, target * bits / 8 + length <= into.count,
+                        let fromBase = from.baseAddress, let intoBase = into.baseAddress
+                    else {
+                        failure = CairnError(.mismatch, "a buffer is too small for its tensor")
+                        return
+                    }
+                    (intoBase + target * bits / 8).copyMemory(from: fromBase + source * bits / 8, byteCount: length)
+                }
+            }
+        }
+        if let failure { throw failure }
     }
 }
 

@@ -1,0 +1,166 @@
+package import CairnBase
+package import CairnLayout
+import CairnTensor
+
+extension Manifest {
+    /// The requirement that tells readers of layouts.
+    static let layoutsRequirement = "layouts"
+
+    /// Lists tensors whose fragments follow from layouts. They are sorted by name.
+    ///
+    /// - Throws: What a layout that does not fit its tensor throws.
+    mutating func place(_ placed: [PlacedTensor]) throws(CairnError) {
+        var indices: [Layout: Int] = [:]
+        for tensor in placed {
+            let index: Int
+            if let known = indices[tensor.layout] {
+                index = known
+            } else {
+                index = layouts.count
+                indices[tensor.layout] = index
+                layouts.append(tensor.layout)
+            }
+            tensors.append(StoredTensor(
+                name: tensor.name, scalarType: tensor.scalarType, shape: try tensor.storedShape(), layout: index))
+        }
+    }
+
+    /// The tensors whose fragments follow from layouts, in the manifest's order.
+    package func placedTensors() throws(CairnError) -> [PlacedTensor] {
+        var placed: [PlacedTensor] = []
+        for tensor in tensors {
+            guard let index = tensor.layout else { continue }
+            placed.append(try placedTensor(tensor, index))
+        }
+        return placed
+    }
+
+    private func placedTensor(_ tensor: StoredTensor, _ index: Int) throws(CairnError) -> PlacedTensor {
+        guard layouts.indices.contains(index) else {
+            throw CairnError(
+                .malformed, "a tensor has a layout that is not listed",
+                .init(tensor: tensor.name, expected: "0..<\(layouts.count)", found: "\(index)"))
+        }
+        let layout = layouts[index]
+        // Terms are stacked along a dimension of their own.
+        guard !layout.hasTerms || tensor.shape.dimensionCount > 0 else {
+            throw CairnError(
+                .malformed, "a tensor whose ranks hold terms has no dimension for them",
+                .init(tensor: tensor.name, found: "\(tensor.shape)"))
+        }
+        let extents = layout.hasTerms ? Array(tensor.shape.extents.dropFirst()) : tensor.shape.extents
+        return PlacedTensor(
+            name: tensor.name, scalarType: tensor.scalarType, shape: try Shape(checking: extents), layout: layout)
+    }
+
+    /// Checks that every layout fits its tensor and the files, and leaves no element without a file.
+    func validateLayouts() throws(CairnError) {
+        guard tensors.contains(where: { $0.layout != nil }) else { return }
+        for tensor in tensors {
+            guard let index = tensor.layout else { continue }
+            let placed = try placedTensor(tensor, index)
+            do throws(CairnError) {
+                guard placed.layout.mesh.rankCount == files.count else {
+                    throw CairnError(
+                        .malformed, "a layout has another number of ranks than there are files",
+                        .init(expected: "\(files.count) ranks", found: "mesh \(placed.layout.mesh)"))
+                }
+                let sharded = try placed.sharded()
+                guard try placed.storedShape() == tensor.shape else {
+                    throw CairnError(
+                        .malformed, "a tensor has another number of terms than its layout",
+                        .init(expected: "\(try placed.storedShape())", found: "\(tensor.shape)"))
+                }
+                try sharded.proveCoverage()
+            } catch {
+                throw error.adding(.init(tensor: tensor.name))
+            }
+        }
+    }
+
+    /// Where the fragments of tensors with layouts are.
+    func layoutIndex() throws(CairnError) -> LayoutIndex? {
+        let placed = try placedTensors()
+        guard !placed.isEmpty else { return nil }
+        var positions = [Int?](repeating: nil, count: tensors.count)
+        var next = 0
+        for index in tensors.indices where tensors[index].layout != nil {
+            positions[index] = next
+            next += 1
+        }
+        return LayoutIndex(plan: try WritePlan(placed), positions: positions)
+    }
+
+    /// The tables of meshes and layouts, as lines of the manifest. A layout is `[index of its mesh, layout]`.
+    func layoutLines() -> [String] {
+        var meshes: [DeviceMesh] = []
+        var indices: [DeviceMesh: Int] = [:]
+        var entries: [String] = []
+        for layout in layouts {
+            let index = indices[layout.mesh] ?? meshes.count
+            if index == meshes.count {
+                indices[layout.mesh] = index
+                meshes.append(layout.mesh)
+            }
+            var writer = JSONWriter()
+            writer.beginArray()
+            writer.write(index)
+            LayoutCoding.write(layout, to: &writer)
+            writer.endArray()
+            entries.append(String(decoding: writer.finish(), as: UTF8.self))
+        }
+        let meshTexts = meshes.map { mesh in
+            var writer = JSONWriter()
+            LayoutCoding.write(mesh, to: &writer)
+            return String(decoding: writer.finish(), as: UTF8.self)
+        }
+        return ["\"meshes\":" + list(meshTexts), "\"layouts\":" + list(entries)]
+    }
+
+    /// Reads the tables of meshes and layouts, if there are any.
+    static func layouts(_ root: JSONObject) throws -> [Layout] {
+        guard root["layouts"] != nil else { return [] }
+        let meshes = try root.array("meshes").map { try LayoutCoding.mesh($0) }
+        return try root.array("layouts").map { json in
+            let entry = try pair(json)
+            let index = try entry.0.asInteger()
+            guard meshes.indices.contains(index) else {
+                throw CairnError(
+                    .malformed, "a layout has a mesh that is not listed",
+                    .init(expected: "0..<\(meshes.count)", found: "\(index)"))
+            }
+            return try LayoutCoding.layout(entry.1, on: meshes[index])
+        }
+    }
+}
+
+/// The fragments that follow from a manifest's layouts.
+struct LayoutIndex: Sendable {
+    let plan: WritePlan
+    /// For each tensor of the manifest its index in the plan, if it has a layout.
+    let positions: [Int?]
+
+    /// The fragments of a tensor of the manifest that have elements in a region, or all; `nil` if it has no layout.
+    func fragments(ofTensor index: Int, intersecting region: Region?) -> [Manifest.Fragment]? {
+        positions[index].map { position in
+            plan.fragments(ofTensor: position, intersecting: region).map {
+                Manifest.Fragment(file: $0.rank, region: $0.region)
+            }
+        }
+    }
+}
+
+extension PlacedTensor {
+    /// The shape of what a checkpoint stores: with the terms, if the ranks hold terms, along a first dimension.
+    func storedShape() throws(CairnError) -> Shape {
+        let sharded = try sharded()
+        return layout.hasTerms ? try Shape(checking: [sharded.termCount] + shape.extents) : shape
+    }
+}
+
+extension Layout {
+    /// Whether the ranks hold terms of a sum or an average.
+    var hasTerms: Bool {
+        steps.contains { if case .partial = $0.placement { true } else { false } }
+    }
+}

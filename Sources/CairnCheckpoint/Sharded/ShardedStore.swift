@@ -1,0 +1,164 @@
+public import CairnBase
+public import CairnCommunication
+import CairnLayout
+import CairnTensor
+import Synchronization
+
+/// A store into which the ranks of a job save one checkpoint together.
+///
+/// Every rank computes from the layouts alone which fragments it writes, writes them into a file of its own, and sends
+/// rank 0 a digest of a few hundred bytes; rank 0 commits. Nothing else is exchanged: no plan is gathered, no metadata
+/// merged. A rank that fails, dies or would save something else leaves the store as it was, and every rank throws an error
+/// that names it.
+///
+/// ```swift
+/// let store = try ShardedStore(CheckpointStore(path: "runs/kjv"), over: communicator)
+/// try store.save(state, step: 400)
+/// ```
+public final class ShardedStore: Sendable {
+    /// The checkpoints.
+    public let store: CheckpointStore
+    private let communicator: any Communicator
+    /// Random bits that the ranks share, so that each save's id needs no exchange.
+    private let nonce: (UInt64, UInt64)
+    private let saveCount = Atomic<UInt64>(0)
+
+    /// Joins the ranks of `communicator`. All of them call it together.
+    ///
+    /// - Throws: What the communicator throws.
+    public init(_ store: CheckpointStore, over communicator: any Communicator) throws(CairnError) {
+        self.store = store
+        self.communicator = communicator
+        var generator = SystemRandomNumberGenerator()
+        let words: [UInt64] = [generator.next(), generator.next()]
+        let bytes = words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * UInt64($0))) } }
+        let shared = try communicator.broadcast(message: communicator.rank == 0 ? bytes : nil, from: 0)
+        guard shared.count == 16 else {
+            throw CairnError(.mismatch, "rank 0 sent no save id", .init(found: "\(shared.count) bytes"))
+        }
+        func word(_ begin: Int) -> UInt64 {
+            (0..<8).reduce(0) { $0 | UInt64(shared[begin + $1]) << (8 * UInt64($1)) }
+        }
+        nonce = (word(0), word(8))
+    }
+
+    /// Saves what all ranks hold as the checkpoint of `step`. All of them call it together; when it returns, the
+    /// checkpoint is durable.
+    ///
+    /// - Returns: The manifest on rank 0, `nil` elsewhere.
+    /// - Throws: On every rank the first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step
+    ///   or another state. Older checkpoints are untouched.
+    @discardableResult
+    public func save(
+        _ state: ShardedState, step: Int, options: SaveOptions = SaveOptions()
+    ) throws -> Manifest? {
+        var options = options
+        options.saveID = nextSaveID()
+        var session: SaveSession?
+        let note: RankNote
+        do {
+            guard state.rank == communicator.rank, state.rankCount == communicator.size else {
+                throw CairnError(
+                    .mismatch, "the state belongs to another rank",
+                    .init(expected: "rank \(communicator.rank) of \(communicator.size)",
+                        found: "rank \(state.rank) of \(state.rankCount)"))
+            }
+            let opened = try store.beginSave(step: step, rankCount: communicator.size, options: options)
+            session = opened
+            note = try .written(opened.write(state), digest: opened.digest(), step: step)
+        } catch {
+            note = .failed(error as? CairnError ?? CairnError(.inputOutput, "the rank's file could not be written", cause: error))
+        }
+        return communicator.rank == 0
+            ? try conclude(session, note, step: step) : try awaitVerdict(session, note)
+    }
+
+    /// Rank 0: hears the others, commits, and tells them.
+    private func conclude(_ session: SaveSession?, _ note: RankNote, step: Int) throws -> Manifest? {
+        do {
+            let notes = try communicator.gather(note.encoded(), at: 0) ?? []
+            let manifest: Manifest
+            do {
+                manifest = try commit(session, notes, step: step)
+            } catch {
+                let failure = error as? CairnError
+                    ?? CairnError(.inputOutput, "the checkpoint could not be committed", cause: error)
+                _ = try communicator.broadcast(message: RankNote.failed(failure).encoded(), from: 0)
+                throw failure
+            }
+            // The checkpoint is there whether or not the others live to hear of it.
+            _ = try? communicator.broadcast(message: RankNote.committed.encoded(), from: 0)
+            return manifest
+        } catch {
+            session?.cancel()
+            throw error
+        }
+    }
+
+    /// Another rank: gives its account and learns whether the checkpoint is there.
+    private func awaitVerdict(_ session: SaveSession?, _ note: RankNote) throws -> Manifest? {
+        do {
+            _ = try communicator.gather(note.encoded(), at: 0)
+            guard case .failed(let error) = try RankNote(parsing: communicator.broadcast(message: nil, from: 0)) else {
+                session?.end()
+                return nil
+            }
+            session?.cancel()
+            throw error
+        } catch {
+            // Without a verdict rank 0 may be committing this rank's file: it stays, and is collected if nothing names it.
+            session?.end()
+            throw error
+        }
+    }
+
+    private func commit(_ session: SaveSession?, _ notes: [[UInt8]], step: Int) throws -> Manifest {
+        var written: [(Manifest.File, String)] = []
+        for (rank, bytes) in notes.enumerated() {
+            switch try RankNote(parsing: bytes) {
+            case .failed(let error): throw error.adding(.init(rank: rank))
+            case .written(let file, let digest, let theirs):
+                guard theirs == step else {
+                    throw CairnError(
+                        .mismatch, "a rank saves another step, so nothing is committed",
+                        .init(rank: rank, expected: "step \(step)", found: "step \(theirs)"))
+                }
+                written.append((file, digest))
+            case .committed:
+                throw CairnError(.mismatch, "a rank sent no account of its file", .init(rank: rank))
+            }
+        }
+        guard let session, let first = written.first else {
+            throw CairnError(.incomplete, "rank 0 wrote nothing, so nothing is committed", .init(rank: 0))
+        }
+        for (rank, entry) in written.enumerated() {
+            guard entry.1 == first.1 else {
+                throw CairnError(
+                    .mismatch, "a rank saves another state, so nothing is committed",
+                    .init(rank: rank, expected: "plan \(first.1), as rank 0", found: "plan \(entry.1)",
+                        advice: "tensors, layouts, values and ties must be the same on every rank"))
+            }
+            guard entry.0.rank == rank else {
+                throw CairnError(.mismatch, "a rank wrote another rank's file", .init(rank: rank, found: entry.0.name))
+            }
+            if rank > 0 { try session.accept(rank: rank, entry.0, []) }
+        }
+        return try session.commit()
+    }
+
+    /// The same on every rank without a word: the shared bits and how many saves there were. Both steps are bijections,
+    /// so no id returns within a run.
+    private func nextSaveID() -> SaveID {
+        let count = saveCount.wrappingAdd(1, ordering: .relaxed).newValue
+        return SaveID(
+            high: Self.mixed(nonce.0 &+ count &* 0x9E37_79B9_7F4A_7C15), low: Self.mixed(nonce.1 ^ count))
+    }
+
+    /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+    private static func mixed(_ word: UInt64) -> UInt64 {
+        var word = word
+        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
+        return word ^ (word >> 31)
+    }
+}

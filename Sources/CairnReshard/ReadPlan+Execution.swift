@@ -1,0 +1,163 @@
+import CairnBase
+public import CairnCheckpoint
+public import CairnLayout
+public import CairnTensor
+
+extension ReadPlan {
+    /// How a plan is carried out.
+    public struct Options: Sendable {
+        /// Where local tensors take their memory from.
+        public var pool: BufferPool?
+        /// How many threads read.
+        public var concurrency = ThreadPool.processorCount
+        /// Called from any reading thread with the number of bytes just read; throwing stops.
+        public var progress: @Sendable (Int) throws -> Void = { _ in }
+
+        public init() {}
+    }
+
+    /// Reads this rank's part of the state, verifying whatever checksums cover it.
+    ///
+    /// Beyond the local tensors it takes a buffer of at most 8 MiB a thread. The checkpoint's values and ties come with
+    /// it; of a checkpoint in Cairn's format with as many ranks also this rank's own values.
+    ///
+    /// - Parameter reader: The checkpoint that the plan was made for.
+    /// - Throws: The reader's errors, naming file, tensor and offset.
+    public func execute(
+        reading reader: any CheckpointReader, options: Options = Options()
+    ) throws -> ShardedState {
+        try execute(reading: reader, options: options) { memories in
+            guard let cairn = reader as? CairnReader else {
+                return try readRegions(of: reader, into: memories, options)
+            }
+            let reads = try items.map { item in
+                FragmentRead(
+                    tensor: item.sourceName, fragment: item.fragment,
+                    targets: try item.pieces.map { try target($0, of: item.tensor, in: memories) })
+            }
+            try cairn.read(reads, concurrency: options.concurrency, progress: options.progress)
+        }
+    }
+
+    /// Makes the local tensors, has `fill` fill them, and makes a state of them.
+    func execute(
+        reading reader: any CheckpointReader, options: Options, filling fill: ([TensorStorage?]) throws -> Void
+    ) throws -> ShardedState {
+        var memories: [TensorStorage?] = []
+        for (tensor, local) in zip(tensors, locals) {
+            guard let local else {
+                memories.append(nil)
+                continue
+            }
+            let storage = TensorStorage(
+                byteCount: try Tensor.byteCount(tensor.scalarType, local.shape), pool: options.pool)
+            if local.hasPadding {
+                storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: storage.byteCount)
+            }
+            memories.append(storage)
+        }
+        try withExtendedLifetime(memories) { try fill(memories) }
+        var state = try ShardedState(rank: rank, rankCount: rankCount, tensors: tensors)
+        for (index, memory) in memories.enumerated() {
+            guard let memory, let local = locals[index] else { continue }
+            let tensor = Tensor(
+                storage: memory, byteOffset: 0, tensors[index].scalarType, local.shape, byteCount: memory.byteCount)
+            try state.set(tensor, for: tensors[index].name)
+        }
+        state.values = reader.values.map { ($0.name, $0.value) }
+        let names = Set(tensors.map { ExactString($0.name) })
+        for tensor in reader.tensors where !names.contains(ExactString(tensor.name)) {
+            if let target = tensor.tiedTo, names.contains(ExactString(target)) { state.ties.append((tensor.name, target)) }
+        }
+        if let cairn = reader as? CairnReader, cairn.manifest.files.count == rankCount {
+            state.rankValues = try cairn.values(ofRank: rank).map { ($0.name, $0.value) }
+        }
+        return state
+    }
+
+    private var rankCount: Int { tensors.first?.layout.mesh.rankCount ?? 1 }
+
+    /// Where a piece goes.
+    func target(_ piece: Piece, of index: Int, in memories: [TensorStorage?]) throws(CairnError) -> ReadTarget {
+        let tensor = tensors[index]
+        guard let memory = memories[index], let local = locals[index] else {
+            throw CairnError(.invalidArgument, "a rank reads what it does not hold", .init(tensor: tensor.name, rank: rank))
+        }
+        let bytes = UnsafeMutableRawBufferPointer(start: memory.base, count: memory.byteCount)
+        let inBox = piece.global.relative(to: piece.into.global.offsets)
+        let box = piece.into
+        if box.local.shape.dimensionCount == box.global.shape.dimensionCount, box.local.shape == box.global.shape {
+            let offsets = zip(box.local.offsets, inBox.offsets).map { $0 + $1 }
+            return ReadTarget(
+                region: piece.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
+                local: try Region(offsets: offsets, shape: inBox.shape))
+        }
+        // The box lies in the local tensor as one run, so that run is a tensor of the box's shape.
+        var runs = RegionRuns(of: box.local, in: local.shape)
+        guard runs.count == 1, let first = runs.next(),
+            let begin = tensor.scalarType.byteCount(elementCount: first),
+            let count = tensor.scalarType.byteCount(elementCount: box.global.elementCount), begin + count <= bytes.count
+        else {
+            throw CairnError(
+                .unsupported, "a box of packed elements must begin and end at whole bytes of the local tensor",
+                .init(tensor: tensor.name, rank: rank, found: "\(box)"))
+        }
+        return ReadTarget(
+            region: piece.global, memory: UnsafeMutableRawBufferPointer(rebasing: bytes[begin..<begin + count]),
+            scalarType: tensor.scalarType, shape: box.global.shape, local: inBox)
+    }
+
+    /// Reads from a reader that knows regions only: in slabs, so that the extra memory stays bounded.
+    private func readRegions(
+        of reader: any CheckpointReader, into memories: [TensorStorage?], _ options: Options
+    ) throws {
+        struct Work: Sendable {
+            var tensor: TensorDescription
+            var target: ReadTarget
+        }
+        var work: [Work] = []
+        for (index, local) in locals.enumerated() {
+            let description = try reader.description(of: tensors[index].name)
+            for box in local?.fragments ?? [] where box.global.elementCount > 0 {
+                let piece = TensorDescription(
+                    name: description.name, scalarType: description.scalarType, shape: box.global.shape)
+                for slab in SlabSequence(of: piece, byteLimit: 8 << 20) {
+                    let global = try Region(
+                        offsets: zip(slab.offsets, box.global.offsets).map { $0 + $1 }, shape: slab.shape)
+                    let target = try target(Piece(global: global, into: box), of: index, in: memories)
+                    work.append(Work(tensor: description, target: target))
+                }
+            }
+        }
+        let all = work
+        try ThreadPool.shared.forEach(all.count, width: options.concurrency) { position in
+            let (tensor, target) = (all[position].tensor, all[position].target)
+            let slab = try Tensor(tensor.scalarType, target.region.shape) { bytes in
+                try reader.read(tensor.name, region: target.region, into: &bytes)
+            }
+            let converted = try slab.converted(to: target.scalarType)
+            var destination = target.memory.mutableBytes
+            guard let runs = PairedRuns(
+                from: Region(whole: converted.shape), of: converted.shape, to: target.local, of: target.shape)
+            else {
+                throw CairnError(
+                    .mismatch, "a region does not fit its destination",
+                    .init(tensor: tensor.name, expected: "\(target.local)", found: "\(target.region)"))
+            }
+            try runs.copy(converted.bytes, into: &destination, bitWidth: target.scalarType.bitWidth)
+            try options.progress(slab.byteCount)
+        }
+    }
+}
+
+extension ShardedState {
+    /// Reads what `rank` holds of `tensors` from a checkpoint of any format, saved under any layout.
+    ///
+    /// - Throws: As ``ReadPlan/init(reading:rank:tensors:)`` and ``ReadPlan/execute(reading:options:)``.
+    public init(
+        reading reader: any CheckpointReader, rank: Int, tensors: [PlacedTensor],
+        options: ReadPlan.Options = ReadPlan.Options()
+    ) throws {
+        self = try ReadPlan(reading: reader, rank: rank, tensors: tensors).execute(reading: reader, options: options)
+    }
+}

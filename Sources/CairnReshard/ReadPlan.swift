@@ -1,0 +1,156 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnLayout
+import CairnTensor
+
+/// What one rank reads of a checkpoint to hold its part of a state under any layout: computed from metadata alone.
+///
+/// The checkpoint may have been saved under any other layout, on any other number of ranks, by any framework whose
+/// format has a reader. Only what the rank needs is read, every stored element once, straight into its place, converted
+/// on the way if the types differ.
+public struct ReadPlan: Sendable {
+    /// A stored fragment and what is wanted of it.
+    struct Item: Sendable {
+        /// Position in the plan's tensors.
+        var tensor: Int
+        /// The tensor's own name in the checkpoint, if the name is a tie's.
+        var sourceName: String
+        var fragment: Manifest.Fragment
+        var pieces: [Piece]
+    }
+
+    /// Elements that a stored fragment and a box of the local tensor have in common.
+    struct Piece: Sendable, Hashable {
+        /// In the stored tensor.
+        var global: Region
+        /// The box of the local tensor that it goes to.
+        var into: LocalFragment
+    }
+
+    /// What a plan costs.
+    public struct Cost: Sendable, Hashable {
+        /// The bytes that the rank needs, as they are stored.
+        public var neededByteCount = 0
+        /// The files that they are in.
+        public var fileCount = 0
+        /// The stored fragments that they are in.
+        public var fragmentCount = 0
+        /// The boxes of elements that are moved.
+        public var pieceCount = 0
+    }
+
+    /// The rank that reads.
+    public let rank: Int
+    /// The tensors of the state to make, each with the layout to make, sorted by name.
+    public let tensors: [PlacedTensor]
+    /// Its layout on this rank: `nil` where the rank holds nothing.
+    let locals: [Local?]
+    /// By file and tensor, for a checkpoint whose fragments are known; empty for other readers.
+    let items: [Item]
+    private let sourceTypes: [ScalarType]
+
+    /// A local tensor that is to be filled.
+    struct Local: Sendable {
+        var shape: Shape
+        /// In the stored tensor: with the term in front where there are terms.
+        var fragments: [LocalFragment]
+        /// Whether elements remain that nothing fills, which are then zero.
+        var hasPadding: Bool
+    }
+
+    /// Plans what `rank` reads of `reader` to hold its part of `tensors`.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` for a tensor that the checkpoint lacks, ``CairnError/Code/mismatch`` for one
+    ///   of another shape; what a layout that does not fit throws. All name the tensor.
+    public init(
+        reading reader: any CheckpointReader, rank: Int, tensors: [PlacedTensor]
+    ) throws(CairnError) {
+        self.rank = rank
+        self.tensors = tensors.sorted { ExactString($0.name) < ExactString($1.name) }
+        let cairn = reader as? CairnReader
+        var locals: [Local?] = []
+        var items: [Item] = []
+        var types: [ScalarType] = []
+        for (index, tensor) in self.tensors.enumerated() {
+            guard (0..<tensor.layout.mesh.rankCount).contains(rank) else {
+                throw CairnError(
+                    .invalidArgument, "the mesh has no such rank",
+                    .init(tensor: tensor.name, rank: rank, expected: "0..<\(tensor.layout.mesh.rankCount)"))
+            }
+            let description = try reader.description(of: tensor.name)
+            types.append(description.scalarType)
+            let local = try Self.local(tensor, rank: rank, stored: description, source: reader.source)
+            locals.append(local)
+            guard let local, let cairn else { continue }
+            items += try Self.items(index, local, of: cairn, name: tensor.name)
+        }
+        self.locals = locals
+        self.items = items.sorted { ($0.fragment.file, $0.tensor) < ($1.fragment.file, $1.tensor) }
+        sourceTypes = types
+    }
+
+    private static func local(
+        _ tensor: PlacedTensor, rank: Int, stored: TensorDescription, source: String
+    ) throws(CairnError) -> Local? {
+        let sharded = try tensor.sharded()
+        let expected = try storedShape(tensor, sharded)
+        guard stored.shape == expected else {
+            throw CairnError(
+                .mismatch, "the checkpoint has the tensor in another shape",
+                .init(file: source, tensor: tensor.name, expected: "\(expected)", found: "\(stored.shape)"))
+        }
+        guard let shape = sharded.localShape(ofRank: rank) else { return nil }
+        var fragments = sharded.fragments(ofRank: rank)
+        if expected.dimensionCount > tensor.shape.dimensionCount {
+            let term = sharded.term(ofRank: rank)
+            var inTerm: [LocalFragment] = []
+            for fragment in fragments {
+                inTerm.append(LocalFragment(
+                    global: try Region(
+                        offsets: [term] + fragment.global.offsets,
+                        shape: Shape(checking: [1] + fragment.global.shape.extents)),
+                    local: fragment.local))
+            }
+            fragments = inTerm
+        }
+        let filled = fragments.reduce(0) { $0 + $1.global.elementCount }
+        return Local(shape: shape, fragments: fragments, hasPadding: filled < shape.elementCount)
+    }
+
+    /// The shape that a tensor of this layout has in a checkpoint: with the terms, if any, in front.
+    private static func storedShape(
+        _ tensor: PlacedTensor, _ sharded: ShardedShape
+    ) throws(CairnError) -> Shape {
+        sharded.isPartial ? try Shape(checking: [sharded.termCount] + tensor.shape.extents) : tensor.shape
+    }
+
+    private static func items(
+        _ index: Int, _ local: Local, of reader: CairnReader, name: String
+    ) throws(CairnError) -> [Item] {
+        var items: [Manifest.Fragment: Item] = [:]
+        let sourceName = try reader.description(of: name).tiedTo ?? name
+        for box in local.fragments where box.global.elementCount > 0 {
+            for fragment in try reader.fragments(of: name, intersecting: box.global) {
+                guard let common = fragment.region.intersection(box.global) else { continue }
+                items[fragment, default: Item(
+                    tensor: index, sourceName: sourceName, fragment: fragment, pieces: [])
+                ].pieces.append(Piece(global: common, into: box))
+            }
+        }
+        return Array(items.values)
+    }
+
+    /// What it costs to read, the headers of the files and the rest of partly needed chunks not counted.
+    public var cost: Cost {
+        var cost = Cost()
+        cost.fileCount = Set(items.map(\.fragment.file)).count
+        cost.fragmentCount = items.count
+        for (index, local) in locals.enumerated() {
+            for fragment in local?.fragments ?? [] {
+                cost.neededByteCount += (fragment.global.elementCount * sourceTypes[index].bitWidth + 7) / 8
+            }
+        }
+        cost.pieceCount = items.reduce(0) { $0 + $1.pieces.count }
+        return cost
+    }
+}
