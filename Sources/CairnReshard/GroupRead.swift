@@ -1,4 +1,4 @@
-public import CairnBase
+import CairnBase
 public import CairnCheckpoint
 public import CairnCommunication
 public import CairnLayout

@@ -102,18 +102,9 @@ extension Manifest {
                 indices[layout.mesh] = index
                 meshes.append(layout.mesh)
             }
-            var writer = JSONWriter()
-            writer.beginArray()
-            writer.write(index)
-            LayoutCoding.write(layout, to: &writer)
-            writer.endArray()
-            entries.append(String(decoding: writer.finish(), as: UTF8.self))
+            entries.append(text(.array([.integer(Int64(index)), LayoutCoding.json(layout)])))
         }
-        let meshTexts = meshes.map { mesh in
-            var writer = JSONWriter()
-            LayoutCoding.write(mesh, to: &writer)
-            return String(decoding: writer.finish(), as: UTF8.self)
-        }
+        let meshTexts = meshes.map { text(LayoutCoding.json($0)) }
         return ["\"meshes\":" + list(meshTexts), "\"layouts\":" + list(entries)]
     }
 

@@ -70,9 +70,15 @@ struct FragmentScatter: Sendable {
         var bytes = span.mutableBytes
         var part = bytes._mutatingExtracting(0..<end - begin)
         try file.read(fragment, at: begin, into: &part)
-        try buffer.withUnsafeBytes { buffer throws(CairnError) in
-            for taker in takers { try hand(out: buffer, from: begin..<end, to: taker) }
+        var failure: CairnError?
+        buffer.withUnsafeBytes { buffer in
+            do throws(CairnError) {
+                for taker in takers { try hand(out: buffer, from: begin..<end, to: taker) }
+            } catch {
+                failure = error
+            }
         }
+        if let failure { throw failure }
     }
 
     /// Hands out the elements of chunks that somebody else has read and verified.

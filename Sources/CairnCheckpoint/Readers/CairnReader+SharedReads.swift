@@ -1,6 +1,6 @@
 import CairnBase
 package import CairnCommunication
-import CairnTensor
+package import CairnTensor
 
 /// A stored fragment that several ranks of a group want parts of.
 package struct SharedRead: Sendable {
