@@ -123,7 +123,10 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnCheckpointTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnStorageTesting", "CairnTensor"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
+                "CairnStorageTesting", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnCommunicationTests",

@@ -1,5 +1,7 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCommunication
+import CairnLayout
 import CairnTensor
 
 /// What the checkpoints in Fixtures/cairn hold: simple formulas, which Fixtures/cairn/README.md states too.
@@ -41,7 +43,7 @@ enum FixtureContent {
         return [NamedValue(name: "generator", value: .dictionary(generator))]
     }
 
-    /// Three checkpoints of the state: by three ranks, compressed, and by one rank.
+    /// Four checkpoints of the state: by three ranks, compressed, by one rank, and by four ranks under layouts.
     static func save(to store: CheckpointStore) throws {
         var options = SaveOptions()
         options.metrics = ["loss": 1.25]
@@ -55,6 +57,33 @@ enum FixtureContent {
         try store.save(state(), step: 1200, options: options)
         options.compression = .zstd(level: 9)
         try store.save(state(), step: 800, options: options)
+        options.compression = .none
+        options.saveID = SaveID("89abcdef012345670123456789abcdef")
+        try saveUnderLayouts(to: store, options)
+    }
+
+    /// How the tensors lie on four ranks: every kind of step that divides.
+    static func layout(_ name: String, on mesh: DeviceMesh) throws -> Layout {
+        switch name {
+        case "model.embedding.weight": try Layout(mesh, ["tp": .shard(1), "dp": .shard(0)])
+        case "model.ramp": try Layout(mesh, ["tp": .shard(0, .sizes([1000, 2000])), "dp": .flatten(.perTensor)])
+        case "optimizer.moment": try Layout(mesh, ["dp": .flatten(Flattening(start: 2, partition: .equal(8)))])
+        case "mask": try Layout(mesh, ["tp": .present(on: [1])])
+        case "packed": try Layout(mesh, ["tp": .shard(0)])
+        case "größe.重み": try Layout(mesh, ["dp": .shard(0, .chunked, unit: 8)], padding: [0: 5008])
+        default: Layout.replicated(on: mesh)
+        }
+    }
+
+    private static func saveUnderLayouts(to store: CheckpointStore, _ options: SaveOptions) throws {
+        let mesh = try DeviceMesh(["dp": 2, "tp": 2])
+        _ = try ThreadCommunicator.run(ranks: 4) { communicator in
+            var part = try ShardedState(rank: communicator.rank, rankCount: 4, partOf: state()) { name, _ in
+                try layout(name, on: mesh)
+            }
+            part.rankValues = values(ofRank: communicator.rank).map { ($0.name, $0.value) }
+            try ShardedStore(store, over: communicator).save(part, step: 1600, options: options)
+        }
     }
 
     private static func saveByThreeRanks(to store: CheckpointStore, _ options: SaveOptions) throws {

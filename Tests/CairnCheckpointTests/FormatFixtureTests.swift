@@ -17,7 +17,7 @@ import Testing
 
     private var fixture: CheckpointStore { CheckpointStore(path: Self.folder) }
 
-    @Test(arguments: [400, 800]) func aCommittedCheckpointIsReadBitForBit(step: Int) throws {
+    @Test(arguments: [400, 800, 1600]) func aCommittedCheckpointIsReadBitForBit(step: Int) throws {
         let reader = try fixture.open(step: step)
         #expect(try TrainingState(reading: reader) == FixtureContent.state())
         #expect(try reader.verify().isValid)
@@ -33,7 +33,7 @@ import Testing
         for rank in 0..<3 { #expect(try reader.values(ofRank: rank) == FixtureContent.values(ofRank: rank)) }
     }
 
-    @Test(arguments: [400, 800]) func aFlippedBitAnywhereIsNoticed(step: Int) throws {
+    @Test(arguments: [400, 800, 1600]) func aFlippedBitAnywhereIsNoticed(step: Int) throws {
         let prefix = StepName.prefix(step)
         let memory = MemoryStorage()
         for entry in try fixture.storage.list(prefix) {
@@ -76,25 +76,39 @@ import Testing
     }
 
     @Test(arguments: [
+        ("[[\"dp\",2],[\"tp\",2]]", "[[\"dp\",2],[\"tp\",3]]"), ("\"layout\":0", "\"layout\":9"),
+        ("[\"tp\",\"shard\",1]", "[\"tp\",\"shard\",2]"), ("[\"tp\",\"shard\",1]", "[\"pp\",\"shard\",1]"),
+        ("[1000,2000]", "[1000,2001]"), ("[1000,2000]", "[2000,1000]"), ("[0,{\"steps\"", "[1,{\"steps\""),
+        ("\"equal\":8", "\"equal\":6"), ("[\"tp\",\"present\",[1]]", "[\"tp\",\"present\",[0]]"),
+        ("[\"tp\",\"present\",[1]]", "[\"tp\",\"present\",[]]"),
+    ])
+    func aSealedManifestWhoseLayoutsAreWrongIsRefused(from: String, to: String) throws {
+        #expect(try isNoticed(replacing: from, by: to, step: 1600), "\(to)")
+    }
+
+    @Test(arguments: [
         ("\"rank\":1", "\"rank\":2"), ("\"dtype\":\"F32\"", "\"dtype\":\"F64\""), ("[2,0],[4,5]", "[2,0],[4,6]"),
         ("[2,0],[4,5]", "[2,0],[3,5]"), ("[2,0],[4,5]", "[3,0],[4,5]"), ("\"name\":\"count\"", "\"name\":\"zzz\""),
         (",[1,[2,0]", ",[3,[2,0]"), ("rank-00000.safetensors", "../rank-00000.safetensors"),
         ("\"model.head.weight\",\"model.embedding.weight\"", "\"model.head.weight\",\"model.head.weight\""),
     ])
     func aSealedManifestThatContradictsItselfIsRefused(from: String, to: String) throws {
-        let changed = try manifestText().replacingFirst(from, by: to)
-        let storage = MemoryStorage()
-        for entry in try fixture.storage.list("step-00000400/rank") {
-            try storage.publish(fixture.storage.readAll(entry.key, limit: 1 << 20), as: entry.key)
-        }
-        try storage.publish(sealed(changed), as: "step-00000400/manifest.json")
-        let store = CheckpointStore(storage: storage, name: "memory")
-        #expect(try Self.isNoticed(store, 400), "\(to)")
+        #expect(try isNoticed(replacing: from, by: to, step: 400), "\(to)")
     }
 
-    /// The manifest of step 400 without its seal.
-    private func manifestText() throws -> String {
-        let bytes = try fixture.storage.readAll("step-00000400/manifest.json", limit: 1 << 20)
+    private func isNoticed(replacing from: String, by to: String, step: Int) throws -> Bool {
+        let changed = try manifestText(step: step).replacingFirst(from, by: to)
+        let storage = MemoryStorage()
+        for entry in try fixture.storage.list(StepName.prefix(step) + "rank") {
+            try storage.publish(fixture.storage.readAll(entry.key, limit: 1 << 20), as: entry.key)
+        }
+        try storage.publish(sealed(changed), as: StepName.prefix(step) + "manifest.json")
+        return try Self.isNoticed(CheckpointStore(storage: storage, name: "memory"), step)
+    }
+
+    /// A manifest without its seal.
+    private func manifestText(step: Int = 400) throws -> String {
+        let bytes = try fixture.storage.readAll(StepName.prefix(step) + "manifest.json", limit: 1 << 20)
         return String(decoding: bytes.dropLast(ManifestSeal.byteCount), as: UTF8.self)
     }
 
@@ -104,7 +118,7 @@ import Testing
     }
 
     /// Where `CAIRN_FRESH_CHECKPOINTS` names a folder, the checkpoints are left there for the independent reader.
-    @Test func theSameStateWrittenInThreeLayoutsIsOneState() throws {
+    @Test func theSameStateWrittenInFourWaysIsOneState() throws {
         let temporary = try TemporaryDirectory()
         let kept = getenv("CAIRN_FRESH_CHECKPOINTS").map { String(cString: $0) }
         let store = CheckpointStore(path: kept ?? temporary.path)
@@ -113,7 +127,7 @@ import Testing
         let packed = try store.open(step: 1200).manifest.encoded(packingAbove: 0)
         #expect(String(decoding: packed, as: UTF8.self).contains("\"requires\":[\"packed\"]"))
         try store.storage.publish(packed, as: "step-00001200/manifest.json")
-        for step in [400, 800, 1200] {
+        for step in [400, 800, 1200, 1600] {
             #expect(try store.load(step: step) == FixtureContent.state())
             #expect(try store.open(step: step).verify().isValid)
         }

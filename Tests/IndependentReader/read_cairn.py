@@ -278,8 +278,8 @@ class Checkpoint:
         check(seal == b',\n"checksum":"crc32c:%08x"}\n' % crc32c(body), "the manifest does not match its checksum")
         self.manifest = manifest = parse_json(data.decode())
         check(manifest["cairn"] == 1, f"format version {manifest['cairn']}")
-        check(manifest["requires"] in ([], ["packed"]), f"the checkpoint requires {manifest['requires']}")
-        if manifest["requires"]:
+        check(set(manifest["requires"]) <= {"packed", "layouts"}, f"the checkpoint requires {manifest['requires']}")
+        if "packed" in manifest["requires"]:
             self.manifest = manifest = unpack(manifest)
         for index, file in enumerate(manifest["files"]):
             name = file["name"]
@@ -304,11 +304,17 @@ class Checkpoint:
         """The bytes of a whole tensor, row-major, or None."""
         tensor = self.tensors[self.ties.get(name, name)]
         dtype, shape = tensor["dtype"], counts(tensor["shape"])
-        pieces = tensor.get("fragments") if "file" not in tensor else [[tensor["file"], [0] * len(shape), shape]]
+        if "layout" in tensor:
+            # Where layouts say what is where, the headers say so too.
+            pieces = [[file.rank, *key[1:]] for file in self.files for key in file.fragments if key[0] == tensor["name"]]
+        elif "file" in tensor:
+            pieces = [[tensor["file"], [0] * len(shape), shape]]
+        else:
+            pieces = tensor["fragments"]
         whole = bytearray(byte_count(dtype, shape))
         covered = bytearray(math.prod(shape))
         for file, offset, extent in pieces:
-            key = (tensor["name"], tuple(counts(offset)), tuple(counts(extent)))
+            key = (tensor["name"], tuple(counts(list(offset))), tuple(counts(list(extent))))
             check(0 <= file < len(self.files), f"{name}: no such file")
             held = self.files[file].fragments.get(key)
             check(held is not None, f"{name}: the file lacks a fragment")

@@ -73,3 +73,26 @@ public struct ShardedState: Sendable {
         local[ExactString(name)] = tensor
     }
 }
+
+extension ShardedState {
+    /// A rank's part of a state that one process has whole: what `layout` says of each tensor, and the values and ties.
+    ///
+    /// - Throws: What a layout that does not fit its tensor throws.
+    public init(
+        rank: Int, rankCount: Int, partOf state: TrainingState,
+        layout: (_ name: String, _ shape: Shape) throws -> Layout
+    ) throws {
+        let placed = try state.tensors.map { name, tensor in
+            PlacedTensor(
+                name: name, scalarType: tensor.scalarType, shape: tensor.shape,
+                layout: try layout(name, tensor.shape))
+        }
+        try self.init(rank: rank, rankCount: rankCount, tensors: placed)
+        for (placed, (name, whole)) in zip(placed, state.tensors) {
+            guard let part = try placed.sharded().part(ofRank: rank, of: whole) else { continue }
+            try set(part, for: name)
+        }
+        values = state.values
+        ties = state.ties
+    }
+}

@@ -53,7 +53,8 @@ public final class ShardedStore: Sendable {
         _ state: ShardedState, step: Int, options: SaveOptions = SaveOptions()
     ) throws -> Manifest? {
         var options = options
-        options.saveID = nextSaveID()
+        let saveID = nextSaveID()
+        options.saveID = options.saveID ?? saveID
         var session: SaveSession?
         let note: RankNote
         do {
