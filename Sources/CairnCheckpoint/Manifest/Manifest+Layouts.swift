@@ -73,7 +73,10 @@ extension Manifest {
                 }
                 try sharded.proveCoverage()
             } catch {
-                throw error.adding(.init(tensor: tensor.name))
+                var flaw = error.adding(.init(tensor: tensor.name))
+                // To who made the layout it is a wrong argument; in a manifest it is damage.
+                if flaw.code == .invalidArgument { flaw.code = .malformed }
+                throw flaw
             }
         }
     }

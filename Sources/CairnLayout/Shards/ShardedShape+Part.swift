@@ -1,4 +1,4 @@
-public import CairnBase
+import CairnBase
 public import CairnTensor
 
 extension ShardedShape {
