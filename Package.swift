@@ -102,7 +102,7 @@ let package = Package(
         .executableTarget(
             name: "CairnTool",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor",
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnLayout", "CairnStorage", "CairnTensor",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),

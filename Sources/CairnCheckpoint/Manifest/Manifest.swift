@@ -73,6 +73,12 @@ public struct Manifest: Sendable, Equatable {
         public var target: String
     }
 
+    /// The meshes of its layouts, each once.
+    public var meshes: [DeviceMesh] {
+        var known = Set<DeviceMesh>()
+        return layouts.map(\.mesh).filter { known.insert($0).inserted }
+    }
+
     /// The bytes of all its files, the manifest not counted.
     public var byteCount: Int { files.reduce(0) { $0 + $1.byteCount } }
 }

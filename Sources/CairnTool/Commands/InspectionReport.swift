@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnLayout
 import CairnTensor
 
 /// What `cairn inspect` found, as text and as JSON.
@@ -62,6 +63,7 @@ struct InspectionReport {
             facts.append(("step", String(manifest.step)))
             facts.append(("time", TimeText.iso(manifest.time) ?? String(manifest.time)))
             facts.append(("ranks", String(manifest.files.count)))
+            if let mesh = MeshText.describe(manifest.meshes) { facts.append(("mesh", mesh)) }
             facts.append(("producer", manifest.producer))
             facts.append(("save id", manifest.saveID.description))
             if !manifest.metrics.isEmpty { facts.append(("metrics", MetricsText.describe(manifest.metrics))) }
@@ -97,6 +99,8 @@ struct InspectionReport {
             .init(title: "TENSOR", isFlexible: true), .init(title: "DTYPE"), .init(title: "SHAPE"),
             .init(title: "SIZE", alignment: .right),
         ]
+        let layouts = layoutTexts
+        if !layouts.isEmpty { columns.append(.init(title: "LAYOUT", isFlexible: true)) }
         if statistics != nil {
             columns += ["MIN", "MAX", "MEAN", "STD", "NAN", "INF", "ZERO"].map { .init(title: $0, alignment: .right) }
         }
@@ -107,10 +111,21 @@ struct InspectionReport {
                 .init(tensor.tiedTo.map { "\(tensor.name) = \($0)" } ?? tensor.name),
                 .init(tensor.scalarType.rawValue), .init(tensor.shape.description), .init(size),
             ]
+            if !layouts.isEmpty { cells.append(.init(layouts[ExactString(tensor.name)] ?? "-")) }
             if let statistics { cells += Self.cells(statistics[index]) }
             table.append(cells)
         }
         return table
+    }
+
+    /// How the tensors that have a layout lie on the ranks, by name.
+    private var layoutTexts: [ExactString: String] {
+        guard let manifest = opened.manifest, !manifest.layouts.isEmpty else { return [:] }
+        var texts: [ExactString: String] = [:]
+        for tensor in manifest.tensors {
+            if let index = tensor.layout { texts[ExactString(tensor.name)] = manifest.layouts[index].description }
+        }
+        return texts
     }
 
     private static func cells(_ statistics: TensorStatistics?) -> [Table.Cell] {
@@ -136,6 +151,7 @@ struct InspectionReport {
             document["time"] = .number(manifest.time)
             document["time_iso"] = .optional(TimeText.iso(manifest.time))
             document["ranks"] = .count(manifest.files.count)
+            document["meshes"] = .array(manifest.meshes.map { .string($0.description) })
             document["producer"] = .string(manifest.producer)
             document["save_id"] = .string(manifest.saveID.description)
             document["metrics"] = .metrics(manifest.metrics)
@@ -153,7 +169,8 @@ struct InspectionReport {
                     "elements": .count(total.elementCount), "bytes": .count(total.byteCount),
                 ]
             })
-        document["tensors"] = .array(shown.indices.map(tensorDocument))
+        let layouts = layoutTexts
+        document["tensors"] = .array(shown.indices.map { tensorDocument($0, layouts) })
         document["values"] = try Self.document(opened.reader.values)
         if opened.manifest == nil { document["metadata"] = try Self.document(opened.metadata) }
         try ResultDocument.print(schema: "cairn-inspect/1", document)
@@ -163,13 +180,14 @@ struct InspectionReport {
         .array(try values.map { ["name": .string($0.name), "value": try ValueCoding.json($0.value)] })
     }
 
-    private func tensorDocument(_ index: Int) -> JSONValue {
+    private func tensorDocument(_ index: Int, _ layouts: [ExactString: String]) -> JSONValue {
         let tensor = shown[index]
         var object: JSONObject = [
             "fqn": .string(tensor.name), "dtype": .string(tensor.scalarType.rawValue), "shape": .shape(tensor.shape),
             "bytes": .count(tensor.byteCount),
         ]
         if let target = tensor.tiedTo { object["tied_to"] = .string(target) }
+        if let layout = layouts[ExactString(tensor.name)] { object["layout"] = .string(layout) }
         guard let statistics else { return .object(object) }
         guard let statistics = statistics[index] else {
             object["stats"] = .null

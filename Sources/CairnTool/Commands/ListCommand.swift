@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnLayout
 
 /// `cairn ls`
 struct ListCommand: ParsableCommand {
@@ -36,7 +37,7 @@ struct ListCommand: ParsableCommand {
         }
         var table = Table([
             .init(title: "STEP", alignment: .right), .init(title: "TIME"), .init(title: "SIZE", alignment: .right),
-            .init(title: "RANKS", alignment: .right), .init(title: "METRICS", isFlexible: true),
+            .init(title: "RANKS", alignment: .right), .init(title: "MESH"), .init(title: "METRICS", isFlexible: true),
             .init(title: "LINEAGE", isFlexible: true), .init(title: "STATE", isFlexible: true),
         ])
         for summary in summaries { table.append(summary.cells) }
@@ -50,6 +51,7 @@ extension CheckpointSummary {
             "step": .count(step), "time": manifest.map { .number($0.time) } ?? .null,
             "time_iso": .optional(manifest.flatMap { TimeText.iso($0.time) }), "bytes": .count(byteCount),
             "ranks": manifest.map { .count($0.files.count) } ?? .null,
+            "meshes": .array((manifest?.meshes ?? []).map { .string($0.description) }),
             "metrics": .metrics(manifest?.metrics ?? [:]),
             "lineage": manifest?.lineage.map { .lineage($0) } ?? .null,
         ]
@@ -73,6 +75,7 @@ extension CheckpointSummary {
         return [
             .init(String(step)), .init(manifest.flatMap { TimeText.iso($0.time) } ?? "-"),
             .init(ByteCountText.describe(byteCount)), .init(manifest.map { String($0.files.count) } ?? "-"),
+            .init(manifest.flatMap { MeshText.describe($0.meshes) } ?? "-"),
             .init(MetricsText.describe(manifest?.metrics ?? [:])),
             .init(manifest?.lineage.map(LineageText.describe) ?? "-"), state,
         ]
