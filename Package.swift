@@ -95,7 +95,8 @@ let package = Package(
         .executableTarget(
             name: "CairnTrainTool",
             dependencies: [
-                "Cairn", "CairnTrain", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnTrain",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
         // The tool. Its product is `cairn`; a module of that name would clash with `Cairn` where case is not told apart.

@@ -13,6 +13,7 @@ struct CairnTrain: ParsableCommand {
             EXAMPLES
               cairn-train run --text Fixtures/data/kjv.txt --out runs/kjv --steps 400
               cairn-train run --text Fixtures/data/kjv.txt --out runs/kjv --steps 400 --resume
+              cairn-train run --text Fixtures/data/kjv.txt --out runs/four --ranks 4 --mesh tp=2,dp=2 --zero
               cairn-train run --model mlp --digits Fixtures/data/digits.csv --out runs/digits
               cairn-train demo --text Fixtures/data/kjv.txt --out runs/demo
             """,

@@ -15,6 +15,7 @@ struct RunCommand: ParsableCommand {
         commandName: "run", abstract: "Trains a model; goes on from its last valid checkpoint with --resume.")
 
     @OptionGroup var options: RunOptions
+    @OptionGroup var parallel: ParallelOptions
     @Option(help: "The run's folder: a checkpoint store and losses.csv.")
     var out: String
     @Option(help: "Steps between two checkpoints.")
@@ -31,12 +32,13 @@ struct RunCommand: ParsableCommand {
     var holdSaveOfStep: Int?
 
     func run() throws {
+        if let parallel = try parallel.configuration() { return try run(parallel) }
         let trainer = try options.makeTrainer()
         let store = CheckpointStore(path: out)
         var log = LossLog(folder: out)
         let parent = try restore(trainer, store, &log)
         if parent == nil, try !store.steps().isEmpty {
-            throw ValidationError("\(out) holds checkpoints already: go on with --resume, or choose another --out")
+            throw Self.occupied(out)
         }
         while trainer.stepCount < options.steps {
             let report = try trainer.step()
@@ -49,6 +51,41 @@ struct RunCommand: ParsableCommand {
                 try save(trainer, store, report, parent)
             }
         }
+    }
+
+    /// The same on many ranks.
+    private func run(_ parallel: ParallelConfiguration) throws {
+        guard options.model == .transformer, holdSaveOfStep == nil else {
+            throw ValidationError("only a transformer trains on many ranks")
+        }
+        let store = CheckpointStore(path: out)
+        let source = resumeFrom.map { CheckpointStore(path: $0) } ?? store
+        var start: CairnReader?
+        var lineage = Lineage(operation: "training")
+        if try resumeFrom != nil || resume && source.latest() != nil {
+            let (reader, skipped) = try source.latestValid()
+            for skipped in skipped { say("skipped step \(skipped.step): \(skipped.error)") }
+            say("resuming from step \(reader.manifest.step) of \(source.name)")
+            lineage = Self.lineage(reader.manifest, source)
+            start = reader
+        } else if resume {
+            say("no checkpoint yet, starting from step 0")
+        } else if try !store.steps().isEmpty {
+            throw Self.occupied(out)
+        }
+        try ParallelRun(
+            options: options, parallel: parallel, store: store, folder: out, saveEvery: saveEvery, keepLast: keepLast,
+            start: start, withoutOptimizer: withoutOptimizer, lineage: lineage
+        ).run()
+    }
+
+    private static func lineage(_ parent: Manifest, _ source: CheckpointStore) -> Lineage {
+        Lineage(
+            operation: "training", parents: [.init(step: parent.step, saveID: parent.saveID, source: source.name)])
+    }
+
+    private static func occupied(_ folder: String) -> ValidationError {
+        ValidationError("\(folder) holds checkpoints already: go on with --resume, or choose another --out")
     }
 
     /// - Returns: What the run goes on from.
@@ -70,9 +107,7 @@ struct RunCommand: ParsableCommand {
             if !debris.isEmpty { say("removed the debris of a save that never ended: \(debris.joined(separator: ", "))") }
         }
         say("resumed from step \(loaded.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
-        let saveID = try source.open(step: loaded.step).manifest.saveID
-        return Lineage(
-            operation: "training", parents: [.init(step: loaded.step, saveID: saveID, source: source.name)])
+        return Self.lineage(try source.open(step: loaded.step).manifest, source)
     }
 
     private func save(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cairn
+import CairnCommunication
 import CairnTrain
 
 /// What is trained: the options that every run of an experiment shares.
@@ -41,29 +42,52 @@ struct RunOptions: ParsableArguments {
 
     /// A trainer at step 0.
     func makeTrainer() throws -> Trainer {
-        var options = TrainingOptions()
-        options.batchSize = batch
-        options.seed = seed
-        options.precision = bf16 ? .bfloat16WithMaster : .float32
         switch model {
         case .transformer:
-            guard let text else { throw ValidationError("a transformer needs --text FILE") }
-            let bytes = try readFile(text)
-            let tokenizer: Tokenizer? = vocabulary > 0
-                ? .bytePairs(BytePairEncoding(trainedOn: bytes, vocabularySize: vocabulary)) : nil
-            let dataset = try TextDataset(text: bytes, tokenizer: tokenizer, context: context)
-            let configuration = TransformerConfiguration(
-                vocabularySize: dataset.tokenizer.vocabularySize, context: context, layers: layers, heads: heads,
-                width: width)
+            let text = try makeText()
             return try Trainer(
-                transformer: configuration, text: dataset, optimizer: rule, schedule: rateSchedule, options: options)
+                transformer: transformer(for: text), text: text, optimizer: rule, schedule: rateSchedule,
+                options: trainingOptions)
         case .mlp:
             guard let digits else { throw ValidationError("an MLP needs --digits FILE") }
             let dataset = try DigitsDataset(csv: readFile(digits))
             let configuration = PerceptronConfiguration(hidden: [width, width])
             return try Trainer(
-                classifier: configuration, digits: dataset, optimizer: rule, schedule: rateSchedule, options: options)
+                classifier: configuration, digits: dataset, optimizer: rule, schedule: rateSchedule,
+                options: trainingOptions)
         }
+    }
+
+    /// A rank's part of a trainer at step 0.
+    func makeTrainer(
+        _ text: TextDataset, _ parallel: ParallelConfiguration, _ communicator: any Communicator
+    ) throws -> ParallelTrainer {
+        try ParallelTrainer(
+            transformer: transformer(for: text), text: text, optimizer: rule, schedule: rateSchedule,
+            options: trainingOptions, parallel: parallel, communicator: communicator)
+    }
+
+    /// What a transformer learns.
+    func makeText() throws -> TextDataset {
+        guard let text else { throw ValidationError("a transformer needs --text FILE") }
+        let bytes = try readFile(text)
+        let tokenizer: Tokenizer? = vocabulary > 0
+            ? .bytePairs(BytePairEncoding(trainedOn: bytes, vocabularySize: vocabulary)) : nil
+        return try TextDataset(text: bytes, tokenizer: tokenizer, context: context)
+    }
+
+    private func transformer(for text: TextDataset) -> TransformerConfiguration {
+        TransformerConfiguration(
+            vocabularySize: text.tokenizer.vocabularySize, context: context, layers: layers, heads: heads,
+            width: width)
+    }
+
+    private var trainingOptions: TrainingOptions {
+        var options = TrainingOptions()
+        options.batchSize = batch
+        options.seed = seed
+        options.precision = bf16 ? .bfloat16WithMaster : .float32
+        return options
     }
 
     private var rule: OptimizerConfiguration {
