@@ -73,10 +73,17 @@ struct RunCommand: ParsableCommand {
         } else if try !store.steps().isEmpty {
             throw Self.occupied(out)
         }
+        if resume, resumeFrom == nil { try removeDebris(store) }
         try ParallelRun(
             options: options, parallel: parallel, store: store, folder: out, saveEvery: saveEvery, keepLast: keepLast,
             start: start, withoutOptimizer: withoutOptimizer, lineage: lineage
         ).run()
+    }
+
+    /// Nobody else writes to this run, so what a killed save left behind can go at once.
+    private func removeDebris(_ store: CheckpointStore) throws {
+        let debris = try store.prune(RetentionPolicy(), debrisAge: 0).debris
+        if !debris.isEmpty { say("removed the debris of a save that never ended: \(debris.joined(separator: ", "))") }
     }
 
     private static func lineage(_ parent: Manifest, _ source: CheckpointStore) -> Lineage {
@@ -94,18 +101,14 @@ struct RunCommand: ParsableCommand {
         let source = resumeFrom.map { CheckpointStore(path: $0) } ?? store
         if resumeFrom == nil, try source.latest() == nil {
             say("no checkpoint yet, starting from step 0")
-            _ = try source.prune(RetentionPolicy(), debrisAge: 0)
+            try removeDebris(source)
             return Lineage(operation: "training")
         }
         let loaded = try source.loadLatest()
         for skipped in loaded.skipped { say("skipped step \(skipped.step): \(skipped.error)") }
         try trainer.restore(loaded.state, withoutOptimizer: withoutOptimizer)
         try log.load(upTo: loaded.step)
-        if resumeFrom == nil {
-            // Nobody else writes to this run, so what a killed save left behind can go at once.
-            let debris = try store.prune(RetentionPolicy(), debrisAge: 0).debris
-            if !debris.isEmpty { say("removed the debris of a save that never ended: \(debris.joined(separator: ", "))") }
-        }
+        if resumeFrom == nil { try removeDebris(store) }
         say("resumed from step \(loaded.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
         return Self.lineage(try source.open(step: loaded.step).manifest, source)
     }
