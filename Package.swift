@@ -23,12 +23,14 @@ let package = Package(
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
+        .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
         .executable(name: "cairn", targets: ["CairnTool"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
     ],
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
@@ -73,6 +75,14 @@ let package = Package(
             name: "CairnReshard",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor"],
             swiftSettings: swiftSettings),
+        // The universal checkpoint language, a target of its own so that nobody else needs a YAML reader.
+        .target(
+            name: "CairnUniversal",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor",
+                .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: swiftSettings),
         .systemLibrary(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
         .target(
@@ -104,6 +114,7 @@ let package = Package(
             name: "CairnTool",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnUniversal",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -139,6 +150,10 @@ let package = Package(
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnLayoutTesting",
                 "CairnReshard", "CairnStorage", "CairnTensor",
             ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnUniversalTests",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnTensor", "CairnUniversal"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",

@@ -26,7 +26,7 @@ struct CairnCommand: ParsableCommand {
         version: "cairn " + Producer.version,
         subcommands: [
             ListCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self, DiffCommand.self,
-            ConvertCommand.self, PruneCommand.self, RepairCommand.self,
+            ConvertCommand.self, PruneCommand.self, RepairCommand.self, RulesCommand.self,
         ])
 
     /// Parses, runs, and turns whatever happens into the promised exit codes.

@@ -1,0 +1,133 @@
+import ArgumentParser
+import CairnBase
+import CairnCheckpoint
+import CairnUniversal
+
+/// `cairn rules`
+struct RulesCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rules", abstract: "Check, guess and print the rules that unite the shards of other frameworks.",
+        discussion: """
+            Rules say which tensors of a distributed checkpoint are parts of which logical ones (Docs/Rules.md).
+
+            Examples:
+              cairn rules preset megatron-llama > rules.yaml
+              cairn rules check rules.yaml shards/ --mesh pp=2,tp=4
+              cairn rules infer tp2/ whole.safetensors > rules.yaml
+            With --json, check and infer print one JSON document.
+            """,
+        subcommands: [RulesCheckCommand.self, RulesInferCommand.self, RulesPresetCommand.self])
+}
+
+/// Sizes of mesh axes as an argument.
+struct MeshArgument: ExpressibleByArgument {
+    var sizes: [String: Int] = [:]
+
+    init?(argument: String) {
+        for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
+            let pair = part.split(separator: "=", omittingEmptySubsequences: false)
+            guard pair.count == 2, !pair[0].isEmpty, let size = Int(pair[1]), size >= 1,
+                sizes.updateValue(size, forKey: String(pair[0])) == nil
+            else { return nil }
+        }
+    }
+}
+
+/// `cairn rules preset`
+struct RulesPresetCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "preset", abstract: "Print rules that come with Cairn, to be changed and kept.",
+        discussion: """
+            Without a name the presets are listed. The numbers in them are of a small model: set your own.
+
+            Example:
+              cairn rules preset megatron-gpt --set layers=24,heads=16,groups=16,head_dim=64 > rules.yaml
+            """)
+
+    @Argument(help: "Which preset.")
+    var name: String?
+
+    @Option(name: .customLong("set"), help: ArgumentHelp("Numbers to put into it.", valueName: "name=number,…"))
+    var parameters: MeshArgument?
+
+    func run() throws {
+        guard let name else {
+            for preset in RulesPreset.all {
+                let padding = String(repeating: " ", count: max(1, 18 - preset.name.count))
+                try StandardOutput.line("\(preset.name)\(padding)\(preset.summary)")
+            }
+            return
+        }
+        guard let preset = RulesPreset.all.first(where: { $0.name == name }) else {
+            throw CairnError(
+                .notFound, "there is no such preset",
+                .init(expected: RulesPreset.all.map(\.name).joined(separator: ", "), found: name))
+        }
+        var specification = try preset.specification()
+        for (parameter, value) in (parameters?.sizes ?? [:]).sorted(by: { $0.key < $1.key }) {
+            guard let position = specification.parameters.firstIndex(where: { $0.name == parameter }) else {
+                throw CairnError(
+                    .notFound, "the preset has no such number",
+                    .init(
+                        expected: specification.parameters.map(\.name).joined(separator: ", "), found: parameter))
+            }
+            specification.parameters[position].value = value
+        }
+        try StandardOutput.write(Array(specification.yaml.utf8))
+    }
+}
+
+/// `cairn rules infer`
+struct RulesInferCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "infer", abstract: "Propose rules from two shard sets of one model at different parallel sizes.",
+        discussion: """
+            A and B are directories of shards, one a rank, or one whole checkpoint; they differ in the size of one \
+            mesh axis. Shapes say what is sharded; data is read to tell sections from plain shards \
+            and replicas from terms. \
+            Each rule carries a remark how sure it is; names are kept.
+
+            Example:
+              cairn rules infer tp4/ tp1.safetensors > rules.yaml
+            """)
+
+    @Argument(help: ArgumentHelp("Shards at one size.", valueName: "a"))
+    var first: String
+
+    @Argument(help: ArgumentHelp("Shards at another size.", valueName: "b"))
+    var second: String
+
+    @Option(help: "What the mesh axis is called.")
+    var axis = "tp"
+
+    @OptionGroup var options: ReadingOptions
+
+    func run() throws {
+        let inferred = try UniversalSpec.infer(
+            ShardSet([first], format: options.format).readers, ShardSet([second], format: options.format).readers,
+            axis: axis)
+        if options.json {
+            try ResultDocument.print(
+                schema: "cairn-rules-infer/1",
+                [
+                    "rules": .array(
+                        inferred.findings.map { finding in
+                            .object([
+                                "rule": .string(finding.rule), "remark": .string(finding.remark),
+                                "guess": .bool(finding.isGuess), "tensors": .count(finding.tensorCount),
+                            ])
+                        }), "unexplained": .strings(inferred.unexplained), "yaml": .string(inferred.yaml),
+                ])
+        } else {
+            try StandardOutput.write(Array(inferred.yaml.utf8))
+        }
+        let guesses = inferred.findings.count { $0.isGuess }
+        if guesses > 0 {
+            StandardError.note("\(guesses) of \(inferred.findings.count) rules are guesses: look at their remarks")
+        }
+        if !inferred.unexplained.isEmpty {
+            StandardError.note("\(inferred.unexplained.count) tensors are not explained")
+            throw Exit.answerIsNo
+        }
+    }
+}

@@ -1,0 +1,122 @@
+import CairnBase
+import CairnLayout
+import CairnTensor
+
+/// The flat buffers of a specification on a mesh: where each member is on each rank.
+struct BoundBuffers: Sendable {
+    /// A member on one rank.
+    struct Member: Sendable {
+        var name: String
+        var axis: String
+        /// Which buffer of the specification.
+        var buffer: Int
+        /// What the rank would hold if the buffer were not cut.
+        var shape: Shape
+        var flattening: Flattening
+        /// Where the rank's part of it begins in the rank's buffer, and how long it is.
+        var local: Range<Int>
+    }
+
+    /// A buffer on one rank.
+    struct Local: Sendable {
+        var buffer: FlatBuffer
+        /// With what is trimmed left out.
+        var count: Int
+        /// The end of the last element that is no padding.
+        var usedCount: Int
+        var members: [Member]
+    }
+
+    /// By rank.
+    private var locals: [[Local]] = []
+    private var positions: [[ExactString: (Int, Int)]] = []
+
+    init(_ buffers: [FlatBuffer], in surroundings: Surroundings) throws(CairnError) {
+        for rank in 0..<(buffers.isEmpty ? 0 : surroundings.mesh.rankCount) {
+            var list: [Local] = []
+            var names: [ExactString: (Int, Int)] = [:]
+            for (index, buffer) in buffers.enumerated() {
+                do throws(CairnError) {
+                    guard let local = try Self.local(buffer, index, rank, surroundings) else { continue }
+                    for (place, member) in local.members.enumerated() {
+                        guard names.updateValue((list.count, place), forKey: ExactString(member.name)) == nil else {
+                            throw CairnError(
+                                .mismatch, "two flat buffers of a rank have the same member", .init(found: member.name))
+                        }
+                    }
+                    list.append(local)
+                } catch {
+                    throw CairnError(error.code, "flat buffer \"\(buffer.name)\": \(error.message)", error.context)
+                        .adding(.init(rank: rank))
+                }
+            }
+            locals.append(list)
+            positions.append(names)
+        }
+    }
+
+    /// The buffers of a rank.
+    func buffers(ofRank rank: Int) -> [Local] { rank < locals.count ? locals[rank] : [] }
+
+    /// A member by its foreign name.
+    func member(_ name: String, ofRank rank: Int) -> Member? {
+        guard rank < positions.count, let (buffer, member) = positions[rank][ExactString(name)] else { return nil }
+        return locals[rank][buffer].members[member]
+    }
+
+    private static func local(
+        _ buffer: FlatBuffer, _ index: Int, _ rank: Int, _ surroundings: Surroundings
+    ) throws(CairnError) -> Local? {
+        let mesh = surroundings.mesh
+        let here = surroundings.at(rank: rank)
+        for presence in buffer.present {
+            guard let coordinate = mesh.coordinate(ofRank: rank, along: presence.axis),
+                try surroundings.numbers(presence.coordinates).contains(coordinate)
+            else { return nil }
+        }
+        guard let parts = mesh.size(of: buffer.axis), let coordinate = mesh.coordinate(ofRank: rank, along: buffer.axis)
+        else { return nil }
+        var shapes: [Shape] = []
+        for member in buffer.members { shapes.append(try Shape(checking: try here.numbers(member.shape))) }
+        switch buffer.arrangement {
+        case .perTensor:
+            var members: [Member] = []
+            var offset = 0, used = 0
+            for (member, shape) in zip(buffer.members, shapes) {
+                let part = shape.elementCount.dividedRoundingUp(by: parts)
+                let count = max(0, min(part, shape.elementCount - coordinate * part))
+                members.append(
+                    Member(
+                        name: member.name, axis: buffer.axis, buffer: index, shape: shape, flattening: .perTensor,
+                        local: offset..<offset + count))
+                if count > 0 { used = offset + count }
+                guard let next = offset.adding(checked: part) else { throw tooLarge }
+                offset = next
+            }
+            return Local(
+                buffer: buffer, count: buffer.isTrimmed ? used : offset, usedCount: used, members: members)
+        case .group(let alignment, let multiple):
+            let flattenings = try Flattening.group(
+                counts: shapes.map(\.elementCount), parts: parts, alignment: try surroundings.number(alignment),
+                paddedToMultipleOf: try surroundings.number(multiple))
+            var size = 0
+            if case .equal(let part)? = flattenings.first?.partition { size = part }
+            let window = coordinate * size..<(coordinate + 1) * size
+            var members: [Member] = []
+            var used = 0
+            for (place, flattening) in flattenings.enumerated() {
+                let whole = flattening.start..<flattening.start + shapes[place].elementCount
+                let part = whole.clamped(to: window)
+                let local = part.lowerBound - window.lowerBound..<part.upperBound - window.lowerBound
+                members.append(
+                    Member(
+                        name: buffer.members[place].name, axis: buffer.axis, buffer: index, shape: shapes[place],
+                        flattening: flattening, local: local))
+                if !local.isEmpty { used = max(used, local.upperBound) }
+            }
+            return Local(buffer: buffer, count: buffer.isTrimmed ? used : size, usedCount: used, members: members)
+        }
+    }
+
+    private static var tooLarge: CairnError { CairnError(.invalidArgument, "its element count overflows") }
+}

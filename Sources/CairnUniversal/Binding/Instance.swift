@@ -1,0 +1,46 @@
+import CairnBase
+import CairnCheckpoint
+import CairnLayout
+import CairnTensor
+
+/// One application of a rule: some foreign tensors and the logical ones that they are.
+struct InstanceID: Hashable, Comparable {
+    /// Which compiled rule.
+    var rule: Int
+    /// What the open places of the logical names stand for.
+    var key: [ExactString]
+
+    static func < (left: InstanceID, right: InstanceID) -> Bool {
+        left.rule == right.rule ? left.key.lexicographicallyPrecedes(right.key) : left.rule < right.rule
+    }
+}
+
+/// One foreign tensor of an instance.
+struct CellID: Hashable, Comparable {
+    /// The slot of a stack; 0 without one.
+    var slot: Int
+    /// Which of the rule's foreign names.
+    var index: Int
+
+    static func < (left: CellID, right: CellID) -> Bool { (left.slot, left.index) < (right.slot, right.index) }
+}
+
+/// A whole foreign tensor: where it lies on the mesh.
+struct PlacedForeignTensor: Sendable {
+    /// What it is called on the first rank that has it.
+    var name: String
+    var scalarType: ScalarType
+    var sharded: ShardedShape
+    /// Its name by rank.
+    var localNames: [Int: String]
+    var reduction: Reduction?
+}
+
+/// An instance that has been checked: what `explain` tells and readers read.
+struct BoundInstance: Sendable {
+    var rule: Int
+    var foreign: [PlacedForeignTensor]
+    /// The logical tensors, with what they are read from.
+    var logical: [(name: String, source: any TensorSource)]
+    var tiedTo: String?
+}

@@ -1,0 +1,112 @@
+import CairnBase
+import CairnLayout
+import CairnTensor
+
+/// Turns a rule's placement into a layout of one whole tensor.
+struct PlacementResolution {
+    let surroundings: Surroundings
+    let buffers: BoundBuffers
+
+    /// The layout of a tensor.
+    ///
+    /// - Parameters:
+    ///   - shape: The whole tensor's.
+    ///   - presence: Coordinates of axes on which the name says where the tensor is.
+    ///   - localNames: The foreign name by rank, for what lies in flat buffers.
+    func layout(
+        _ steps: [On], shape: Shape, presence: [String: [Int]], localNames: [Int: String]
+    ) throws(CairnError) -> Layout {
+        var result: [Layout.Step] = []
+        for (axis, coordinates) in presence.sorted(by: { $0.key < $1.key })
+        where coordinates.count < (surroundings.mesh.size(of: axis) ?? 0) {
+            result.append(.init(axis, .present(on: coordinates)))
+        }
+        var left = shape.extents
+        for step in steps {
+            switch step.placement {
+            case .replicate: result.append(.init(step.axis, .replicate))
+            case .partial(let reduction): result.append(.init(step.axis, .partial(reduction)))
+            case .present(let coordinates):
+                result.append(.init(step.axis, .present(on: try surroundings.numbers(coordinates).sorted())))
+            case .flatten(let flattening):
+                result.append(.init(step.axis, .flatten(try resolve(flattening, step.axis, localNames))))
+            case .shard(let dimension, let division, let unit, let sections, let repeats):
+                guard left.indices.contains(dimension) else {
+                    throw CairnError(
+                        .mismatch, "the placement on axis \"\(step.axis)\" shards a dimension that the tensor lacks",
+                        .init(expected: "dimension \(dimension)", found: "\(shape)"))
+                }
+                let count = try surroundings.number(repeats, of: "how often sections repeat", atLeast: 1)
+                let resolved = try Self.sizes(sections, extent: left[dimension], repeats: count, surroundings)
+                let number = try surroundings.number(unit, of: "the unit of a division", atLeast: 1)
+                let divided = try resolve(division)
+                let parts = resolved.map { Sharding.Section(size: $0, division: divided, unit: number) }
+                result.append(.init(step.axis, .shard(dimension, sections: parts, repeats: count)))
+                left[dimension] /= surroundings.mesh.size(of: step.axis) ?? 1
+            }
+        }
+        return try Layout(surroundings.mesh, steps: result)
+    }
+
+    private func resolve(_ division: PlacementRule.Division) throws(CairnError) -> Division {
+        switch division {
+        case .even: .even
+        case .chunked: .chunked
+        case .balanced: .balanced
+        case .sizes(let sizes): .sizes(try surroundings.numbers(sizes))
+        }
+    }
+
+    private static func sizes(
+        _ sections: PlacementRule.Sections, extent: Int, repeats: Int, _ surroundings: Surroundings
+    ) throws(CairnError) -> [Int?] {
+        switch sections {
+        case .whole: return [nil]
+        case .sizes(let sizes): return try surroundings.numbers(sizes)
+        case .equal(let expression):
+            let count = try surroundings.number(expression, of: "the number of sections", atLeast: 1)
+            guard let total = count.multiplied(checked: repeats), extent % total == 0, count <= 1 << 16 else {
+                throw CairnError(
+                    .mismatch, "a dimension does not divide into equal sections",
+                    .init(expected: "a multiple of \(count) * \(repeats)", found: "\(extent)"))
+            }
+            return [Int?](repeating: extent / total, count: count)
+        }
+    }
+
+    private func resolve(
+        _ flattening: PlacementRule.Flattening, _ axis: String, _ localNames: [Int: String]
+    ) throws(CairnError) -> Flattening {
+        switch flattening {
+        case .perTensor: return .perTensor
+        case .equal(let start, let size):
+            return Flattening(
+                start: try surroundings.number(start), partition: .equal(try surroundings.number(size)))
+        case .cuts(let start, let cuts):
+            return Flattening(
+                start: try surroundings.number(start), partition: .cuts(try surroundings.numbers(cuts)))
+        case .buffer:
+            var found: Flattening?
+            for (rank, name) in localNames.sorted(by: { $0.key < $1.key }) {
+                guard let member = buffers.member(name, ofRank: rank) else { continue }
+                guard member.axis == axis else {
+                    throw CairnError(
+                        .mismatch, "the flat buffer of the tensor is cut over another axis",
+                        .init(rank: rank, expected: axis, found: member.axis))
+                }
+                if let found, found != member.flattening {
+                    throw CairnError(
+                        .unsupported, "a tensor begins at different places of the flat buffers of different ranks",
+                        .init(rank: rank, expected: "\(found)", found: "\(member.flattening)"))
+                }
+                found = member.flattening
+            }
+            guard let found else {
+                throw CairnError(
+                    .mismatch, "no flat buffer has a member of this name",
+                    .init(found: localNames.sorted { $0.key < $1.key }.first?.value))
+            }
+            return found
+        }
+    }
+}

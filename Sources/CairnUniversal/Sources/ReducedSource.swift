@@ -1,0 +1,43 @@
+import CairnBase
+import CairnLayout
+import CairnTensor
+
+/// The sum or mean of the terms of a partial tensor, added in the order of the terms in double precision.
+struct ReducedSource: TensorSource {
+    let terms: [any TensorSource]
+    let reduction: Reduction
+    let scalarType: ScalarType
+    let shape: Shape
+
+    init(_ terms: [any TensorSource], _ reduction: Reduction) throws(CairnError) {
+        guard let first = terms.first else {
+            throw CairnError(.invalidArgument, "a partial tensor has no terms")
+        }
+        guard first.scalarType.isFloatingPoint, ScalarConversion.isSupported(from: first.scalarType, to: .f64) else {
+            throw CairnError(
+                .unsupported, "only floating-point terms are summed or averaged", .init(found: "\(first.scalarType)"))
+        }
+        self.terms = terms
+        self.reduction = reduction
+        scalarType = first.scalarType
+        shape = first.shape
+    }
+
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try check(region, destinationByteCount: destination.byteCount)
+        var sums = [Double](repeating: 0, count: region.elementCount)
+        for term in terms {
+            let block = try term.bytes(of: region)
+            var doubles = [Double](repeating: 0, count: region.elementCount)
+            var span = doubles.mutableSpan
+            var raw = span.mutableBytes
+            try ScalarConversion.convert(block.span.bytes, from: scalarType, into: &raw, to: .f64)
+            for index in sums.indices { sums[index] += doubles[index] }
+        }
+        if reduction == .mean {
+            let count = Double(terms.count)
+            for index in sums.indices { sums[index] /= count }
+        }
+        try ScalarConversion.convert(sums.span.bytes, from: .f64, into: &destination, to: scalarType)
+    }
+}

@@ -1,0 +1,137 @@
+import CairnBase
+import CairnLayout
+import CairnTensor
+
+/// A whole tensor over the local tensors of the ranks that hold it: one term of it where it is partial.
+struct ShardedSource: TensorSource {
+    let sharded: ShardedShape
+    /// By rank; `nil` where it is absent.
+    let locals: [(any TensorSource)?]
+    let scalarType: ScalarType
+    /// Which term, of a partial tensor.
+    let term: Int
+    /// Whether every replica is read and compared.
+    let verifiesReplicas: Bool
+    /// How messages call the tensor.
+    let name: String
+
+    /// Runs of a flattened tensor that lie no further apart than this are read at once.
+    private static let leastGap = 4096
+    private static let blockByteCount = 1 << 20
+
+    var shape: Shape { sharded.shape }
+
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try check(region, destinationByteCount: destination.byteCount)
+        guard region.elementCount > 0 else { return }
+        var produced = 0
+        for holder in sharded.holders(of: region) where holder.term == term {
+            guard let first = holder.ranks.first else { continue }
+            try read(holder.region, ofRank: first, in: region, into: &destination)
+            produced += holder.region.elementCount
+            if verifiesReplicas { try compare(holder, first: first) }
+        }
+        guard produced == region.elementCount else {
+            throw CairnError(
+                .incomplete, "the shards do not hold every element exactly once",
+                .init(tensor: name, expected: "\(region.elementCount) elements", found: "\(produced)"))
+        }
+    }
+
+    private func local(_ rank: Int) throws(CairnError) -> any TensorSource {
+        guard rank < locals.count, let local = locals[rank] else {
+            throw CairnError(.incomplete, "a rank lacks the tensor", .init(tensor: name, rank: rank))
+        }
+        return local
+    }
+
+    /// Reads a box that one fragment of a rank contains.
+    private func read(
+        _ box: Region, ofRank rank: Int, in region: Region, into destination: inout MutableRawSpan
+    ) throws(CairnError) {
+        let local = try local(rank)
+        guard let fragment = sharded.fragments(ofRank: rank).first(where: { $0.global.contains(box) }) else {
+            throw CairnError(.incomplete, "a rank lacks a part of the tensor", .init(tensor: name, rank: rank))
+        }
+        let inside = box.relative(to: fragment.global.offsets)
+        do throws(CairnError) {
+            if local.shape.dimensionCount == shape.dimensionCount, fragment.local.shape == fragment.global.shape {
+                let source = try Region(
+                    offsets: zip(inside.offsets, fragment.local.offsets).map { $0 + $1 }, shape: box.shape)
+                try local.read(source, as: box, of: region, scalarType, into: &destination)
+            } else {
+                let block = try Self.bytes(of: inside, in: fragment, from: local)
+                try RegionCopy.copy(
+                    scalarType, from: block.span.bytes, of: box.shape, region: Region(whole: box.shape),
+                    into: &destination, of: region.shape, region: box.relative(to: region.offsets))
+            }
+        } catch {
+            throw error.adding(.init(tensor: name, rank: rank))
+        }
+    }
+
+    /// Reads a box of a fragment whose elements lie in one run of a flat local tensor.
+    private static func bytes(
+        of inside: Region, in fragment: LocalFragment, from local: any TensorSource
+    ) throws(CairnError) -> [UInt8] {
+        guard let width = local.scalarType.byteWidth, local.shape.dimensionCount == 1 else {
+            throw CairnError(.unsupported, "packed elements cannot be read from flattened shards")
+        }
+        var runs = RegionRuns(of: inside, in: fragment.global.shape)
+        let length = runs.runLength
+        let base = fragment.local.offsets[0]
+        var result: [UInt8] = []
+        result.reserveCapacity(inside.elementCount * width)
+        var next = runs.next()
+        while let first = next {
+            var starts: [Int] = []
+            var end = first
+            while let start = next, starts.isEmpty || (start - end) * width <= max(leastGap, length * width),
+                starts.isEmpty || (start + length - first) * width <= blockByteCount
+            {
+                starts.append(start)
+                end = start + length
+                next = runs.next()
+            }
+            let block = try local.bytes(of: Region(offsets: [base + first], shape: Shape(checking: [end - first])))
+            for start in starts { result += block[(start - first) * width..<(start - first + length) * width] }
+        }
+        return result
+    }
+
+    /// Reads the same box from every other rank that should hold it.
+    private func compare(_ holder: ShardedShape.Holder, first: Int) throws(CairnError) {
+        let expected = try bytes(of: holder.region, ofRank: first)
+        for rank in holder.ranks where rank != first {
+            let found = try bytes(of: holder.region, ofRank: rank)
+            guard let index = zip(expected, found).enumerated().first(where: { $0.element.0 != $0.element.1 })?.offset
+            else { continue }
+            throw CairnError(
+                .mismatch, "the replicas of a tensor differ",
+                .init(
+                    tensor: name, rank: rank,
+                    expected: "the bits of rank \(first) in \(holder.region)",
+                    found: "another byte at \(index) of the region",
+                    advice: "if each rank has a value of its own, the axis is partial, not replicated"))
+        }
+    }
+
+    private func bytes(of box: Region, ofRank rank: Int) throws(CairnError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: try byteCount(of: box))
+        var span = bytes.mutableSpan
+        var raw = span.mutableBytes
+        try read(box, ofRank: rank, in: box, into: &raw)
+        return bytes
+    }
+}
+
+extension Region {
+    /// Whether another region of the same tensor lies inside.
+    func contains(_ other: Region) -> Bool {
+        guard offsets.count == other.offsets.count else { return false }
+        return offsets.indices.allSatisfy { dimension in
+            let (outer, inner) = (range(dimension), other.range(dimension))
+            return outer.lowerBound <= inner.lowerBound && inner.upperBound <= outer.upperBound
+        }
+    }
+}

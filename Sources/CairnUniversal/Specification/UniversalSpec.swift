@@ -1,0 +1,115 @@
+public import CairnBase
+public import CairnLayout
+
+/// The rules by which a foreign distributed checkpoint and a logical one are the same thing.
+///
+/// A foreign checkpoint is one reader a rank of a mesh, each with that rank's local tensors under foreign names. The
+/// rules say how they lie on the mesh and what they become; ``UnitedReader`` reads them as one logical checkpoint,
+/// ``ShardReader`` writes a logical checkpoint as any rank of such a mesh sees it, of any size. `Docs/Rules.md` is the
+/// language's reference.
+///
+/// ```swift
+/// let spec = try UniversalSpec(mesh: ["pp", "tp"], parameters: ["layers": 4]) {
+///     Rule("embedding", from: "embed.weight", to: "embed.weight") {
+///         On("pp", .present(on: [0]))
+///         On("tp", .shard(0))
+///     }
+///     Rule("layers", from: "layers.{n:0..<layers/pp.size}.{rest**}", to: "layers.{n + pp*layers/pp.size}.{rest}")
+/// }
+/// ```
+public struct UniversalSpec: Sendable, Hashable {
+    /// A named number that expressions use.
+    public struct Parameter: Sendable, Hashable {
+        public var name: String
+        public var value: Int
+
+        public init(_ name: String, _ value: Int) {
+            self.name = name
+            self.value = value
+        }
+    }
+
+    /// What the specification is for, in a sentence.
+    public var summary: String?
+    /// The mesh axes, the last of which varies fastest with the rank.
+    public var axes: [MeshAxis]
+    /// In the order in which they were given.
+    public var parameters: [Parameter]
+    public var moments: [Moment] = []
+    public var buffers: [FlatBuffer] = []
+    public var rules: [Rule] = []
+
+    /// An axis by name, and its size unless that is given with the shards.
+    public struct MeshAxis: Sendable, Hashable, ExpressibleByStringLiteral {
+        public var name: String
+        public var size: Int?
+
+        public init(_ name: String, size: Int? = nil) {
+            self.name = name
+            self.size = size
+        }
+
+        public init(stringLiteral value: String) { self.init(value) }
+    }
+
+    /// A specification from its parts; ``validate()`` has not been called.
+    public init(axes: [MeshAxis], parameters: [Parameter] = [], rules: [Rule] = []) {
+        self.axes = axes
+        self.parameters = parameters
+        self.rules = rules
+    }
+
+    /// A specification, read and checked as far as it goes without a checkpoint.
+    ///
+    /// - Throws: As ``validate()``.
+    public init(
+        mesh axes: [MeshAxis], parameters: KeyValuePairs<String, Int> = [:],
+        @SpecificationBuilder _ content: () throws -> [any SpecificationElement]
+    ) throws {
+        self.init(axes: axes, parameters: parameters.map { Parameter($0.key, $0.value) })
+        for element in try content() { element.add(to: &self) }
+        try validate()
+    }
+
+    /// The mesh with the given sizes, or those written in the specification.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for an axis without a size, or a size for an axis there is not.
+    public func mesh(_ sizes: [String: Int] = [:]) throws(CairnError) -> DeviceMesh {
+        var sized: [DeviceMesh.Axis] = []
+        for axis in axes {
+            guard let size = sizes[axis.name] ?? axis.size else {
+                throw CairnError(
+                    .invalidArgument, "the mesh axis \"\(axis.name)\" has no size",
+                    .init(advice: "give one, such as \(axis.name)=1"))
+            }
+            sized.append(.init(axis.name, size))
+        }
+        if let other = sizes.keys.sorted().first(where: { name in !axes.contains { $0.name == name } }) {
+            throw CairnError(
+                .invalidArgument, "the rules have no mesh axis \"\(other)\"",
+                .init(expected: axes.map(\.name).joined(separator: ", ")))
+        }
+        return try DeviceMesh(axes: sized)
+    }
+
+    /// The mesh of a number of shards: at most one axis may be without a size, which is then what is left.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` when the sizes do not make up the number.
+    public func mesh(_ sizes: [String: Int] = [:], rankCount: Int) throws(CairnError) -> DeviceMesh {
+        var sizes = sizes
+        let open = axes.filter { sizes[$0.name] == nil && $0.size == nil }
+        if open.count == 1 {
+            let known = try mesh(sizes.merging([open[0].name: 1]) { first, _ in first }).rankCount
+            if rankCount % known == 0, rankCount > 0 { sizes[open[0].name] = rankCount / known }
+        } else if rankCount == 1 {
+            for axis in open { sizes[axis.name] = 1 }
+        }
+        let mesh = try mesh(sizes)
+        guard mesh.rankCount == rankCount else {
+            throw CairnError(
+                .invalidArgument, "the mesh has another number of ranks than there are shards",
+                .init(expected: "\(rankCount) shards", found: "\(mesh)"))
+        }
+        return mesh
+    }
+}

@@ -1,0 +1,291 @@
+import CairnBase
+import CairnCheckpoint
+import CairnLayout
+import CairnTensor
+import CairnUniversal
+import Testing
+
+/// Every way in which rules and shards do not fit, and what is said of it.
+@Suite struct SpecificationErrorTests {
+    /// Calls `body` and expects an error whose text holds every one of `parts`.
+    private func expect(
+        _ parts: String..., code: CairnError.Code? = nil, from body: () throws -> Void,
+        location: SourceLocation = #_sourceLocation
+    ) {
+        do {
+            try body()
+            Issue.record("it was accepted", sourceLocation: location)
+        } catch {
+            let text = "\(error)"
+            for part in parts where !text.contains(part) {
+                Issue.record("\"\(part)\" is not in: \(text)", sourceLocation: location)
+            }
+            if let code { #expect((error as? CairnError)?.code == code, sourceLocation: location) }
+        }
+    }
+
+    private func tensors(_ shapes: KeyValuePairs<String, Shape>, _ type: ScalarType = .f32) throws -> MemoryCheckpoint {
+        var checkpoint = MemoryCheckpoint()
+        for (name, shape) in shapes { checkpoint.state.set(try Tensor(zeros: type, shape), for: name) }
+        return checkpoint
+    }
+
+    @Test func unclaimedTensorsAreCountedAndTheFirstTwentyListed() throws {
+        var checkpoint = try tensors(["a": [1]])
+        for index in 10..<40 { checkpoint.state.set(try Tensor(zeros: .f32, [1]), for: "extra.\(index)") }
+        let spec = try UniversalSpec(mesh: []) { Rule("a", from: "a", to: "a") }
+        expect("no rule claims 30 foreign tensors", "extra.10, extra.11", "extra.29, …", code: .mismatch) {
+            _ = try UnitedReader([checkpoint], spec: spec)
+        }
+        expect("no rule claims 30 logical tensors", "extra.29") { _ = try DividedCheckpoint(checkpoint, spec: spec) }
+    }
+
+    @Test func aTensorOfTwoRulesIsNamedWithBoth() throws {
+        let spec = try UniversalSpec(mesh: []) {
+            Rule("one", from: "a.{x}", to: "a.{x}")
+            Rule("other", from: "{y}.b", to: "{y}.b")
+        }
+        let source = try tensors(["a.b": [1], "a.c": [1], "c.b": [1]])
+        expect("two rules claim one tensor", "rule \"one\" and rule \"other\"", "tensor \"a.b\"") {
+            _ = try UnitedReader([source], spec: spec)
+        }
+    }
+
+    @Test func aRuleThatMatchesNothingIsNamedUnlessItIsOptional() throws {
+        let source = try tensors(["a": [1]])
+        var spec = try UniversalSpec(mesh: []) {
+            Rule("a", from: "a", to: "a")
+            Rule("absent", from: "b.{n}", to: "b.{n}")
+        }
+        expect("rule \"absent\": it matches nothing", "b.{n}", code: .notFound) {
+            _ = try UnitedReader([source], spec: spec)
+        }
+        expect("rule \"absent\": it matches nothing") { _ = try DividedCheckpoint(source, spec: spec) }
+        spec.rules[1].isOptional = true
+        #expect(try UnitedReader([source], spec: spec).tensors.count == 1)
+        #expect(try DividedCheckpoint(source, spec: spec).shard(ofRank: 0).tensors.count == 1)
+    }
+
+    @Test func shapesThatDoNotAgreeWithThePlacementAreRefused() throws {
+        let sharded = try UniversalSpec(mesh: ["tp"]) { Rule("w", from: "w", to: "w") { On("tp", .shard(0)) } }
+        expect("rule \"w\"", "tensor \"w\"", "rank", "[3, 4]") {
+            _ = try UnitedReader([tensors(["w": [3, 4]]), tensors(["w": [5, 4]])], spec: sharded)
+        }
+        expect("another shape", "[2, 5]") {
+            _ = try UnitedReader([tensors(["w": [2, 4]]), tensors(["w": [2, 5]])], spec: sharded)
+        }
+        expect("a rank lacks a tensor", "rank 1", "present") {
+            _ = try UnitedReader([tensors(["w": [2, 4]]), MemoryCheckpoint()], spec: sharded)
+        }
+        expect("different element types", "rank 1", "BF16") {
+            _ = try UnitedReader([tensors(["w": [2]]), tensors(["w": [2]], .bf16)], spec: sharded)
+        }
+        expect("shards a dimension that the tensor lacks") {
+            let spec = try UniversalSpec(mesh: ["tp"]) { Rule("w", from: "w", to: "w") { On("tp", .shard(2)) } }
+            _ = try UnitedReader([tensors(["w": [2]]), tensors(["w": [2]])], spec: spec)
+        }
+        let staged = try UniversalSpec(mesh: ["pp"]) { Rule("w", from: "w", to: "w") { On("pp", .present(on: [0])) } }
+        expect("by the placement it does not hold", "rank 1") {
+            _ = try UnitedReader([tensors(["w": [2]]), tensors(["w": [2]])], spec: staged)
+        }
+        let indivisible = try tensors(["w": [3, 4]])
+        expect("dimension 0", "[3, 4]") { _ = try DividedCheckpoint(indivisible, spec: sharded, mesh: ["tp": 2]) }
+    }
+
+    @Test func partsThatDoNotMakeUpTheirTensorAreRefused() throws {
+        let source = try tensors(["w": [10, 2]])
+        expect("the parts do not make up", "2 * (3 + 1) = 8", "extent 10") {
+            let spec = try UniversalSpec(mesh: []) {
+                Rule("w", from: "w", to: ["a", "b"]) { Apply(.split(dimension: 0, sizes: [3, 1], groups: 2)) }
+            }
+            _ = try UnitedReader([source], spec: spec)
+        }
+        expect("equal parts", "multiple of 1 * 3") {
+            let spec = try UniversalSpec(mesh: []) {
+                Rule("w", from: "w", to: ["a", "b", "c"]) { Apply(.split(dimension: 0)) }
+            }
+            _ = try UnitedReader([source], spec: spec)
+        }
+        expect("fused differ", "[10, 2]") {
+            let spec = try UniversalSpec(mesh: []) {
+                Rule("w", from: ["w", "v"], to: "x") { Apply(.fuse(dimension: 0)) }
+            }
+            _ = try UnitedReader([tensors(["w": [10, 2], "v": [10, 3]])], spec: spec)
+        }
+        expect("padded dimension has another extent", "12") {
+            let spec = try UniversalSpec(mesh: []) {
+                Rule("w", from: "w", to: "w") { Apply(.strip(dimension: 0, extent: 9, multiple: 4)) }
+            }
+            _ = try UnitedReader([source], spec: spec)
+        }
+        expect("a foreign tensor that the logical one is made of is missing", "part.{n}.b") {
+            let spec = try UniversalSpec(mesh: []) {
+                Rule("w", from: ["part.{n}.a", "part.{n}.b"], to: "x.{n}") { Apply(.fuse(dimension: 0)) }
+            }
+            _ = try UnitedReader([tensors(["part.0.a": [1]])], spec: spec)
+        }
+        expect("is missing", "slot 1") {
+            let spec = try UniversalSpec(mesh: []) {
+                Rule("w", from: "l.{n}", to: "l") { Apply(.stack(axis: 0, slot: "n")) }
+            }
+            _ = try UnitedReader([tensors(["l.0": [1], "l.2": [1]])], spec: spec)
+        }
+    }
+
+    @Test func replicasAndTiesAreComparedWhenAsked() throws {
+        var first = MemoryCheckpoint(), second = MemoryCheckpoint()
+        first.state.set(Tensor([1, 2, 3] as [Float]), for: "w")
+        second.state.set(Tensor([1, 2, 4] as [Float]), for: "w")
+        let spec = try UniversalSpec(mesh: ["dp"]) { Rule("w", from: "w", to: "w") }
+        let trusting = try UnitedReader([first, second], spec: spec)
+        #expect(try trusting.tensor("w").elements(as: Float.self) == [1, 2, 3])
+        let careful = try UnitedReader([first, second], spec: spec, verifiesReplicas: true)
+        expect("replicas of a tensor differ", "rank 1", "partial") { _ = try careful.tensor("w") }
+        let tied = try UniversalSpec(mesh: []) {
+            Rule("w", from: "w", to: "w")
+            Rule("head", from: "head", to: "head") { Tied(to: "w") }
+        }
+        first.state.set(Tensor([1, 2, 9] as [Float]), for: "head")
+        let united = try UnitedReader([first], spec: tied, verifiesReplicas: true)
+        #expect(united.tensors.map(\.tiedTo) == ["w", nil])
+        expect("a tied tensor differs", "head") { _ = try united.tensor("w") }
+        first.state["w"] = nil
+        expect("tied to is not there") {
+            var optional = tied
+            optional.rules[0].isOptional = true
+            _ = try UnitedReader([first], spec: optional)
+        }
+    }
+
+    @Test func whatIsOneWaySaysSoWhenItIsToBeDivided() throws {
+        let logical = try tensors(["w": [4], "kept": [4]])
+        let spec = try UniversalSpec(mesh: ["dp"]) {
+            Rule("mean", from: "w", to: "w") { On("dp", .partial(.mean)) }
+            Rule("kept", from: "kept", to: "kept") { Apply(.cast(from: .f32, to: .f32)) }
+            Rule.drop("noise", from: "noise.**")
+        }
+        expect("rule \"mean\"", "one direction only", "mean over \"dp\"", "1 more problem", code: .unsupported) {
+            _ = try DividedCheckpoint(logical, spec: spec, mesh: ["dp": 2])
+        }
+        #expect(try spec.oneWayRules().count == 2)
+        let lossy = try DividedCheckpoint(logical, spec: spec, mesh: ["dp": 2], allowsLosses: true)
+        #expect(try lossy.shard(ofRank: 1).tensors.map(\.name) == ["kept", "w"])
+        let narrowing = try UniversalSpec(mesh: []) {
+            Rule("w", from: "w", to: "w") { Apply(.cast(from: .f32, to: .bf16)) }
+        }
+        #expect(try narrowing.oneWayRules() == ["rule \"w\": the cast from F32 to BF16 may lose bits"])
+        let shifted = try UniversalSpec(mesh: ["pp"]) { Rule("l", from: "l.{n}", to: "l.{n + 2*pp}") }
+        #expect(try shifted.oneWayRules().first?.contains("{n:0..<4}") == true)
+    }
+
+    @Test func momentsThatAreMissingOrOfAnotherTypeAreNamed() throws {
+        let spec = try UniversalSpec(mesh: []) {
+            Moment("exp_avg", from: "optimizer.exp_avg.{fqn}", to: "optimizer.exp_avg.{fqn}", scalarType: .f32)
+            Rule("w", from: "w.{n}", to: "weight.{n}")
+        }
+        let whole = try tensors(["w.0": [1], "optimizer.exp_avg.w.0": [1]])
+        #expect(
+            try UnitedReader([whole], spec: spec).tensors.map(\.name) == ["optimizer.exp_avg.weight.0", "weight.0"])
+        expect("rule \"w\" (exp_avg)", "1 of 2 parameters lack the moment", "optimizer.exp_avg.weight.1") {
+            _ = try UnitedReader(
+                [tensors(["w.0": [1], "w.1": [1], "optimizer.exp_avg.w.0": [1]])], spec: spec)
+        }
+        expect("another element type", "F32", "BF16") {
+            _ = try UnitedReader([tensors(["w.0": [1], "optimizer.exp_avg.w.0": [1]], .bf16)], spec: spec)
+        }
+    }
+
+    @Test func twoTensorsThatWouldBecomeOneAreNamed() throws {
+        let spec = try UniversalSpec(mesh: []) {
+            Rule("one", from: "a", to: "x")
+            Rule("other", from: "b", to: "x")
+        }
+        expect("one logical tensor is made twice", "rule \"one\" and rule \"other\"", "tensor \"x\"") {
+            _ = try UnitedReader([tensors(["a": [1], "b": [1]])], spec: spec)
+        }
+        let same = try UniversalSpec(mesh: []) { Rule("r", from: "l.{a:0..<9}.{b:0..<9}", to: "x.{a + b}") }
+        expect("two tensors of one rank would be the same logical one", "l.0.1") {
+            _ = try UnitedReader([tensors(["l.0.1": [1], "l.1.0": [1]])], spec: same)
+        }
+    }
+
+    @Test func aMeshOfAnotherSizeIsRefused() throws {
+        let spec = try UniversalSpec(mesh: ["dp", "tp"]) { Rule("w", from: "w", to: "w") }
+        let source = try tensors(["w": [1]])
+        expect("no size", "dp=1") { _ = try UnitedReader([source, source], spec: spec) }
+        expect("another number of ranks") { _ = try UnitedReader([source], spec: spec, mesh: ["dp": 2, "tp": 1]) }
+        expect("no mesh axis \"pp\"") { _ = try UnitedReader([source], spec: spec, mesh: ["pp": 1, "dp": 1]) }
+        #expect(try UnitedReader([source, source], spec: spec, mesh: ["dp": 1]).mesh.size(of: "tp") == 2)
+    }
+
+    @Test func rulesThatMakeNoSenseAreRefusedBeforeAnyCheckpoint() {
+        func refuse(
+            _ parts: String..., rule: @autoclosure () -> Rule, location: SourceLocation = #_sourceLocation
+        ) {
+            for part in parts {
+                expect(
+                    part, code: .invalidArgument,
+                    from: {
+                        _ = try UniversalSpec(mesh: ["tp"], parameters: ["layers": 2]) { rule() }
+                    }, location: location)
+            }
+        }
+        refuse("rule \"r\"", "{x} in b.{x}", rule: Rule("r", from: "a.{y}", to: "b.{x}"))
+        refuse("several tensors would become one", "{y}", rule: Rule("r", from: "a.{y}", to: "b"))
+        refuse("capture twice", rule: Rule("r", from: "a.{y}.{y}", to: "b.{y}"))
+        refuse("called like an axis", rule: Rule("r", from: "a.{tp}x.{layers}", to: "b.{layers}"))
+        refuse("without a \"}\"", rule: Rule("r", from: "a.{y", to: "b"))
+        refuse("without a \"{\"", rule: Rule("r", from: "a.y}", to: "b"))
+        refuse("nothing is called \"q\"", rule: Rule("r", from: "a.{y}", to: "b.{y + q}"))
+        refuse("no axis \"dp\"", rule: Rule("r", from: "a", to: "b") { On("dp", .shard(0)) })
+        refuse(
+            "two of the name \"tp\"",
+            rule: Rule("r", from: "a", to: "b") {
+                On("tp", .shard(0)); On("tp", .replicate)
+            })
+        refuse("1 tensors become 1, and there are 2", rule: Rule("r", from: "a", to: ["b", "c"]))
+        refuse("permutation", rule: Rule("r", from: "a", to: "b") { Apply(.permute([0, 2])) })
+        refuse("expression ends too early", rule: Rule("r", from: "a", to: "b") { On("tp", .shard(0, unit: "2*")) })
+        refuse("behind its end", rule: Rule("r", from: "a", to: "b") { On("tp", .shard(0, unit: "2^3")) })
+        refuse("too large", rule: Rule("r", from: "a", to: "b") { On("tp", .shard(0, unit: "99999999999999999999")) })
+        refuse("names a moment", rule: Rule("r", from: "a", to: "b") { WithMoments(.only(["exp_avg"])) })
+        refuse("no logical name", rule: Rule("r", from: ["a"], to: []))
+    }
+
+    @Test func arithmeticThatDoesNotComeOutIsNamed() throws {
+        let source = try tensors(["w": [4]])
+        func attempt(_ unit: IntegerExpression) throws {
+            let spec = try UniversalSpec(mesh: ["tp"], parameters: ["heads": 3]) {
+                Rule("w", from: "w", to: "w") { On("tp", .shard(0, unit: unit)) }
+            }
+            _ = try UnitedReader([source, source], spec: spec)
+        }
+        expect("3 is not divisible by 2", "rule \"w\"") { try attempt("heads/tp.size") }
+        expect("divided by 0") { try attempt("heads/(heads - 3)") }
+        expect("overflows") { try attempt("9000000000000000000*9000000000000000000") }
+        expect("depends on the rank") { try attempt("heads + tp") }
+        expect("out of range", "heads - 3 = 0") { try attempt("heads - 3") }
+    }
+
+    @Test func flatBuffersThatDoNotFitAreNamed() throws {
+        let spec = try UniversalSpec(mesh: ["dp"]) {
+            FlatBuffer("flat", over: "dp", members: [.init("m.a", [3]), .init("m.b", [2])])
+            Rule("all", from: "m.{x}", to: "{x}") { On("dp", .flatten(.buffer)) }
+        }
+        expect("rank lacks a flat buffer", "flat") { _ = try UnitedReader([tensors(["w": [1]])], spec: spec) }
+        expect("another size than its members make up", "[5]", "[6]") {
+            _ = try UnitedReader([tensors(["flat": [6]])], spec: spec)
+        }
+        expect("member of a flat buffer is missing", "m.b") {
+            var single = spec
+            single.rules[0].from = ["m.{x:a}"]
+            _ = try DividedCheckpoint(tensors(["a": [3]]), spec: single, mesh: ["dp": 1]).shard(ofRank: 0)
+        }
+        let alone = try UniversalSpec(mesh: ["dp"]) {
+            Rule("w", from: "w", to: "w") { On("dp", .flatten(.perTensor)) }
+        }
+        expect("do not tell the shape", "write the rule's shape") {
+            _ = try UnitedReader([tensors(["w": [3]]), tensors(["w": [3]])], spec: alone)
+        }
+    }
+}
