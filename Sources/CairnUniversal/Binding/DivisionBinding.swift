@@ -239,9 +239,12 @@ struct DivisionBinding: Sendable {
 
     /// A rank for each combination of coordinates on some axes.
     private func representatives(of axes: Set<String>) -> [Int] {
-        (0..<mesh.rankCount).filter { rank in
-            zip(mesh.axes, mesh.coordinates(ofRank: rank)).allSatisfy { axes.contains($0.name) || $1 == 0 }
+        var combinations: [[Int]] = [[]]
+        for axis in mesh.axes {
+            let coordinates = axes.contains(axis.name) ? 0..<axis.size : 0..<1
+            combinations = combinations.flatMap { start in coordinates.map { start + [$0] } }
         }
+        return combinations.map(mesh.rank(at:))
     }
 
     private func allNames(

@@ -1,6 +1,6 @@
 public import CairnLayout
 
-/// What one mesh axis does to a tensor, as a rule writes it: ``CairnLayout/Placement`` with expressions for numbers.
+/// What one mesh axis does to a tensor, as a rule writes it: ``Placement`` with expressions for numbers.
 public enum PlacementRule: Sendable, Hashable {
     /// How a dimension is shared out.
     public enum Division: Sendable, Hashable {
