@@ -25,6 +25,7 @@ let package = Package(
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
+        .library(name: "CairnInterop", targets: ["CairnInterop"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
         .executable(name: "cairn", targets: ["CairnTool"]),
     ],
@@ -91,6 +92,12 @@ let package = Package(
         .target(
             name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor"],
             swiftSettings: swiftSettings),
+        // What other frameworks write.
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+        .target(
+            name: "CairnInterop",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib"],
+            swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
@@ -113,7 +120,7 @@ let package = Package(
         .executableTarget(
             name: "CairnTool",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnStorage", "CairnTensor",
                 "CairnUniversal",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -158,6 +165,12 @@ let package = Package(
         .testTarget(
             name: "CairnDigestTests",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnInteropTests",
+            dependencies: [
+                "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainToolTests", dependencies: ["Cairn", "CairnTrainTool"], swiftSettings: swiftSettings),

@@ -22,7 +22,8 @@ public struct CheckpointDigest: Sendable, Hashable {
 
     /// A value that is no list and no dictionary, and how to get to it.
     public struct Leaf: Sendable, Hashable {
-        /// The value's name, then the keys (strings) and places (integers) on the way down.
+        /// The value's name, then the keys and places on the way down. Keys that spell an integer are integers: not
+        /// every format keeps the two apart.
         public var path: [Value]
         /// The value.
         public var value: Value
@@ -62,7 +63,7 @@ public struct CheckpointDigest: Sendable, Hashable {
                 TensorDigest(name: tensor.name, scalarType: tensor.scalarType, shape: tensor.shape, sha256: digest))
         }
         objects = []
-        for named in reader.values { Self.addLeaves(of: named.value, at: [.string(named.name)], to: &objects) }
+        for named in reader.values { Self.addLeaves(of: named.value, at: [Self.component(named.name)], to: &objects) }
     }
 
     private static func sha256(
@@ -82,6 +83,11 @@ public struct CheckpointDigest: Sendable, Hashable {
         return Hexadecimal.encode(try hash.finish())
     }
 
+    private static func component(_ key: String) -> Value {
+        guard let number = Int64(key), String(number).utf8.elementsEqual(key.utf8) else { return .string(key) }
+        return .integer(number)
+    }
+
     private static func addLeaves(of value: Value, at path: [Value], to leaves: inout [Leaf]) {
         switch value {
         case .list(let values):
@@ -90,7 +96,7 @@ public struct CheckpointDigest: Sendable, Hashable {
             }
         case .dictionary(let values):
             for key in values.keys.sorted(by: { ExactString($0) < ExactString($1) }) {
-                if let value = values[key] { addLeaves(of: value, at: path + [.string(key)], to: &leaves) }
+                if let value = values[key] { addLeaves(of: value, at: path + [component(key)], to: &leaves) }
             }
         default: leaves.append(Leaf(path: path, value: value))
         }

@@ -64,6 +64,6 @@ enum ChunkCompression {
 
     /// The width of the numbers inside an element: both parts of a complex number are split alike.
     private static func planeWidth(_ scalarType: ScalarType) -> Int {
-        scalarType == .c64 ? 4 : scalarType.byteWidth ?? 1
+        (scalarType.byteWidth ?? 1) / (scalarType.isComplex ? 2 : 1)
     }
 }

@@ -10,6 +10,11 @@ public struct VerificationReport: Sendable {
         public var error: CairnError
         /// Which chunk of the tensor's fragment it is, counted from 0, if it is one.
         public var chunk: Int?
+
+        public init(error: CairnError, chunk: Int? = nil) {
+            self.error = error
+            self.chunk = chunk
+        }
     }
 
     /// Everything that is wrong, in the order of files.

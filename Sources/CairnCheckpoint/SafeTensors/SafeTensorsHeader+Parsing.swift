@@ -155,7 +155,7 @@ private struct HeaderParser {
     ) throws(JSONError) -> ScalarType {
         let text = try reader.readString()
         if text == lastTypeName { return lastType }
-        guard let type = ScalarType(rawValue: text) else {
+        guard let type = ScalarType(rawValue: text), type.isSafetensorsType else {
             unsupported = CairnError(
                 .unsupported, "the element type \"\(text)\" is unknown", .init(tensor: name))
             throw reader.error("unknown element type")

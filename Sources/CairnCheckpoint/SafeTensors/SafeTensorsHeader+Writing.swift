@@ -10,9 +10,10 @@ extension SafeTensorsHeader {
     ///   - alignment: What the size of the result is a multiple of, in bytes, at least 1; the format asks for 8.
     ///   - minimumByteCount: The least size of the result, for a header that takes a reserved place.
     /// - Throws: ``CairnError/Code/unsupported`` when the JSON is longer than the format allows or a tensor has the
-    ///   name that is reserved for metadata, ``CairnError/Code/invalidArgument`` when a name repeats.
+    ///   name that is reserved for metadata or a type that the format lacks, ``CairnError/Code/invalidArgument`` when
+    ///   a name repeats.
     package func serialized(alignment: Int, minimumByteCount: Int = 0) throws(CairnError) -> [UInt8] {
-        try checkNamesForWriting()
+        try checkForWriting()
         var writer = JSONWriter()
         writer.beginObject()
         if !metadata.isEmpty {
@@ -61,13 +62,18 @@ extension SafeTensorsHeader {
         return bytes
     }
 
-    private func checkNamesForWriting() throws(CairnError) {
+    private func checkForWriting() throws(CairnError) {
         var names = Set<ExactString>(minimumCapacity: entries.count)
         for entry in entries {
             guard ExactString(entry.name) != ExactString(Self.metadataName) else {
                 throw CairnError(
                     .unsupported, "safetensors reserves this name for metadata",
                     .init(tensor: entry.name, advice: "rename the tensor"))
+            }
+            guard entry.scalarType.isSafetensorsType else {
+                throw CairnError(
+                    .unsupported, "safetensors files, and Cairn's own, have no such element type",
+                    .init(tensor: entry.name, found: "\(entry.scalarType)", advice: "leave the tensor out"))
             }
             guard names.insert(ExactString(entry.name)).inserted else {
                 throw CairnError(.invalidArgument, "two tensors of one name", .init(tensor: entry.name))

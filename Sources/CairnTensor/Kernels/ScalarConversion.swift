@@ -110,7 +110,7 @@ extension ScalarType {
         case .bf16: CAIRN_BF16
         case .f32: CAIRN_F32
         case .f64: CAIRN_F64
-        case .f4, .f6e2m3, .f6e3m2, .c64: nil
+        case .f4, .f6e2m3, .f6e3m2, .c32, .c64, .c128: nil
         }
     }
 }

@@ -1,6 +1,7 @@
 import CairnBase
 
-/// The type of a tensor's elements: every type of the safetensors format, spelled as it spells them.
+/// The type of a tensor's elements: every type of the safetensors format, spelled as it spells them, and two complex
+/// types that PyTorch has beyond those.
 ///
 /// Source: the `Dtype` enumeration of safetensors 0.8.
 public enum ScalarType: String, Sendable, Hashable, CaseIterable {
@@ -36,6 +37,10 @@ public enum ScalarType: String, Sendable, Hashable, CaseIterable {
     case f64 = "F64"
     case i64 = "I64"
     case u64 = "U64"
+    /// Two 16-bit floats, real part first. Not a safetensors type.
+    case c32 = "C32"
+    /// Two 64-bit floats, real part first. Not a safetensors type.
+    case c128 = "C128"
 }
 
 extension ScalarType: CustomStringConvertible {
@@ -49,8 +54,9 @@ extension ScalarType: CustomStringConvertible {
         case .f6e2m3, .f6e3m2: 6
         case .bool, .u8, .i8, .f8e5m2, .f8e4m3, .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz: 8
         case .i16, .u16, .f16, .bf16: 16
-        case .i32, .u32, .f32: 32
+        case .i32, .u32, .f32, .c32: 32
         case .c64, .f64, .i64, .u64: 64
+        case .c128: 128
         }
     }
 
@@ -64,9 +70,15 @@ extension ScalarType: CustomStringConvertible {
     public var isFloatingPoint: Bool {
         switch self {
         case .f4, .f6e2m3, .f6e3m2, .f8e5m2, .f8e4m3, .f8e8m0, .f8e4m3fnuz, .f8e5m2fnuz, .f16, .bf16, .f32, .f64: true
-        case .bool, .u8, .i8, .i16, .u16, .i32, .u32, .i64, .u64, .c64: false
+        case .bool, .u8, .i8, .i16, .u16, .i32, .u32, .i64, .u64, .c32, .c64, .c128: false
         }
     }
+
+    /// Whether the elements are complex numbers.
+    public var isComplex: Bool { self == .c32 || self == .c64 || self == .c128 }
+
+    /// Whether safetensors files, and so Cairn's own, can hold elements of this type.
+    public var isSafetensorsType: Bool { self != .c32 && self != .c128 }
 
     /// The bytes that `elementCount` packed elements fill, or `nil` when that overflows or is no whole number of bytes.
     public func byteCount(elementCount: Int) -> Int? {

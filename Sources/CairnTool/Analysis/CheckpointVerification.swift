@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnInterop
 
 /// What a look at one checkpoint found.
 struct CheckpointVerification {
@@ -41,6 +42,14 @@ struct CheckpointVerification {
             return [try verify(CheckpointStore(path: path), step: step, path: path, deep: deep)]
         case .safetensors(let path) where location.selector == nil:
             return [try verifySafetensors(path, deep: deep)]
+        case .torch(let path) where location.selector == nil:
+            return [try verify("torch", path, ["structure"], deep: deep) { try TorchReader(path: path) }]
+        case .distributed(let path) where location.selector == nil:
+            return [
+                try verify("dcp", path, ["structure", "coverage"], deep: deep) {
+                    try DistributedCheckpointReader(path: path)
+                }
+            ]
         default:
             throw CairnError(
                 .invalidArgument, "only a run has checkpoints to choose from with @",
@@ -70,6 +79,22 @@ struct CheckpointVerification {
         try result.collecting {
             let reader = try store.open(step: step)
             let bar = ProgressBar("reading", total: reader.manifest.byteCount)
+            defer { bar.finish() }
+            return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error, chunk: $0.chunk) }
+        }
+        return result
+    }
+
+    private static func verify(
+        _ format: String, _ path: String, _ checked: [String], deep: Bool,
+        opening open: () throws -> any VerifiableReader
+    ) throws -> CheckpointVerification {
+        var result = CheckpointVerification(
+            source: path, format: format, step: nil, checked: checked + (deep ? ["checksums", "data"] : []))
+        try result.collecting {
+            let reader = try open()
+            let stored = reader.tensors.filter { $0.tiedTo == nil }
+            let bar = ProgressBar("reading", total: stored.reduce(0) { $0 + $1.byteCount })
             defer { bar.finish() }
             return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error, chunk: $0.chunk) }
         }

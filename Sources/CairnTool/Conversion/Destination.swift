@@ -52,11 +52,15 @@ struct Destination {
                 let (directory, name) = PathInspection.split(PathInspection.canonical(path))
                 isSame = target == directory && Self.isName(name, ofStem: stem)
             }
+        case .distributed(let path): isSame = target == PathInspection.canonical(path)
+        case .torch(let source): isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
         }
-        guard isSame else { return }
-        throw CairnError(
-            .invalidArgument, "the result would be written over or into the source",
-            .init(file: path, advice: "choose another place"))
+        if isSame { throw overSource("choose another place") }
+    }
+
+    private func overSource(_ advice: String) -> CairnError {
+        CairnError(
+            .invalidArgument, "the result would be written over or into the source", .init(file: path, advice: advice))
     }
 
     private func storeWriter(reading source: RecognisedFormat) throws -> any CheckpointWriter {
@@ -64,10 +68,11 @@ struct Destination {
             let canonical = PathInspection.canonical(path), origin = PathInspection.canonical(store)
             let inside = PathInspection.join(origin, StepName.prefix(sourceStep))
             if (canonical == origin && step == sourceStep) || (canonical + "/").hasPrefix(inside) {
-                throw CairnError(
-                    .invalidArgument, "the result would be written over or into the source",
-                    .init(file: path, advice: "choose another --step or another run"))
+                throw overSource("choose another --step or another run")
             }
+        }
+        if case .distributed(let source) = source, PathInspection.canonical(path) == PathInspection.canonical(source) {
+            throw overSource("choose another run")
         }
         if try PathInspection.kind(of: path) == .directory {
             guard case .store = try RecognisedFormat(of: path, forced: .cairn) else {

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnInterop
 import CairnStorage
 
 /// A checkpoint that a path led to, with what only one format knows.
@@ -33,6 +34,11 @@ struct OpenedCheckpoint {
             try self.init(store: store, step: step)
         case (.safetensors(let path), nil):
             self.init(reader: try Self.safetensors(path), description: "safetensors", manifest: nil)
+        case (.torch(let path), nil):
+            self.init(reader: try TorchReader(path: path), description: "torch.save", manifest: nil)
+        case (.distributed(let path), nil):
+            let reader = try DistributedCheckpointReader(path: path)
+            self.init(reader: reader, description: "torch.distributed.checkpoint", manifest: nil)
         case (_, _?):
             throw CairnError(
                 .invalidArgument, "only a run has checkpoints to choose from with @",
@@ -60,6 +66,9 @@ struct OpenedCheckpoint {
     }
 
     private init(reader: any CheckpointReader, description: String, manifest: Manifest?) {
+        for omission in (reader as? any OmittingReader)?.omissions ?? [] {
+            StandardError.note("\(reader.source): \(omission)")
+        }
         self.reader = reader
         self.description = description
         self.manifest = manifest

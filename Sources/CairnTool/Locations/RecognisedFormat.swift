@@ -11,16 +11,23 @@ enum RecognisedFormat: Equatable {
     case checkpoint(store: String, step: Int)
     /// A safetensors file, an index of several, or a directory that holds either.
     case safetensors(path: String)
+    /// A file of `torch.save`.
+    case torch(path: String)
+    /// A directory of torch.distributed.checkpoint.
+    case distributed(path: String)
 }
 
 /// The formats that `--format` can force.
 enum FormatName: String, CaseIterable, ExpressibleByArgument {
     case cairn
     case safetensors
+    case torch
+    case dcp
 }
 
 extension RecognisedFormat {
     private static let manifestName = "manifest.json"
+    private static let metadataName = ".metadata"
     private static let indexSuffix = ".index.json"
     private static let fileSuffix = ".safetensors"
 
@@ -42,7 +49,12 @@ extension RecognisedFormat {
 
     private static func directory(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
         if forced == .safetensors { return .safetensors(path: path) }
+        if forced == .dcp { return .distributed(path: path) }
+        if forced == .torch {
+            throw CairnError(.unsupported, "a checkpoint of torch.save is one file", .init(file: path))
+        }
         let names = try PathInspection.names(in: path)
+        if forced == nil, isDistributed(names) { return .distributed(path: path) }
         let hasSafetensors = names.contains { $0.hasSuffix(fileSuffix) || $0.hasSuffix(fileSuffix + indexSuffix) }
         let canonical = PathInspection.split(PathInspection.canonical(path))
         if let step = step(ofDirectory: canonical.name) {
@@ -68,18 +80,25 @@ extension RecognisedFormat {
                 .unsupported, "the directory is no checkpoint that Cairn knows",
                 .init(
                     file: path,
-                    expected: "step-… directories, a .safetensors.index.json or .safetensors files",
+                    expected: "step-… directories, a .metadata, a .safetensors.index.json or .safetensors files",
                     found: names.count > 4 ? seen + ", …" : seen))
         }
     }
 
     private static func file(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
-        let name = PathInspection.split(path).name
-        if name == manifestName, forced != .safetensors {
+        let (directory, name) = PathInspection.split(path)
+        if forced == .torch { return .torch(path: path) }
+        if name == metadataName, forced == nil || forced == .dcp { return .distributed(path: directory) }
+        if name == manifestName, forced == nil || forced == .cairn {
             let checkpoint = PathInspection.split(PathInspection.split(PathInspection.canonical(path)).directory)
             if let step = step(ofDirectory: checkpoint.name) {
                 return .checkpoint(store: checkpoint.directory, step: step)
             }
+        }
+        if forced == .dcp {
+            throw CairnError(
+                .unsupported, "this is no checkpoint of torch.distributed.checkpoint",
+                .init(file: path, expected: "a directory with a .metadata in it", found: "a file"))
         }
         if forced == .cairn {
             throw CairnError(
@@ -91,11 +110,21 @@ extension RecognisedFormat {
         }
         let beginning = try PathInspection.beginning(of: path, byteCount: 16)
         if FileSignature.looksLikeSafetensors(beginning) { return .safetensors(path: path) }
+        if FileSignature.isZipArchive(beginning) { return .torch(path: path) }
         throw CairnError(
             .unsupported, "the file is no checkpoint that Cairn reads",
             .init(
-                file: path, expected: "safetensors", found: FileSignature.describe(beginning),
+                file: path, expected: "safetensors or a zip file of torch.save",
+                found: FileSignature.describe(beginning),
                 advice: "if it is safetensors all the same, say --format safetensors"))
+    }
+
+    /// Whether a directory with these files is one of torch.distributed.checkpoint: it has the metadata, or shards that
+    /// no index describes.
+    private static func isDistributed(_ names: [String]) -> Bool {
+        if names.contains(metadataName) { return true }
+        guard !names.contains(where: { $0.hasSuffix(fileSuffix + indexSuffix) }) else { return false }
+        return names.contains { $0.hasPrefix("shard-") && $0.contains("-model-") && $0.hasSuffix(fileSuffix) }
     }
 
     /// 400 for `step-00000400`.

@@ -1,0 +1,96 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnStorage
+public import CairnTensor
+
+/// A checkpoint directory of torch.distributed.checkpoint (DCP), in its own format or as safetensors shards.
+///
+/// Tensors are whole, whatever shards they are stored in: regions are put together from the chunks that they touch,
+/// and no others are read. That the chunks cover each tensor exactly, and that their files are there and long enough,
+/// is checked when the checkpoint is opened. Objects become values at the keys that they had before their names were
+/// flattened. Nothing is executed; checksums are verified whenever the whole of a chunk has been read.
+public final class DistributedCheckpointReader: FragmentedReader, VerifiableReader, OmittingReader {
+    public let format = "dcp"
+    public let source: String
+    public let values: [NamedValue]
+    public let omissions: [String]
+    public var tensors: [TensorDescription] { table.descriptions }
+
+    /// The file that describes the checkpoint.
+    package static let metadataName = ".metadata"
+    private let table: TensorTable
+    private let items: [(tensor: DistributedMetadata.Tensor, files: DistributedFiles)]
+    private let fileCount: Int
+
+    /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `step-400/`.
+    ///
+    /// - Parameter source: What to call it in messages.
+    /// - Throws: ``CairnError/Code/incomplete`` when files or chunks are missing, ``CairnError/Code/malformed`` when
+    ///   chunks overlap or the metadata contradicts itself, ``CairnError/Code/unsupported`` for what is refused.
+    public init(storage: any Storage, prefix: String = "", source: String) throws(CairnError) {
+        self.source = source
+        let keys = try storage.list(prefix).map(\.key)
+        var builder = DistributedContents(storage, prefix: prefix, source: source)
+        if keys.contains(prefix + Self.metadataName) {
+            try builder.addMetadata(prefix + Self.metadataName)
+        } else {
+            let shards = keys.filter { key in
+                key.hasSuffix(".safetensors") && !key.dropFirst(prefix.count).contains("/")
+            }
+            guard !shards.isEmpty else {
+                throw CairnError(
+                    .notFound, "the directory is no checkpoint of torch.distributed.checkpoint",
+                    .init(
+                        file: source, expected: Self.metadataName,
+                        advice: keys.contains { $0.hasSuffix(Self.metadataName) }
+                            ? "every rank wrote metadata of its own, which is not read" : nil))
+            }
+            try builder.addShards(shards)
+        }
+        table = try builder.table()
+        values = try builder.leaves.values()
+        omissions = builder.omissions
+        items = builder.items
+        fileCount = builder.fileCount
+    }
+
+    /// Opens the directory at a path.
+    public convenience init(path: String) throws(CairnError) {
+        try self.init(storage: LocalStorage(root: path), source: path)
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try table.read(name, region: region, into: &destination)
+    }
+
+    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
+        let content = try table.content(name)
+        guard let assembled = content as? AssembledTensor else { return [(Region(whole: content.shape), source)] }
+        return assembled.pieces.map { ($0.region, $0.file) }
+    }
+
+    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+        var report = VerificationReport()
+        report.fileCount = fileCount
+        for (tensor, files) in items {
+            for (region, place) in tensor.pieces {
+                let item: DistributedFiles.Item
+                do throws(CairnError) {
+                    item = try files.item(place, tensor.scalarType, region.shape)
+                } catch {
+                    report.damages.append(.init(error: error.adding(.init(file: place.file, tensor: tensor.name))))
+                    continue
+                }
+                guard deep else { continue }
+                for record in item.records {
+                    report.chunkCount += 1
+                    report.byteCount += record.byteCount
+                    guard let damage = try record.damage(progress: progress) else { continue }
+                    report.damages.append(
+                        .init(error: damage.moved(by: place.offset).adding(.init(tensor: tensor.name))))
+                }
+            }
+        }
+        return report
+    }
+}

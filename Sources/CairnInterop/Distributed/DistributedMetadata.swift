@@ -1,0 +1,171 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+
+/// What the `.metadata` file of torch.distributed.checkpoint says: which tensors and objects there are, and where.
+///
+/// Source: `torch/distributed/checkpoint/metadata.py` and `filesystem.py` of PyTorch 2.15, and files of older versions.
+struct DistributedMetadata {
+    /// Where an item is.
+    struct Place: Hashable {
+        /// The file, relative to the checkpoint.
+        var file: String
+        /// The item's first byte in it.
+        var offset: Int
+        /// The item's length in bytes.
+        var byteCount: Int
+    }
+
+    struct Tensor {
+        var name: String
+        var scalarType: ScalarType
+        var shape: Shape
+        /// The boxes that make up the tensor, each with its item; those without elements are left out.
+        var pieces: [(region: Region, place: Place)]
+    }
+
+    var tensors: [Tensor] = []
+    /// Everything else, as pickles.
+    var objects: [(name: String, place: Place)] = []
+    /// For names that were made by flattening, the keys they were made of.
+    var paths: [ExactString: [StateKey]] = [:]
+
+    private let graph: PickleGraph
+    private let file: String
+    /// Where the items of each name are, by their offsets.
+    private var places: [ExactString: [[Int]: Place]] = [:]
+
+    /// - Throws: ``CairnError/Code/malformed`` or ``CairnError/Code/unsupported``, naming the file and the tensor.
+    init(_ bytes: [UInt8], file: String) throws(CairnError) {
+        self.file = file
+        graph = try PickleInterpreter.read(bytes, file: file)
+        guard let root = graph.object(graph.root), ["Metadata", "MCoreMetadata"].contains(root.constructor.name),
+            let state = root.state, let entries = graph.value("state_dict_metadata", of: state),
+            case .dictionary(let items) = graph[entries]
+        else {
+            throw CairnError(
+                .malformed, "this is no metadata of torch.distributed.checkpoint",
+                .init(file: file, expected: "an object of the class Metadata"))
+        }
+        try readPlaces(state)
+        try readPaths(state)
+        for index in stride(from: 0, to: items.count - 1, by: 2) {
+            guard let name = graph.string(items[index]), let entry = graph.object(items[index + 1]) else {
+                throw malformed("an entry has no name or is no object", nil)
+            }
+            do throws(CairnError) {
+                try readEntry(name, entry)
+            } catch {
+                throw error.adding(.init(file: file, tensor: name))
+            }
+        }
+    }
+
+    private mutating func readPlaces(_ state: PickleGraph.Reference) throws(CairnError) {
+        guard let storage = graph.value("storage_data", of: state), case .dictionary(let items) = graph[storage]
+        else { throw malformed("there is no storage_data", nil) }
+        for index in stride(from: 0, to: items.count - 1, by: 2) {
+            guard let key = graph.object(items[index])?.state, let info = graph.object(items[index + 1])?.state,
+                let name = graph.value("fqn", of: key).flatMap({ graph.string($0) }),
+                let path = graph.value("relative_path", of: info).flatMap({ graph.string($0) }),
+                let offset = graph.value("offset", of: info).flatMap({ graph.integer($0) }), offset >= 0,
+                let byteCount = graph.value("length", of: info).flatMap({ graph.integer($0) }), byteCount >= 0
+            else { throw malformed("the place of an item is not described", nil) }
+            if let transforms = graph.value("transform_descriptors", of: info),
+                let steps = graph.sequence(transforms), let first = steps.first
+            {
+                throw CairnError(
+                    .unsupported, "the items are transformed in a way that is not read",
+                    .init(file: file, tensor: name, found: graph.string(first)))
+            }
+            let offsets = graph.value("offset", of: key).flatMap { graph.integers($0) } ?? []
+            places[ExactString(name), default: [:]][offsets] = Place(file: path, offset: offset, byteCount: byteCount)
+        }
+    }
+
+    private mutating func readPaths(_ state: PickleGraph.Reference) throws(CairnError) {
+        guard let planner = graph.value("planner_data", of: state), case .dictionary(let items) = graph[planner]
+        else { return }
+        for index in stride(from: 0, to: items.count - 1, by: 2) {
+            guard let name = graph.string(items[index]), let steps = graph.sequence(items[index + 1]) else { continue }
+            var path: [StateKey] = []
+            for step in steps {
+                if let place = graph.integer(step) {
+                    path.append(.index(place))
+                } else {
+                    path.append(StateKey(PythonText(graph).plain(step)))
+                }
+            }
+            if !path.isEmpty { paths[ExactString(name)] = path }
+        }
+    }
+
+    private mutating func readEntry(_ name: String, _ entry: PickleGraph.Object) throws(CairnError) {
+        let held = places[ExactString(name)] ?? [:]
+        switch entry.constructor.name {
+        case "BytesStorageMetadata":
+            guard let place = held.values.first, held.count == 1 else {
+                throw incomplete("the place of an object is not known", name)
+            }
+            objects.append((name, place))
+        case "TensorStorageMetadata":
+            guard let state = entry.state, let size = graph.value("size", of: state).flatMap({ graph.integers($0) }),
+                let chunks = graph.value("chunks", of: state).flatMap({ graph.sequence($0) }),
+                let properties = graph.value("properties", of: state)
+            else { throw malformed("a tensor is not described", name) }
+            guard let scalarType = elementType(properties) else {
+                throw CairnError(.unsupported, "the type of a tensor's elements is unknown")
+            }
+            let shape = try Shape(checking: Self.elements(size, of: scalarType))
+            guard scalarType.byteCount(elementCount: shape.elementCount) != nil else {
+                throw malformed("a tensor's size is out of range", name)
+            }
+            var pieces: [(region: Region, place: Place)] = []
+            var seen: Set<Region> = []
+            for chunk in chunks {
+                guard let state = graph.object(chunk)?.state,
+                    let offsets = graph.value("offsets", of: state).flatMap({ graph.integers($0) }),
+                    let sizes = graph.value("sizes", of: state).flatMap({ graph.integers($0) })
+                else { throw malformed("a chunk of a tensor is not described", name) }
+                let region = try Region(
+                    offsets: Self.elements(offsets, of: scalarType),
+                    shape: Shape(checking: Self.elements(sizes, of: scalarType)))
+                // Ranks without a share list an empty chunk; replicas that were not told apart list theirs again.
+                guard region.elementCount > 0, seen.insert(region).inserted else { continue }
+                guard let place = held[offsets] else {
+                    throw incomplete("the place of a chunk is not known: \(region)", name)
+                }
+                pieces.append((region, place))
+            }
+            try FragmentCoverage.check(pieces.map(\.region), of: shape)
+            tensors.append(Tensor(name: name, scalarType: scalarType, shape: shape, pieces: pieces))
+        default:
+            throw CairnError(
+                .unsupported, "an entry is of an unknown kind", .init(found: entry.constructor.path))
+        }
+    }
+
+    /// Of packed elements torch counts pairs.
+    private static func elements(_ counts: [Int], of scalarType: ScalarType) throws(CairnError) -> [Int] {
+        guard scalarType == .f4 else { return counts }
+        guard let doubled = (counts.last ?? 1).multiplied(checked: 2) else {
+            throw CairnError(.malformed, "a size is out of range", .init(found: "\(counts)"))
+        }
+        return counts.dropLast() + [doubled]
+    }
+
+    /// The type of elements: the first field of the properties, which are a tuple, in some versions a dictionary.
+    private func elementType(_ properties: PickleGraph.Reference) -> ScalarType? {
+        guard let state = graph.object(properties)?.state else { return nil }
+        let field = graph.sequence(state)?.first ?? graph.value("dtype", of: state)
+        return field.flatMap { TorchTypes.scalarType(graph.global($0)) }
+    }
+
+    private func malformed(_ message: String, _ name: String?) -> CairnError {
+        CairnError(.malformed, "the metadata is not as PyTorch writes it: " + message, .init(file: file, tensor: name))
+    }
+
+    private func incomplete(_ message: String, _ name: String) -> CairnError {
+        CairnError(.incomplete, message, .init(file: file, tensor: name))
+    }
+}

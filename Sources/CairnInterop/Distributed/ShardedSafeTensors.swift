@@ -1,0 +1,104 @@
+import CairnBase
+import CairnCheckpoint
+import CairnStorage
+import CairnTensor
+
+/// Shards that torch.distributed.checkpoint writes as safetensors: every file says of each of its tensors where in the
+/// whole it begins. The whole's shape stands nowhere: it is as large as the shards reach, so a lost last shard cannot
+/// be noticed.
+///
+/// Source: `torch/distributed/checkpoint/hf_storage.py` and `_hf_utils.py` of PyTorch 2.15.
+enum ShardedSafeTensors {
+    static let informationKey = "DCP_SHARDING_INFO"
+
+    static func tensors(
+        of keys: [String], in storage: any Storage
+    ) throws(CairnError) -> [(name: String, content: AssembledTensor)] {
+        var pieces: [ExactString: [(content: StoredTensor, piece: AssembledTensor.Piece)]] = [:]
+        for key in keys {
+            let file = try FileWindow(storage, key)
+            let header = try SafeTensorsHeader.read(from: file)
+            let offsets = try offsets(in: header, file: file.key)
+            for entry in header.entries {
+                guard var begin = offsets[ExactString(entry.name)],
+                    begin.count == entry.shape.dimensionCount || entry.scalarType == .f4
+                else {
+                    throw CairnError(
+                        .malformed, "a shard does not say where its tensor begins",
+                        .init(file: file.key, tensor: entry.name))
+                }
+                // Of packed elements torch counts pairs.
+                if entry.scalarType == .f4, let last = begin.popLast() { begin.append(last.multiplied(checked: 2) ?? -1) }
+                let region: Region
+                do throws(CairnError) {
+                    region = try Region(offsets: begin, shape: entry.shape)
+                } catch {
+                    throw error.adding(.init(file: file.key, tensor: entry.name))
+                }
+                let stored = StoredTensor(
+                    file: file, byteOffset: header.dataStart + entry.byteRange.lowerBound,
+                    scalarType: entry.scalarType, shape: entry.shape)
+                pieces[ExactString(entry.name), default: []].append(
+                    (stored, AssembledTensor.Piece(region: region, file: key, open: { stored }, offset: 0)))
+            }
+        }
+        var tensors: [(name: String, content: AssembledTensor)] = []
+        for (name, parts) in pieces {
+            tensors.append((name.string, try assembled(parts, name: name.string)))
+        }
+        return tensors
+    }
+
+    private static func assembled(
+        _ parts: [(content: StoredTensor, piece: AssembledTensor.Piece)], name: String
+    ) throws(CairnError) -> AssembledTensor {
+        guard let first = parts.first else { throw CairnError(.notFound, "no shard", .init(tensor: name)) }
+        var extents = first.piece.region.shape.extents
+        for part in parts {
+            let region = part.piece.region
+            guard part.content.scalarType == first.content.scalarType, region.offsets.count == extents.count else {
+                throw CairnError(
+                    .mismatch, "the shards of a tensor differ in type or dimensions",
+                    .init(
+                        file: part.piece.file, tensor: name,
+                        expected: "\(first.content.scalarType), \(extents.count) dimensions",
+                        found: "\(part.content.scalarType), \(region.offsets.count) dimensions"))
+            }
+            for index in extents.indices {
+                extents[index] = max(extents[index], region.offsets[index] + region.shape[index])
+            }
+        }
+        do throws(CairnError) {
+            let shape = try Shape(checking: extents)
+            var seen: Set<Region> = []
+            let solid = parts.map(\.piece).filter { $0.region.elementCount > 0 && seen.insert($0.region).inserted }
+            try FragmentCoverage.check(solid.map(\.region), of: shape)
+            return AssembledTensor(scalarType: first.content.scalarType, shape: shape, pieces: solid)
+        } catch {
+            throw error.adding(.init(file: first.piece.file, tensor: name))
+        }
+    }
+
+    private static func offsets(
+        in header: SafeTensorsHeader, file: String
+    ) throws(CairnError) -> [ExactString: [Int]] {
+        guard let text = header.metadata(informationKey) else {
+            throw CairnError(
+                .malformed, "the file does not say which shards it holds",
+                .init(file: file, expected: informationKey, advice: "open the file by itself"))
+        }
+        do throws(JSONError) {
+            var offsets: [ExactString: [Int]] = [:]
+            for member in try JSONValue(parsing: text).asObject().members {
+                var begin: [Int] = []
+                for offset in try member.value.asObject().array("saved_offsets") {
+                    begin.append(try offset.asInteger())
+                }
+                offsets[ExactString(member.key)] = begin
+            }
+            return offsets
+        } catch {
+            throw CairnError(.malformed, "the metadata \"\(informationKey)\": \(error)", .init(file: file))
+        }
+    }
+}

@@ -1,0 +1,185 @@
+package import CairnBase
+
+/// Reads a pickle of any protocol from 0 to 5 into a ``PickleGraph``.
+///
+/// Source: the opcodes of Python 3.14's `pickletools`. Extension codes and out-of-band buffers, which no file can hold
+/// by itself, are refused; so are calls to what ``HostileGlobals`` lists and calls to anything that has no name.
+package struct PickleInterpreter {
+    typealias Reference = PickleGraph.Reference
+    typealias Node = PickleGraph.Node
+
+    /// The pickle's bytes; several may follow each other.
+    let bytes: [UInt8]
+    /// Where the next opcode is.
+    package internal(set) var position: Int
+    let limits: PickleLimits
+    private let file: String
+    private let fileOffset: Int
+
+    var graph = PickleGraph(nodes: [], globals: [], objects: [], root: Reference(index: 0))
+    var stack: [Reference] = []
+    /// The heights of the stack where marks are.
+    var marks: [Int] = []
+    var memo: [Int: Reference] = [:]
+    private var globalPositions: [PickleGraph.Global: Int32] = [:]
+    private var opcodeOffset = 0
+
+    /// - Parameters:
+    ///   - file: What the bytes are of, for messages.
+    ///   - fileOffset: Where they begin in it.
+    package init(
+        _ bytes: [UInt8], at position: Int = 0, limits: PickleLimits = PickleLimits(), file: String,
+        fileOffset: Int = 0
+    ) {
+        self.bytes = bytes
+        self.position = position
+        self.limits = limits
+        self.file = file
+        self.fileOffset = fileOffset
+    }
+
+    /// Reads one pickle, from ``position`` to its end.
+    ///
+    /// - Throws: ``CairnError/Code/malformed``, or ``CairnError/Code/unsupported`` for what is refused; both name file
+    ///   and offset.
+    package static func read(
+        _ bytes: [UInt8], file: String, fileOffset: Int = 0, limits: PickleLimits = PickleLimits()
+    ) throws(CairnError) -> PickleGraph {
+        var interpreter = PickleInterpreter(bytes, limits: limits, file: file, fileOffset: fileOffset)
+        return try interpreter.next()
+    }
+
+    /// Reads the pickle at ``position``, which then is behind it.
+    package mutating func next() throws(CairnError) -> PickleGraph {
+        guard bytes.count - position <= limits.byteCount else {
+            throw failure(.unsupported, "the pickle is too long", found: "\(bytes.count) bytes")
+        }
+        graph = PickleGraph(nodes: [.none, .bool(false), .bool(true)], globals: [], objects: [], root: Self.noneNode)
+        stack = []
+        marks = []
+        memo = [:]
+        globalPositions = [:]
+        while true {
+            opcodeOffset = position
+            let opcode = try byte()
+            if opcode == UInt8(ascii: ".") { break }
+            try execute(opcode)
+        }
+        graph.root = try pop()
+        return graph
+    }
+
+    static let noneNode = Reference(index: 0)
+    static let falseNode = Reference(index: 1)
+    static let trueNode = Reference(index: 2)
+
+    // MARK: The stack
+
+    mutating func push(_ node: Node) throws(CairnError) {
+        stack.append(try make(node))
+    }
+
+    mutating func make(_ node: Node) throws(CairnError) -> Reference {
+        guard graph.nodes.count < limits.nodeCount else {
+            throw failure(.unsupported, "the pickle makes too many things", found: "\(graph.nodes.count)")
+        }
+        graph.nodes.append(node)
+        return Reference(index: Int32(graph.nodes.count - 1))
+    }
+
+    mutating func pop() throws(CairnError) -> Reference {
+        guard stack.count > (marks.last ?? 0), let top = stack.popLast() else {
+            throw failure(.malformed, "the pickle takes what is not there")
+        }
+        return top
+    }
+
+    func top() throws(CairnError) -> Reference {
+        guard stack.count > (marks.last ?? 0), let top = stack.last else {
+            throw failure(.malformed, "the pickle takes what is not there")
+        }
+        return top
+    }
+
+    /// Everything above the last mark, which goes.
+    mutating func popToMark() throws(CairnError) -> [Reference] {
+        guard let height = marks.popLast() else { throw failure(.malformed, "the pickle has no mark to go back to") }
+        let taken = Array(stack[height...])
+        stack.removeLast(stack.count - height)
+        return taken
+    }
+
+    mutating func pushGlobal(module: String, name: String) throws(CairnError) {
+        let global = PickleGraph.Global(module: module, name: name)
+        if let position = globalPositions[global] {
+            try push(.global(position))
+            return
+        }
+        graph.globals.append(global)
+        let position = Int32(graph.globals.count - 1)
+        globalPositions[global] = position
+        try push(.global(position))
+    }
+
+    /// Notes a call.
+    mutating func pushCall(_ constructor: Reference, _ arguments: [Reference]) throws(CairnError) {
+        guard let global = graph.global(constructor) else {
+            throw failure(.unsupported, "the pickle calls something that has no name")
+        }
+        guard !HostileGlobals.contains(global) else {
+            throw failure(
+                .unsupported, "the pickle would run code: no checkpoint calls \(global.path)",
+                advice: "do not load this file with anything that executes pickles")
+        }
+        graph.objects.append(PickleGraph.Object(constructor: global, arguments: arguments))
+        try push(.object(Int32(graph.objects.count - 1)))
+    }
+
+    // MARK: The bytes
+
+    mutating func byte() throws(CairnError) -> UInt8 {
+        guard position < bytes.count else { throw failure(.incomplete, "the pickle has no end") }
+        defer { position += 1 }
+        return bytes[position]
+    }
+
+    mutating func take(_ count: Int) throws(CairnError) -> ArraySlice<UInt8> {
+        guard count >= 0, count <= bytes.count - position else {
+            throw failure(.incomplete, "the pickle ends within something", found: "\(count) bytes to come")
+        }
+        defer { position += count }
+        return bytes[position..<position + count]
+    }
+
+    /// An unsigned little-endian number; one that is no `Int` is longer than any file.
+    mutating func count(byteCount: Int) throws(CairnError) -> Int {
+        let value = try take(byteCount).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard let count = Int(exactly: value) else {
+            throw failure(.malformed, "a length in the pickle is out of range", found: "\(value)")
+        }
+        return count
+    }
+
+    /// The bytes up to the next newline, which is skipped.
+    mutating func line() throws(CairnError) -> ArraySlice<UInt8> {
+        guard let end = bytes[position...].firstIndex(of: UInt8(ascii: "\n")) else {
+            throw failure(.incomplete, "the pickle ends within a line")
+        }
+        defer { position = end + 1 }
+        return bytes[position..<end]
+    }
+
+    func text(_ bytes: ArraySlice<UInt8>) throws(CairnError) -> String {
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw failure(.malformed, "text in the pickle is no UTF-8")
+        }
+        return text
+    }
+
+    func failure(
+        _ code: CairnError.Code, _ message: String, found: String? = nil, advice: String? = nil
+    ) -> CairnError {
+        CairnError(
+            code, message, .init(file: file, offset: fileOffset + opcodeOffset, found: found, advice: advice))
+    }
+}

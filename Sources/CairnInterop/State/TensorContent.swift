@@ -1,0 +1,75 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+
+/// The elements of one tensor, wherever they are.
+protocol TensorContent: Sendable {
+    /// The type of the elements.
+    var scalarType: ScalarType { get }
+    /// The tensor's shape.
+    var shape: Shape { get }
+
+    /// Fills `destination`, which has the right size, with a region that lies inside.
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError)
+}
+
+extension StoredTensor: TensorContent {}
+
+/// A tensor that is in memory already.
+struct HeldTensor: TensorContent {
+    let tensor: Tensor
+    var scalarType: ScalarType { tensor.scalarType }
+    var shape: Shape { tensor.shape }
+
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try RegionCopy.copy(
+            tensor.scalarType, from: tensor.bytes, of: tensor.shape, region: region, into: &destination,
+            of: region.shape, region: Region(whole: region.shape))
+    }
+}
+
+/// The tensors of a checkpoint by name.
+struct TensorTable: Sendable {
+    let source: String
+    /// Sorted by the bytes of the names.
+    let descriptions: [TensorDescription]
+    private let contents: [any TensorContent]
+
+    /// - Parameter entries: Names, each once, with what they stand for and what they are tied to.
+    init(_ entries: [(name: String, content: any TensorContent, tiedTo: String?)], source: String) {
+        let sorted = entries.sorted { ExactString($0.name) < ExactString($1.name) }
+        self.source = source
+        descriptions = sorted.map {
+            TensorDescription(
+                name: $0.name, scalarType: $0.content.scalarType, shape: $0.content.shape, tiedTo: $0.tiedTo)
+        }
+        contents = sorted.map(\.content)
+    }
+
+    func content(_ name: String) throws(CairnError) -> any TensorContent {
+        guard let position = descriptions.position(of: name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return contents[position]
+    }
+
+    /// Reads a region, checked.
+    func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        let content = try content(name)
+        guard region.isInside(content.shape),
+            content.scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount
+        else {
+            throw CairnError(
+                .mismatch, "the region does not fit the tensor or the destination",
+                .init(
+                    file: source, tensor: name, expected: "inside \(content.scalarType)\(content.shape)",
+                    found: "\(region) into \(destination.byteCount) bytes"))
+        }
+        guard region.elementCount > 0 else { return }
+        do throws(CairnError) {
+            try content.read(region, into: &destination)
+        } catch {
+            throw error.adding(.init(file: source, tensor: name))
+        }
+    }
+}

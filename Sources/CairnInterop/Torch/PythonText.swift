@@ -1,0 +1,116 @@
+import CairnBase
+
+/// Parts of a pickle as text for people, much as Python's `repr` has it, cut where it gets long.
+struct PythonText {
+    private let graph: PickleGraph
+
+    private static let greatestLength = 4096
+    private static let greatestDepth = 16
+
+    init(_ graph: PickleGraph) { self.graph = graph }
+
+    func describe(_ reference: PickleGraph.Reference) -> String {
+        var text = ""
+        write(reference, depth: 0, to: &text)
+        guard text.utf8.count > Self.greatestLength else { return text }
+        return String(text.prefix(Self.greatestLength)) + "…"
+    }
+
+    /// The same, but text without quotes.
+    func plain(_ reference: PickleGraph.Reference) -> String {
+        graph.string(reference) ?? describe(reference)
+    }
+
+    /// The parts of a path.
+    func path(_ parts: [PickleGraph.Reference]) -> String {
+        var path = ""
+        for part in parts {
+            let text = plain(part)
+            path += path.isEmpty || path.hasSuffix("/") ? text : "/" + text
+        }
+        return path
+    }
+
+    private func write(_ reference: PickleGraph.Reference, depth: Int, to text: inout String) {
+        guard depth <= Self.greatestDepth, text.utf8.count <= Self.greatestLength else {
+            text += "…"
+            return
+        }
+        switch graph[reference] {
+        case .none: text += "None"
+        case .bool(let value): text += value ? "True" : "False"
+        case .integer(let value): text += String(value)
+        case .bigInteger(let bytes): text += PythonInteger.decimal(bytes)
+        case .double(let value): text += value.description
+        case .string(let value):
+            let quote = value.contains("'") && !value.contains("\"") ? "\"" : "'"
+            let shown = String(value.prefix(Self.greatestLength))
+                .split(separator: "\\", omittingEmptySubsequences: false).joined(separator: "\\\\")
+            text += quote
+                + (quote == "'" ? shown.split(separator: "'", omittingEmptySubsequences: false)
+                    .joined(separator: "\\'") : shown) + quote
+        case .bytes(let bytes): text += "<\(bytes.count) bytes>"
+        case .list(let elements): write(elements, "[", "]", depth, to: &text)
+        case .tuple(let elements): write(elements, "(", elements.count == 1 ? ",)" : ")", depth, to: &text)
+        case .set(let elements): write(elements, "{", "}", depth, to: &text)
+        case .dictionary(let items): writePairs(items, "{", ": ", "}", depth, isAttributes: false, to: &text)
+        case .global(let index): text += "<\(graph.globals[Int(index)].path)>"
+        case .object(let index): write(graph.objects[Int(index)], depth, to: &text)
+        case .persistent: text += "<storage>"
+        }
+    }
+
+    private func write(_ object: PickleGraph.Object, _ depth: Int, to text: inout String) {
+        text += String(object.constructor.name.split(separator: ".").last ?? "")
+        text += "("
+        var needsComma = false
+        for argument in object.arguments + object.elements where text.utf8.count <= Self.greatestLength {
+            if needsComma { text += ", " }
+            write(argument, depth: depth + 1, to: &text)
+            needsComma = true
+        }
+        var items = object.items
+        if let state = object.state {
+            if case .dictionary(let attributes) = graph[state] {
+                items += attributes
+            } else {
+                if needsComma { text += ", " }
+                write(state, depth: depth + 1, to: &text)
+                needsComma = true
+            }
+        }
+        if needsComma, !items.isEmpty { text += ", " }
+        writePairs(items, "", "=", ")", depth, isAttributes: true, to: &text)
+    }
+
+    private func write(
+        _ elements: [PickleGraph.Reference], _ begin: String, _ end: String, _ depth: Int, to text: inout String
+    ) {
+        text += begin
+        for (index, element) in elements.enumerated() {
+            if index > 0 { text += ", " }
+            write(element, depth: depth + 1, to: &text)
+            if text.utf8.count > Self.greatestLength { break }
+        }
+        text += end
+    }
+
+    private func writePairs(
+        _ items: [PickleGraph.Reference], _ begin: String, _ between: String, _ end: String, _ depth: Int,
+        isAttributes: Bool, to text: inout String
+    ) {
+        text += begin
+        for index in stride(from: 0, to: items.count - 1, by: 2) {
+            if index > 0 { text += ", " }
+            if isAttributes, let name = graph.string(items[index]) {
+                text += name
+            } else {
+                write(items[index], depth: depth + 1, to: &text)
+            }
+            text += between
+            write(items[index + 1], depth: depth + 1, to: &text)
+            if text.utf8.count > Self.greatestLength { break }
+        }
+        text += end
+    }
+}

@@ -1,0 +1,66 @@
+import CairnBase
+import Foundation
+import Testing
+
+/// The tool on files of PyTorch.
+@Suite struct ForeignFormatTests {
+    private static let fixtures =
+        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
+        + "/Fixtures/"
+
+    private static let torch = fixtures + "torch/train_full/ckpt.pt"
+    private static let distributed = fixtures + "dcp/w4_dtensor_zoo/checkpoint"
+
+    @Test(arguments: [
+        (torch, "torch"), (distributed, "dcp"), (distributed + "/.metadata", "dcp"),
+        (fixtures + "dcp/w2_hf/checkpoint", "dcp"), (fixtures + "dcp/w2_hf_consolidated/checkpoint", "safetensors"),
+        (fixtures + "torch/state_dict/model_proto4.bin", "torch"),
+    ])
+    func formatsAreRecognisedByWhatIsInThem(path: String, format: String) throws {
+        let directory = try TemporaryDirectory()
+        let document = try ToolRun("inspect", path, "--json", in: directory).document()
+        #expect(try document.string("format") == format)
+        #expect(try !document.array("tensors").isEmpty)
+    }
+
+    @Test(arguments: [torch, distributed])
+    func aConversionKeepsTheDigest(path: String) throws {
+        let directory = try TemporaryDirectory()
+        let converted = try ToolRun("convert", path, "run", "--to", "cairn", "--step", "3", in: directory)
+        #expect(converted.exitCode == 0, "\(converted.errors)")
+        let before = try ToolRun("digest", path, "--json", in: directory).document()
+        let after = try ToolRun("digest", "run@3", "--json", in: directory).document()
+        #expect(try before.array("tensors") == after.array("tensors"))
+        #expect(try before.array("objects") == after.array("objects"))
+        let difference = try ToolRun("diff", path, "run@3", in: directory)
+        #expect(difference.exitCode == 0, "\(difference.output)")
+    }
+
+    @Test func whatIsLeftOutIsSaid() throws {
+        let directory = try TemporaryDirectory()
+        let run = try ToolRun("inspect", Self.torch, in: directory)
+        #expect(run.exitCode == 0)
+        #expect(run.errors.contains("args is an object of the class argparse.Namespace"))
+    }
+
+    @Test func verificationFindsWhatTorchDoesNot() throws {
+        let directory = try TemporaryDirectory()
+        let file = Self.fixtures + "torch/other_containers/bitflip_data.pt"
+        #expect(try ToolRun("verify", file, in: directory).exitCode == 0)
+        let deep = try ToolRun("verify", file, "--deep", "--json", in: directory)
+        #expect(deep.exitCode == 1)
+        let checkpoint = try deep.document().array("checkpoints")[0].asObject()
+        #expect(try checkpoint.array("damage")[0].asObject().string("file") == file)
+        #expect(try ToolRun("digest", file, in: directory).exitCode == 2)
+        #expect(try ToolRun("verify", Self.distributed, "--deep", in: directory).exitCode == 0)
+    }
+
+    @Test(arguments: ["evil_global.pt", "whole_module.pt", "truncated.pt", "missing_storage.pt", "short_storage.pt"])
+    func whatIsRefusedIsSaidInOneLine(file: String) throws {
+        let directory = try TemporaryDirectory()
+        let path = Self.fixtures + "torch/other_containers/" + file
+        let run = try ToolRun("digest", path, "--json", in: directory)
+        #expect(run.failedInOneLine, "\(run.errors)")
+        #expect(run.errors.contains(path))
+    }
+}
