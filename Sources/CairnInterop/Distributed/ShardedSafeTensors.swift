@@ -28,7 +28,9 @@ enum ShardedSafeTensors {
                         .init(file: file.key, tensor: entry.name))
                 }
                 // Of packed elements torch counts pairs.
-                if entry.scalarType == .f4, let last = begin.popLast() { begin.append(last.multiplied(checked: 2) ?? -1) }
+                if entry.scalarType == .f4, let last = begin.popLast() {
+                    begin.append(last.multiplied(checked: 2) ?? -1)
+                }
                 let region: Region
                 do throws(CairnError) {
                     region = try Region(offsets: begin, shape: entry.shape)

@@ -44,6 +44,10 @@ struct CheckpointVerification {
             return [try verifySafetensors(path, deep: deep)]
         case .torch(let path) where location.selector == nil:
             return [try verify("torch", path, ["structure"], deep: deep) { try TorchReader(path: path) }]
+        case .deepspeed(let path) where location.selector == nil:
+            return [
+                try verify("deepspeed", path, ["structure", "coverage"], deep: deep) { try DeepSpeedReader(path: path) }
+            ]
         case .distributed(let path) where location.selector == nil:
             return [
                 try verify("dcp", path, ["structure", "coverage"], deep: deep) {

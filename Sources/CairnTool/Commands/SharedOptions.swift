@@ -4,7 +4,7 @@ import CairnCheckpoint
 
 /// What every reading command understands.
 struct ReadingOptions: ParsableArguments {
-    @Option(help: "Read PATH as this format (cairn, safetensors, torch, dcp) instead of finding out.")
+    @Option(help: "Read PATH as this format (cairn, safetensors, torch, dcp, deepspeed) instead of finding out.")
     var format: FormatName?
 
     @Flag(help: "Print one JSON document instead of text for people (Docs/CLI.md describes it).")

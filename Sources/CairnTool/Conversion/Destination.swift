@@ -52,7 +52,7 @@ struct Destination {
                 let (directory, name) = PathInspection.split(PathInspection.canonical(path))
                 isSame = target == directory && Self.isName(name, ofStem: stem)
             }
-        case .distributed(let path): isSame = target == PathInspection.canonical(path)
+        case .distributed(let path), .deepspeed(let path): isSame = target == PathInspection.canonical(path)
         case .torch(let source): isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
         }
         if isSame { throw overSource("choose another place") }
@@ -71,8 +71,12 @@ struct Destination {
                 throw overSource("choose another --step or another run")
             }
         }
-        if case .distributed(let source) = source, PathInspection.canonical(path) == PathInspection.canonical(source) {
-            throw overSource("choose another run")
+        switch source {
+        case .distributed(let source), .deepspeed(let source):
+            if PathInspection.canonical(path) == PathInspection.canonical(source) {
+                throw overSource("choose another run")
+            }
+        default: break
         }
         if try PathInspection.kind(of: path) == .directory {
             guard case .store = try RecognisedFormat(of: path, forced: .cairn) else {

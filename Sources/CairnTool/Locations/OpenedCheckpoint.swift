@@ -39,6 +39,8 @@ struct OpenedCheckpoint {
         case (.distributed(let path), nil):
             let reader = try DistributedCheckpointReader(path: path)
             self.init(reader: reader, description: "torch.distributed.checkpoint", manifest: nil)
+        case (.deepspeed(let path), nil):
+            self.init(reader: try DeepSpeedReader(path: path), description: "DeepSpeed", manifest: nil)
         case (_, _?):
             throw CairnError(
                 .invalidArgument, "only a run has checkpoints to choose from with @",

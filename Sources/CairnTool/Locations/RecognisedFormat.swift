@@ -15,6 +15,8 @@ enum RecognisedFormat: Equatable {
     case torch(path: String)
     /// A directory of torch.distributed.checkpoint.
     case distributed(path: String)
+    /// A directory of DeepSpeed.
+    case deepspeed(path: String)
 }
 
 /// The formats that `--format` can force.
@@ -23,6 +25,7 @@ enum FormatName: String, CaseIterable, ExpressibleByArgument {
     case safetensors
     case torch
     case dcp
+    case deepspeed
 }
 
 extension RecognisedFormat {
@@ -50,11 +53,13 @@ extension RecognisedFormat {
     private static func directory(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
         if forced == .safetensors { return .safetensors(path: path) }
         if forced == .dcp { return .distributed(path: path) }
+        if forced == .deepspeed { return .deepspeed(path: path) }
         if forced == .torch {
             throw CairnError(.unsupported, "a checkpoint of torch.save is one file", .init(file: path))
         }
         let names = try PathInspection.names(in: path)
         if forced == nil, isDistributed(names) { return .distributed(path: path) }
+        if forced == nil, isDeepSpeed(names) { return .deepspeed(path: path) }
         let hasSafetensors = names.contains { $0.hasSuffix(fileSuffix) || $0.hasSuffix(fileSuffix + indexSuffix) }
         let canonical = PathInspection.split(PathInspection.canonical(path))
         if let step = step(ofDirectory: canonical.name) {
@@ -95,10 +100,9 @@ extension RecognisedFormat {
                 return .checkpoint(store: checkpoint.directory, step: step)
             }
         }
-        if forced == .dcp {
+        if forced == .dcp || forced == .deepspeed {
             throw CairnError(
-                .unsupported, "this is no checkpoint of torch.distributed.checkpoint",
-                .init(file: path, expected: "a directory with a .metadata in it", found: "a file"))
+                .unsupported, "a checkpoint of this format is a directory", .init(file: path, found: "a file"))
         }
         if forced == .cairn {
             throw CairnError(
@@ -125,6 +129,14 @@ extension RecognisedFormat {
         if names.contains(metadataName) { return true }
         guard !names.contains(where: { $0.hasSuffix(fileSuffix + indexSuffix) }) else { return false }
         return names.contains { $0.hasPrefix("shard-") && $0.contains("-model-") && $0.hasSuffix(fileSuffix) }
+    }
+
+    /// Whether a directory with these files is a checkpoint of DeepSpeed, or says which one is the latest.
+    private static func isDeepSpeed(_ names: [String]) -> Bool {
+        names.contains { name in
+            ["latest", "latest_universal", "mp_rank_00_model_states.pt"].contains(name)
+                || name == "zero_pp_rank_0_mp_rank_00_model_states.pt"
+        }
     }
 
     /// 400 for `step-00000400`.
