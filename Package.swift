@@ -120,7 +120,8 @@ let package = Package(
         .executableTarget(
             name: "CairnTool",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnReshard",
+                "CairnStorage", "CairnTensor",
                 "CairnUniversal",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -128,7 +129,7 @@ let package = Package(
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "Cairn", "CairnDigest",
+                "CCairnSystem", "Cairn", "CairnDigest", "CairnReshard",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
@@ -154,8 +155,8 @@ let package = Package(
         .testTarget(
             name: "CairnReshardTests",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnLayoutTesting",
-                "CairnReshard", "CairnStorage", "CairnTensor",
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnInterop", "CairnLayout",
+                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnTensor",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

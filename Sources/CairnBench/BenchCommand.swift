@@ -24,11 +24,20 @@ struct BenchCommand: ParsableCommand {
     var python: String?
     @Option(help: "The script that the Python runs.")
     var peer = "Scripts/lib/safetensors_peer.py"
+    @Flag(help: "Measure loads and rewrites under other layouts instead, beside torch's.")
+    var reshard = false
     @Flag(help: "Drop the files from the page cache before each load.")
     var cold = false
 
     func run() throws {
         let state = try BenchState.make(byteCount: megabytes * 1_000_000)
+        if reshard {
+            let peer = try python.map {
+                try PeerProcess(
+                    python: $0, script: "Scripts/lib/dcp_reshard_peer.py", folder: folder, megabytes: megabytes)
+            }
+            return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
+        }
         let table = Table()
         let plain = PlainFile(folder: folder)
         let hard: [(name: String, file: HardPlainFile)] = [

@@ -29,14 +29,22 @@ public struct ReadPlan: Sendable {
 
     /// What a plan costs.
     public struct Cost: Sendable, Hashable {
-        /// The bytes that the rank needs, as they are stored.
+        /// The bytes that the rank needs, as they are stored before any compression.
         public var neededByteCount = 0
+        /// The chunks that they are in, each read once; 0 where the stored fragments are not known.
+        public var chunkCount = 0
+        /// The bytes of those chunks, before any compression.
+        public var readByteCount = 0
         /// The files that they are in.
         public var fileCount = 0
         /// The stored fragments that they are in.
         public var fragmentCount = 0
         /// The boxes of elements that are moved.
         public var pieceCount = 0
+        /// How many bytes are read for one that is needed, 1 at best.
+        public var amplification: Double {
+            neededByteCount == 0 ? 1 : Double(readByteCount) / Double(neededByteCount)
+        }
     }
 
     /// The rank that reads.
@@ -62,37 +70,63 @@ public struct ReadPlan: Sendable {
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a tensor that the checkpoint lacks, ``CairnError/Code/mismatch`` for one
     ///   of another shape; what a layout that does not fit throws. All name the tensor.
-    public init(
-        reading reader: any CheckpointReader, rank: Int, tensors: [PlacedTensor]
+    public init(reading reader: any CheckpointReader, rank: Int, tensors: [PlacedTensor]) throws(CairnError) {
+        let index = (reader as? CairnReader)?.index
+        try self.init(
+            reader.tensors, source: reader.source, stored: index, rank: rank, tensors: tensors)
+    }
+
+    /// Plans what `rank` reads of a checkpoint that is known by its manifest alone, be it planned or committed.
+    ///
+    /// - Throws: As ``init(reading:rank:tensors:)``.
+    public init(planning index: CheckpointIndex, rank: Int, tensors: [PlacedTensor]) throws(CairnError) {
+        try self.init(index.tensors, source: index.source, stored: index, rank: rank, tensors: tensors)
+    }
+
+    private init(
+        _ descriptions: [TensorDescription], source: String, stored index: CheckpointIndex?, rank: Int,
+        tensors: [PlacedTensor]
     ) throws(CairnError) {
         self.rank = rank
         self.tensors = tensors.sorted { ExactString($0.name) < ExactString($1.name) }
-        let cairn = reader as? CairnReader
         var locals: [Local?] = []
         var items: [Item] = []
         var types: [ScalarType] = []
-        for (index, tensor) in self.tensors.enumerated() {
+        // Layers repeat: a layout is applied to the same shape many times.
+        var known: [AppliedLayout: ShardedShape] = [:]
+        for (position, tensor) in self.tensors.enumerated() {
             guard (0..<tensor.layout.mesh.rankCount).contains(rank) else {
                 throw CairnError(
                     .invalidArgument, "the mesh has no such rank",
                     .init(tensor: tensor.name, rank: rank, expected: "0..<\(tensor.layout.mesh.rankCount)"))
             }
-            let description = try reader.description(of: tensor.name)
+            guard let found = descriptions.position(of: tensor.name) else {
+                throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: tensor.name))
+            }
+            let description = descriptions[found]
             types.append(description.scalarType)
-            let local = try Self.local(tensor, rank: rank, stored: description, source: reader.source)
+            let applied = AppliedLayout(layout: tensor.layout, shape: tensor.shape)
+            let sharded: ShardedShape
+            if let found = known[applied] { sharded = found } else { sharded = try tensor.sharded() }
+            known[applied] = sharded
+            let local = try Self.local(tensor, sharded, rank: rank, stored: description, source: source)
             locals.append(local)
-            guard let local, let cairn else { continue }
-            items += try Self.items(index, local, of: cairn, name: tensor.name)
+            guard let local, let index else { continue }
+            items += try Self.items(position, local, of: index, description)
         }
         self.locals = locals
         self.items = items.sorted { ($0.fragment.file, $0.tensor) < ($1.fragment.file, $1.tensor) }
         sourceTypes = types
     }
 
+    private struct AppliedLayout: Hashable {
+        var layout: Layout
+        var shape: Shape
+    }
+
     private static func local(
-        _ tensor: PlacedTensor, rank: Int, stored: TensorDescription, source: String
+        _ tensor: PlacedTensor, _ sharded: ShardedShape, rank: Int, stored: TensorDescription, source: String
     ) throws(CairnError) -> Local? {
-        let sharded = try tensor.sharded()
         let expected = try storedShape(tensor, sharded)
         guard stored.shape == expected else {
             throw CairnError(
@@ -125,23 +159,25 @@ public struct ReadPlan: Sendable {
     }
 
     private static func items(
-        _ index: Int, _ local: Local, of reader: CairnReader, name: String
+        _ position: Int, _ local: Local, of index: CheckpointIndex, _ description: TensorDescription
     ) throws(CairnError) -> [Item] {
         var items: [Manifest.Fragment: Item] = [:]
-        let sourceName = try reader.description(of: name).tiedTo ?? name
+        let sourceName = description.tiedTo ?? description.name
         for box in local.fragments where box.global.elementCount > 0 {
-            for fragment in try reader.fragments(of: name, intersecting: box.global) {
+            for fragment in try index.fragments(of: sourceName, intersecting: box.global) {
                 guard let common = fragment.region.intersection(box.global) else { continue }
                 items[fragment, default: Item(
-                    tensor: index, sourceName: sourceName, fragment: fragment, pieces: [])
+                    tensor: position, sourceName: sourceName, fragment: fragment, pieces: [])
                 ].pieces.append(Piece(global: common, into: box))
             }
         }
         return Array(items.values)
     }
 
-    /// What it costs to read, the headers of the files and the rest of partly needed chunks not counted.
-    public var cost: Cost {
+    /// What it costs to read, computed from metadata; the headers of the files are not counted.
+    ///
+    /// - Parameter chunkByteCount: The bytes that one checksum covers in the files: they are read whole.
+    public func cost(chunkByteCount: Int = 1 << 20) -> Cost {
         var cost = Cost()
         cost.fileCount = Set(items.map(\.fragment.file)).count
         cost.fragmentCount = items.count
@@ -150,7 +186,14 @@ public struct ReadPlan: Sendable {
                 cost.neededByteCount += (fragment.global.elementCount * sourceTypes[index].bitWidth + 7) / 8
             }
         }
-        cost.pieceCount = items.reduce(0) { $0 + $1.pieces.count }
+        for item in items {
+            cost.pieceCount += item.pieces.count
+            let needed = NeededChunks(
+                of: item.pieces.map(\.global), in: item.fragment.region, sourceTypes[item.tensor],
+                chunkByteCount: max(1, chunkByteCount))
+            cost.chunkCount += needed.count
+            cost.readByteCount += needed.byteCount
+        }
         return cost
     }
 }

@@ -2,8 +2,11 @@ import Foundation
 import Testing
 
 @Suite struct Interruption {
-    @Test(arguments: ["safetensors", "cairn"])
-    func anInterruptedConversionRemovesWhatItWrote(format: String) throws {
+    @Test(arguments: [
+        ["convert", "--to", "safetensors"], ["convert", "--to", "cairn"],
+        ["reshard", "--mesh", "dp=3", "--layout", "fsdp"],
+    ])
+    func anInterruptedWriteRemovesWhatItWrote(command: [String]) throws {
         let directory = try TemporaryDirectory()
         // A gigabyte that takes no room: the conversion is still going on when the signal comes.
         let byteCount = 1 << 30
@@ -18,7 +21,8 @@ import Testing
 
         let process = Process()
         process.executableURL = ToolRun.executable
-        process.arguments = ["convert", path, directory.path("out/model.safetensors"), "--to", format]
+        process.arguments =
+            [command[0], path, directory.path("out/model.safetensors")] + Array(command.dropFirst())
         process.standardError = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         try process.run()

@@ -42,7 +42,7 @@ struct FragmentScatter: Sendable {
                         found: "\(region) to \(target.local) of \(target.shape)"))
             }
             try Self.check(runs, fragment, target)
-            Self.mark(&needed, runs, fragment.scalarType.bitWidth, chunkByteCount)
+            NeededChunks.mark(&needed, runs, fragment.scalarType.bitWidth, chunkByteCount)
             parts.append(Part(target: target, runs: runs))
         }
         self.parts = parts
@@ -159,35 +159,6 @@ struct FragmentScatter: Sendable {
             throw CairnError(
                 .unsupported, "a region of packed elements must begin and end at whole bytes",
                 .init(tensor: fragment.name, found: "\(target.region)"))
-        }
-    }
-
-    /// The chunks of a fragment that hold elements of any of the regions of the whole tensor, ascending.
-    static func chunks(
-        of fragment: StoredFragment, chunkByteCount: Int, holding regions: [Region]
-    ) -> [Int] {
-        var needed = [Bool](repeating: false, count: fragment.chunks.count)
-        for region in regions {
-            guard let common = region.intersection(fragment.region) else { continue }
-            let own = common.relative(to: fragment.region.offsets)
-            guard let runs = PairedRuns(
-                from: own, of: fragment.region.shape, to: Region(whole: own.shape), of: own.shape)
-            else { continue }
-            mark(&needed, runs, fragment.scalarType.bitWidth, chunkByteCount)
-        }
-        return needed.indices.filter { needed[$0] }
-    }
-
-    private static func mark(_ needed: inout [Bool], _ runs: PairedRuns, _ bits: Int, _ chunkByteCount: Int) {
-        var index = 0
-        while index < runs.count {
-            let offset = runs.sourceOffset(ofPiece: index)
-            let first = offset * bits / 8 / chunkByteCount
-            let last = ((offset + runs.pieceLength) * bits / 8 - 1) / chunkByteCount
-            for chunk in first...last { needed[chunk] = true }
-            // Whatever else begins in the last chunk needs nothing more.
-            let next = runs.firstPiece(endingAfter: (last + 1) * chunkByteCount * 8 / bits)
-            index = max(index + 1, next)
         }
     }
 }

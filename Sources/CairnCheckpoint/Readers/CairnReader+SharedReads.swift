@@ -79,8 +79,10 @@ extension CairnReader {
             let scatter = scatters[index]
             let chunkByteCount = scatter.file.metadata.chunkByteCount
             let takers = read.wanted.indices.filter { !read.wanted[$0].isEmpty }
-            let chunks = FragmentScatter.chunks(
-                of: scatter.fragment, chunkByteCount: chunkByteCount, holding: read.wanted.flatMap { $0 })
+            let chunks = NeededChunks(
+                of: read.wanted.flatMap { $0 }, in: scatter.fragment.region, scatter.fragment.scalarType,
+                chunkByteCount: chunkByteCount
+            ).chunks
             for run in Self.cut(chunks, of: scatter.fragment, scatter.file) {
                 let byteCount = scatter.byteRange(of: run).count
                 let reader = takers.min { (loads[$0], $0) < (loads[$1], $1) } ?? 0

@@ -12,16 +12,15 @@ public final class CairnReader: LinearReader {
 
     public let format = "cairn"
     public let source: String
-    public let tensors: [TensorDescription]
-    /// What the checkpoint says of itself.
-    public let manifest: Manifest
-
-    /// Where the fragments are that follow from layouts.
-    let layoutIndex: LayoutIndex?
+    /// What the manifest says and where it says the elements are.
+    public let index: CheckpointIndex
     private let storage: any Storage
     private let prefix: String
     private let opened: Mutex<[Int: RankFile]> = Mutex([:])
 
+    /// What the checkpoint says of itself.
+    public var manifest: Manifest { index.manifest }
+    public var tensors: [TensorDescription] { index.tensors }
     public var values: [NamedValue] { manifest.values }
 
     /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `step-00000400/`.
@@ -31,21 +30,10 @@ public final class CairnReader: LinearReader {
     public init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
         let key = prefix + Self.manifestName
         let bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
-        manifest = try Manifest(parsing: bytes, file: storage.place(of: key))
-        layoutIndex = try manifest.layoutIndex()
+        index = try CheckpointIndex(Manifest(parsing: bytes, file: storage.place(of: key)), source: source)
         self.storage = storage
         self.prefix = prefix
         self.source = source
-        var descriptions = manifest.tensors.map {
-            TensorDescription(name: $0.name, scalarType: $0.scalarType, shape: $0.shape)
-        }
-        for tie in manifest.ties {
-            guard let index = Self.index(of: tie.target, in: manifest.tensors, named: \.name) else { continue }
-            let target = manifest.tensors[index]
-            descriptions.append(TensorDescription(
-                name: tie.name, scalarType: target.scalarType, shape: target.shape, tiedTo: target.name))
-        }
-        tensors = descriptions.sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
     public func read(
@@ -111,12 +99,13 @@ public final class CairnReader: LinearReader {
     package func fragments(
         of name: String, intersecting region: Region?
     ) throws(CairnError) -> [Manifest.Fragment] {
-        let index = try storedIndex(name)
-        if let fragments = layoutIndex?.fragments(ofTensor: index, intersecting: region) { return fragments }
-        let fragments = manifest.tensors[index].fragments
-        guard let region else { return fragments }
-        return fragments.filter { $0.region.intersection(region) != nil }
+        try index.fragments(of: name, intersecting: region)
     }
+
+    /// The bytes that one checksum covers, as the first rank's file says.
+    ///
+    /// - Throws: What opening that file throws.
+    package func chunkByteCount() throws(CairnError) -> Int { try rankFile(0).metadata.chunkByteCount }
 
     /// The values that only `rank` had: its generator, its place in the data.
     ///
@@ -149,31 +138,7 @@ public final class CairnReader: LinearReader {
     }
 
     /// The tensor that a name or a tie stands for.
-    func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
-        manifest.tensors[try storedIndex(name)]
-    }
-
-    private func storedIndex(_ name: String) throws(CairnError) -> Int {
-        let tie = Self.index(of: name, in: manifest.ties, named: \.name)
-        let target = tie.map { manifest.ties[$0].target } ?? name
-        guard let index = Self.index(of: target, in: manifest.tensors, named: \.name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        return index
-    }
-
-    /// Where a name is in a list that is sorted by names.
-    private static func index<Element>(
-        of name: String, in list: [Element], named nameOf: (Element) -> String
-    ) -> Int? {
-        let wanted = ExactString(name)
-        var low = 0, high = list.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ExactString(nameOf(list[middle])) < wanted { low = middle + 1 } else { high = middle }
-        }
-        return low < list.count && ExactString(nameOf(list[low])) == wanted ? low : nil
-    }
+    func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor { try index.stored(name) }
 
     /// The fragment in its file. What the manifest and the file say of it must agree.
     func find(
@@ -195,9 +160,9 @@ public final class CairnReader: LinearReader {
     }
 
     /// The rank file, opened once.
-    func rankFile(_ index: Int) throws(CairnError) -> RankFile {
-        if let file = opened.withLock({ $0[index] }) { return file }
-        let expected = manifest.files[index]
+    func rankFile(_ rank: Int) throws(CairnError) -> RankFile {
+        if let file = opened.withLock({ $0[rank] }) { return file }
+        let expected = manifest.files[rank]
         let place = storage.place(of: prefix + expected.name)
         let file: RankFile
         do throws(CairnError) {
@@ -214,8 +179,8 @@ public final class CairnReader: LinearReader {
             throw error.located(at: place).adding(.init(rank: expected.rank))
         }
         return opened.withLock { opened in
-            if let other = opened[index] { return other }
-            opened[index] = file
+            if let other = opened[rank] { return other }
+            opened[rank] = file
             return file
         }
     }

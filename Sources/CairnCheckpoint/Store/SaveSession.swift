@@ -1,5 +1,5 @@
 public import CairnBase
-import CairnLayout
+package import CairnLayout
 import CairnStorage
 public import CairnTensor
 import Synchronization
@@ -90,7 +90,7 @@ public final class SaveSession: Sendable {
     }
 
     /// Sets the tensors whose fragments follow from layouts: ranks write exactly what the ``WritePlan`` gives them.
-    func setPlaced(_ tensors: [PlacedTensor]) {
+    package func setPlaced(_ tensors: [PlacedTensor]) {
         state.withLock { $0.placed = tensors.sorted { ExactString($0.name) < ExactString($1.name) } }
     }
 

@@ -64,6 +64,14 @@ struct Destination {
     }
 
     private func storeWriter(reading source: RecognisedFormat) throws -> any CheckpointWriter {
+        let (store, options) = try store(reading: source)
+        return try CairnWriter(store: store, step: step, options: options)
+    }
+
+    /// The run to write to and how, for our own format.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` when the result would be written over or into the source.
+    func store(reading source: RecognisedFormat) throws -> (CheckpointStore, SaveOptions) {
         if case .checkpoint(let store, let sourceStep) = source {
             let canonical = PathInspection.canonical(path), origin = PathInspection.canonical(store)
             let inside = PathInspection.join(origin, StepName.prefix(sourceStep))
@@ -89,7 +97,7 @@ struct Destination {
         options.metrics = metrics
         options.lineage = lineage
         options.replacing = replaces
-        return try CairnWriter(store: CheckpointStore(path: path), step: step, options: options)
+        return (CheckpointStore(path: path), options)
     }
 
     /// Whether a file is the one, a shard or the index of a safetensors checkpoint with this stem.

@@ -1,0 +1,90 @@
+public import CairnBase
+package import CairnLayout
+package import CairnTensor
+
+/// What a manifest says of a checkpoint's tensors and of where their elements are: all that planning a read takes.
+public struct CheckpointIndex: Sendable {
+    /// The manifest.
+    public let manifest: Manifest
+    /// What to call the checkpoint in messages.
+    public let source: String
+    /// Every logical tensor, ties included, sorted by the bytes of its name.
+    public let tensors: [TensorDescription]
+    /// Where the fragments are that follow from layouts.
+    private let layouts: LayoutIndex?
+
+    /// - Throws: What a manifest with layouts that do not fit throws.
+    init(_ manifest: Manifest, source: String) throws(CairnError) {
+        self.manifest = manifest
+        self.source = source
+        layouts = try manifest.layoutIndex()
+        var descriptions = manifest.tensors.map {
+            TensorDescription(name: $0.name, scalarType: $0.scalarType, shape: $0.shape)
+        }
+        for tie in manifest.ties {
+            guard let index = Self.index(of: tie.target, in: manifest.tensors, named: \.name) else { continue }
+            let target = manifest.tensors[index]
+            descriptions.append(TensorDescription(
+                name: tie.name, scalarType: target.scalarType, shape: target.shape, tiedTo: target.name))
+        }
+        tensors = descriptions.sorted { ExactString($0.name) < ExactString($1.name) }
+    }
+
+    /// The index of a checkpoint that ranks would save under these layouts, without any file: what planning and
+    /// simulations read from.
+    ///
+    /// - Throws: What layouts that do not fit throw.
+    package init(planned tensors: [PlacedTensor], source: String) throws(CairnError) {
+        try self.init(Manifest(planned: tensors), source: source)
+    }
+
+    /// The description of a tensor.
+    ///
+    /// - Throws: ``CairnError/Code/notFound``.
+    public func description(of name: String) throws(CairnError) -> TensorDescription {
+        guard let position = tensors.position(of: name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return tensors[position]
+    }
+
+    /// Where a tensor's elements are: those of its fragments that have any in `region`, or all.
+    ///
+    /// - Throws: ``CairnError/Code/notFound``.
+    package func fragments(
+        of name: String, intersecting region: Region?
+    ) throws(CairnError) -> [Manifest.Fragment] {
+        let index = try storedIndex(name)
+        if let fragments = layouts?.fragments(ofTensor: index, intersecting: region) { return fragments }
+        let fragments = manifest.tensors[index].fragments
+        guard let region else { return fragments }
+        return fragments.filter { $0.region.intersection(region) != nil }
+    }
+
+    /// The tensor that a name or a tie stands for.
+    func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
+        manifest.tensors[try storedIndex(name)]
+    }
+
+    private func storedIndex(_ name: String) throws(CairnError) -> Int {
+        let tie = Self.index(of: name, in: manifest.ties, named: \.name)
+        let target = tie.map { manifest.ties[$0].target } ?? name
+        guard let index = Self.index(of: target, in: manifest.tensors, named: \.name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return index
+    }
+
+    /// Where a name is in a list that is sorted by names.
+    private static func index<Element>(
+        of name: String, in list: [Element], named nameOf: (Element) -> String
+    ) -> Int? {
+        let wanted = ExactString(name)
+        var low = 0, high = list.count
+        while low < high {
+            let middle = (low + high) / 2
+            if ExactString(nameOf(list[middle])) < wanted { low = middle + 1 } else { high = middle }
+        }
+        return low < list.count && ExactString(nameOf(list[low])) == wanted ? low : nil
+    }
+}

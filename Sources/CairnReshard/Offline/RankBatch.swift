@@ -1,0 +1,229 @@
+import CairnBase
+import CairnCheckpoint
+import CairnLayout
+import CairnTensor
+import Synchronization
+
+/// The files of some ranks, written side by side in one pass over the source.
+struct RankBatch {
+    /// A fragment of one of the files.
+    private struct Target {
+        /// Which of the batch's files.
+        var slot: Int
+        /// Its position among the fragments of the file.
+        var fragment: Int
+        var region: Region
+    }
+
+    /// What a file gets of a slab.
+    private struct Part: Sendable {
+        var fragment: Int
+        var region: Region
+        var slab: SlabBuffer.Slab
+    }
+
+    private let resharder: Resharder
+    private let options: SaveOptions
+    private let isWhole: Bool
+    private let streams: [RankFileStream]
+    /// For each tensor the fragments that the batch's ranks write.
+    private let targets: [[Target]]
+
+    /// Makes the files, without data yet.
+    init(
+        _ resharder: Resharder, _ session: SaveSession, ranks: Range<Int>, _ options: SaveOptions
+    ) throws {
+        self.resharder = resharder
+        self.options = options
+        let plan = resharder.plan
+        isWhole = ranks.count == plan.rankCount
+        var targets = [[Target]](repeating: [], count: plan.tensors.count)
+        var streams: [RankFileStream] = []
+        do {
+            for rank in ranks {
+                var fragments: [RankFileStream.Fragment] = []
+                for write in plan.writes(ofRank: rank) {
+                    targets[write.tensor].append(
+                        Target(slot: streams.count, fragment: fragments.count, region: write.global))
+                    let tensor = plan.tensors[write.tensor]
+                    fragments.append(RankFileStream.Fragment(
+                        name: tensor.name, scalarType: tensor.scalarType,
+                        globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global))
+                }
+                streams.append(try RankFileStream(
+                    session, rank: rank, fragments: fragments, values: try Self.values(of: resharder, rank)))
+            }
+        } catch {
+            for stream in streams { stream.discard() }
+            throw error
+        }
+        self.targets = targets
+        self.streams = streams
+    }
+
+    /// A rank's own values come along where the ranks stay as many.
+    private static func values(
+        of resharder: Resharder, _ rank: Int
+    ) throws(CairnError) -> [(name: String, value: Value)] {
+        guard let cairn = resharder.reader as? CairnReader,
+            cairn.manifest.files.count == resharder.plan.rankCount
+        else { return [] }
+        return try cairn.values(ofRank: rank).map { ($0.name, $0.value) }
+    }
+
+    /// Reads what the ranks write, writes it, and makes the files durable.
+    func write(through buffer: SlabBuffer) throws {
+        do {
+            let plan = resharder.plan
+            for index in plan.tensors.indices where !targets[index].isEmpty {
+                let type = plan.tensors[index].scalarType
+                let whole = TensorDescription(
+                    name: plan.tensors[index].name, scalarType: type, shape: plan.storedShape(ofTensor: index))
+                for slab in SlabSequence(of: whole, byteLimit: buffer.slabByteCount) {
+                    guard let region = needed(of: slab, ofTensor: index) else { continue }
+                    if try buffer.add(region, ofTensor: index, type) { continue }
+                    try flush(buffer)
+                    _ = try buffer.add(region, ofTensor: index, type)
+                }
+            }
+            try flush(buffer)
+            let streams = streams
+            try ThreadPool.shared.forEach(streams.count, width: options.concurrency) { try streams[$0].finish() }
+        } catch {
+            buffer.removeAll()
+            for stream in streams { stream.discard() }
+            throw error
+        }
+    }
+
+    /// The smallest box that has all that the batch writes of a slab.
+    private func needed(of slab: Region, ofTensor index: Int) -> Region? {
+        if isWhole { return slab }
+        var low = slab.shape.extents.indices.map { slab.offsets[$0] + slab.shape[$0] }
+        var high = slab.offsets
+        var isEmpty = true
+        for target in targets[index] {
+            guard let common = target.region.intersection(slab) else { continue }
+            isEmpty = false
+            for dimension in low.indices {
+                low[dimension] = min(low[dimension], common.offsets[dimension])
+                high[dimension] = max(high[dimension], common.offsets[dimension] + common.shape[dimension])
+            }
+        }
+        // Packed elements are read as they are cut: at whole bytes.
+        if isEmpty || resharder.plan.tensors[index].scalarType.isPacked { return isEmpty ? nil : slab }
+        return try? Region(offsets: low, shape: Shape(zip(low, high).map { $1 - $0 }))
+    }
+
+    /// Reads the buffer's slabs and writes them.
+    private func flush(_ buffer: SlabBuffer) throws {
+        let slabs = buffer.slabs
+        try withExtendedLifetime(buffer) {
+            if let cairn = resharder.reader as? CairnReader {
+                try cairn.read(fragmentReads(slabs, cairn.index), concurrency: options.concurrency)
+            } else {
+                try readRegions(slabs)
+            }
+            try write(slabs)
+        }
+        buffer.removeAll()
+    }
+
+    /// The stored fragments that slabs are in: chunks that neighbouring slabs share are read once.
+    private func fragmentReads(
+        _ slabs: [SlabBuffer.Slab], _ index: CheckpointIndex
+    ) throws(CairnError) -> [FragmentRead] {
+        struct Key: Hashable {
+            var tensor: Int
+            var fragment: Manifest.Fragment
+        }
+        var positions: [Key: Int] = [:]
+        var reads: [FragmentRead] = []
+        for slab in slabs {
+            let tensor = resharder.plan.tensors[slab.tensor]
+            let name = try index.description(of: tensor.name).tiedTo ?? tensor.name
+            for fragment in try index.fragments(of: name, intersecting: slab.region) {
+                guard let common = fragment.region.intersection(slab.region) else { continue }
+                let target = ReadTarget(
+                    region: common, memory: slab.memory.bytes, scalarType: tensor.scalarType, shape: slab.region.shape,
+                    local: common.relative(to: slab.region.offsets))
+                let key = Key(tensor: slab.tensor, fragment: fragment)
+                if let position = positions[key] {
+                    reads[position].targets.append(target)
+                } else {
+                    positions[key] = reads.count
+                    reads.append(FragmentRead(tensor: name, fragment: fragment, targets: [target]))
+                }
+            }
+        }
+        return reads
+    }
+
+    private func readRegions(_ slabs: [SlabBuffer.Slab]) throws {
+        let (reader, tensors) = (resharder.reader, resharder.plan.tensors)
+        try ThreadPool.shared.forEach(slabs.count, width: options.concurrency) { index in
+            let slab = slabs[index]
+            let tensor = tensors[slab.tensor]
+            let sourceType = try reader.description(of: tensor.name).scalarType
+            var destination = slab.memory.bytes.mutableBytes
+            guard sourceType != tensor.scalarType else {
+                return try reader.read(tensor.name, region: slab.region, into: &destination)
+            }
+            let original = try Tensor(sourceType, slab.region.shape) { bytes in
+                try reader.read(tensor.name, region: slab.region, into: &bytes)
+            }
+            try ScalarConversion.convert(
+                original.bytes, from: sourceType, into: &destination, to: tensor.scalarType)
+        }
+    }
+
+    /// Gives each file its parts of the slabs, in their order; files side by side.
+    private func write(_ slabs: [SlabBuffer.Slab]) throws {
+        var parts = [[Part]](repeating: [], count: streams.count)
+        for slab in slabs {
+            for target in targets[slab.tensor] {
+                guard let common = target.region.intersection(slab.region) else { continue }
+                parts[target.slot].append(Part(fragment: target.fragment, region: common, slab: slab))
+            }
+        }
+        let work = parts.indices.filter { !parts[$0].isEmpty }.map { (streams[$0], parts[$0]) }
+        let (tensors, progress) = (resharder.plan.tensors, options.progress)
+        let buffers = Mutex<[[UInt8]]>([])
+        try ThreadPool.shared.forEach(work.count, width: options.concurrency) { index in
+            var staging = buffers.withLock { $0.popLast() } ?? []
+            let (stream, parts) = work[index]
+            for part in parts {
+                let type = tensors[part.slab.tensor].scalarType
+                try progress(Self.append(part, type, to: stream, &staging))
+            }
+            let used = staging
+            buffers.withLock { $0.append(used) }
+        }
+    }
+
+    /// Appends a part to its fragment: what a slab has of a box follows on what earlier slabs had of it.
+    private static func append(
+        _ part: Part, _ type: ScalarType, to stream: RankFileStream, _ staging: inout [UInt8]
+    ) throws(CairnError) -> Int {
+        let byteCount = try Tensor.byteCount(type, part.region.shape)
+        let inSlab = part.region.relative(to: part.slab.region.offsets)
+        var runs = RegionRuns(of: inSlab, in: part.slab.region.shape)
+        let bytes = part.slab.memory.bytes
+        if runs.count == 1, let first = runs.next(), first * type.bitWidth % 8 == 0 {
+            let begin = first * type.bitWidth / 8
+            let run = UnsafeRawBufferPointer(rebasing: bytes[begin..<begin + byteCount])
+            try stream.append(run.bytes, to: part.fragment)
+            return byteCount
+        }
+        if staging.count < byteCount { staging = [UInt8](repeating: 0, count: byteCount) }
+        let whole = Region(whole: part.region.shape)
+        guard let pairs = PairedRuns(from: inSlab, of: part.slab.region.shape, to: whole, of: part.region.shape) else {
+            throw CairnError(.mismatch, "a part of a slab does not fit its fragment", .init(found: "\(part.region)"))
+        }
+        var span = staging.mutableSpan
+        var target = span.mutableBytes
+        try pairs.copy(UnsafeRawBufferPointer(bytes).bytes, into: &target, bitWidth: type.bitWidth)
+        try stream.append(staging.span.bytes.extracting(0..<byteCount), to: part.fragment)
+        return byteCount
+    }
+}

@@ -1,0 +1,180 @@
+package import CairnBase
+import CairnTensor
+
+/// The parameters of a published model, as its configuration file gives them: what simulations lay out.
+package struct ModelShapes: Sendable {
+    /// What tensor parallelism does to a parameter.
+    enum Split: Sendable {
+        /// Every rank has the whole.
+        case none
+        /// This dimension is divided.
+        case along(Int)
+        /// This dimension is several sections of equal size side by side, each divided by itself.
+        case sections(Int, count: Int)
+    }
+
+    /// Where in a pipeline a parameter belongs.
+    enum Place: Sendable {
+        case first, last, both
+        case layer(Int)
+    }
+
+    /// One weight.
+    struct Parameter: Sendable {
+        var name: String
+        var shape: Shape
+        var split: Split
+        var place: Place
+        /// Whether the first dimension counts experts.
+        var isExpert = false
+    }
+
+    /// The name on the command line.
+    package let name: String
+    /// Where the numbers come from.
+    package let origin: String
+    let layerCount: Int
+    let parameters: [Parameter]
+
+    /// The number of weights.
+    package var parameterCount: Int { parameters.reduce(0) { $0 + $1.shape.elementCount } }
+
+    /// The names that ``init(named:)`` knows.
+    package static let names = ["gpt2", "gpt2-xl", "llama-7b", "llama-70b", "llama-405b", "moe-1t"]
+
+    /// - Throws: ``CairnError/Code/notFound`` for a name that is none of ``names``.
+    package init(named name: String) throws(CairnError) {
+        switch name {
+        case "gpt2": self.init(name, "openai-community/gpt2", Self.gpt2(width: 768, layers: 12), layers: 12)
+        case "gpt2-xl": self.init(name, "openai-community/gpt2-xl", Self.gpt2(width: 1600, layers: 48), layers: 48)
+        case "llama-7b":
+            let shapes = Llama(width: 4096, layers: 32, heads: 32, keyHeads: 32, inner: 11008, vocabulary: 32000)
+            self.init(name, "meta-llama/Llama-2-7b", shapes.parameters, layers: 32)
+        case "llama-70b":
+            let shapes = Llama(width: 8192, layers: 80, heads: 64, keyHeads: 8, inner: 28672, vocabulary: 128256)
+            self.init(name, "meta-llama/Llama-3.1-70B", shapes.parameters, layers: 80)
+        case "llama-405b":
+            let shapes = Llama(width: 16384, layers: 126, heads: 128, keyHeads: 8, inner: 53248, vocabulary: 128256)
+            self.init(name, "meta-llama/Llama-3.1-405B", shapes.parameters, layers: 126)
+        case "moe-1t": self.init(name, "moonshotai/Kimi-K2-Base", Self.mixture(), layers: 61)
+        default:
+            throw CairnError(
+                .notFound, "no such model is known",
+                .init(expected: Self.names.joined(separator: ", "), found: name))
+        }
+    }
+
+    private init(_ name: String, _ origin: String, _ parameters: [Parameter], layers: Int) {
+        self.name = name
+        self.origin = origin
+        self.parameters = parameters
+        layerCount = layers
+    }
+
+    /// Linear layers of GPT-2 have the input first; the head is the token embedding.
+    private static func gpt2(width: Int, layers: Int) -> [Parameter] {
+        var list = [
+            Parameter(name: "wte.weight", shape: [50257, width], split: .along(0), place: .both),
+            Parameter(name: "wpe.weight", shape: [1024, width], split: .none, place: .first),
+        ]
+        for layer in 0..<layers {
+            func add(_ name: String, _ shape: Shape, _ split: Split) {
+                list.append(Parameter(name: "h.\(layer).\(name)", shape: shape, split: split, place: .layer(layer)))
+            }
+            for norm in ["ln_1", "ln_2"] {
+                add("\(norm).weight", [width], .none)
+                add("\(norm).bias", [width], .none)
+            }
+            add("attn.c_attn.weight", [width, 3 * width], .sections(1, count: 3))
+            add("attn.c_attn.bias", [3 * width], .sections(0, count: 3))
+            add("attn.c_proj.weight", [width, width], .along(0))
+            add("attn.c_proj.bias", [width], .none)
+            add("mlp.c_fc.weight", [width, 4 * width], .along(1))
+            add("mlp.c_fc.bias", [4 * width], .along(0))
+            add("mlp.c_proj.weight", [4 * width, width], .along(0))
+            add("mlp.c_proj.bias", [width], .none)
+        }
+        list.append(Parameter(name: "ln_f.weight", shape: [width], split: .none, place: .last))
+        list.append(Parameter(name: "ln_f.bias", shape: [width], split: .none, place: .last))
+        return list
+    }
+
+    /// Grouped-query attention, gated feed-forward, a head of its own.
+    private struct Llama {
+        var width: Int
+        var layers: Int
+        var heads: Int
+        var keyHeads: Int
+        var inner: Int
+        var vocabulary: Int
+
+        var parameters: [Parameter] {
+            let keyWidth = width / heads * keyHeads
+            var list = [
+                Parameter(
+                    name: "model.embed_tokens.weight", shape: [vocabulary, width], split: .along(0), place: .first)
+            ]
+            for layer in 0..<layers {
+                func add(_ name: String, _ shape: Shape, _ split: Split) {
+                    list.append(Parameter(
+                        name: "model.layers.\(layer).\(name).weight", shape: shape, split: split, place: .layer(layer)))
+                }
+                add("input_layernorm", [width], .none)
+                add("post_attention_layernorm", [width], .none)
+                add("self_attn.q_proj", [width, width], .along(0))
+                add("self_attn.k_proj", [keyWidth, width], .along(0))
+                add("self_attn.v_proj", [keyWidth, width], .along(0))
+                add("self_attn.o_proj", [width, width], .along(1))
+                add("mlp.gate_proj", [inner, width], .along(0))
+                add("mlp.up_proj", [inner, width], .along(0))
+                add("mlp.down_proj", [width, inner], .along(1))
+            }
+            list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, place: .last))
+            list.append(Parameter(
+                name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), place: .last))
+            return list
+        }
+    }
+
+    /// Latent attention, 384 routed experts and a shared one from the second layer on; experts of a layer are stacked.
+    private static func mixture() -> [Parameter] {
+        let (width, heads, queryRank, keyRank, plain, rotary, value) = (7168, 64, 1536, 512, 128, 64, 128)
+        let (experts, expertInner, denseInner, vocabulary) = (384, 2048, 18432, 163_840)
+        var list = [
+            Parameter(name: "model.embed_tokens.weight", shape: [vocabulary, width], split: .along(0), place: .first)
+        ]
+        for layer in 0..<61 {
+            func add(_ name: String, _ shape: Shape, _ split: Split, isExpert: Bool = false) {
+                list.append(Parameter(
+                    name: "model.layers.\(layer).\(name)", shape: shape, split: split, place: .layer(layer),
+                    isExpert: isExpert))
+            }
+            add("input_layernorm.weight", [width], .none)
+            add("post_attention_layernorm.weight", [width], .none)
+            add("self_attn.q_a_proj.weight", [queryRank, width], .none)
+            add("self_attn.q_a_layernorm.weight", [queryRank], .none)
+            add("self_attn.q_b_proj.weight", [heads * (plain + rotary), queryRank], .along(0))
+            add("self_attn.kv_a_proj_with_mqa.weight", [keyRank + rotary, width], .none)
+            add("self_attn.kv_a_layernorm.weight", [keyRank], .none)
+            add("self_attn.kv_b_proj.weight", [heads * (plain + value), keyRank], .along(0))
+            add("self_attn.o_proj.weight", [width, heads * value], .along(1))
+            guard layer > 0 else {
+                add("mlp.gate_proj.weight", [denseInner, width], .along(0))
+                add("mlp.up_proj.weight", [denseInner, width], .along(0))
+                add("mlp.down_proj.weight", [width, denseInner], .along(1))
+                continue
+            }
+            add("mlp.gate.weight", [experts, width], .none)
+            add("mlp.gate.e_score_correction_bias", [experts], .none)
+            add("mlp.experts.gate_proj.weight", [experts, expertInner, width], .along(1), isExpert: true)
+            add("mlp.experts.up_proj.weight", [experts, expertInner, width], .along(1), isExpert: true)
+            add("mlp.experts.down_proj.weight", [experts, width, expertInner], .along(2), isExpert: true)
+            add("mlp.shared_experts.gate_proj.weight", [expertInner, width], .along(0))
+            add("mlp.shared_experts.up_proj.weight", [expertInner, width], .along(0))
+            add("mlp.shared_experts.down_proj.weight", [width, expertInner], .along(1))
+        }
+        list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, place: .last))
+        list.append(Parameter(name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), place: .last))
+        return list
+    }
+}

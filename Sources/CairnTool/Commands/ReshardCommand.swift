@@ -1,0 +1,95 @@
+import ArgumentParser
+import CairnBase
+import CairnCheckpoint
+import CairnLayout
+import CairnReshard
+
+/// `cairn reshard`
+struct ReshardCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "reshard", abstract: "Write a checkpoint as the ranks of another mesh would have saved it.",
+        discussion: """
+            DST is a run's directory; --step says which checkpoint. It gets a file for each rank of the mesh. Loading \
+            under other layouts needs none of this: a rank reads what it needs of any checkpoint. Resharding beforehand \
+            is for many loads of one checkpoint, and for jobs whose ranks see only their own files.
+
+            The source is read once, memory stays small whatever the size, nothing is replaced without --force, and an \
+            interrupted or failed run leaves nothing that looks like a checkpoint.
+
+            Examples:
+              cairn reshard runs/kjv@400 runs/kjv-8 --mesh dp=4,tp=2 --rules layouts.yaml
+              cairn reshard model.safetensors runs/model --mesh dp=8 --layout fsdp --step 0
+            """)
+
+    @Argument(help: ArgumentHelp("A run, a checkpoint, or a file or directory of another format.", valueName: "src"))
+    var source: String
+
+    @Argument(help: ArgumentHelp("The directory of the run to write to.", valueName: "dst"))
+    var destination: String
+
+    @OptionGroup var layouts: LayoutSelection
+
+    @Option(help: "The step of the new checkpoint. Default: the source's step, or 0.")
+    var step: Int?
+
+    @Flag(help: "Replace a checkpoint that is there already.")
+    var force = false
+
+    @OptionGroup var options: ReadingOptions
+
+    func validate() throws {
+        if let step, step < 0 { throw ValidationError("--step is not negative") }
+    }
+
+    func run() throws {
+        let location = try Location(source)
+        let opened = try OpenedCheckpoint(source, format: options.format)
+        let target = Destination(
+            path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
+            step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
+            lineage: Lineage(
+                operation: "reshard",
+                parents: [
+                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
+                ]))
+        var recognised = try RecognisedFormat(of: location.path, forced: options.format)
+        if case .store(let store) = recognised, let manifest = opened.manifest {
+            recognised = .checkpoint(store: store, step: manifest.step)
+        }
+        let (store, save) = try target.store(reading: recognised)
+        let resharder = try Resharder(reading: opened.reader, tensors: layouts.tensors(of: opened.reader))
+        Interruption.watch()
+        let bar = ProgressBar("resharding", total: resharder.byteCount)
+        var settings = Resharder.Options()
+        settings.save = save
+        settings.save.progress = { count in
+            try Interruption.check()
+            bar.add(count)
+        }
+        let manifest: Manifest
+        do {
+            defer { bar.finish() }
+            manifest = try resharder.write(to: store, step: target.step, options: settings)
+        }
+        try report(manifest, resharder.byteCount)
+    }
+
+    private func report(_ manifest: Manifest, _ byteCount: Int) throws {
+        let mesh = layouts.mesh.mesh
+        guard options.json else {
+            try StandardOutput.line(
+                PrintableText.escape(
+                    "wrote \(destination)@\(manifest.step): \(manifest.tensors.count) tensors, "
+                        + "\(ByteCountText.describe(byteCount)) in \(manifest.files.count) files for the mesh \(mesh)"))
+            return
+        }
+        try ResultDocument.print(
+            schema: "cairn-reshard/1",
+            [
+                "source": .string(source), "destination": .string(destination), "step": .count(manifest.step),
+                "mesh": .string("\(mesh)"), "ranks": .count(manifest.files.count),
+                "tensors": .count(manifest.tensors.count), "values": .count(manifest.values.count),
+                "bytes": .count(byteCount), "file_bytes": .array(manifest.files.map { .count($0.byteCount) }),
+            ])
+    }
+}
