@@ -163,8 +163,16 @@ public struct ReadPlan: Sendable {
     ) throws(CairnError) -> [Item] {
         var items: [Manifest.Fragment: Item] = [:]
         let sourceName = description.tiedTo ?? description.name
+        // Many boxes in few fragments, such as flattened columns: asking once is cheaper than for each box.
+        var few: [Manifest.Fragment]?
+        if local.fragments.count > 16 {
+            let all = try index.fragments(of: sourceName, intersecting: nil)
+            if all.count <= 64 { few = all }
+        }
         for box in local.fragments where box.global.elementCount > 0 {
-            for fragment in try index.fragments(of: sourceName, intersecting: box.global) {
+            let near: [Manifest.Fragment]
+            if let few { near = few } else { near = try index.fragments(of: sourceName, intersecting: box.global) }
+            for fragment in near {
                 guard let common = fragment.region.intersection(box.global) else { continue }
                 items[fragment, default: Item(
                     tensor: position, sourceName: sourceName, fragment: fragment, pieces: [])
