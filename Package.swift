@@ -27,6 +27,7 @@ let package = Package(
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .library(name: "CairnInterop", targets: ["CairnInterop"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
+        .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
         .executable(name: "cairn", targets: ["CairnTool"]),
     ],
     dependencies: [
@@ -109,12 +110,18 @@ let package = Package(
                 "CTrainKernels",
             ],
             swiftSettings: swiftSettings),
-        .executableTarget(
-            name: "CairnTrainTool",
+        // The commands of the trainer, over whatever ranks an executable gives them.
+        .target(
+            name: "CairnTrainCommands",
             dependencies: [
                 "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnTrain",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "CairnTrainTool", dependencies: ["CairnTrainCommands"], swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "CairnTrainMPI", dependencies: ["CairnBase", "CairnMPI", "CairnTrainCommands"],
             swiftSettings: swiftSettings),
         // The tool. Its product is `cairn`; a module of that name would clash with `Cairn` where case is not told apart.
         .executableTarget(
@@ -174,7 +181,8 @@ let package = Package(
             ],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnTrainToolTests", dependencies: ["Cairn", "CairnTrainTool"], swiftSettings: swiftSettings),
+            name: "CairnTrainToolTests",
+            dependencies: ["Cairn", "CairnTrainCommands", "CairnTrainTool"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests",
             dependencies: [

@@ -7,7 +7,7 @@ import Testing
 /// Layouts of every kind against a follower of single elements.
 @Suite struct RandomLayoutTests {
     @Test func fragmentsOfEveryRankAreTheElementsThatFollowingEachOneFinds() throws {
-        for seed in LayoutSeeds.seeds(3000, of: 1_000_000) {
+        LayoutSeeds.forEach(3000, of: 1_000_000) { seed in
             var layouts = RandomLayouts(seed: seed)
             let mesh = try layouts.mesh()
             let shape = layouts.shape()
@@ -16,14 +16,12 @@ import Testing
             try sharded.proveCoverage()
             for rank in 0..<mesh.rankCount {
                 let expected = ElementOracle.local(layout, shape, rank: rank)
-                let comment = Comment("seed \(seed), rank \(rank), \(sharded)")
+                let comment = "rank \(rank), \(sharded)"
                 guard sharded.localShape(ofRank: rank)?.extents == expected?.extents else {
-                    Issue.record("local shape, \(comment)")
-                    return
+                    throw LayoutSeeds.Failure("local shape, \(comment)")
                 }
                 guard found(sharded, rank) == expected?.elements ?? [] else {
-                    Issue.record("elements, \(comment): \(sharded.fragments(ofRank: rank))")
-                    return
+                    throw LayoutSeeds.Failure("elements, \(comment): \(sharded.fragments(ofRank: rank))")
                 }
             }
         }
@@ -48,7 +46,7 @@ import Testing
     }
 
     @Test func holdersOfARegionAreTheRanksThatHoldItsElements() throws {
-        for seed in LayoutSeeds.seeds(2000, of: 2_000_000) {
+        LayoutSeeds.forEach(2000, of: 2_000_000) { seed in
             var layouts = RandomLayouts(seed: seed)
             let mesh = try layouts.mesh()
             let shape = layouts.shape(maximumElementCount: 300)
@@ -73,8 +71,7 @@ import Testing
                 #expect(ranks == members && holder.ranks.count == ranks.count && holder.ranks.first == ranks.first)
             }
             guard found == expected else {
-                Issue.record("seed \(seed), \(region) of \(sharded): \(sharded.holders(of: region))")
-                return
+                throw LayoutSeeds.Failure("\(region) of \(sharded): \(sharded.holders(of: region))")
             }
         }
     }
@@ -100,15 +97,14 @@ import Testing
     }
 
     @Test func jsonReadsBackAsTheSameLayoutInTheSameBytes() throws {
-        for seed in LayoutSeeds.seeds(2000, of: 3_000_000) {
+        LayoutSeeds.forEach(2000, of: 3_000_000) { seed in
             var layouts = RandomLayouts(seed: seed)
             let mesh = try layouts.mesh()
             let layout = try layouts.layout(of: layouts.shape(), on: mesh)
             let bytes = LayoutCoding.encode(layout)
             let read = try LayoutCoding.decode(bytes)
             guard read == layout, LayoutCoding.encode(read) == bytes else {
-                Issue.record("seed \(seed): \(String(decoding: bytes, as: UTF8.self))")
-                return
+                throw LayoutSeeds.Failure(String(decoding: bytes, as: UTF8.self))
             }
         }
     }

@@ -7,7 +7,7 @@ import Testing
 /// Plans of states of random layouts: every element once, with the content that belongs there.
 @Suite struct RandomWritePlanTests {
     @Test func everyElementIsWrittenOnceAndFoundWhereItWasWritten() throws {
-        for seed in LayoutSeeds.seeds(800, of: 4_000_000) {
+        LayoutSeeds.forEach(800, of: 4_000_000) { seed in
             var layouts = RandomLayouts(seed: seed)
             let mesh = try layouts.mesh(maximumRankCount: 24)
             var tensors: [PlacedTensor] = []
@@ -19,8 +19,7 @@ import Testing
                 smallestCutByteCount: layouts.random.pick(0...200), fineExtent: layouts.random.pick(2...16))
             let plan = try WritePlan(tensors, rule: rule)
             guard try check(plan, &layouts) else {
-                Issue.record("seed \(seed), \(rule): \(tensors)")
-                return
+                throw LayoutSeeds.Failure("\(rule): \(tensors)")
             }
         }
     }

@@ -9,14 +9,24 @@ import Darwin
 
 /// Real processes, really killed.
 @Suite(.serialized) struct KilledRunTests {
-    private static let kills = 25
+    /// A few here, as many as asked for in a soak.
+    private static func kills(_ usual: Int) -> Int {
+        getenv("CAIRN_SOAK_KILLS").flatMap { Int(String(cString: $0)) } ?? usual
+    }
 
-    @Test(arguments: ["transformer", "mlp"])
-    func aRunKilledAtRandomMomentsEndsAsIfNothingHadHappened(model: String) throws {
+    private static let small = [
+        "run", "--steps", "120", "--save-every", "2", "--width", "16", "--batch", "4", "--context", "16",
+        "--layers", "1", "--heads", "2", "--text", TemporaryFolder.repository + "/Fixtures/data/kjv.txt",
+        "--digits", TemporaryFolder.repository + "/Fixtures/data/digits.csv",
+    ]
+
+    @Test(arguments: [
+        ["--model", "transformer"], ["--model", "mlp"], ["--mesh", "tp=2,dp=2", "--zero"],
+    ])
+    func aRunKilledAtRandomMomentsEndsAsIfNothingHadHappened(kind: [String]) throws {
         let folder = try TemporaryFolder()
-        var arguments = ["run", "--model", model, "--steps", "120", "--save-every", "2", "--width", "16", "--batch", "4"]
-        arguments += ["--text", TemporaryFolder.repository + "/Fixtures/data/kjv.txt", "--context", "16"]
-        arguments += ["--digits", TemporaryFolder.repository + "/Fixtures/data/digits.csv", "--layers", "1", "--heads", "2"]
+        let arguments = Self.small + kind
+        let wanted = Self.kills(25)
         #expect(try Child(arguments + ["--out", folder.path + "/whole"]).wait() == 0)
         let expected = try CheckpointStore(path: folder.path + "/whole").load(step: 120)
         let losses = try LocalStorage(root: folder.path + "/whole").readAll("losses.csv", limit: 1 << 20)
@@ -24,11 +34,11 @@ import Darwin
         let seed = UInt64.random(in: 0 ... .max)
         var generator = SplitMixGenerator(state: seed)
         var (kills, insideRun, finished) = (0, 0, 0)
-        while kills < Self.kills || finished == 0 {
+        while kills < wanted || finished == 0 {
             let name = folder.path + "/killed-\(finished)"
             let child = try Child(arguments + ["--out", name, "--resume"])
             // The last round is left alone, so that there is an end to compare.
-            if kills < Self.kills {
+            if kills < wanted {
                 usleep(UInt32.random(in: 1_000...250_000, using: &generator))
                 if child.kill() { kills += 1 }
             }
@@ -48,7 +58,41 @@ import Darwin
                 }
             }
         }
-        print("\(model): \(kills) kills, \(insideRun) checkpoints found whole after them, \(finished) runs compared")
+        print("\(kind.joined(separator: " ")): \(kills) kills, \(insideRun) checkpoints found whole after them, \(finished) runs compared")
         #expect(insideRun > 0)
+    }
+
+    /// Every resume is on other ranks, so the losses are those of the undisturbed run but for rounding.
+    @Test func aKilledRunGoesOnOnWhateverRanksThereAre() throws {
+        let folder = try TemporaryFolder()
+        let layouts = [
+            ["--mesh", "tp=2,dp=2", "--zero"], ["--ranks", "3", "--zero"], ["--mesh", "dp=2,tp=2"], ["--mesh", "tp=2"], [],
+        ]
+        #expect(try Child(Self.small + ["--out", folder.path + "/whole"]).wait() == 0)
+        let expected = try RunLosses(folder: folder.path + "/whole")
+        let seed = UInt64.random(in: 0 ... .max)
+        var generator = SplitMixGenerator(state: seed)
+        let wanted = Self.kills(12)
+        var (kills, finished) = (0, 0)
+        while kills < wanted || finished == 0 {
+            let name = folder.path + "/killed-\(finished)"
+            let layout = layouts.randomElement(using: &generator) ?? []
+            let child = try Child(Self.small + layout + ["--out", name, "--resume"])
+            if kills < wanted {
+                usleep(UInt32.random(in: 1_000...400_000, using: &generator))
+                if child.kill() { kills += 1 }
+            }
+            let result = child.wait()
+            let store = CheckpointStore(path: name)
+            for step in try store.steps() { _ = try store.load(step: step) }
+            guard result == 0 else {
+                #expect(result == -SIGKILL, "seed \(seed), \(layout)")
+                continue
+            }
+            finished += 1
+            let deviation = try RunLosses(folder: name).largestDeviation(from: expected)
+            #expect(deviation.map { $0 < 1e-5 } == true, "seed \(seed): \(String(describing: deviation))")
+        }
+        print("any ranks: \(kills) kills, \(finished) runs compared")
     }
 }

@@ -8,13 +8,6 @@ import Testing
         "--width", "16", "--context", "16", "--batch", "5", "--save-every", "10", "--schedule", "constant",
     ]
 
-    private static func losses(_ folder: String) throws -> [Double] {
-        let bytes = try LocalStorage(root: folder).readAll("losses.csv", limit: 1 << 20)
-        return String(decoding: bytes, as: UTF8.self).split(separator: "\n").dropFirst().compactMap { line in
-            line.split(separator: ",").last.flatMap { UInt64($0, radix: 16) }.map { Double(bitPattern: $0) }
-        }
-    }
-
     /// Each part of the run ends in a checkpoint from which the next one goes on, on other ranks.
     @Test(arguments: ["adamw", "muon"])
     func aRunGoesOnFromTheCheckpointOfAnyMesh(optimizer: String) throws {
@@ -34,10 +27,10 @@ import Testing
                 [], ["--mesh", "tp=2,dp=2", "--zero"], ["--mesh", "pp=2,tp=2", "--micro-batches", "2"],
                 ["--ranks", "3", "--zero"], [],
             ])
-        let one = try Self.losses(folder.path + "/one")
-        let many = try Self.losses(folder.path + "/many")
-        #expect(one.count == 50 && many.count == 50)
-        for (first, second) in zip(one, many) { #expect(abs(first - second) < 1e-5 * first) }
+        let one = try RunLosses(folder: folder.path + "/one")
+        let many = try RunLosses(folder: folder.path + "/many")
+        #expect(one.values.count == 50)
+        #expect(many.largestDeviation(from: one).map { $0 < 1e-5 } == true)
         let state = try CheckpointStore(path: folder.path + "/one").load(step: 50)
         #expect(try CheckpointStore(path: folder.path + "/many").load(step: 50).names == state.names)
     }
@@ -46,6 +39,43 @@ import Testing
         let folder = try TemporaryFolder()
         for arguments in [["--ranks", "3", "--mesh", "tp=2"], ["--zero"], ["--mesh", "tp=2", "--model", "mlp"]] {
             #expect(try Child(Self.model + ["--out", folder.path + "/run"] + arguments).wait() == 64)
+        }
+    }
+
+    /// The schedule of the whole run, in two pieces.
+    @Test func aRunStoppedOnTheWayGoesOnWithTheSameBits() throws {
+        let folder = try TemporaryFolder()
+        let arguments = Self.model + ["--schedule", "cosine", "--mesh", "tp=2,dp=2", "--zero", "--steps", "30", "--out"]
+        #expect(try Child(arguments + [folder.path + "/whole"]).wait() == 0)
+        #expect(try Child(arguments + [folder.path + "/cut", "--stop-after", "15"]).wait() == 0)
+        #expect(try CheckpointStore(path: folder.path + "/cut").latest() == 15)
+        #expect(try Child(arguments + [folder.path + "/cut", "--resume"]).wait() == 0)
+        let whole = try RunLosses(folder: folder.path + "/whole")
+        #expect(try RunLosses(folder: folder.path + "/cut").values == whole.values)
+    }
+
+    /// What one rank alone reads is damaged: all of them go back together.
+    @Test func aResumePassesOverADamagedCheckpoint() throws {
+        let folder = try TemporaryFolder()
+        let whole = folder.path + "/whole"
+        let arguments = Self.model + ["--mesh", "tp=2,dp=2", "--zero", "--steps", "30", "--keep-last", "9", "--out"]
+        #expect(try Child(arguments + [whole]).wait() == 0)
+        let storage = LocalStorage(root: whole)
+        let keys = try storage.list("step-00000030/").map(\.key)
+        let key = try #require(keys.first { $0.contains("rank-00002") })
+        var bytes = try storage.readAll(key, limit: 1 << 24)
+        bytes[bytes.count - 1] ^= 1
+        try storage.publish(bytes, as: key)
+        let expected = try RunLosses(folder: whole)
+        let resumed = folder.path + "/resumed"
+        for mesh in ["tp=2,dp=2", "pp=2"] {
+            let more = ["--resume-from", whole, "--mesh", mesh] + (mesh == "pp=2" ? [] : ["--zero"])
+            let child = Self.model + ["--steps", "30", "--out", resumed + mesh] + more
+            #expect(try Child(child).wait() == 0)
+            let losses = try RunLosses(folder: resumed + mesh).values
+            // From step 20 on.
+            #expect(losses.count == 10)
+            for (loss, other) in zip(losses, expected.values.dropFirst(20)) { #expect(abs(loss - other) < 1e-5) }
         }
     }
 }

@@ -1,7 +1,7 @@
-import CairnBase
+package import CairnBase
 
 /// What the ranks of a save tell each other at its end: a few hundred bytes of JSON.
-enum RankNote {
+package enum RankNote {
     /// A rank has written its file and made it durable; the digest is that of everything that ranks must agree on.
     case written(Manifest.File, digest: String, step: Int)
     /// The rank, or the commit, failed.
@@ -9,7 +9,7 @@ enum RankNote {
     /// The checkpoint is there.
     case committed
 
-    func encoded() -> [UInt8] {
+    package func encoded() -> [UInt8] {
         let json: JSONValue
         switch self {
         case .written(let file, let digest, let step):
@@ -34,7 +34,7 @@ enum RankNote {
     }
 
     /// - Throws: ``CairnError/Code/malformed`` for bytes that no rank of this version sends.
-    init(parsing bytes: [UInt8]) throws(CairnError) {
+    package init(parsing bytes: [UInt8]) throws(CairnError) {
         do {
             let object = try JSONValue(parsing: bytes, maximumDepth: 4).asObject()
             if let code = try object["error"]?.asString() {

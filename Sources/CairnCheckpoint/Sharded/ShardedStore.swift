@@ -18,7 +18,8 @@ import Synchronization
 public final class ShardedStore: Sendable {
     /// The checkpoints.
     public let store: CheckpointStore
-    private let communicator: any Communicator
+    /// The ranks.
+    package let communicator: any Communicator
     /// Random bits that the ranks share, so that each save's id needs no exchange.
     private let nonce: (UInt64, UInt64)
     private let saveCount = Atomic<UInt64>(0)

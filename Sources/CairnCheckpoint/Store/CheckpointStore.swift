@@ -94,6 +94,11 @@ public final class CheckpointStore: Sendable {
     public struct Skipped: Sendable {
         public var step: Int
         public var error: CairnError
+
+        package init(step: Int, error: CairnError) {
+            self.step = step
+            self.error = error
+        }
     }
 
     /// The newest checkpoint that passes verification.
@@ -140,7 +145,8 @@ public final class CheckpointStore: Sendable {
         throw noneUsable(skipped)
     }
 
-    private func noneUsable(_ skipped: [Skipped]) -> CairnError {
+    /// What a load throws that found nothing to load.
+    package func noneUsable(_ skipped: [Skipped]) -> CairnError {
         CairnError(
             .notFound, skipped.isEmpty ? "the store has no checkpoint" : "no checkpoint of the store can be used",
             .init(file: name, found: skipped.isEmpty ? nil : "damaged steps \(Self.abbreviate(skipped.map(\.step)))"),

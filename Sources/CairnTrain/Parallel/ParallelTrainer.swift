@@ -122,8 +122,9 @@ public final class ParallelTrainer {
             }
             let values = specification.initialization.values(count, &record.random)
             let whole = try Tensor(values, specification.shape)
-            own[index] = try LocalPart(parameter.layout, specification.shape, rank: groups.world.rank)
-                .taken(from: whole, pool: pool)?.converted(to: options.precision.scalarType, pool: pool)
+            own[index] = try ShardedShape(parameter.layout, shape: specification.shape)
+                .part(ofRank: groups.world.rank, of: whole, pool: pool)?
+                .converted(to: options.precision.scalarType, pool: pool)
         }
         weights = try zip(indices, network.parameters).map { index, parameter in
             guard let tensor = own[index], tensor.shape == parameter.shape else {

@@ -6,5 +6,7 @@ struct LossCurve {
     var colour: String
     /// The character that draws it on a terminal.
     var mark: Character
+    /// In pixels.
+    var width = 3.0
     var isDashed = false
 }

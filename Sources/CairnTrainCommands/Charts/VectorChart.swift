@@ -1,0 +1,90 @@
+/// Loss curves as an SVG picture: panels one below the other over the same steps.
+struct VectorChart {
+    var title: String
+    private let width = 860.0
+    private let panelHeight = 380.0
+    private let gap = 24.0
+    private let frame = (left: 84.0, top: 50.0, right: 20.0, bottom: 50.0)
+
+    init(title: String) { self.title = title }
+
+    func draw(_ curves: [LossCurve]) -> String {
+        draw([ChartPanel(label: "training loss (nats)", curves: curves, hasLegend: true)])
+    }
+
+    func draw(_ panels: [ChartPanel]) -> String {
+        let steps = panels.flatMap(\.curves).flatMap(\.points).map(\.step)
+        guard let first = steps.min(), let last = steps.max(), !panels.isEmpty else { return "" }
+        let count = Double(panels.count)
+        let height = frame.top + count * panelHeight + (count - 1) * gap + frame.bottom
+        let bottom = height - frame.bottom
+        func x(_ step: Int) -> Double {
+            frame.left + Double(step - first) / Double(max(1, last - first)) * (width - frame.left - frame.right)
+        }
+        var svg = """
+            <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" \
+            font-family="sans-serif" font-size="13">
+            <rect width="100%" height="100%" fill="white"/>
+            <text x="\(frame.left)" y="28" font-size="17">\(escape(title))</text>
+
+            """
+        for (index, panel) in panels.enumerated() {
+            svg += draw(panel, top: frame.top + Double(index) * (panelHeight + gap), x)
+        }
+        for tick in 0...5 {
+            let step = first + (last - first) * tick / 5
+            svg += "<text x=\"\(round(x(step)))\" y=\"\(bottom + 20)\" text-anchor=\"middle\">\(step)</text>\n"
+        }
+        svg += "<text x=\"\(width / 2)\" y=\"\(height - 10)\" text-anchor=\"middle\">step</text>\n"
+        return svg + "</svg>\n"
+    }
+
+    private func draw(_ panel: ChartPanel, top: Double, _ x: (Int) -> Double) -> String {
+        guard let axis = panel.axis() else { return "" }
+        let (low, high) = (axis.range.lowerBound, axis.range.upperBound)
+        func y(height: Double) -> Double { top + (high - height) / (high - low) * panelHeight }
+        func line(_ height: Double, _ style: String) -> String {
+            "<line x1=\"\(frame.left)\" x2=\"\(width - frame.right)\" y1=\"\(round(y(height: height)))\" "
+                + "y2=\"\(round(y(height: height)))\" \(style)/>"
+        }
+        var svg = ""
+        for tick in axis.ticks {
+            svg += line(tick.height, "stroke=\"#ddd\"")
+            svg += "<text x=\"\(frame.left - 8)\" y=\"\(round(y(height: tick.height) + 4))\" "
+            svg += "text-anchor=\"end\">\(tick.label)</text>\n"
+        }
+        let middle = top + panelHeight / 2
+        svg += "<text x=\"18\" y=\"\(middle)\" transform=\"rotate(-90 18 \(middle))\" text-anchor=\"middle\">"
+        svg += "\(escape(panel.label))</text>\n"
+        if let limit = panel.limit {
+            let height = panel.height(limit.value)
+            svg += line(height, "stroke=\"#555\" stroke-dasharray=\"2 3\"")
+            svg += "<text x=\"\(frame.left + 8)\" y=\"\(round(y(height: height) - 5))\" fill=\"#555\">"
+            svg += "\(escape(limit.label)) \(scientific(limit.value))</text>\n"
+        }
+        for curve in panel.curves {
+            let path = curve.points.filter { $0.loss.isFinite }.map {
+                "\(round(x($0.step))),\(round(y(height: panel.height($0.loss))))"
+            }
+            svg += "<polyline fill=\"none\" stroke=\"\(curve.colour)\" stroke-width=\"\(curve.width)\" "
+            svg += curve.isDashed ? "stroke-dasharray=\"6 5\" " : ""
+            svg += "points=\"\(path.joined(separator: " "))\"/>\n"
+        }
+        guard panel.hasLegend else { return svg }
+        for (index, curve) in panel.curves.enumerated() {
+            let baseline = top + 14 + Double(index) * 20
+            svg += "<rect x=\"\(width - 270)\" y=\"\(baseline - 7)\" width=\"18\" height=\"4\" "
+            svg += "fill=\"\(curve.colour)\"/>"
+            svg += "<text x=\"\(width - 245)\" y=\"\(baseline)\">\(escape(curve.name))</text>\n"
+        }
+        return svg
+    }
+
+    /// A decimal is finer than a pixel.
+    private func round(_ value: Double) -> Double { (value * 10).rounded() / 10 }
+
+    private func escape(_ text: String) -> String {
+        text.split(separator: "&", omittingEmptySubsequences: false).joined(separator: "&amp;")
+            .split(separator: "<", omittingEmptySubsequences: false).joined(separator: "&lt;")
+    }
+}

@@ -1,0 +1,65 @@
+import ArgumentParser
+import CairnCommunication
+import CairnTrain
+
+/// Trains, saves, resumes.
+struct RunCommand: LaunchedCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "Trains a model; goes on from its last valid checkpoint with --resume.")
+
+    @OptionGroup var options: RunOptions
+    @OptionGroup var parallel: ParallelOptions
+    @Option(help: "The run's folder: a checkpoint store and losses.csv.")
+    var out: String
+    @Option(help: "Steps between two checkpoints.")
+    var saveEvery = 50
+    @Option(help: "How many of the newest checkpoints to keep.")
+    var keepLast = 3
+    @Flag(help: "Go on from the newest valid checkpoint of --out, or start if there is none.")
+    var resume = false
+    @Option(help: "Start from the newest valid checkpoint of another run's store.")
+    var resumeFrom: String?
+    @Flag(help: "Leave the optimizer's state out of the resume, to see what that costs.")
+    var withoutOptimizer = false
+    @Option(help: "Stop after this step, as if interrupted: the schedule remains that of --steps.")
+    var stopAfter: Int?
+    @Option(help: ArgumentHelp(
+        "Hold the save of this step half-way, so that the process can be killed in it.", visibility: .hidden))
+    var holdSaveOfStep: Int?
+    @Option(help: ArgumentHelp("The rank that holds it.", visibility: .hidden))
+    var holdRank = 0
+
+    func validate() throws {
+        guard saveEvery > 0, keepLast > 0 else { throw ValidationError("--save-every and --keep-last are at least 1") }
+    }
+
+    func run(on launcher: RankLauncher) throws {
+        var plan = RunPlan(options: options, folder: out)
+        plan.start = resumeFrom.map { .newestOf($0) } ?? (resume ? .newest : .fresh)
+        plan.saveEvery = saveEvery
+        plan.keepLast = keepLast
+        plan.withoutOptimizer = withoutOptimizer
+        plan.stopAfter = stopAfter
+        plan.hold = holdSaveOfStep.map { SaveHold(step: $0, rank: holdRank) }
+        let ranks = try parallel.rankCount()
+        if !launcher.ranksAreProcesses {
+            guard let ranks else {
+                if !parallel.arguments.isEmpty {
+                    throw ValidationError("--zero and --micro-batches need --ranks or --mesh")
+                }
+                return try SingleRun(plan: plan).run()
+            }
+            guard ranks <= Self.largestThreadCount else {
+                throw ValidationError("at most \(Self.largestThreadCount) ranks run as threads")
+            }
+        }
+        guard options.model == .transformer else { throw ValidationError("only a transformer trains on many ranks") }
+        let text = try options.makeText()
+        try launcher.launch(ranks) { [plan, parallel] communicator in
+            let configuration = try parallel.configuration(rankCount: communicator.size)
+            try ParallelRun(plan: plan, parallel: configuration, text: text).run(communicator)
+        }
+    }
+
+    private static let largestThreadCount = 64
+}

@@ -1,0 +1,59 @@
+import Cairn
+import CairnCommunication
+import CairnLayout
+import CairnReshard
+import CairnTrain
+
+/// A run on many ranks: each trains its part, and all save one checkpoint together.
+///
+/// The checkpoint is that of a run on one rank: either goes on from the other's, and from one of any other mesh.
+struct ParallelRun: Sendable {
+    var plan: RunPlan
+    var parallel: ParallelConfiguration
+    var text: TextDataset
+
+    /// A collective call.
+    func run(_ communicator: any Communicator) throws {
+        let trainer = try plan.options.makeTrainer(text, parallel, communicator)
+        let isFirst = communicator.rank == 0
+        let (parent, source) = try restore(trainer, communicator)
+        let shared = try ShardedStore(plan.store, over: communicator)
+        var log = LossLog(folder: plan.folder)
+        if isFirst, parent != nil { try log.load(upTo: trainer.stepCount) }
+        if isFirst { try plan.removeDebris() }
+        while trainer.stepCount < plan.end {
+            let report = try trainer.step()
+            if isFirst {
+                log.append(report)
+                plan.noteStep(trainer.stepCount, report)
+            }
+            guard plan.saves(after: trainer.stepCount) else { continue }
+            if isFirst { try log.write() }
+            let state = try trainer.shardedState
+            var options = plan.saveOptions(report, parent: parent, source: source)
+            if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
+                options.progress = hold.progress(
+                    byteCount: try WritePlan(state.tensors).byteCount(ofRank: communicator.rank))
+            }
+            try shared.save(state, step: trainer.stepCount, options: options)
+            if isFirst { try plan.noteSave(trainer.stepCount) }
+        }
+    }
+
+    /// - Returns: What the run goes on from, and where that is.
+    private func restore(
+        _ trainer: ParallelTrainer, _ communicator: any Communicator
+    ) throws -> (parent: Manifest?, source: CheckpointStore?) {
+        // One rank looks, so that all do the same.
+        let isFirst = communicator.rank == 0
+        let found = isFirst ? try plan.source() : nil
+        let answer = try communicator.broadcast(message: isFirst ? Array((found?.name ?? "").utf8) : nil, from: 0)
+        guard !answer.isEmpty else { return (nil, nil) }
+        let source = CheckpointStore(path: String(decoding: answer, as: UTF8.self))
+        let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
+        let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
+        try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
+        if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }
+        return (loaded.manifest, source)
+    }
+}

@@ -1,0 +1,91 @@
+import Cairn
+import CairnTrain
+
+/// A run from where it starts to where it stops, whatever the number of ranks.
+struct RunPlan: Sendable {
+    /// What a run goes on from.
+    enum Start: Sendable {
+        /// Nothing: the folder must hold no checkpoint.
+        case fresh
+        /// The newest usable checkpoint of the run's own folder, or nothing if there is none.
+        case newest
+        /// That of another run's folder.
+        case newestOf(String)
+    }
+
+    var options: RunOptions
+    /// The store, and the losses beside it.
+    var folder: String
+    var start = Start.fresh
+    var saveEvery = 50
+    var keepLast = 3
+    /// Leaves the optimizer's state out of a resume.
+    var withoutOptimizer = false
+    /// Ends the run here, as an interruption would; schedules go by the steps of the options.
+    var stopAfter: Int?
+    /// Keeps a save half-written for ever.
+    var hold: SaveHold?
+    /// Where lines for people go.
+    var note: @Sendable (String) -> Void = { say($0) }
+
+    var store: CheckpointStore { CheckpointStore(path: folder) }
+
+    /// The last step.
+    var end: Int { min(options.steps, stopAfter ?? .max) }
+
+    /// The store that the run goes on from; `nil` if it starts anew.
+    ///
+    /// - Throws: ``CairnError/Code/alreadyExists`` when a fresh run would mix its checkpoints with another's.
+    func source() throws(CairnError) -> CheckpointStore? {
+        switch start {
+        case .newestOf(let folder): return CheckpointStore(path: folder)
+        case .newest:
+            if try store.latest() != nil { return store }
+            note("no checkpoint yet, starting from step 0")
+            return nil
+        case .fresh:
+            guard try store.steps().isEmpty else {
+                throw CairnError(
+                    .alreadyExists, "the folder holds checkpoints already",
+                    .init(file: folder, advice: "go on with --resume, or choose another --out"))
+            }
+            return nil
+        }
+    }
+
+    /// Says what a resume found.
+    func noteResume(_ parent: Manifest, of source: CheckpointStore, skipped: [CheckpointStore.Skipped]) {
+        for skipped in skipped { note("skipped step \(skipped.step): \(skipped.error)") }
+        note("resumed from step \(parent.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
+    }
+
+    /// Nobody else writes to this run, so what a killed save left behind can go at once.
+    func removeDebris() throws {
+        guard case .newest = start else { return }
+        let debris = try store.prune(RetentionPolicy(), debrisAge: 0).debris
+        if !debris.isEmpty { note("removed the debris of a save that never ended: \(debris.joined(separator: ", "))") }
+    }
+
+    func noteStep(_ step: Int, _ report: Trainer.StepReport) {
+        if step % 10 == 0 || step == end { note("step \(step)  loss \(decimal(report.loss))") }
+    }
+
+    /// Whether the state after a step is saved.
+    func saves(after step: Int) -> Bool { step % saveEvery == 0 || step == end }
+
+    /// - Parameter parent: What the run resumed from.
+    func saveOptions(_ report: Trainer.StepReport, parent: Manifest?, source: CheckpointStore?) -> SaveOptions {
+        var options = SaveOptions()
+        options.metrics = ["loss": report.loss]
+        options.lineage = Lineage(
+            operation: "training",
+            parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [])
+        options.replacing = true
+        return options
+    }
+
+    func noteSave(_ step: Int) throws {
+        note("saved step \(step)")
+        _ = try store.prune(RetentionPolicy(keepLast: keepLast))
+    }
+}

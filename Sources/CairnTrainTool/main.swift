@@ -1,0 +1,4 @@
+// `cairn-train`: ranks are threads.
+import CairnTrainCommands
+
+TrainProgram.main(.threads)
