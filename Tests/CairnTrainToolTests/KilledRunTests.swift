@@ -58,7 +58,8 @@ import Darwin
                 }
             }
         }
-        print("\(kind.joined(separator: " ")): \(kills) kills, \(insideRun) checkpoints found whole after them, \(finished) runs compared")
+        let name = kind.joined(separator: " ")
+        print("\(name): \(kills) kills, \(insideRun) checkpoints found whole after them, \(finished) runs compared")
         #expect(insideRun > 0)
     }
 
@@ -66,7 +67,8 @@ import Darwin
     @Test func aKilledRunGoesOnOnWhateverRanksThereAre() throws {
         let folder = try TemporaryFolder()
         let layouts = [
-            ["--mesh", "tp=2,dp=2", "--zero"], ["--ranks", "3", "--zero"], ["--mesh", "dp=2,tp=2"], ["--mesh", "tp=2"], [],
+            ["--mesh", "tp=2,dp=2", "--zero"], ["--ranks", "3", "--zero"], ["--mesh", "dp=2,tp=2"], ["--mesh", "tp=2"],
+            [],
         ]
         #expect(try Child(Self.small + ["--out", folder.path + "/whole"]).wait() == 0)
         let expected = try RunLosses(folder: folder.path + "/whole")
