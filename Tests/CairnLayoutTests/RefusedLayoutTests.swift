@@ -133,7 +133,7 @@ import Testing
     }
 
     @Test func everyHoleAndOverlapOfRandomBoxesIsSeen() throws {
-        for seed in LayoutSeeds.seeds(1500, of: 5_000_000) {
+        LayoutSeeds.forEach(1500, of: 5_000_000) { seed in
             var layouts = RandomLayouts(seed: seed)
             let mesh = try DeviceMesh(["dp": 3])
             let shape = layouts.shape(maximumElementCount: 60)
