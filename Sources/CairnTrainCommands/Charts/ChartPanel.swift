@@ -33,7 +33,7 @@ struct ChartPanel {
             let bottom = log10(smallest).rounded()
             let top = max(bottom + 1, log10(max(high, smallest)).rounded(.up))
             let ticks = stride(from: bottom, through: top, by: 1).map { exponent in
-                (exponent, exponent == bottom ? "0" : scientific(pow(10, exponent)))
+                (exponent, exponent == bottom ? "0" : "1e\(Int(exponent))")
             }
             return (bottom...top, ticks)
         }

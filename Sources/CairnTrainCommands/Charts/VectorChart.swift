@@ -2,8 +2,8 @@
 struct VectorChart {
     var title: String
     private let width = 860.0
-    private let panelHeight = 380.0
-    private let gap = 24.0
+    private let panelHeight = 340.0
+    private let gap = 40.0
     private let frame = (left: 84.0, top: 50.0, right: 20.0, bottom: 50.0)
 
     init(title: String) { self.title = title }

@@ -54,7 +54,7 @@ struct LayoutReport {
         return VectorChart(title: "Interrupted after step \(middle), resumed under other layouts").draw([
             ChartPanel(label: "training loss (nats)", curves: [whole] + resumed, hasLegend: true),
             ChartPanel(
-                label: "difference from uninterrupted", scale: .logarithmic(smallest: 1e-8), curves: differences,
+                label: "difference from uninterrupted", scale: .logarithmic(smallest: 1e-11), curves: differences,
                 limit: (tolerance, "tolerance")),
         ])
     }
