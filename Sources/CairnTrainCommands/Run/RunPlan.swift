@@ -63,7 +63,10 @@ struct RunPlan: Sendable {
     func removeDebris() throws {
         guard case .newest = start else { return }
         let debris = try store.prune(RetentionPolicy(), debrisAge: 0).debris
-        if !debris.isEmpty { note("removed the debris of a save that never ended: \(debris.joined(separator: ", "))") }
+        if !debris.isEmpty {
+            let steps = Set(debris.map { String($0.prefix { $0 != "/" }) }).sorted().joined(separator: ", ")
+            note("removed the debris of a save that never ended: \(debris.count) files of \(steps)")
+        }
     }
 
     func noteStep(_ step: Int, _ report: Trainer.StepReport) {
