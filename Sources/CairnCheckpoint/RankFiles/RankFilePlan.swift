@@ -2,16 +2,7 @@ import CairnBase
 import CairnTensor
 
 /// Where each fragment of a rank file goes, decided before a byte is written.
-struct RankFilePlan {
-    /// A fragment that wants a place.
-    struct Request {
-        var name: String
-        var scalarType: ScalarType
-        var globalShape: Shape
-        var region: Region
-        var codec: ChunkCodec
-    }
-
+struct RankFilePlan: Sendable {
     /// A request, by its index, and the place that it gets.
     struct Item: Sendable {
         var request: Int
@@ -23,6 +14,10 @@ struct RankFilePlan {
     var items: [Item] = []
     /// How many of the items, from the first on, are stored as they are.
     var rawCount = 0
+    /// The bytes of the data that are stored as they are.
+    var rawByteCount: Int { items.prefix(rawCount).last?.stored.byteRange.upperBound ?? 0 }
+    /// The most bytes of data that there can be.
+    var dataByteCount: Int { items.last?.stored.byteRange.upperBound ?? 0 }
     /// The bytes of the header, with room for the longest that it can become.
     var headerByteCount = 0
 
@@ -30,7 +25,7 @@ struct RankFilePlan {
     static let dataAlignment = 4096
 
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow or the header would be too long for the format.
-    init(_ requests: [Request], metadata: RankFileMetadata) throws(CairnError) {
+    init(_ requests: [FragmentRequest], metadata: RankFileMetadata) throws(CairnError) {
         let names = requests.map { ExactString($0.name) }
         let order = requests.indices.sorted { left, right in
             let (first, second) = (requests[left], requests[right])
@@ -109,12 +104,4 @@ public struct Compression: Sendable, Hashable {
 
     /// Byte planes and zstd at `level` (1 to 19), for tensors and chunks where that saves space.
     public static func zstd(level: Int = 3) -> Compression { Compression(level: min(19, max(1, level))) }
-
-    /// Whether a chunk from the middle of the tensor gets smaller.
-    func isWorthwhile(_ tensor: Tensor, _ chunkByteCount: Int) -> Bool {
-        guard let level, tensor.byteCount >= 1024 else { return false }
-        let middle = tensor.byteCount / 2 / chunkByteCount * chunkByteCount
-        let sample = tensor.bytes.extracting(middle..<min(tensor.byteCount, middle + chunkByteCount))
-        return ChunkCompression.compress(sample, tensor.scalarType, level: level) != nil
-    }
 }
