@@ -34,7 +34,8 @@ import Testing
     }
 
     private func write(_ piece: RankFileDraft.Piece, _ fragments: [TensorFragment], to draft: RankFileDraft) throws {
-        try draft.write(piece, from: fragments[piece.fragment].tensor.bytes.extracting(piece.byteRange))
+        let tensor = fragments[piece.fragment].tensor
+        try draft.write(piece, from: tensor.bytes.extracting(piece.byteRange))
     }
 
     private func storedFile(step: Int) throws -> [UInt8] {
@@ -110,9 +111,9 @@ import Testing
         let session = try store.beginSave(step: 1, rankCount: 1, options: options(.none))
         let draft = try draft(session, fragments)
         let piece = try #require(draft.pieces.first)
-        let bytes = fragments[piece.fragment].tensor.bytes
+        let tensor = fragments[piece.fragment].tensor
         let short = #expect(throws: CairnError.self) {
-            try draft.write(piece, from: bytes.extracting(1..<piece.byteRange.upperBound))
+            try draft.write(piece, from: tensor.bytes.extracting(1..<piece.byteRange.upperBound))
         }
         #expect(short?.code == .invalidArgument)
         try write(piece, fragments, to: draft)

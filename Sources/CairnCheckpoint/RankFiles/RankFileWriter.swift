@@ -18,7 +18,8 @@ struct RankFileWriter {
             let progress = self.progress
             try ThreadPool.shared.forEach(draft.pieces.count, width: concurrency) { index in
                 let piece = draft.pieces[index]
-                try draft.write(piece, from: fragments[piece.fragment].tensor.bytes.extracting(piece.byteRange))
+                let tensor = fragments[piece.fragment].tensor
+                try draft.write(piece, from: tensor.bytes.extracting(piece.byteRange))
                 try progress(piece.byteRange.count)
             }
             try draft.finish()
