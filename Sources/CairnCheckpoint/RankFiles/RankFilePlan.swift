@@ -9,8 +9,10 @@ struct RankFilePlan: Sendable {
         var stored: StoredFragment
     }
 
-    /// In the order of the file: those stored as they are, widest elements first so that all are aligned; then those that
-    /// are compressed, whose places are known only after the ones before them.
+    /// In the order of the file. Those stored as they are come first: the ones that are multiples of ``dataAlignment`` long,
+    /// so that each begins at one and goes to the disk as it lies in memory; then the others. In both groups the widest
+    /// elements come first, so that all are aligned to their elements. Then those that are compressed, whose places are
+    /// known only after the ones before them.
     var items: [Item] = []
     /// How many of the items, from the first on, are stored as they are.
     var rawCount = 0
@@ -27,11 +29,16 @@ struct RankFilePlan: Sendable {
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow or the header would be too long for the format.
     init(_ requests: [FragmentRequest], metadata: RankFileMetadata) throws(CairnError) {
         let names = requests.map { ExactString($0.name) }
+        var byteCounts: [Int] = []
+        for request in requests { byteCounts.append(try Tensor.byteCount(request.scalarType, request.region.shape)) }
+        let fillsPages = byteCounts.map { $0 % Self.dataAlignment == 0 }
         let order = requests.indices.sorted { left, right in
             let (first, second) = (requests[left], requests[right])
             if first.codec != second.codec { return first.codec == .raw }
-            if first.codec == .raw, first.scalarType.bitWidth != second.scalarType.bitWidth {
-                return first.scalarType.bitWidth > second.scalarType.bitWidth
+            if first.codec == .raw {
+                if fillsPages[left] != fillsPages[right] { return fillsPages[left] }
+                let widths = (first.scalarType.bitWidth, second.scalarType.bitWidth)
+                if widths.0 != widths.1 { return widths.0 > widths.1 }
             }
             if names[left] != names[right] { return names[left] < names[right] }
             return first.region.offsets.lexicographicallyPrecedes(second.region.offsets)
@@ -40,7 +47,7 @@ struct RankFilePlan: Sendable {
         var keys = FragmentKeys(names)
         for index in order {
             let request = requests[index]
-            let byteCount = try Tensor.byteCount(request.scalarType, request.region.shape)
+            let byteCount = byteCounts[index]
             guard let end = offset.adding(checked: byteCount) else {
                 throw CairnError(.invalidArgument, "the fragments of a rank are too large for one file")
             }
