@@ -122,7 +122,7 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnTrain",
+                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot", "CairnTrain",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -144,7 +144,8 @@ let package = Package(
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "Cairn", "CairnDigest", "CairnReshard",
+                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnReshard",
+                "CairnSnapshot", "CairnTensor",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
@@ -166,6 +167,13 @@ let package = Package(
         .testTarget(
             name: "CairnCommunicationTests",
             dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnSnapshotTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
+                "CairnStorageTesting", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnReshardTests",
