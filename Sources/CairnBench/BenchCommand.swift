@@ -26,6 +26,8 @@ struct BenchCommand: ParsableCommand {
     var peer = "Scripts/lib/safetensors_peer.py"
     @Flag(help: "Measure loads and rewrites under other layouts instead, beside torch's.")
     var reshard = false
+    @Flag(help: "Measure the ways to the disk and back instead: plain files and checkpoints, through the page cache and past it.")
+    var paths = false
     @Flag(help: "Drop the files from the page cache before each load.")
     var cold = false
 
@@ -38,6 +40,7 @@ struct BenchCommand: ParsableCommand {
             }
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
+        if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()
         let plain = PlainFile(folder: folder)
         let hard: [(name: String, file: HardPlainFile)] = [

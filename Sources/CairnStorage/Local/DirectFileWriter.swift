@@ -24,6 +24,8 @@ final class DirectFileWriter: Sendable {
         var written = 0
     }
 
+    /// With so many large writes under way, the device always has one to work on while others are prepared.
+    static let usefulConcurrency = 4
     /// More incomplete pages than this are not kept.
     private static let pageLimit = 1024
     private static let pageByteCount = DirectAccess.alignment
