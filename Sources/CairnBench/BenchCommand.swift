@@ -28,6 +28,8 @@ struct BenchCommand: ParsableCommand {
     var reshard = false
     @Flag(help: "Measure what snapshots cost training instead, beside asynchronous saves of others.")
     var snapshots = false
+    @Flag(help: "Measure the ways to the disk and back instead: plain files and checkpoints, through the page cache and past it.")
+    var paths = false
     @Flag(help: "Drop the files from the page cache before each load.")
     var cold = false
 
@@ -41,6 +43,7 @@ struct BenchCommand: ParsableCommand {
             }
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
+        if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()
         let plain = PlainFile(folder: folder)
         let hard: [(name: String, file: HardPlainFile)] = [

@@ -79,7 +79,9 @@ var sequentialLoad: LoadOptions {
 extension CheckpointStore {
     /// A store on a simulated disk.
     convenience init(on disk: SimulatedDisk, writing: LocalWriting = .buffered) {
-        self.init(storage: LocalStorage(root: "/run", writing: writing, fileSystem: disk), name: "run")
+        let reading: LocalReading = writing == .direct ? .direct : .buffered
+        let storage = LocalStorage(root: "/run", writing: writing, reading: reading, fileSystem: disk)
+        self.init(storage: storage, name: "run")
     }
 
     /// The key of a rank's file in a committed checkpoint.
