@@ -1,11 +1,12 @@
 import CairnStorage
 import CairnStorageTesting
+import CairnTesting
 import Testing
 
 @Suite struct StorageConformanceTests {
     @Test(arguments: StorageConformance.all, [LocalWriting.buffered, .direct, .automatic])
     func localStorageConforms(_ conformance: StorageConformance, _ writing: LocalWriting) throws {
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         try conformance.check(LocalStorage(root: directory.path + "/made/on/demand", writing: writing))
     }
 
