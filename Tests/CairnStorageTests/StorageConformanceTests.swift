@@ -1,5 +1,6 @@
 import CairnStorage
 import CairnStorageTesting
+import CairnTesting
 import Testing
 
 @Suite struct StorageConformanceTests {
@@ -7,7 +8,7 @@ import Testing
         arguments: StorageConformance.all,
         [(LocalWriting.buffered, LocalReading.buffered), (.direct, .direct), (.automatic, .automatic)])
     func localStorageConforms(_ conformance: StorageConformance, _ ways: (LocalWriting, LocalReading)) throws {
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         try conformance.check(
             LocalStorage(root: directory.path + "/made/on/demand", writing: ways.0, reading: ways.1))
     }

@@ -108,7 +108,7 @@ struct ConvertCommand: ParsableCommand {
     }
 
     private static func storedByteCount(_ reader: any CheckpointReader) -> Int {
-        reader.tensors.reduce(0) { $1.tiedTo == nil ? $0 + $1.byteCount : $0 }
+        reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
     }
 
     private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {

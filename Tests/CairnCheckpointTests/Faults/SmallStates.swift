@@ -3,6 +3,7 @@ import CairnCheckpoint
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
+import CairnTesting
 
 /// A few kilobytes of every kind of entry, of which every part differs from seed to seed.
 func smallState(_ seed: Int, scale: Int = 1) throws -> TrainingState {
