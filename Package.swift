@@ -168,7 +168,10 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnUniversalTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnTensor", "CairnUniversal"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnUniversal",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",

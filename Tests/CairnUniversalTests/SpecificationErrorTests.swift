@@ -37,6 +37,11 @@ import Testing
         expect("no rule claims 30 foreign tensors", "extra.10, extra.11", "extra.29, …", code: .mismatch) {
             _ = try UnitedReader([checkpoint], spec: spec)
         }
+        let mesh = try UniversalSpec(mesh: ["tp"]) { Rule("a", from: "a", to: "a") }
+        let plain = try tensors(["a": [1]])
+        expect("no rule claims 30 foreign tensors", "tensor \"extra.10\"", "rank 1") {
+            _ = try UnitedReader([plain, checkpoint], spec: mesh)
+        }
         expect("no rule claims 30 logical tensors", "extra.29") { _ = try DividedCheckpoint(checkpoint, spec: spec) }
     }
 
@@ -46,7 +51,7 @@ import Testing
             Rule("other", from: "{y}.b", to: "{y}.b")
         }
         let source = try tensors(["a.b": [1], "a.c": [1], "c.b": [1]])
-        expect("two rules claim one tensor", "rule \"one\" and rule \"other\"", "tensor \"a.b\"") {
+        expect("two rules claim one tensor", "rule \"one\" and rule \"other\"", "tensor \"a.b\"", "rank 0") {
             _ = try UnitedReader([source], spec: spec)
         }
     }
@@ -176,6 +181,27 @@ import Testing
         #expect(try narrowing.oneWayRules() == ["rule \"w\": the cast from F32 to BF16 may lose bits"])
         let shifted = try UniversalSpec(mesh: ["pp"]) { Rule("l", from: "l.{n}", to: "l.{n + 2*pp}") }
         #expect(try shifted.oneWayRules().first?.contains("{n:0..<4}") == true)
+    }
+
+    @Test func ruleForUnitingOnlyIsPassedOverWhenDividing() throws {
+        let spec = try UniversalSpec(mesh: []) {
+            Rule("new", from: "new.{n}", to: "w.{n}").optional
+            Rule("old", from: "old_{n}", to: "w.{n}").forUnitingOnly
+        }
+        let old = try tensors(["old_1": [3], "old_2": [2]])
+        let united = try UnitedReader([old], spec: spec)
+        #expect(united.tensors.map(\.name) == ["w.1", "w.2"])
+        let divided = try DividedCheckpoint(united, spec: spec)
+        #expect(try divided.shard(ofRank: 0).tensors.map(\.name) == ["new.1", "new.2"])
+        #expect(try spec.oneWayRules() == ["rule \"old\": it is for uniting only: another rule writes its names"])
+        #expect(try UniversalSpec(yaml: spec.yaml) == spec)
+        // Both spellings at once would be one tensor made twice.
+        expect("made twice", "rule \"new\" and rule \"old\"", "w.1") {
+            _ = try UnitedReader([tensors(["old_1": [3], "new.1": [3]])], spec: spec)
+        }
+        var alone = spec
+        alone.rules.removeFirst()
+        expect("no rule claims 2 logical tensors") { _ = try DividedCheckpoint(united, spec: alone) }
     }
 
     @Test func momentsThatAreMissingOrOfAnotherTypeAreNamed() throws {

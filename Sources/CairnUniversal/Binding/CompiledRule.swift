@@ -67,6 +67,7 @@ struct CompiledRule: Sendable {
         captureNames = Set(from.flatMap(\.captureNames))
         var places: Set<String> = []
         var naming = slot?.names.intersection(axes) ?? []
+        for template in from { naming.formUnion(template.boundNames.intersection(axes)) }
         for template in to {
             naming.formUnion(template.expressionNames.intersection(axes))
             for place in template.placeTexts where place != unstack { places.insert(place) }
@@ -150,6 +151,14 @@ extension NameTemplate {
                 guard case .capture(let name, .segment) = piece, let bound = bounds[name] else { return piece }
                 return .capture(name, bound)
             })
+    }
+
+    /// The names in the bounds of its captures.
+    var boundNames: Set<String> {
+        pieces.reduce(into: []) { names, piece in
+            guard case .capture(_, .range(let lower, let upper)) = piece else { return }
+            names.formUnion(lower.names.union(upper.names))
+        }
     }
 
     /// Whether what fits depends on the rank: coordinates in an expression or in a bound.

@@ -75,7 +75,8 @@ struct UnionBinding {
         }
         var known: [ExactString: [NameClaims.Claim]] = [:]
         var found: [InstanceID: Cells] = [:]
-        var unclaimed: Set<ExactString> = []
+        // The first rank that has it.
+        var unclaimed: [ExactString: Int] = [:]
         var contested: Set<ExactString> = []
         for (rank, shard) in shards.enumerated() {
             let here = surroundings.at(rank: rank)
@@ -86,13 +87,15 @@ struct UnionBinding {
                 known[name] = claims
                 claims += own?.claims(on: tensor.name) ?? []
                 guard let claim = claims.first else {
-                    unclaimed.insert(name)
+                    if unclaimed[name] == nil { unclaimed[name] = rank }
                     continue
                 }
                 if claims.count > 1 {
                     if contested.insert(name).inserted {
                         let labels = claims.map { specification.rules[$0.rule].label }
-                        problems.append(RuleProblem(nil, NameClaims.contested(tensor.name, labels, in: shard.source)))
+                        problems.append(
+                            RuleProblem(
+                                nil, NameClaims.contested(tensor.name, labels, in: shard.source, rank: rank)))
                     }
                     continue
                 }
@@ -106,8 +109,9 @@ struct UnionBinding {
                 }
             }
         }
-        if !unclaimed.isEmpty {
-            problems.insert(RuleProblem(nil, NameClaims.unclaimed(unclaimed, in: source, "foreign")), at: 0)
+        if let first = unclaimed.keys.min(), let rank = unclaimed[first] {
+            let error = NameClaims.unclaimed(unclaimed.keys, in: shards[rank].source, rank: rank, "foreign")
+            problems.insert(RuleProblem(nil, error), at: 0)
         }
         return found
     }
