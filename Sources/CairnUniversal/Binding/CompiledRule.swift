@@ -2,6 +2,9 @@ import CairnBase
 
 /// A rule, or what it says of one moment, with its names read and checked.
 struct CompiledRule: Sendable {
+    /// A stack of more tensors is taken for a mistake, or for malice.
+    static let greatestSlotCount = 1 << 20
+
     /// Which rule of the specification.
     let ruleIndex: Int
     let rule: Rule

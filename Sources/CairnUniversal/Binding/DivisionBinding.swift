@@ -151,10 +151,13 @@ struct DivisionBinding: Sendable {
     private mutating func bind(_ compiled: CompiledRule, _ id: InstanceID, _ cells: Cells) throws(CairnError) {
         let key = id.key.map(\.string)
         let name = compiled.logicalName(compiled.to[0], key: key, unstackSlot: 0)
-        let slotCount = (cells.keys.map(\.slot).max() ?? 0) + 1
-        guard slotCount <= 1 << 20 else {
-            throw CairnError(.mismatch, "a stack has too many slots", .init(tensor: name, found: "\(slotCount)"))
+        let lastSlot = cells.keys.map(\.slot).max() ?? 0
+        guard lastSlot < CompiledRule.greatestSlotCount else {
+            throw CairnError(
+                .mismatch, "a stack has too many slots",
+                .init(tensor: name, expected: "below \(CompiledRule.greatestSlotCount)", found: "slot \(lastSlot)"))
         }
+        let slotCount = lastSlot + 1
         var rows: TensorRows = []
         for slot in 0..<slotCount {
             var row: [any TensorSource] = []

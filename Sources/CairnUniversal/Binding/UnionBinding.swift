@@ -146,10 +146,13 @@ struct UnionBinding {
         }
         let key = id.key.map(\.string)
         let name = compiled.logicalName(compiled.to[0], key: key, unstackSlot: 0)
-        let slotCount = (cells.keys.map(\.slot).max() ?? 0) + 1
-        guard slotCount <= 1 << 20 else {
-            throw CairnError(.mismatch, "a stack has too many slots", .init(tensor: name, found: "\(slotCount)"))
+        let lastSlot = cells.keys.map(\.slot).max() ?? 0
+        guard lastSlot < CompiledRule.greatestSlotCount else {
+            throw CairnError(
+                .mismatch, "a stack has too many slots",
+                .init(tensor: name, expected: "below \(CompiledRule.greatestSlotCount)", found: "slot \(lastSlot)"))
         }
+        let slotCount = lastSlot + 1
         var foreign: [PlacedForeignTensor] = []
         var shapes: [CellID: Shape] = [:]
         var rows: TensorRows = []
@@ -363,6 +366,7 @@ struct UnionBinding {
                             .init(tensor: name))))
             }
         }
+        let tiedNames = Set(instances.filter { $0.tiedTo != nil }.flatMap(\.logical).map { ExactString($0.name) })
         for instance in instances {
             guard let target = instance.tiedTo, let tied = instance.logical.first else { continue }
             let label = specification.rules[instance.rule].label
@@ -373,6 +377,15 @@ struct UnionBinding {
                         CairnError(
                             .notFound, "the tensor that this one is tied to is not there",
                             .init(tensor: tied.name, expected: target))))
+                continue
+            }
+            guard !tiedNames.contains(ExactString(target)) else {
+                problems.append(
+                    RuleProblem(
+                        label,
+                        CairnError(
+                            .mismatch, "a tensor is tied to one that is tied itself, so that neither would be stored",
+                            .init(tensor: tied.name, found: target))))
                 continue
             }
             guard other.shape == tied.source.shape, other.scalarType == tied.source.scalarType else {
