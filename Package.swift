@@ -91,7 +91,10 @@ let package = Package(
             name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
             swiftSettings: swiftSettings),
         .target(
-            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor"],
+            name: "Cairn",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         // What other frameworks write.
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),

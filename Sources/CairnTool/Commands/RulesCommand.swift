@@ -104,12 +104,15 @@ struct RulesInferCommand: ParsableCommand {
     @Option(help: "What the mesh axis is called.")
     var axis = "tp"
 
+    @Flag(help: "Read no data: every rule is then a guess.")
+    var shapesOnly = false
+
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
         let inferred = try UniversalSpec.infer(
             ShardSet([first], format: options.format).readers, ShardSet([second], format: options.format).readers,
-            axis: axis)
+            axis: axis, readsData: !shapesOnly)
         if options.json {
             try ResultDocument.print(
                 schema: "cairn-rules-infer/1",
