@@ -113,7 +113,10 @@ let package = Package(
             name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
             swiftSettings: swiftSettings),
         .target(
-            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor"],
+            name: "Cairn",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         // What other frameworks write.
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
@@ -202,7 +205,8 @@ let package = Package(
         .testTarget(
             name: "CairnUniversalTests",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnTensor", "CairnTesting", "CairnUniversal",
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnTesting", "CairnUniversal",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

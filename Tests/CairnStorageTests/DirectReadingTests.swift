@@ -1,6 +1,7 @@
 import CairnBase
 import CairnStorage
 import CairnStorageTesting
+import CairnTesting
 import Testing
 
 #if canImport(Glibc)
@@ -79,7 +80,7 @@ import Darwin
 
     @Test func theEndOfTheObjectIsTheEnd() throws {
         let bytes = patternBytes(2 * Self.page + 10)
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         let storage = LocalStorage(root: directory.path, writing: .direct, reading: .direct)
         try storage.write(bytes, as: "object")
         let file = try storage.open("object")
@@ -90,7 +91,7 @@ import Darwin
     }
 
     @Test func aReplacedOrDeletedObjectIsReadThroughToItsEnd() throws {
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         let storage = LocalStorage(root: directory.path, reading: .direct)
         let old = patternBytes(70_000, salt: 1)
         try storage.write(old, as: "object")
