@@ -109,9 +109,10 @@ import Testing
         let four = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 4])).map { ShapesOnly(base: $0) }
         let inferred = try UniversalSpec.infer(two, four, readsData: false)
         #expect(inferred.unexplained.isEmpty && inferred.findings.allSatisfy(\.isGuess))
-        let placements = Dictionary(
-            inferred.specification.rules.map { ($0.name.split(separator: ".").last.map(String.init) ?? "", $0.placement) },
-            uniquingKeysWith: { first, _ in first })
+        let named = inferred.specification.rules.map { rule in
+            (String(rule.name.split(separator: ".").last ?? ""), rule.placement)
+        }
+        let placements = Dictionary(named, uniquingKeysWith: { first, _ in first })
         #expect(placements["column"] == [On("tp", .shard(0))] && placements["row"] == [On("tp", .shard(1))])
         #expect(placements["norm"] == [] && placements["qkv"] == [On("tp", .shard(0))])
         #expect(try spec.explain(two, mesh: ["tp": 2]).problems.isEmpty)

@@ -70,7 +70,8 @@ struct TensorInference {
             guard try fits([step], Shape(checking: shape)) else { continue }
             guard readsData else {
                 return InferredPlacement(
-                    steps: [step], remark: "sharded over dimension \(dimension), perhaps in sections, by its shapes alone",
+                    steps: [step],
+                    remark: "sharded over dimension \(dimension), perhaps in sections, by its shapes alone",
                     isGuess: true)
             }
             if try agrees([step]) {
