@@ -199,9 +199,12 @@ package final class ZipWriter {
 
     private func flush() throws(CairnError) {
         guard !buffer.isEmpty else { return }
-        try file.write(buffer.span.bytes, at: base + bufferOffset)
-        bufferOffset += buffer.count
-        buffer.removeAll(keepingCapacity: true)
+        var bytes: [UInt8] = []
+        swap(&bytes, &buffer)
+        try file.write(bytes.span.bytes, at: base + bufferOffset)
+        bufferOffset += bytes.count
+        bytes.removeAll(keepingCapacity: true)
+        swap(&bytes, &buffer)
     }
 
     private func refusal(_ message: String, found: String) -> CairnError {
