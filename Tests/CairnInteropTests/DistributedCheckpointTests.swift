@@ -70,18 +70,20 @@ import Testing
         let (_, file) = try #require(reader.storedFragments(of: "model.large").last)
         let whole = try memory.readAll(file)
         var damages = 0
-        for place in stride(from: whole.count - 200, to: whole.count - 100, by: 7) {
+        for place in stride(from: 7, to: whole.count, by: 97) {
             var bytes = whole
             bytes[place] ^= 0x10
             try memory.publish(bytes, as: file)
-            let damaged = try DistributedCheckpointReader(storage: memory, source: "memory")
-            for tensor in damaged.tensors {
-                guard let error = refusal({ _ = try damaged.tensor(tensor.name) }) else { continue }
-                #expect(error.context.file == file)
+            do {
+                let damaged = try DistributedCheckpointReader(storage: memory, source: "memory")
+                for tensor in damaged.tensors { _ = try damaged.tensor(tensor.name) }
+            } catch {
+                #expect((error as? CairnError)?.context.file?.hasSuffix(file) == true, "\(place): \(error)")
                 damages += 1
             }
         }
-        #expect(damages > 0)
+        // Only what nobody looks at may change unseen.
+        #expect(damages > whole.count / 97 / 2)
     }
 
     @Test func whatMegatronKeepsBesideTheShardsIsReadToo() throws {

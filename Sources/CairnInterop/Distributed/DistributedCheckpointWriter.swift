@@ -197,7 +197,9 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         }
         let key = prefix + DistributedCheckpointReader.metadataName
         published.append(key)
-        try storage.publish(MetadataPickle.bytes(tensors, objects), as: key)
+        // Readers that know of ties take the name that comes first for the one that is kept.
+        let kept = tensors.filter { $0.description.tiedTo == nil }, tied = tensors.filter { $0.description.tiedTo != nil }
+        try storage.publish(MetadataPickle.bytes(kept + tied, objects), as: key)
         published = []
         isFinished = true
     }

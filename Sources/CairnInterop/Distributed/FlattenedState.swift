@@ -26,10 +26,10 @@ struct FlattenedState {
     /// - Throws: ``CairnError/Code/unsupported`` when two paths cannot be told apart by name.
     init(_ root: StateNode, file: String) throws(CairnError) {
         var leaves: [(path: [StateKey], leaf: Leaf)] = []
-        if case .dictionary = root {
-            Self.add(root, at: [], to: &leaves)
-        } else {
-            Self.add(root, at: ["value"], to: &leaves)
+        switch root {
+        case .dictionary: Self.add(root, at: [], to: &leaves)
+        case .tensor(let name): Self.add(root, at: [StateKey(name)], to: &leaves)
+        default: Self.add(root, at: ["value"], to: &leaves)
         }
         let names = try StateNames.names(of: leaves.map(\.path), fallback: "value", file: file)
         for (name, leaf) in zip(names, leaves) {

@@ -62,7 +62,13 @@ struct StatePickle {
         case .dictionary(let members):
             writer.emptyDictionary()
             writer.mark()
+            var keys: Set<StateKey> = []
             for member in members {
+                guard keys.insert(member.key).inserted else {
+                    throw CairnError(
+                        .unsupported, "two things would have one key of a dictionary",
+                        .init(found: member.key.text.debugDescription, advice: "rename one of them"))
+                }
                 switch member.key {
                 case .name(let name): try writer.string(name)
                 case .index(let index): writer.integer(index)
