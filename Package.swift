@@ -122,7 +122,7 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(
             name: "CairnInterop",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib"],
+            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
             swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(
@@ -161,8 +161,8 @@ let package = Package(
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnReshard",
-                "CairnSnapshot", "CairnTensor",
+                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnInterop",
+                "CairnReshard", "CairnSnapshot", "CairnTensor",
                 argumentParser,
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),

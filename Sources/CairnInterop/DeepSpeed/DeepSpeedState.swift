@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
 
@@ -44,18 +45,13 @@ struct DeepSpeedState {
             for extent in extents {
                 guard case .integer(let size) = extent else {
                     throw CairnError(
-                        .malformed, "a shape is no list of integers", .init(file: file, tensor: name.string))
+                        .malformed, "a shape is no list of integers", .init(file: file, tensor: name))
                 }
                 sizes.append(Int(size))
             }
             if group == groups.count { groups.append([]) }
-            groups[group].append((name.string, try Shape(checking: sizes)))
+            groups[group].append((name, try Shape(checking: sizes)))
         }
         return groups
     }
-}
-
-extension StateKey: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral {
-    package init(stringLiteral name: String) { self.init(name) }
-    package init(integerLiteral index: Int) { self = .index(index) }
 }
