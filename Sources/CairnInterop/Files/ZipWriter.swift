@@ -15,8 +15,8 @@ package final class ZipWriter {
     private static let localHeaderByteCount = 30
     /// How many bytes are gathered before they are written.
     private static let bufferByteCount = 1 << 18
-    /// Data descriptor follows; the name is UTF-8.
-    private static let flags: UInt16 = 0x0808
+    /// The name is UTF-8; a data descriptor follows, unless the record is empty.
+    private static func flags(byteCount: Int) -> UInt16 { byteCount == 0 ? 0x0800 : 0x0808 }
 
     private struct Record {
         var name: [UInt8]
@@ -75,7 +75,7 @@ package final class ZipWriter {
         var header: [UInt8] = []
         header.append(littleEndian: UInt32(0x0403_4B50))
         header.append(littleEndian: UInt16(0))
-        header.append(littleEndian: Self.flags)
+        header.append(littleEndian: Self.flags(byteCount: byteCount))
         // Method, time, date, checksum and sizes.
         header += [UInt8](repeating: 0, count: 18)
         header.append(littleEndian: UInt16(utf8.count))
@@ -99,7 +99,7 @@ package final class ZipWriter {
         if missing == 0 { try endRecord(records[last]) }
     }
 
-    /// What follows a record; nothing where the record is empty.
+    /// Writes what follows a record that is not empty.
     private func endRecord(_ record: Record) throws(CairnError) {
         var descriptor: [UInt8] = []
         descriptor.append(littleEndian: UInt32(0x0807_4B50))
@@ -134,7 +134,7 @@ package final class ZipWriter {
         entry.append(littleEndian: UInt32(0x0201_4B50))
         // Versions made by and needed, as PyTorch has them.
         entry.append(littleEndian: UInt32(0))
-        entry.append(littleEndian: flags)
+        entry.append(littleEndian: flags(byteCount: record.byteCount))
         // Method, time and date.
         entry += [UInt8](repeating: 0, count: 6)
         entry.append(littleEndian: record.checksum)
