@@ -97,7 +97,7 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(
             name: "CairnInterop",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib"],
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
             swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(

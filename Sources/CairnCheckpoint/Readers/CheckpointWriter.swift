@@ -11,6 +11,11 @@ public protocol CheckpointWriter: AnyObject {
     /// - Returns: What the format cannot carry over, a sentence for each thing, to be shown to the user.
     func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String]
 
+    /// The same for a state that was nested. A writer whose format holds no nested states ignores the structure.
+    ///
+    /// - Parameter structure: How tensors and values belong together; `nil` when that is not known.
+    func begin(tensors: [TensorDescription], values: [NamedValue], structure: StateNode?) throws -> [String]
+
     /// Appends the next bytes of the current tensor.
     func append(_ bytes: RawSpan) throws
 
@@ -19,6 +24,14 @@ public protocol CheckpointWriter: AnyObject {
 
     /// Gives up and removes what was written.
     func discard()
+}
+
+extension CheckpointWriter {
+    public func begin(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> [String] {
+        try begin(tensors: tensors, values: values)
+    }
 }
 
 /// Writes any reader to any writer, reading each byte once, with memory bounded by one buffer.
@@ -33,7 +46,8 @@ public func copyCheckpoint(
     progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> [String] {
     do {
-        let notes = try writer.begin(tensors: reader.tensors, values: reader.values)
+        let notes = try writer.begin(
+            tensors: reader.tensors, values: reader.values, structure: reader.structure)
         let stored = reader.tensors.filter { $0.tiedTo == nil }
         let total = stored.reduce(0) { $0 + $1.byteCount }
         var written = 0

@@ -79,17 +79,11 @@ public final class SafeTensorsWriter: CheckpointWriter {
         guard plan == nil else { throw CairnError(.invalidArgument, "the writer has begun before", .init(file: key)) }
         let stored = tensors.filter { $0.tiedTo == nil }
         let plan = try SafeTensorsPlan(stored, maximumByteCount: maximumShardByteCount)
-        var notes = SafeTensorsNotes()
-        notes.values = values
-        let names = Set(stored.map { ExactString($0.name) })
-        for tensor in tensors {
-            guard let kept = tensor.tiedTo else { continue }
-            guard names.contains(ExactString(kept)) else {
-                throw CairnError(
-                    .invalidArgument, "the tensor that this one is tied to is not written",
-                    .init(file: key, tensor: tensor.name, expected: kept))
-            }
-            notes.ties.append((tensor.name, kept))
+        let notes: SafeTensorsNotes
+        do throws(CairnError) {
+            notes = try SafeTensorsNotes(tensors: tensors, values: values)
+        } catch {
+            throw error.adding(.init(file: key))
         }
         let texts = metadata.sorted { ExactString($0.key) < ExactString($1.key) }.map { (key: $0.key, value: $0.value) }
         for (index, entries) in plan.files.enumerated() {
@@ -105,7 +99,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
         try makeRoom()
         self.plan = plan
         try openNextFiles()
-        return Self.sentences(notes)
+        return notes.sentences
     }
 
     public func append(_ bytes: RawSpan) throws {
@@ -216,20 +210,6 @@ extension SafeTensorsWriter {
         // The index first: without it the rest is no checkpoint.
         try storage.delete(old.filter { ExactString($0) == ExactString(indexKey) })
         try storage.delete(old)
-    }
-
-    private static func sentences(_ notes: SafeTensorsNotes) -> [String] {
-        var sentences = notes.ties.map { tie in
-            "\"\(tie.name)\" is \"\(tie.kept)\" under another name and stored once; other readers will not see it"
-        }
-        if !notes.values.isEmpty {
-            let count = notes.values.count
-            sentences.append(
-                count == 1
-                    ? "\"\(notes.values[0].name)\" is no tensor and kept as text that other readers will not understand"
-                    : "\(count) values are no tensors and kept as text that other readers will not understand")
-        }
-        return sentences
     }
 
     private func wrongOrder(_ call: String) -> CairnError {

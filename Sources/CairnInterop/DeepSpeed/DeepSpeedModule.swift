@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// The `module` of a model file: weights, buffers, and which weight is another one under a second name.

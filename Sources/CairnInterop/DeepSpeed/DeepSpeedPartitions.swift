@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// The partitions of an optimizer's state that the data ranks of one model rank hold: ZeRO 1 to 3, and the optimizer
@@ -94,10 +95,10 @@ struct DeepSpeedPartitions {
             for (path, _) in rank.contents.values
             where path.count == 5 && path[1] == "param_slice_mappings" && path[4] == "numel" {
                 guard case .index(let group) = path[2], group <= groups.count, case .name(let name) = path[3],
-                    let shape = shapes[name]
+                    let shape = shapes[ExactString(name)]
                 else { continue }
                 if group == groups.count { groups.append([]) }
-                if seen.insert(name).inserted { groups[group].append(.init(name: name.string, shape: shape)) }
+                if seen.insert(ExactString(name)).inserted { groups[group].append(.init(name: name, shape: shape)) }
             }
         }
         return groups

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// What one model rank holds: the states of its parameters, united over the data ranks.

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
 
@@ -93,7 +94,7 @@ struct DeepSpeedState {
                 group == groups.count || group == groups.count - 1
             else { continue }
             if group == groups.count { groups.append([]) }
-            let parameter = try DeepSpeedParameter(name: text.string, shape: shape(extents, of: text.string))
+            let parameter = try DeepSpeedParameter(name: text, shape: shape(extents, of: text))
             groups[group].append(parameter)
         }
         return groups
@@ -105,7 +106,7 @@ struct DeepSpeedState {
         for (path, value) in contents.values where path.count == 2 && path[0] == "frozen_param_shapes" {
             guard case .name(let name) = path[1], case .list(let extents) = value else { continue }
             parameters.append(
-                DeepSpeedParameter(name: name.string, shape: try shape(extents, of: name.string)))
+                DeepSpeedParameter(name: name, shape: try shape(extents, of: name)))
         }
         return parameters
     }
@@ -120,9 +121,4 @@ struct DeepSpeedState {
         }
         return try Shape(checking: sizes)
     }
-}
-
-extension StateKey: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral {
-    package init(stringLiteral name: String) { self.init(name) }
-    package init(integerLiteral index: Int) { self = .index(index) }
 }

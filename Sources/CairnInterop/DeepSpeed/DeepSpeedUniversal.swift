@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
 

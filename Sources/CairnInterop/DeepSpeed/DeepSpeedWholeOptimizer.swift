@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// The optimizer's state of a checkpoint without ZeRO, whole in the model's file.

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// How the tensor ranks of a checkpoint divide its parameters, as the checkpoint itself says.

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// What Cairn notes in the model's file of a universal checkpoint, so that it can be read back as it was.

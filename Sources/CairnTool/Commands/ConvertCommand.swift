@@ -12,6 +12,9 @@ struct ConvertCommand: ParsableCommand {
               cairn                a run's directory; --step says which checkpoint
               safetensors          NAME.safetensors, or a directory
               safetensors-sharded  a directory, or NAME.safetensors in one
+              torch                a file for torch.load
+              dcp                  a directory of torch.distributed.checkpoint
+              dcp-safetensors      the same as safetensors shards
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
@@ -51,6 +54,9 @@ struct ConvertCommand: ParsableCommand {
         help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
     var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
 
+    @Option(help: ArgumentHelp("Divide the tensors over so many files, for dcp and dcp-safetensors.", valueName: "n"))
+    var shards: Int?
+
     @Option(help: "The step of the new checkpoint, for cairn. Default: the source's step, or 0.")
     var step: Int?
 
@@ -61,6 +67,10 @@ struct ConvertCommand: ParsableCommand {
 
     func validate() throws {
         if let step, step < 0 { throw ValidationError("--step is not negative") }
+        if let shards {
+            if !(1...65_536).contains(shards) { throw ValidationError("--shards is from 1 to 65536") }
+            if !outputFormat.isDivided { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
+        }
         if step != nil, outputFormat != .cairn { throw ValidationError("--step goes with --to cairn only") }
     }
 
@@ -69,7 +79,7 @@ struct ConvertCommand: ParsableCommand {
         let opened = try OpenedCheckpoint(source, format: options.format)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
-            step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
+            fileCount: shards ?? 1, step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
             lineage: Lineage(
                 operation: "conversion",
                 parents: [

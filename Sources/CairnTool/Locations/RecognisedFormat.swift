@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnInterop
 import CairnStorage
 
 /// What a path turned out to hold.
@@ -17,6 +18,17 @@ enum RecognisedFormat: Equatable {
     case distributed(path: String)
     /// A directory of DeepSpeed.
     case deepspeed(path: String)
+}
+
+extension RecognisedFormat {
+    /// The file or directory; of one checkpoint of a run, the run.
+    var path: String {
+        switch self {
+        case .checkpoint(let store, _): store
+        case .store(let path), .safetensors(let path), .torch(let path), .distributed(let path), .deepspeed(let path):
+            path
+        }
+    }
 }
 
 /// The formats that `--format` can force.
@@ -112,13 +124,13 @@ extension RecognisedFormat {
         if forced == .safetensors || name.hasSuffix(fileSuffix) || name.hasSuffix(indexSuffix) {
             return .safetensors(path: path)
         }
-        let beginning = try PathInspection.beginning(of: path, byteCount: 16)
+        let beginning = try PathInspection.beginning(of: path, byteCount: 512)
         if FileSignature.looksLikeSafetensors(beginning) { return .safetensors(path: path) }
-        if FileSignature.isZipArchive(beginning) { return .torch(path: path) }
+        if TorchContainer.isTorch(beginning) { return .torch(path: path) }
         throw CairnError(
             .unsupported, "the file is no checkpoint that Cairn reads",
             .init(
-                file: path, expected: "safetensors or a zip file of torch.save",
+                file: path, expected: "safetensors or a file of torch.save",
                 found: FileSignature.describe(beginning),
                 advice: "if it is safetensors all the same, say --format safetensors"))
     }
@@ -127,6 +139,7 @@ extension RecognisedFormat {
     /// no index describes.
     private static func isDistributed(_ names: [String]) -> Bool {
         if names.contains(metadataName) { return true }
+        if names.contains(where: { DistributedCheckpointReader.rank(ofMetadata: $0) != nil }) { return true }
         guard !names.contains(where: { $0.hasSuffix(fileSuffix + indexSuffix) }) else { return false }
         return names.contains { $0.hasPrefix("shard-") && $0.contains("-model-") && $0.hasSuffix(fileSuffix) }
     }

@@ -1,20 +1,5 @@
-package import CairnBase
-
-/// One step on the way to something in a nested state: a dictionary's key or a place in a list.
-package enum StateKey: Sendable, Hashable {
-    case name(ExactString)
-    case index(Int)
-
-    package init(_ name: String) { self = .name(ExactString(name)) }
-
-    /// As Python's `str` spells it.
-    package var text: String {
-        switch self {
-        case .name(let name): name.string
-        case .index(let index): String(index)
-        }
-    }
-}
+import CairnBase
+import CairnCheckpoint
 
 /// The names of what lies at paths of a nested state: the components joined by dots.
 ///
