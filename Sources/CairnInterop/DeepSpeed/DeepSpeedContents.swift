@@ -48,6 +48,9 @@ struct DeepSpeedContents {
         try addExperts(files)
         try addGathered()
         for name in files.others { omissions.append("\(name) is not understood and left out") }
+        if universal != nil, tensorDegree > 1, rules == nil {
+            omissions.append("weights are divided among tensor ranks in a way that is not stated: they are left out")
+        }
     }
 
     private mutating func state(_ key: String) throws(CairnError) -> DeepSpeedState {
@@ -131,7 +134,9 @@ struct DeepSpeedContents {
             var optimizer = DeepSpeedWholeOptimizer(model, weights: trained)
             try optimizer.add(to: &contents)
             omissions += optimizer.omissions
-            if rank == 0 { try addGroups(model, optimizer.optimizerPath, contents.groups) }
+            if rank == 0 {
+                try addGroups(model, optimizer.optimizerPath, contents.groups, numbers: optimizer.firstNumbers())
+            }
             return
         }
         var states: [DeepSpeedState] = []
@@ -151,12 +156,16 @@ struct DeepSpeedContents {
         }
         try partitions.add(to: &contents)
         omissions += partitions.omissions
-        if rank == 0, let first = states.first { try addGroups(first, partitions.optimizerPath, contents.groups) }
+        if rank == 0, let first = states.first {
+            try addGroups(first, partitions.optimizerPath, contents.groups, numbers: nil)
+        }
     }
 
     /// The optimizer's options and the number of its steps, by its groups; the parameters of a group by name.
+    ///
+    /// - Parameter numbers: The number of one parameter of each group, where states are kept by them.
     private mutating func addGroups(
-        _ file: DeepSpeedState, _ root: [StateKey], _ groups: [[DeepSpeedParameter]]
+        _ file: DeepSpeedState, _ root: [StateKey], _ groups: [[DeepSpeedParameter]], numbers: [Int]?
     ) throws(CairnError) {
         let options = root + ["param_groups"]
         var count = 0
@@ -172,7 +181,11 @@ struct DeepSpeedContents {
             }
         }
         var steps: [Value] = []
-        while let step = try file.number(at: root + ["state", .index(steps.count), "step"]) { steps.append(step) }
+        while steps.count < numbers?.count ?? Int.max {
+            let number = numbers?[steps.count] ?? steps.count
+            guard let step = try file.number(at: root + ["state", .index(number), "step"]) else { break }
+            steps.append(step)
+        }
         if !steps.isEmpty { try leaves.add(.list(steps), at: ["optimizer_steps"]) }
     }
 
@@ -284,6 +297,8 @@ struct DeepSpeedContents {
             return whole
         }
         guard let rules else {
+            // The optimizer's states are whole all the same.
+            if universal != nil { return whole }
             throw CairnError(
                 .unsupported, "\(tensorDegree) tensor ranks divide the parameters, and the checkpoint does not say how",
                 .init(

@@ -52,10 +52,10 @@ struct DeepSpeedState {
         return found
     }
 
-    /// A number that is a value or a tensor of one element.
+    /// A number: an integer as it is, a tensor of one element as a double.
     func number(at path: [StateKey]) throws(CairnError) -> Value? {
         switch values[path] {
-        case .integer(let value)?: return .double(Double(value))
+        case .integer(let value)?: return .integer(value)
         case .double(let value)?: return .double(value)
         default: break
         }
@@ -79,34 +79,34 @@ struct DeepSpeedState {
     ///
     /// - Throws: ``CairnError/Code/malformed`` for shapes that are none.
     func parameterShapes() throws(CairnError) -> [[DeepSpeedParameter]] {
+        // Early versions have one dictionary instead of a list of them.
         var groups: [[DeepSpeedParameter]] = []
-        for (path, value) in contents.values where path.first == "param_shapes" {
-            // Early versions have one dictionary instead of a list of them.
-            let (group, name): (Int, StateKey)
-            switch path.count {
-            case 2: (group, name) = (0, path[1])
-            case 3:
-                guard case .index(let index) = path[1] else { continue }
-                (group, name) = (index, path[2])
-            default: continue
-            }
-            guard case .name(let text) = name, case .list(let extents) = value,
-                group == groups.count || group == groups.count - 1
-            else { continue }
-            if group == groups.count { groups.append([]) }
-            let parameter = try DeepSpeedParameter(name: text, shape: shape(extents, of: text))
-            groups[group].append(parameter)
+        while true {
+            let group = try shapes(under: ["param_shapes", .index(groups.count)])
+            if group.isEmpty { break }
+            groups.append(group)
         }
-        return groups
+        if !groups.isEmpty { return groups }
+        let only = try shapes(under: ["param_shapes"])
+        return only.isEmpty ? [] : [only]
     }
 
     /// The parameters that are not trained, with their shapes.
-    func frozenShapes() throws(CairnError) -> [DeepSpeedParameter] {
+    func frozenShapes() throws(CairnError) -> [DeepSpeedParameter] { try shapes(under: ["frozen_param_shapes"]) }
+
+    /// The shapes of a dictionary of names: sizes of PyTorch, or plain tuples.
+    private func shapes(under root: [StateKey]) throws(CairnError) -> [DeepSpeedParameter] {
         var parameters: [DeepSpeedParameter] = []
-        for (path, value) in contents.values where path.count == 2 && path[0] == "frozen_param_shapes" {
-            guard case .name(let name) = path[1], case .list(let extents) = value else { continue }
-            parameters.append(
-                DeepSpeedParameter(name: name, shape: try shape(extents, of: name)))
+        for (path, value) in contents.values where path.count > root.count && path.starts(with: root) {
+            guard case .name(let name) = path[root.count] else { continue }
+            switch (path.count - root.count, value) {
+            case (1, .list(let extents)):
+                parameters.append(.init(name: name, shape: try shape(extents, of: name)))
+            case (2, .integer) where path.last == .index(0):
+                let extents = integers(at: Array(path.dropLast())).map { Value.integer(Int64($0)) }
+                parameters.append(.init(name: name, shape: try shape(extents, of: name)))
+            default: continue
+            }
         }
         return parameters
     }

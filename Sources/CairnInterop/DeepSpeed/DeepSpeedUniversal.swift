@@ -78,6 +78,8 @@ struct DeepSpeedUniversal {
             try leaves.add(value, at: Array(path.dropFirst(root.count)))
         }
         var steps: [Value] = []
+        // Where there were no steps, Cairn writes one for loaders that ask.
+        if optimizer.integer(UniversalNote.key, "steps") == 0 { return }
         while let step = try optimizer.number(at: root + ["state", .index(steps.count), "step"]) { steps.append(step) }
         if steps.isEmpty, !note.exists, let step = try commonStep(files) {
             steps = [Value](repeating: step, count: max(1, count))

@@ -67,6 +67,14 @@ struct DeepSpeedWholeOptimizer {
         }
     }
 
+    /// The number of the first parameter of each group; flat buffers are numbered as the groups are.
+    func firstNumbers() -> [Int]? {
+        guard model.tensor(Self.root, "fp32_groups_flat", 0) == nil else { return nil }
+        var found: [Int] = []
+        while let number = numbers(found.count).first { found.append(number) }
+        return found
+    }
+
     /// The numbers of a group's parameters.
     private func numbers(_ group: Int) -> [Int] {
         var found: [Int] = []

@@ -15,6 +15,7 @@ struct ConvertCommand: ParsableCommand {
               torch                a file for torch.load
               dcp                  a directory of torch.distributed.checkpoint
               dcp-safetensors      the same as safetensors shards
+              deepspeed-universal  a directory for DeepSpeed's load_universal
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
@@ -71,7 +72,9 @@ struct ConvertCommand: ParsableCommand {
             if !(1...65_536).contains(shards) { throw ValidationError("--shards is from 1 to 65536") }
             if !outputFormat.isDivided { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
         }
-        if step != nil, outputFormat != .cairn { throw ValidationError("--step goes with --to cairn only") }
+        if step != nil, outputFormat != .cairn, outputFormat != .universal {
+            throw ValidationError("--step goes with --to cairn and deepspeed-universal only")
+        }
     }
 
     func run() throws {
