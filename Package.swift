@@ -97,7 +97,7 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(
             name: "CairnInterop",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
+            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
             swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(
@@ -136,7 +136,7 @@ let package = Package(
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "Cairn", "CairnDigest", "CairnReshard",
+                "CCairnSystem", "Cairn", "CairnDigest", "CairnInterop", "CairnReshard",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),

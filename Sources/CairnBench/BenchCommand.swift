@@ -26,10 +26,18 @@ struct BenchCommand: ParsableCommand {
     var peer = "Scripts/lib/safetensors_peer.py"
     @Flag(help: "Measure loads and rewrites under other layouts instead, beside torch's.")
     var reshard = false
+    @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
+    var convert = false
     @Flag(help: "Drop the files from the page cache before each load.")
     var cold = false
 
     func run() throws {
+        if convert {
+            guard let python else { throw ValidationError("--convert needs --python") }
+            let peer = try PeerProcess(
+                python: python, script: "Scripts/lib/convert_peer.py", folder: folder, megabytes: megabytes)
+            return try ConvertBench(folder: folder, rounds: rounds).run(peer: peer)
+        }
         let state = try BenchState.make(byteCount: megabytes * 1_000_000)
         if reshard {
             let peer = try python.map {

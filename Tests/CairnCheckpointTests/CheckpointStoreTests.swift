@@ -67,6 +67,24 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
         #expect(try piece.elements(as: Float.self) == (54_321..<54_331).map { Float($0) / 1000 })
     }
 
+    @Test func fragmentsOfWholePagesBeginAtPages() throws {
+        let store = store()
+        var state = try sampleState()
+        for (index, type) in [ScalarType.u8, .bf16, .f32, .f64].enumerated() {
+            state.set(try Tensor(zeros: type, [4096, index + 1]), for: "pages.\(index)")
+            state.set(try Tensor(zeros: type, [4097, index + 1]), for: "odd.\(index)")
+        }
+        try store.save(state, step: 1)
+        #expect(try store.load(step: 1) == state)
+        let header = try SafeTensorsHeader.read(from: store.storage.open(store.rankKey(step: 1)))
+        let whole = header.entries.filter { $0.byteRange.count % 4096 == 0 }
+        #expect(whole.count >= 5)
+        for entry in whole { #expect((header.dataStart + entry.byteRange.lowerBound) % 4096 == 0, "\(entry.name)") }
+        for entry in header.entries {
+            #expect(entry.byteRange.lowerBound % (entry.scalarType.byteWidth ?? 1) == 0, "\(entry.name)")
+        }
+    }
+
     @Test func rankFilesAreAlignedSafetensorsFiles() throws {
         let store = store()
         try store.save(sampleState(), step: 3)

@@ -35,6 +35,11 @@ public final class SaveSession: Sendable {
     /// The id of this save.
     public let saveID: SaveID
 
+    /// How the save compresses.
+    package var compression: Compression { options.compression }
+    /// The bytes that one checksum covers.
+    package var chunkByteCount: Int { options.chunkByteCount }
+
     let storage: any Storage
     let prefix: String
     private let options: SaveOptions
@@ -108,17 +113,10 @@ public final class SaveSession: Sendable {
     public func write(
         rank: Int, fragments: [TensorFragment], values: [(name: String, value: Value)] = []
     ) throws {
-        guard (0..<rankCount).contains(rank) else {
-            throw CairnError(
-                .invalidArgument, "no such rank takes part in this save",
-                .init(rank: rank, expected: "0..<\(rankCount)"))
-        }
         let writer = RankFileWriter(
-            storage: storage, key: prefix + fileName(rank), metadata: try metadata(ofRank: rank, values: values),
-            compression: options.compression, concurrency: options.concurrency, progress: options.progress)
+            session: self, rank: rank, concurrency: options.concurrency, progress: options.progress)
         do {
-            let written = try writer.write(fragments)
-            try accept(rank: rank, written.file, written.fragments)
+            try writer.write(fragments, values: values)
         } catch let error as CairnError {
             throw error.adding(.init(rank: rank))
         }
@@ -126,7 +124,12 @@ public final class SaveSession: Sendable {
 
     /// What the file of a rank says of itself.
     func metadata(ofRank rank: Int, values: [(name: String, value: Value)]) throws(CairnError) -> RankFileMetadata {
-        RankFileMetadata(
+        guard (0..<rankCount).contains(rank) else {
+            throw CairnError(
+                .invalidArgument, "no such rank takes part in this save",
+                .init(rank: rank, expected: "0..<\(rankCount)"))
+        }
+        return RankFileMetadata(
             saveID: saveID, step: step, rank: rank, rankCount: rankCount, chunkByteCount: options.chunkByteCount,
             values: Self.sorted(values), state: rank == 0 ? try globalText() : nil)
     }

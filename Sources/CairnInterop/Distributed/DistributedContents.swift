@@ -70,6 +70,7 @@ struct DistributedContents {
             }
         }
         try compare(all.copies, all.objects, files)
+        try addCommonState()
         fileCount = names.count + keys.count
     }
 
@@ -94,6 +95,18 @@ struct DistributedContents {
         _ files: DistributedFiles, _ place: DistributedMetadata.Place
     ) throws(CairnError) -> any StorageFile {
         try files.window(place, limit: Self.greatestObject)
+    }
+
+    /// What all ranks have alike and Megatron's checkpoints up to 0.16 keep in a file of `torch.save` of its own.
+    private mutating func addCommonState() throws(CairnError) {
+        let key = prefix + "common.pt"
+        guard try storage.list(key).contains(where: { $0.key == key }) else { return }
+        let contents = try TorchContents(FileWindow(storage, key))
+        for tensor in contents.tensors { entries.append((StateNames.joined(tensor.path), tensor.content, nil)) }
+        for (path, value) in contents.values { try leaves.add(value, at: path) }
+        omissions += contents.omissions
+        // Its parts belong between the others; there is no telling where.
+        isNested = false
     }
 
     /// Says which values other ranks saved otherwise than the first.

@@ -12,6 +12,9 @@ struct StatePickle {
 
     private var writer = PickleWriter()
     private let tensors: [ExactString: Stored]
+    /// The storage that comes next if all are named in their order.
+    private var nextStorage = 0
+    private var isOrdered = true
 
     private init(_ tensors: [ExactString: Stored]) { self.tensors = tensors }
 
@@ -20,11 +23,19 @@ struct StatePickle {
     /// - Parameter tensors: What the names in `root` stand for.
     /// - Throws: ``CairnError/Code/unsupported`` for tensors that PyTorch has no type for and values that no pickle holds.
     static func bytes(of root: StateNode, tensors: [Stored]) throws(CairnError) -> [UInt8] {
+        try pickle(of: root, tensors: tensors).bytes
+    }
+
+    /// The same, and whether it names the storages in the order of their numbers.
+    static func pickle(
+        of root: StateNode, tensors: [Stored]
+    ) throws(CairnError) -> (bytes: [UInt8], isOrdered: Bool) {
         var byName: [ExactString: Stored] = [:]
         for tensor in tensors { byName[ExactString(tensor.description.name)] = tensor }
         var pickle = StatePickle(byName)
         try pickle.write(root)
-        return pickle.writer.finish()
+        let isOrdered = pickle.isOrdered
+        return (pickle.writer.finish(), isOrdered)
     }
 
     private mutating func write(_ node: StateNode) throws(CairnError) {
@@ -71,6 +82,10 @@ struct StatePickle {
                 .init(found: "\(type)", advice: "leave the tensor out or convert it"))
         }
         let storageClass = TorchTypes.storageClass(of: type)
+        if tensor.storage >= nextStorage {
+            isOrdered = isOrdered && tensor.storage == nextStorage
+            nextStorage = tensor.storage + 1
+        }
         writer.global("torch._utils", storageClass == nil ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2")
         writer.mark()
         writer.mark()

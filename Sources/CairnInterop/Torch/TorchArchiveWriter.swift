@@ -15,14 +15,17 @@ struct TorchArchiveWriter {
 
     /// Begins the file at `base` with its pickle.
     ///
-    /// - Parameter prefix: The folder within the archive, without a slash.
+    /// - Parameters:
+    ///   - prefix: The folder within the archive, without a slash.
+    ///   - isOrdered: Whether the pickle names the storages in the order in which they come. Only then a reader may
+    ///     compute where they are, which a version of the format tells it.
     init(
-        _ file: any StorageWriter, at base: Int = 0, prefix: String, pickle: [UInt8]
+        _ file: any StorageWriter, at base: Int = 0, prefix: String, pickle: [UInt8], isOrdered: Bool = true
     ) throws(CairnError) {
         zip = ZipWriter(file, at: base)
         self.prefix = prefix
         try add("data.pkl", pickle)
-        try add(".format_version", Array("1".utf8))
+        if isOrdered { try add(".format_version", Array("1".utf8)) }
         try add(".storage_alignment", Array("64".utf8))
         try add("byteorder", Array("little".utf8))
     }

@@ -104,7 +104,8 @@ struct TorchContents {
         }
     }
 
-    /// Adds the tensors among the constants of a TorchScript archive.
+    /// Adds the tensors among the constants of TorchScript's code where they are the weights: a frozen module has no
+    /// others. Elsewhere they are no part of the state.
     private mutating func add(_ constants: TorchArchive) throws(CairnError) {
         let state = try PickledState(constants.pickle(), file: constants.zip.file.key)
         var leaves: [(path: [StateKey], leaf: PickledState.Leaf)] = []
@@ -115,6 +116,10 @@ struct TorchContents {
             leaves.append((["constants"] + path, .view(view)))
         }
         guard !leaves.isEmpty else { return }
+        guard tensors.isEmpty else {
+            omissions.append("\(leaves.count) tensors are constants of the code and left out")
+            return
+        }
         let first = tensors.count
         try add(leaves, of: ConstantStorages(archive: constants))
         guard case .dictionary(let members) = structure else { return }

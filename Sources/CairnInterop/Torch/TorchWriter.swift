@@ -55,17 +55,18 @@ public final class TorchWriter: CheckpointWriter {
                 .init(file: storage.place(of: key), advice: "choose another name, or allow replacing it"))
         }
         stored = tensors.filter { $0.tiedTo == nil }
-        let pickle: [UInt8]
+        let pickle: (bytes: [UInt8], isOrdered: Bool)
         do throws(CairnError) {
-            pickle = try StatePickle.bytes(
+            pickle = try StatePickle.pickle(
                 of: structure ?? StateNode(flat: tensors, values: values), tensors: Self.storages(of: tensors))
         } catch {
             throw error.adding(.init(file: storage.place(of: key)))
         }
-        let total = stored.reduce(pickle.count) { $0 + $1.byteCount + 256 }
+        let total = stored.reduce(pickle.bytes.count) { $0 + $1.byteCount + 256 }
         let file = try storage.create(key, byteCount: total)
         self.file = file
-        archive = try TorchArchiveWriter(file, prefix: Self.prefix, pickle: pickle)
+        archive = try TorchArchiveWriter(
+            file, prefix: Self.prefix, pickle: pickle.bytes, isOrdered: pickle.isOrdered)
         try beginStorages()
         return []
     }

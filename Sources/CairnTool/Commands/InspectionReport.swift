@@ -120,12 +120,24 @@ struct InspectionReport {
 
     /// How the tensors that have a layout lie on the ranks, by name.
     private var layoutTexts: [ExactString: String] {
-        guard let manifest = opened.manifest, !manifest.layouts.isEmpty else { return [:] }
         var texts: [ExactString: String] = [:]
+        guard let manifest = opened.manifest else {
+            for tensor in shown where pieces(of: tensor.name).count > 1 {
+                texts[ExactString(tensor.name)] = PieceText.describe(pieces(of: tensor.name))
+            }
+            return texts
+        }
+        guard !manifest.layouts.isEmpty else { return [:] }
         for tensor in manifest.tensors {
             if let index = tensor.layout { texts[ExactString(tensor.name)] = manifest.layouts[index].description }
         }
         return texts
+    }
+
+    /// In which pieces another format stores a tensor; none where it does not say.
+    private func pieces(of name: String) -> [(region: Region, file: String)] {
+        // What cannot be told is left out here and an error where the tensor is read.
+        (try? (opened.reader as? any FragmentedReader)?.storedFragments(of: name)) ?? []
     }
 
     private static func cells(_ statistics: TensorStatistics?) -> [Table.Cell] {
@@ -188,6 +200,15 @@ struct InspectionReport {
         ]
         if let target = tensor.tiedTo { object["tied_to"] = .string(target) }
         if let layout = layouts[ExactString(tensor.name)] { object["layout"] = .string(layout) }
+        if opened.manifest == nil, case let pieces = pieces(of: tensor.name), pieces.count > 1 {
+            object["pieces"] = .array(
+                pieces.map { piece in
+                    [
+                        "offsets": .array(piece.region.offsets.map { .count($0) }), "shape": .shape(piece.region.shape),
+                        "file": .string(piece.file),
+                    ]
+                })
+        }
         guard let statistics else { return .object(object) }
         guard let statistics = statistics[index] else {
             object["stats"] = .null

@@ -281,7 +281,7 @@ public final class ParallelTrainer {
         try memory.gatherWeights(of: section, width: width, over: groups.data)
         for index in section.parameters {
             let source = memory.weightAddress(of: index, in: section, first: 0, width: width)
-            weights[index] = try Tensor(options.precision.scalarType, weights[index].shape, pool: pool) { bytes in
+            weights[index].overwrite(pool: pool) { bytes in
                 bytes.withUnsafeMutableBytes { buffer in
                     buffer.copyMemory(from: UnsafeRawBufferPointer(start: source, count: buffer.count))
                 }

@@ -78,8 +78,8 @@ var sequentialLoad: LoadOptions {
 
 extension CheckpointStore {
     /// A store on a simulated disk.
-    convenience init(on disk: SimulatedDisk) {
-        self.init(storage: LocalStorage(root: "/run", fileSystem: disk), name: "run")
+    convenience init(on disk: SimulatedDisk, writing: LocalWriting = .buffered) {
+        self.init(storage: LocalStorage(root: "/run", writing: writing, fileSystem: disk), name: "run")
     }
 
     /// The key of a rank's file in a committed checkpoint.
