@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
+        .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
@@ -71,6 +72,13 @@ let package = Package(
         .target(
             name: "CairnCheckpoint",
             dependencies: ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"],
+            swiftSettings: swiftSettings),
+        // Snapshots that training does not feel.
+        .target(
+            name: "CairnSnapshot",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
         .target(

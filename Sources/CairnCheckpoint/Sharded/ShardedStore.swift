@@ -81,7 +81,7 @@ public final class ShardedStore: Sendable {
             let notes = try communicator.gather(note.encoded(), at: 0) ?? []
             let manifest: Manifest
             do {
-                manifest = try commit(session, notes, step: step)
+                manifest = try Self.commit(session, notes, step: step)
             } catch {
                 let failure = error as? CairnError
                     ?? CairnError(.inputOutput, "the checkpoint could not be committed", cause: error)
@@ -114,12 +114,16 @@ public final class ShardedStore: Sendable {
         }
     }
 
-    private func commit(_ session: SaveSession?, _ notes: [[UInt8]], step: Int) throws -> Manifest {
+    /// Rank 0: commits what the accounts of all ranks, in their order, say is written.
+    ///
+    /// - Throws: The first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step or another
+    ///   state. Nothing is committed then.
+    package static func commit(_ session: SaveSession?, _ notes: [[UInt8]], step: Int) throws -> Manifest {
         var written: [(Manifest.File, String)] = []
         for (rank, bytes) in notes.enumerated() {
             switch try RankNote(parsing: bytes) {
             case .failed(let error): throw error.adding(.init(rank: rank))
-            case .written(let file, let digest, let theirs):
+            case .written(let file, let digest, let theirs, _):
                 guard theirs == step else {
                     throw CairnError(
                         .mismatch, "a rank saves another step, so nothing is committed",
@@ -150,7 +154,7 @@ public final class ShardedStore: Sendable {
 
     /// The same on every rank without a word: the shared bits and how many saves there were. Both steps are bijections,
     /// so no id returns within a run.
-    private func nextSaveID() -> SaveID {
+    package func nextSaveID() -> SaveID {
         let count = saveCount.wrappingAdd(1, ordering: .relaxed).newValue
         return SaveID(
             high: Self.mixed(nonce.0 &+ count &* 0x9E37_79B9_7F4A_7C15), low: Self.mixed(nonce.1 ^ count))
