@@ -19,8 +19,10 @@ public func copyCheckpoint(
             tensors: reader.tensors, values: reader.values, structure: reader.structure)
         let stored = reader.tensors.filter { $0.tiedTo == nil }
         let total = stored.reduce(0) { $0 + $1.byteCount }
-        var written = 0
-        try ReadAhead(stored, of: reader, blockByteCount: max(1, bufferByteCount)).forEachBlock { bytes in
+        let resumed = min(stored.count, writer.resumedTensorCount)
+        var written = stored.prefix(resumed).reduce(0) { $0 + $1.byteCount }
+        if written > 0 { try progress(written, total) }
+        try ReadAhead(Array(stored.dropFirst(resumed)), of: reader, blockByteCount: max(1, bufferByteCount)).forEachBlock { bytes in
             try writer.append(bytes)
             written += bytes.byteCount
             try progress(written, total)

@@ -58,14 +58,14 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
     ///   state, or has a type or a name that cannot be written.
     public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
         guard plan == nil else { throw wrongOrder("begin") }
-        let plan = try UniversalPlan(tensors)
+        let plan = try UniversalPlan(tensors, values)
         let files = try UniversalModelFiles(plan, values, step: step)
         prefix = "global_step\(files.step)_universal/"
         for parameter in plan.parameters {
             // Names become directories: nothing outside the checkpoint's own.
             try StorageKey.validate(prefix + DeepSpeedFiles.universalFolder + parameter.name)
         }
-        try makeRoom()
+        let isAnew = try makeRoom()
         self.plan = plan
         self.files = files
         let modelFile = try storage.create(prefix + Self.modelName, byteCount: files.modelByteCount)
@@ -78,7 +78,8 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         thirdModel = (thirdFile, third)
         try writeSteps(plan, files)
         try beginTensors()
-        return plan.notes + files.notes
+        let anew = isAnew ? ["an interrupted conversion was there; it is started over"] : []
+        return anew + plan.notes + files.notes
     }
 
     public func append(_ bytes: RawSpan) throws {
@@ -224,13 +225,16 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
     }
 
     /// Refuses to mix with what is there, or removes a checkpoint of the same name.
-    private func makeRoom() throws {
+    ///
+    /// - Returns: Whether there was what an interrupted conversion left, which is gone now.
+    private func makeRoom() throws -> Bool {
         let old = try storage.list(prefix).map(\.key)
         let named = try storage.list(Self.latest).map(\.key).filter { ExactString($0) == ExactString(Self.latest) }
         guard let first = named.first ?? old.first(where: { !$0.hasPrefix(prefix + DeepSpeedFiles.universalFolder) })
         else {
             // States without a model's file are what a killed conversion left.
-            return try storage.delete(old)
+            try storage.delete(old)
+            return !old.isEmpty
         }
         guard replaces else {
             throw CairnError(
@@ -241,6 +245,7 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         try storage.delete(named)
         try storage.delete(old.filter { $0.hasSuffix(Self.modelName) || $0.hasSuffix(Self.thirdModelName) })
         try storage.delete(old)
+        return false
     }
 
     private func wrongOrder(_ call: String) -> CairnError {

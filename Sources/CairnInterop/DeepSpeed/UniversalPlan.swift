@@ -24,6 +24,7 @@ struct UniversalPlan {
     /// What the format cannot carry over.
     private(set) var notes: [String] = []
 
+    private static let sharedName = "shared_params"
     private static let master = ".fp32"
     private static let weight = ".param"
     private static let buffer = ".buffer"
@@ -31,7 +32,7 @@ struct UniversalPlan {
     private static let optimizerPrefix = "optimizer."
 
     /// - Throws: ``CairnError/Code/unsupported`` when nothing is a parameter.
-    init(_ tensors: [TensorDescription]) throws(CairnError) {
+    init(_ tensors: [TensorDescription], _ values: [NamedValue]) throws(CairnError) {
         let stored = tensors.filter { $0.tiedTo == nil }
         if stored.contains(where: { $0.name.hasSuffix(Self.master) }) {
             addSuffixed(stored)
@@ -46,6 +47,7 @@ struct UniversalPlan {
                     advice: "rename them by --rename 'PATTERN=REPLACEMENT'"))
         }
         addTies(tensors)
+        addShared(values)
         let lost = roles.filter { $0.role == .nothing }.map(\.tensor.name)
         if let first = lost.first {
             notes.append(
@@ -132,6 +134,16 @@ struct UniversalPlan {
                 "\(shared.count == 1 ? "one parameter is" : "\(shared.count) parameters are") another one under a "
                     + "second name, which is noted as shared_params: \(shared[0].name)"
                     + (shared.count > 1 ? ", …" : ""))
+        }
+    }
+
+    /// Second names that a checkpoint of DeepSpeed lists.
+    private mutating func addShared(_ values: [NamedValue]) {
+        guard case .dictionary(let names)? = values.first(where: { $0.name == Self.sharedName })?.value else { return }
+        let known = Set(shared.map { ExactString($0.name) })
+        for (name, kept) in names.sorted(by: { ExactString($0.key) < ExactString($1.key) }) {
+            guard case .string(let kept) = kept, !known.contains(ExactString(name)) else { continue }
+            shared.append((name, kept))
         }
     }
 

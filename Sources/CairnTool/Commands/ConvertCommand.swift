@@ -19,9 +19,12 @@ struct ConvertCommand: ParsableCommand {
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
-            leaves nothing that looks like a result. What the format cannot carry over is said on standard error. \
-            Memory \
-            stays small whatever the size of the checkpoint.
+            leaves nothing that looks like a result. Of safetensors-sharded the finished files stay: the same command \
+            again verifies them and goes on behind them. What the format cannot carry over is said on standard error. \
+            Memory stays small whatever the size of the checkpoint.
+
+            With --rules SRC is the shards of a distributed checkpoint, a directory with one for each rank, or a \
+            DeepSpeed checkpoint with several model ranks; what they are parts of is written.
 
             First --include and --exclude choose, by the old names; then --rename applies, the first rule that fits; \
             in \
@@ -46,6 +49,8 @@ struct ConvertCommand: ParsableCommand {
     var dtype: ScalarTypeArgument?
 
     @OptionGroup var selection: SelectionOptions
+
+    @OptionGroup var union: UnionOptions
 
     @Option(
         help: ArgumentHelp("Rename what fits a pattern; may be given several times.", valueName: "pattern=replacement"))
@@ -79,7 +84,7 @@ struct ConvertCommand: ParsableCommand {
 
     func run() throws {
         let location = try Location(source)
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try union.open(source, format: options.format)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
             fileCount: shards ?? 1, step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
@@ -94,6 +99,11 @@ struct ConvertCommand: ParsableCommand {
         }
         let reader = try view(of: opened.reader)
         let writer = try target.writer(reading: recognised)
+        if let sharded = writer as? SafeTensorsWriter {
+            sharded.continuation = try ConversionIdentity.text(
+                of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
+                options: [outputFormat.rawValue, "\(maxShardSize.byteCount)", union.rules ?? ""])
+        }
         Interruption.watch()
         let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
         let notes: [String]
@@ -105,8 +115,12 @@ struct ConvertCommand: ParsableCommand {
                 before = written
             }
         }
+        if writer.resumedTensorCount > 0 {
+            StandardError.note(
+                "went on behind \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
+        }
         for note in notes { StandardError.note(note) }
-        try report(reader, step: target.step, notes: notes)
+        try report(reader, step: target.step, notes: opened.omissions + notes)
     }
 
     /// What is to be written: chosen, renamed, cast.

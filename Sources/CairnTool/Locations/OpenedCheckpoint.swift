@@ -67,6 +67,14 @@ struct OpenedCheckpoint {
         self.init(reader: opened, description: "cairn, step \(step)", manifest: opened.manifest)
     }
 
+    /// What is in the files and not in the reader: a sentence each.
+    var omissions: [String] { (reader as? any OmittingReader)?.omissions ?? [] }
+
+    /// A reader that was made from others.
+    init(united reader: any CheckpointReader) {
+        self.init(reader: reader, description: "shards united by rules", manifest: nil)
+    }
+
     private init(reader: any CheckpointReader, description: String, manifest: Manifest?) {
         for omission in (reader as? any OmittingReader)?.omissions ?? [] {
             StandardError.note("\(reader.source): \(omission)")
