@@ -33,10 +33,12 @@ struct InspectCommand: ParsableCommand {
     @Flag(help: "Read the data of the shown tensors and add statistics.")
     var stats = false
 
+    @OptionGroup var union: UnionOptions
+
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try OpenedCheckpoint(path, format: options.format)
+        let opened = try union.open(path, format: options.format)
         let patterns = try tensor.map { try GlobPattern($0) }
         let shown = opened.reader.tensors.filter { tensor in
             patterns.isEmpty || patterns.contains { $0.matches(tensor.name) }
