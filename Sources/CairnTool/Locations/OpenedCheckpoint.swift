@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnInterop
 import CairnStorage
+import CairnUniversal
 
 /// A checkpoint that a path led to, with what only one format knows.
 struct OpenedCheckpoint {
