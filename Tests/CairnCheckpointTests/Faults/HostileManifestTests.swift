@@ -217,7 +217,7 @@ struct ManifestText {
 
     @Test func manyTensorsUnderOneLayoutOfManyRegionsAreCheckedOnce() throws {
         // With work, or memory, for each region of each tensor this would not end.
-        let count = 30_000
+        let count = 20_000
         let regions = (0..<count).map { "[[\($0)],[1]]" }.joined(separator: ",")
         let tensors = (0..<count).map { number in
             let name = String(1_000_000 + number)
@@ -228,13 +228,13 @@ struct ManifestText {
         try storage.publish(Self.handPlaced(tensors, regions: regions), as: "step-00000001/manifest.json")
         let reader = try CairnReader(storage, prefix: "step-00000001/", source: "memory")
         #expect(reader.tensors.count == manifest.tensors.count)
-        let last = try reader.fragments(of: "1029999", intersecting: Region(offsets: [count - 2], shape: [2]))
+        let last = try reader.fragments(of: "1019999", intersecting: Region(offsets: [count - 2], shape: [2]))
         #expect(last.map(\.region.offsets) == [[count - 2], [count - 1]])
     }
 
     @Test func manyHandPlacedLayoutsAreToldApartAtOnce() throws {
         // Were they told apart by comparing each with each, this would not end.
-        let count = 60_000
+        let count = 25_000
         var text = ManifestText("tensors", "[" + (0..<count).map { number in
             #"{"name":"\#(1_000_000 + number)","dtype":"F32","shape":[\#(count + 2)],"layout":\#(number)}"#
         }.joined(separator: ",") + "]")

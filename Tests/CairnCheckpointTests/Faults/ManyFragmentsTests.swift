@@ -6,7 +6,7 @@ import Testing
 
 /// A tensor cut into very many fragments: nothing takes effort for each pair of them.
 @Suite struct ManyFragmentsTests {
-    private static let count = 200_000
+    private static let count = 80_000
 
     @Test func aTensorOfVeryManyFragmentsIsSavedVerifiedRebuiltAndReadPartByPart() throws {
         let count = Self.count
