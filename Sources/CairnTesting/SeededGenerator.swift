@@ -1,5 +1,5 @@
-/// Random numbers that a seed determines: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). A failure that names the seed
-/// can be run again.
+/// Random numbers that a seed determines: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). A failure that names the
+/// seed can be run again.
 package struct SeededGenerator: RandomNumberGenerator, Sendable {
     private var state: UInt64
 

@@ -89,8 +89,8 @@ public struct CheckpointIndex: Sendable {
     }
 }
 
-/// Indices of the fragments that a manifest lists, made when they are first asked for: whoever reads a tensor of a million
-/// fragments part by part must not go through all of them for each part.
+/// Indices of the fragments that a manifest lists, made when they are first asked for: whoever reads a tensor of a
+/// million fragments part by part must not go through all of them for each part.
 private final class ListedFragments: Sendable {
     /// Fewer fragments are gone through one by one.
     static let leastCount = 16
