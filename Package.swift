@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
+        .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
@@ -72,6 +73,13 @@ let package = Package(
             name: "CairnCheckpoint",
             dependencies: ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"],
             swiftSettings: swiftSettings),
+        // Snapshots that training does not feel.
+        .target(
+            name: "CairnSnapshot",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
         .target(
             name: "CairnReshard",
@@ -117,7 +125,7 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnTrain",
+                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot", "CairnTrain",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -139,7 +147,8 @@ let package = Package(
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "Cairn", "CairnDigest", "CairnReshard",
+                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnReshard",
+                "CairnSnapshot", "CairnTensor",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
@@ -161,6 +170,13 @@ let package = Package(
         .testTarget(
             name: "CairnCommunicationTests",
             dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnSnapshotTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
+                "CairnStorageTesting", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnReshardTests",

@@ -26,10 +26,13 @@ struct BenchCommand: ParsableCommand {
     var peer = "Scripts/lib/safetensors_peer.py"
     @Flag(help: "Measure loads and rewrites under other layouts instead, beside torch's.")
     var reshard = false
+    @Flag(help: "Measure what snapshots cost training instead, beside asynchronous saves of others.")
+    var snapshots = false
     @Flag(help: "Drop the files from the page cache before each load.")
     var cold = false
 
     func run() throws {
+        if snapshots { return try SnapshotBench(folder: folder, rounds: rounds, python: python).run() }
         let state = try BenchState.make(byteCount: megabytes * 1_000_000)
         if reshard {
             let peer = try python.map {

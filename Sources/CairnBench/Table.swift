@@ -57,8 +57,9 @@ final class Table {
         sorted.isEmpty ? .nan : (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
     }
 
-    private static func fixed(_ value: Double, _ digits: Int) -> String {
+    static func fixed(_ value: Double, _ digits: Int) -> String {
         guard value.isFinite else { return "-" }
+        if value < 0 { return "−" + fixed(-value, digits) }
         let scale = (0..<digits).reduce(1.0) { result, _ in result * 10 }
         let scaled = Int((value * scale).rounded())
         guard digits > 0 else { return "\(scaled)" }

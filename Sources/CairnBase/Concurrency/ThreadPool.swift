@@ -48,6 +48,9 @@ public final class ThreadPool: TaskExecutor {
         queue.push(.task(UnownedJob(job)))
     }
 
+    /// Runs blocking `work` on a thread of the pool, some time.
+    package func submit(_ work: @escaping @Sendable () -> Void) { queue.push(.closure(work)) }
+
     /// Runs blocking `work` on a thread of the pool.
     public func run<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
