@@ -26,16 +26,25 @@ package struct FragmentRequest: Sendable {
         self.init(
             name: fragment.name, scalarType: fragment.tensor.scalarType, globalShape: fragment.globalShape,
             region: fragment.region,
-            codec: compression.codec(fragment.tensor.bytes, fragment.tensor.scalarType, chunkByteCount))
+            codec: .raw)
+        if let range = compression.sampleRange(byteCount: fragment.tensor.byteCount, chunkByteCount: chunkByteCount) {
+            codec = compression.codec(sample: fragment.tensor.bytes.extracting(range), scalarType)
+        }
     }
 }
 
 extension Compression {
-    /// How a fragment is best stored, judged by one chunk from its middle.
-    package func codec(_ bytes: RawSpan, _ scalarType: ScalarType, _ chunkByteCount: Int) -> ChunkCodec {
-        guard let level, bytes.byteCount >= 1024 else { return .raw }
-        let middle = bytes.byteCount / 2 / chunkByteCount * chunkByteCount
-        let sample = bytes.extracting(middle..<min(bytes.byteCount, middle + chunkByteCount))
+    /// Which bytes of a fragment tell whether it is worth compressing: a chunk from its middle. `nil` when it is not, whatever
+    /// they are.
+    package func sampleRange(byteCount: Int, chunkByteCount: Int) -> Range<Int>? {
+        guard level != nil, byteCount >= 1024 else { return nil }
+        let middle = byteCount / 2 / chunkByteCount * chunkByteCount
+        return middle..<min(byteCount, middle + chunkByteCount)
+    }
+
+    /// How a fragment is best stored, judged by that sample.
+    package func codec(sample: RawSpan, _ scalarType: ScalarType) -> ChunkCodec {
+        guard let level else { return .raw }
         return ChunkCompression.compress(sample, scalarType, level: level) == nil ? .raw : .zstdPlanes
     }
 }

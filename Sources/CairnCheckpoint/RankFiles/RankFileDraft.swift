@@ -33,6 +33,10 @@ package final class RankFileDraft: Sendable {
 
     /// All pieces in the order of the file.
     package let pieces: [Piece]
+    /// What the pieces have taken so far.
+    package let times = DraftTimes()
+    /// How many pieces at once are best under way.
+    package var usefulConcurrency: Int { frame.writer.usefulConcurrency }
     private let frame: RankFileFrame
     /// For each fragment as it was asked for, its position in the file.
     private let positions: [Int]
@@ -98,8 +102,12 @@ package final class RankFileDraft: Sendable {
         guard isNew else { throw refusal("a piece is written twice", piece) }
         let stored = frame.plan.items[positions[piece.fragment]].stored
         let chunkByteCount = frame.metadata.chunkByteCount
+        let start = ContinuousClock.now
         guard stored.codec == .raw else {
             let run = CompressedLane.Run(bytes, stored.scalarType, chunkByteCount: chunkByteCount, level: level)
+            let encoded = ContinuousClock.now
+            times.note(encode: encoded - start)
+            defer { times.note(store: .now - encoded) }
             for placed in lane.add(run, at: piece.index - firstCompressed) { try write(placed) }
             return
         }
@@ -110,8 +118,20 @@ package final class RankFileDraft: Sendable {
             chunks.append(StoredChunk(
                 offset: place + begin, byteCount: range.count, checksum: CRC32C.checksum(bytes.extracting(range))))
         }
+        let encoded = ContinuousClock.now
+        times.note(encode: encoded - start)
+        defer { times.note(store: .now - encoded) }
         try frame.write(bytes, at: place)
         record(chunks, piece.index)
+    }
+
+    /// All pieces, fragment by fragment in the order of `fragments`; those of compressed fragments last, in the order of the
+    /// file.
+    package func pieces(inOrder fragments: [Int]) -> [Piece] {
+        var ranks = [Int](repeating: .max, count: positions.count)
+        for (rank, fragment) in fragments.enumerated() where ranks.indices.contains(fragment) { ranks[fragment] = rank }
+        let raw = pieces[..<firstCompressed].sorted { (ranks[$0.fragment], $0.index) < (ranks[$1.fragment], $1.index) }
+        return raw + pieces[firstCompressed...]
     }
 
     /// Makes the file durable and part of its save.

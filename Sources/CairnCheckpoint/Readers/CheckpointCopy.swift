@@ -18,9 +18,12 @@ public func copyCheckpoint(
         let notes = try writer.begin(
             tensors: reader.tensors, values: reader.values, structure: reader.structure)
         let stored = reader.tensors.filter { $0.tiedTo == nil }
-        let total = stored.reduce(0) { $0 + $1.byteCount }
-        var written = 0
-        try ReadAhead(stored, of: reader, blockByteCount: max(1, bufferByteCount)).forEachBlock { bytes in
+        let total = stored.totalByteCount
+        let resumed = min(stored.count, writer.resumedTensorCount)
+        var written = stored.prefix(resumed).totalByteCount
+        if written > 0 { try progress(written, total) }
+        let rest = Array(stored.dropFirst(resumed))
+        try ReadAhead(rest, of: reader, blockByteCount: max(1, bufferByteCount)).forEachBlock { bytes in
             try writer.append(bytes)
             written += bytes.byteCount
             try progress(written, total)

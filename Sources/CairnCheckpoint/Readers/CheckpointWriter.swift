@@ -16,6 +16,10 @@ public protocol CheckpointWriter: AnyObject {
     /// - Parameter structure: How tensors and values belong together; `nil` when that is not known.
     func begin(tensors: [TensorDescription], values: [NamedValue], structure: StateNode?) throws -> [String]
 
+    /// How many tensors, of those that have bytes of their own, an interrupted writer of the same has written already,
+    /// known after `begin`: their bytes do not come again.
+    var resumedTensorCount: Int { get }
+
     /// Appends the next bytes of the current tensor.
     func append(_ bytes: RawSpan) throws
 
@@ -27,6 +31,8 @@ public protocol CheckpointWriter: AnyObject {
 }
 
 extension CheckpointWriter {
+    public var resumedTensorCount: Int { 0 }
+
     public func begin(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> [String] {

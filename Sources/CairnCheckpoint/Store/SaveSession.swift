@@ -1,6 +1,6 @@
 public import CairnBase
 package import CairnLayout
-import CairnStorage
+package import CairnStorage
 public import CairnTensor
 import Synchronization
 
@@ -40,8 +40,8 @@ public final class SaveSession: Sendable {
     /// The bytes that one checksum covers.
     package var chunkByteCount: Int { options.chunkByteCount }
 
-    let storage: any Storage
-    let prefix: String
+    package let storage: any Storage
+    package let prefix: String
     private let options: SaveOptions
     /// When the save began, in seconds since 1970. Known from the start, so that rank 0's file can repeat it.
     private let time: Double
@@ -100,10 +100,10 @@ public final class SaveSession: Sendable {
     }
 
     /// The file that a rank has brought.
-    func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
+    package func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
 
     /// Takes no more part, and leaves everything as it is.
-    func end() { state.withLock { $0.ended = true } }
+    package func end() { state.withLock { $0.ended = true } }
 
     /// Writes the file of `rank`: durable when it returns, but no checkpoint yet.
     ///

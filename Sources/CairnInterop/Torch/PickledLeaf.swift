@@ -94,6 +94,10 @@ enum PickledLeaf {
         case "_codecs.encode":
             guard let bytes = latin1(object, in: graph) else { break }
             return .value(.bytes(bytes))
+        // Where DeepSpeed keeps a part of a parameter: a number of elements and a start.
+        case "deepspeed.utils.tensor_fragment.fragment_address", "deepspeed.runtime.bf16_optimizer.fragment_address":
+            guard let state = object.state, case .dictionary(let items) = graph[state] else { break }
+            return .mapping(items)
         default: break
         }
         return .opaque(constructor.path)

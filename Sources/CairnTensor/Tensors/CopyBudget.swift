@@ -49,7 +49,7 @@ package final class CopyBudget: Sendable {
     ///
     /// - Parameter isUnique: Whether the tensor is no longer shared.
     /// - Returns: Whether the bytes are charged and the update goes elsewhere; otherwise it goes in place.
-    func admit(_ byteCount: Int, isUnique: () -> Bool) -> Bool {
+    package func admit(_ byteCount: Int, isUnique: () -> Bool) -> Bool {
         let start = ContinuousClock.now
         let deadline = monitor.read { start + $0.patience }
         var hasWaited = false
@@ -76,7 +76,7 @@ package final class CopyBudget: Sendable {
             if let start { state.statistics.noteWait(since: start) }
             return false
         }
-        let fits = state.statistics.heldByteCount <= state.limit - min(byteCount, state.limit)
+        let fits = byteCount <= state.limit - state.statistics.heldByteCount
         guard fits || state.drainCount == 0 else {
             mustWait()
             return nil
@@ -87,7 +87,7 @@ package final class CopyBudget: Sendable {
     }
 
     /// Gives charged bytes back: they are freed.
-    func release(_ byteCount: Int) { monitor.change { $0.statistics.heldByteCount -= byteCount } }
+    package func release(_ byteCount: Int) { monitor.change { $0.statistics.heldByteCount -= byteCount } }
 }
 
 /// What updates of tensors that snapshots still hold have cost.
@@ -104,6 +104,8 @@ public struct CopyStatistics: Sendable, Hashable {
     public var waitCount = 0
     /// How long they waited in all.
     public var waited = Duration.zero
+
+    package init() {}
 
     mutating func charge(_ byteCount: Int) {
         copyCount += 1

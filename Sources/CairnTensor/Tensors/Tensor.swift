@@ -209,6 +209,9 @@ extension Tensor {
         }
     }
 
+    /// Gives the bytes back to a budget that they are charged to when they are freed.
+    package func keepCharge(to budget: CopyBudget) { storage.keepCharge(to: budget) }
+
     /// Whether both refer to the very same bytes, without looking at them.
     public func sharesBytes(with other: Tensor) -> Bool {
         storage === other.storage && byteOffset == other.byteOffset && byteCount == other.byteCount

@@ -43,6 +43,9 @@ struct Destination {
         case .dcpSafetensors:
             try refuseDirectory(of: source)
             return ShardedSafeTensorsWriter(path: path, fileCount: fileCount, replaces: replaces)
+        case .universal:
+            try refuseDirectory(of: source)
+            return DeepSpeedUniversalWriter(path: path, step: step, replaces: replaces)
         }
     }
 

@@ -20,6 +20,8 @@ final class InterruptibleWriter: CheckpointWriter {
         return try writer.begin(tensors: tensors, values: values, structure: structure)
     }
 
+    var resumedTensorCount: Int { writer.resumedTensorCount }
+
     func append(_ bytes: RawSpan) throws {
         try Interruption.check()
         try writer.append(bytes)

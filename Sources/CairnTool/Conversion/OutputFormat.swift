@@ -8,6 +8,7 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
     case torch
     case dcp
     case dcpSafetensors = "dcp-safetensors"
+    case universal = "deepspeed-universal"
 
     /// Whether the tensors can be divided over files, one for each of so many ranks.
     var isDivided: Bool { self == .dcp || self == .dcpSafetensors }

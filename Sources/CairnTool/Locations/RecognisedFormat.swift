@@ -70,9 +70,8 @@ extension RecognisedFormat {
             throw CairnError(.unsupported, "a checkpoint of torch.save is one file", .init(file: path))
         }
         let names = try PathInspection.names(in: path)
-        if forced == nil, isDistributed(names) { return .distributed(path: path) }
-        if forced == nil, isDeepSpeed(names) { return .deepspeed(path: path) }
         let hasSafetensors = names.contains { $0.hasSuffix(fileSuffix) || $0.hasSuffix(fileSuffix + indexSuffix) }
+        if forced == nil, let only = try foreign(path, names, hasSafetensors: hasSafetensors) { return only }
         let canonical = PathInspection.split(PathInspection.canonical(path))
         if let step = step(ofDirectory: canonical.name) {
             if names.contains(manifestName) { return .checkpoint(store: canonical.directory, step: step) }
@@ -100,6 +99,30 @@ extension RecognisedFormat {
                     expected: "step-… directories, a .metadata, a .safetensors.index.json or .safetensors files",
                     found: names.count > 4 ? seen + ", …" : seen))
         }
+    }
+
+    /// The only format of others that a directory can be; `nil` when it may be safetensors, ours, or nothing known.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` when it can be several things.
+    private static func foreign(
+        _ path: String, _ names: [String], hasSafetensors: Bool
+    ) throws(CairnError) -> RecognisedFormat? {
+        var candidates: [(name: FormatName, format: RecognisedFormat)] = []
+        if isDistributed(names) { candidates.append((.dcp, .distributed(path: path))) }
+        if isDeepSpeed(names) { candidates.append((.deepspeed, .deepspeed(path: path))) }
+        guard let first = candidates.first else { return nil }
+        // Shards of torch.distributed.checkpoint are safetensors files themselves.
+        let isSharded = first.name == .dcp && !names.contains(metadataName)
+        if hasSafetensors, !isSharded { candidates.append((.safetensors, .safetensors(path: path))) }
+        if names.contains(where: { step(ofDirectory: $0) != nil }) {
+            candidates.append((.cairn, .store(path: path)))
+        }
+        guard candidates.count > 1 else { return first.format }
+        throw CairnError(
+            .unsupported, "the directory can be read as several formats",
+            .init(
+                file: path, found: candidates.map(\.name.rawValue).joined(separator: ", "),
+                advice: "say which by --format " + candidates.map(\.name.rawValue).joined(separator: " or ")))
     }
 
     private static func file(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
