@@ -22,6 +22,7 @@ let package = Package(
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
         .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
+        .library(name: "CairnMetrics", targets: ["CairnMetrics"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
@@ -33,6 +34,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
     ],
     targets: [
@@ -78,6 +80,13 @@ let package = Package(
             name: "CairnSnapshot",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
+        // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.
+        .target(
+            name: "CairnMetrics",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnSnapshot", .product(name: "CoreMetrics", package: "swift-metrics"),
             ],
             swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
@@ -136,8 +145,7 @@ let package = Package(
             name: "CairnTool",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnReshard",
-                "CairnStorage", "CairnTensor",
-                "CairnUniversal",
+                "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -161,6 +169,21 @@ let package = Package(
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
                 "CairnStorageTesting", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnSnapshotTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
+                "CairnStorageTesting", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnMetricsTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "MetricsTestKit", package: "swift-metrics"),
             ],
             swiftSettings: swiftSettings),
         .testTarget(
@@ -198,7 +221,8 @@ let package = Package(
             ],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnToolTests", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTool"],
+            name: "CairnToolTests",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTool"],
             swiftSettings: swiftSettings),
     ]
 )
