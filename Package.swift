@@ -196,13 +196,6 @@ let package = Package(
             ],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnSnapshotTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
-                "CairnStorageTesting", "CairnTensor",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
             name: "CairnMetricsTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
