@@ -138,10 +138,10 @@ public final class ShardedStore: Sendable {
                     rank: odd.rank, expected: "step \(written[odd.reference].step), as rank \(odd.reference)",
                     found: "step \(written[odd.rank].step)"))
         }
-        guard first.step == step else {
+        guard first.step == session.step else {
             throw CairnError(
                 .mismatch, "the ranks save another step than this one",
-                .init(expected: "step \(step)", found: "step \(first.step)"))
+                .init(expected: "step \(session.step)", found: "step \(first.step)"))
         }
         if let odd = Self.oddOneOut(written.map(\.digest)) {
             throw CairnError(
