@@ -85,9 +85,7 @@ let package = Package(
         // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.
         .target(
             name: "CairnMetrics",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnSnapshot", .product(name: "CoreMetrics", package: "swift-metrics"),
-            ],
+            dependencies: ["CairnSnapshot", .product(name: "CoreMetrics", package: "swift-metrics")],
             swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
         .target(

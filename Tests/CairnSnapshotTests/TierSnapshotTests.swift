@@ -209,7 +209,7 @@ import Testing
         #expect(try memory.steps() == [4] && disk.steps() == [2, 4])
         for (store, step) in [(memory, 4), (disk, 2), (disk, 4)] {
             let whole = try store.load(step: step)
-            #expect(try whole.tensor("w")?.elements(as: Float.self) == (0..<2400).map { Float(step * 10_000 + $0) })
+            #expect(try whole.tensor("w").elements(as: Float.self) == (0..<2400).map { Float(step * 10_000 + $0) })
         }
     }
 }
