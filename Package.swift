@@ -10,6 +10,14 @@ let swiftSettings: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
+// Dependencies of the tools, of the YAML reader and of the metrics. Behind traits, so that a package that asks for none of them
+// (`traits: []`) resolves nothing but Cairn; the package itself builds with all.
+let argumentParser: Target.Dependency = .product(
+    name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Tools"]))
+let yams: Target.Dependency = .product(name: "Yams", package: "Yams", condition: .when(traits: ["YAML"]))
+let coreMetrics: Target.Dependency = .product(
+    name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Metrics"]))
+
 let package = Package(
     name: "Cairn",
     platforms: [.macOS(.v15)],
@@ -32,6 +40,12 @@ let package = Package(
         .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
         .executable(name: "cairn", targets: ["CairnTool"]),
     ],
+    traits: [
+        .trait(name: "Tools", description: "The executables, on swift-argument-parser."),
+        .trait(name: "YAML", description: "CairnUniversal, whose rules are YAML files, on Yams."),
+        .trait(name: "Metrics", description: "CairnMetrics, on swift-metrics."),
+        .default(enabledTraits: ["Tools", "YAML", "Metrics"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
@@ -40,23 +54,26 @@ let package = Package(
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
         .target(name: "CairnBase", dependencies: ["CCairnKernels"], swiftSettings: swiftSettings),
+        // What all tests share: random numbers from a seed, temporary folders, the fixtures' place.
+        .target(name: "CairnTesting", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .target(name: "CCairnSystem"),
         .target(name: "CCairnKernels"),
         .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),
         .target(name: "CairnLayout", dependencies: ["CairnBase", "CairnTensor"], swiftSettings: swiftSettings),
         // Random layouts, for tests of layouts and of everything above them.
         .target(
-            name: "CairnLayoutTesting", dependencies: ["CairnBase", "CairnLayout", "CairnTensor"],
+            name: "CairnLayoutTesting", dependencies: ["CairnBase", "CairnLayout", "CairnTensor", "CairnTesting"],
             swiftSettings: swiftSettings),
         .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
         // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
         .target(
-            name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage"], swiftSettings: swiftSettings),
+            name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage", "CairnTesting"],
+            swiftSettings: swiftSettings),
         // Ranks that talk to each other: the protocol, and ranks that are threads of one process.
         .target(name: "CairnCommunication", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         // The conformance checks of every implementation, for unit tests and for a job under mpirun.
         .target(
-            name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication"],
+            name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication", "CairnTesting"],
             swiftSettings: swiftSettings),
         // Ranks that are processes of an MPI job, a product of its own: nobody else needs an MPI.
         .systemLibrary(
@@ -85,7 +102,7 @@ let package = Package(
         // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.
         .target(
             name: "CairnMetrics",
-            dependencies: ["CairnSnapshot", .product(name: "CoreMetrics", package: "swift-metrics")],
+            dependencies: ["CairnSnapshot", coreMetrics],
             swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
         .target(
@@ -97,7 +114,7 @@ let package = Package(
             name: "CairnUniversal",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor",
-                .product(name: "Yams", package: "Yams"),
+                yams,
             ],
             swiftSettings: swiftSettings),
         .systemLibrary(
@@ -106,13 +123,16 @@ let package = Package(
             name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
             swiftSettings: swiftSettings),
         .target(
-            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor"],
+            name: "Cairn",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         // What other frameworks write.
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(
             name: "CairnInterop",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib"],
+            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
             swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(
@@ -129,8 +149,8 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnTrain",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot", "CairnTrain",
+                argumentParser,
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
@@ -144,30 +164,46 @@ let package = Package(
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnReshard",
                 "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                argumentParser,
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "Cairn", "CairnDigest", "CairnReshard",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnInterop",
+                "CairnReshard", "CairnSnapshot", "CairnTensor",
+                argumentParser,
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
-        .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
+        .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase", "CairnTesting"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnLayoutTests", dependencies: ["CairnBase", "CairnLayout", "CairnLayoutTesting", "CairnTensor"],
             swiftSettings: swiftSettings),
-        .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnStorageTests", dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting"],
+            name: "CairnTensorTests", dependencies: ["CairnTensor", "CairnTesting"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnStorageTests",
+            dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting", "CairnTesting"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
-                "CairnStorageTesting", "CairnTensor",
+                "CairnStorageTesting", "CairnTensor", "CairnTesting",
             ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnMetricsTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
+                coreMetrics,
+                .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnCommunicationTests",
+            dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnSnapshotTests",
@@ -177,45 +213,41 @@ let package = Package(
             ],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnMetricsTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
-                .product(name: "CoreMetrics", package: "swift-metrics"),
-                .product(name: "MetricsTestKit", package: "swift-metrics"),
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnCommunicationTests",
-            dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
-            swiftSettings: swiftSettings),
-        .testTarget(
             name: "CairnReshardTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnInterop", "CairnLayout",
-                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnTensor",
+                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnUniversalTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnTensor", "CairnUniversal"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnTesting", "CairnUniversal",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor", "CairnTesting",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnInteropTests",
             dependencies: [
-                "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage", "CairnTensor",
+                "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
+                "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainToolTests",
-            dependencies: ["Cairn", "CairnTrainCommands", "CairnTrainTool"], swiftSettings: swiftSettings),
+            dependencies: ["Cairn", "CairnTesting", "CairnTrainCommands", "CairnTrainTool"],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests",
             dependencies: [
-                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTrain", "CTrainKernels",
+                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTesting", "CairnTrain",
+                "CTrainKernels",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

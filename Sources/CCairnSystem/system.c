@@ -2,6 +2,7 @@
 #include "cairn_system.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,4 +52,30 @@ int cairn_direct_memory_alignment(int descriptor) {
 #endif
     (void)descriptor;
     return 4096;
+}
+
+int cairn_cached_samples(int descriptor, int64_t length, int count) {
+#if defined(__linux__)
+    long page = sysconf(_SC_PAGESIZE);
+    if (length <= 0 || page <= 0 || count <= 0) return -1;
+    char *start = mmap(NULL, (size_t)length, PROT_NONE, MAP_SHARED, descriptor, 0);
+    if (start == MAP_FAILED) return -1;
+    int64_t pages = (length + page - 1) / page;
+    int cached = 0;
+    for (int sample = 0; sample < count; sample++) {
+        unsigned char state = 0;
+        // The middle of each part.
+        int64_t index = pages * (2 * (int64_t)sample + 1) / (2 * (int64_t)count);
+        if (mincore(start + index * page, (size_t)page, &state) != 0) {
+            cached = -1;
+            break;
+        }
+        cached += state & 1;
+    }
+    munmap(start, (size_t)length);
+    return cached;
+#else
+    (void)descriptor; (void)length; (void)count;
+    return -1;
+#endif
 }

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Rank files whose pieces are written in any order.

@@ -4,6 +4,7 @@ import CairnDigest
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct DistributedCheckpointTests {
@@ -29,7 +30,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "w1_plain", "w2_dtensor_zoo", "w2_file_per_item", "w2_flat_false", "w2_fsdp2_adamw", "w2_hf", "w4_dtensor_zoo",
+        "w1_plain", "w2_async", "w2_ddp", "w2_dtensor_zoo", "w2_file_per_item", "w2_flat_false", "w2_fsdp2_adamw", "w2_hf",
+        "w4_dtensor_zoo", "w4_fsdp2_bf16",
         "w4_tp2_fsdp2",
     ])
     func checkpointsThatTorchWroteHoldWhatItSays(name: String) throws {
@@ -38,6 +40,60 @@ import Testing
             CheckpointDigest(of: reader, bufferByteCount: 512), against: Fixture.truth("dcp/" + name), name)
         #expect(try reader.verify(deep: true) { _ in }.isValid)
         #expect(reader.omissions.isEmpty)
+    }
+
+    @Test(arguments: ["zstd", "safetensors", "each_rank"])
+    func everyOptionOfTheWriterIsRead(option: String) throws {
+        let folder = "dcp/w2_options"
+        let reader = try reader(folder + "/" + option)
+        try Fixture.check(
+            CheckpointDigest(of: reader, bufferByteCount: 512), against: Fixture.truth(folder), option)
+        #expect(try reader.verify(deep: true) { _ in }.isValid)
+        #expect(try reader.storedFragments(of: "model.w").map(\.region.offsets) == [[0, 0], [4, 0]])
+    }
+
+    @Test func aDamagedValueOfAnyRankIsNoticed() throws {
+        let memory = try copy("dcp/w2_options/each_rank")
+        var bytes = try memory.readAll("__1_0.distcp")
+        // The learning rate, as the pickle has it: G and eight bytes.
+        let needle: [UInt8] = [0x47, 0x3F, 0x1A, 0x36, 0xE2, 0xEB, 0x1C, 0x43, 0x2D]
+        let place = try #require(bytes.firstRange(of: needle)?.lowerBound)
+        bytes[place + 8] ^= 1
+        try memory.publish(bytes, as: "__1_0.distcp")
+        let found = refusal { _ = try DistributedCheckpointReader(storage: memory, source: "memory") }
+        #expect(found?.code == .corrupted)
+        #expect(found?.context.file == "__1_0.distcp")
+    }
+
+    @Test func aFlippedBitInACompressedItemIsNoticed() throws {
+        let memory = try copy("dcp/w2_options/zstd")
+        let reader = try DistributedCheckpointReader(storage: memory, source: "memory")
+        let (_, file) = try #require(reader.storedFragments(of: "model.large").last)
+        let whole = try memory.readAll(file)
+        var damages = 0
+        for place in stride(from: 7, to: whole.count, by: 97) {
+            var bytes = whole
+            bytes[place] ^= 0x10
+            try memory.publish(bytes, as: file)
+            do {
+                let damaged = try DistributedCheckpointReader(storage: memory, source: "memory")
+                for tensor in damaged.tensors { _ = try damaged.tensor(tensor.name) }
+            } catch {
+                #expect((error as? CairnError)?.context.file?.hasSuffix(file) == true, "\(place): \(error)")
+                damages += 1
+            }
+        }
+        // Only what nobody looks at may change unseen.
+        #expect(damages > whole.count / 97 / 2)
+    }
+
+    @Test func whatMegatronKeepsBesideTheShardsIsReadToo() throws {
+        let folder = "megatron/torch_dist_tp2"
+        let reader = try reader(folder + "/checkpoint")
+        #expect(reader.values.contains { $0.name == "iteration" && $0.value == 3 })
+        let tensors = try Fixture.truth(folder).array("tensors")
+        let truth: JSONObject = ["tensors": .array(tensors)]
+        try Fixture.check(CheckpointDigest(of: reader), against: truth, folder)
     }
 
     @Test func shardsAndTheirConsolidationHoldTheSame() throws {

@@ -4,6 +4,7 @@ import CairnCheckpoint
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Files of `torch.save` with anything wrong with them end in an error, never in a crash.
@@ -111,7 +112,7 @@ import Testing
         #expect(try refusal(archive([("a/data.pkl", pickle), ("b/data.pkl", pickle)])).code == .unsupported)
         #expect(try refusal(archive([("a/other", pickle)])).code == .unsupported)
         #expect(try refusal(archive([])).code == .unsupported)
-        #expect(try refusal(archive([("a/data.pkl", pickle), ("a/byteorder", Array("big".utf8))])).code == .unsupported)
+        #expect(try refusal(archive([("a/data.pkl", pickle), ("a/byteorder", Array("middle".utf8))])).code == .unsupported)
         // Both records at the place of the first.
         var overlapping = archive([("a/data.pkl", pickle), ("a/data.pkm", pickle)])
         let second = try #require(overlapping.lastIndex(of: UInt8(ascii: "m"))) - 10 - 3

@@ -1,6 +1,7 @@
 import CairnBase
 import CairnStorage
 import CairnStorageTesting
+import CairnTesting
 import Testing
 
 #if canImport(Glibc)
@@ -132,7 +133,7 @@ import Darwin
     }
 
     @Test func everyBarelyOddRangeOfManyThreadsArrives() throws {
-        let directory = TemporaryDirectory()
+        let directory = try TemporaryDirectory()
         let storage = LocalStorage(root: directory.path, writing: .direct)
         let bytes = patternBytes(9 << 20 | 77, salt: 3)
         for piece in [4_097, 12_345, 1 << 20 | 1] {

@@ -1,12 +1,16 @@
 import CairnStorage
 import CairnStorageTesting
+import CairnTesting
 import Testing
 
 @Suite struct StorageConformanceTests {
-    @Test(arguments: StorageConformance.all, [LocalWriting.buffered, .direct, .automatic])
-    func localStorageConforms(_ conformance: StorageConformance, _ writing: LocalWriting) throws {
-        let directory = TemporaryDirectory()
-        try conformance.check(LocalStorage(root: directory.path + "/made/on/demand", writing: writing))
+    @Test(
+        arguments: StorageConformance.all,
+        [(LocalWriting.buffered, LocalReading.buffered), (.direct, .direct), (.automatic, .automatic)])
+    func localStorageConforms(_ conformance: StorageConformance, _ ways: (LocalWriting, LocalReading)) throws {
+        let directory = try TemporaryDirectory()
+        try conformance.check(
+            LocalStorage(root: directory.path + "/made/on/demand", writing: ways.0, reading: ways.1))
     }
 
     @Test(arguments: StorageConformance.all)
@@ -24,6 +28,7 @@ import Testing
         _ conformance: StorageConformance, _ support: DirectAccessSupport
     ) throws {
         let disk = SimulatedDisk(directAccess: support)
-        try conformance.check(LocalStorage(root: "/made/on/demand", writing: .direct, fileSystem: disk))
+        try conformance.check(
+            LocalStorage(root: "/made/on/demand", writing: .direct, reading: .direct, fileSystem: disk))
     }
 }

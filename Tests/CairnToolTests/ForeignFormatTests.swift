@@ -1,12 +1,11 @@
 import CairnBase
+import CairnTesting
 import Foundation
 import Testing
 
 /// The tool on files of PyTorch.
 @Suite struct ForeignFormatTests {
-    private static let fixtures =
-        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        + "/Fixtures/"
+    private static let fixtures = Repository.fixture("")
 
     private static let torch = fixtures + "torch/train_full/ckpt.pt"
     private static let distributed = fixtures + "dcp/w4_dtensor_zoo/checkpoint"
@@ -62,5 +61,58 @@ import Testing
         let run = try ToolRun("digest", path, "--json", in: directory)
         #expect(run.failedInOneLine, "\(run.errors)")
         #expect(run.errors.contains(path))
+    }
+}
+
+/// The tool writing what PyTorch reads.
+@Suite struct ForeignConversionTests {
+    private static let fixtures =
+        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
+        + "/Fixtures/"
+
+    @Test(arguments: [
+        ("torch", "state.pt", []), ("dcp", "state", ["--shards", "3"]), ("dcp-safetensors", "shards", ["--shards", "2"]),
+    ])
+    func aConversionThereAndBackKeepsTheDigest(format: String, name: String, options: [String]) throws {
+        let directory = try TemporaryDirectory()
+        let source = Self.fixtures + "torch/train_full/ckpt.pt"
+        let there = try ToolRun(["convert", source, name, "--to", format] + options, in: directory)
+        #expect(there.exitCode == 0, "\(there.errors)")
+        let back = try ToolRun("convert", name, "run", "--to", "cairn", in: directory)
+        #expect(back.exitCode == 0, "\(back.errors)")
+        let before = try ToolRun("digest", source, "--json", in: directory).document()
+        for path in [name, "run"] {
+            let after = try ToolRun("digest", path, "--json", in: directory).document()
+            #expect(try before.array("tensors") == after.array("tensors"), "\(path)")
+            #expect(try before.array("objects") == after.array("objects"), "\(path)")
+        }
+        // The source is never written over, and nothing is replaced unasked.
+        #expect(try ToolRun(["convert", name, name, "--to", format, "--force"], in: directory).failedInOneLine)
+        #expect(try ToolRun(["convert", source, name, "--to", format], in: directory).exitCode == 2)
+    }
+
+    @Test func shardsAreForFormatsThatHaveThem() throws {
+        let directory = try TemporaryDirectory()
+        let source = Self.fixtures + "torch/views/views.pt"
+        #expect(try ToolRun("convert", source, "x.pt", "--to", "torch", "--shards", "2", in: directory).exitCode == 64)
+    }
+
+    @Test func aMisalignedFileIsCopiedAligned() throws {
+        let directory = try TemporaryDirectory()
+        var json = #"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"#
+        json += #""b":{"dtype":"F32","shape":[4],"data_offsets":[1,17]}}"#
+        json += String(repeating: " ", count: (8 - json.utf8.count % 8) % 8)
+        let header = Array(json.utf8)
+        let odd = directory.url.appendingPathComponent("odd.safetensors")
+        try Data([UInt8(header.count), 0, 0, 0, 0, 0, 0, 0] + header + (0..<17).map { UInt8($0) }).write(to: odd)
+        #expect(try ToolRun("repair", "odd.safetensors", in: directory).failedInOneLine)
+        let repair = try ToolRun("repair", "odd.safetensors", "--output", "even.safetensors", in: directory)
+        #expect(repair.exitCode == 0, "\(repair.errors)")
+        #expect(repair.output.contains("1 tensors"))
+        let before = try ToolRun("digest", "odd.safetensors", "--json", in: directory).document()
+        let after = try ToolRun("digest", "even.safetensors", "--json", in: directory).document()
+        #expect(try before.array("tensors") == after.array("tensors"))
+        let again = try ToolRun("repair", "even.safetensors", "--json", in: directory).document()
+        #expect(try again.string("state") == "intact")
     }
 }

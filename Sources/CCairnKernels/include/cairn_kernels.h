@@ -3,6 +3,7 @@
 #define CAIRN_KERNELS_H
 
 #include "cairn_level.h"
+#include "cairn_crc32.h"
 #include "cairn_crc32c.h"
 #include "cairn_planes.h"
 #include "cairn_convert.h"

@@ -20,4 +20,8 @@ int cairn_set_direct(int descriptor, int direct);
 // 4096.
 int cairn_direct_memory_alignment(int descriptor);
 
+// How many of `count` pages, spread evenly over the first `length` bytes of a file, are in the page cache; -1 where that
+// cannot be told.
+int cairn_cached_samples(int descriptor, int64_t length, int count);
+
 #endif

@@ -22,6 +22,9 @@ public final class ThreadPool: TaskExecutor {
     /// One pool for the whole process, with as many threads as the machine has processors, at least two.
     public static let shared = ThreadPool(threadCount: max(2, processorCount))
 
+    /// More threads than processors, for calls that mostly wait for a device.
+    package static let waiting = ThreadPool(threadCount: 8)
+
     /// The processors this machine has online.
     public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 

@@ -35,6 +35,8 @@ package final class RankFileDraft: Sendable {
     package let pieces: [Piece]
     /// What the pieces have taken so far.
     package let times = DraftTimes()
+    /// How many pieces at once are best under way.
+    package var usefulConcurrency: Int { frame.writer.usefulConcurrency }
     private let frame: RankFileFrame
     /// For each fragment as it was asked for, its position in the file.
     private let positions: [Int]

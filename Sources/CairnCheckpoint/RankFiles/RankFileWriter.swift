@@ -16,7 +16,9 @@ struct RankFileWriter {
         let draft = try RankFileDraft(session, rank: rank, requests, values: values)
         do {
             let progress = self.progress
-            try ThreadPool.shared.forEach(draft.pieces.count, width: concurrency) { index in
+            // Threads that wait for the device come on top of those that compute.
+            let width = concurrency == 1 ? 1 : max(concurrency, draft.usefulConcurrency)
+            try ThreadPool.waiting.forEach(draft.pieces.count, width: width) { index in
                 let piece = draft.pieces[index]
                 let tensor = fragments[piece.fragment].tensor
                 try draft.write(piece, from: tensor.bytes.extracting(piece.byteRange))

@@ -14,6 +14,8 @@ public protocol CheckpointReader: Sendable {
     var tensors: [TensorDescription] { get }
     /// The values beside the tensors, sorted by the bytes of their names.
     var values: [NamedValue] { get }
+    /// How tensors and values were nested in the state that was saved, where the format keeps that.
+    var structure: StateNode? { get }
 
     /// Fills `destination` with a region of a tensor, row-major.
     ///
@@ -39,6 +41,8 @@ public struct NamedValue: Sendable, Hashable {
 }
 
 extension CheckpointReader {
+    public var structure: StateNode? { nil }
+
     public func mapped(_ name: String) throws(CairnError) -> Tensor? { nil }
 
     /// The description of a tensor by binary search.

@@ -11,6 +11,15 @@ public protocol CheckpointWriter: AnyObject {
     /// - Returns: What the format cannot carry over, a sentence for each thing, to be shown to the user.
     func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String]
 
+    /// The same for a state that was nested. A writer whose format holds no nested states ignores the structure.
+    ///
+    /// - Parameter structure: How tensors and values belong together; `nil` when that is not known.
+    func begin(tensors: [TensorDescription], values: [NamedValue], structure: StateNode?) throws -> [String]
+
+    /// How many tensors, of those that have bytes of their own, an interrupted writer of the same has written already,
+    /// known after `begin`: their bytes do not come again.
+    var resumedTensorCount: Int { get }
+
     /// Appends the next bytes of the current tensor.
     func append(_ bytes: RawSpan) throws
 
@@ -21,42 +30,12 @@ public protocol CheckpointWriter: AnyObject {
     func discard()
 }
 
-/// Writes any reader to any writer, reading each byte once, with memory bounded by one buffer.
-///
-/// - Parameters:
-///   - bufferByteCount: The size of the buffer; a tensor larger than that is read in slabs of its first dimensions.
-///   - progress: Called with the bytes written so far and in all.
-/// - Returns: What the writer's format could not carry over.
-/// - Throws: The reader's and the writer's errors; the writer has then been discarded.
-public func copyCheckpoint(
-    from reader: any CheckpointReader, to writer: any CheckpointWriter, bufferByteCount: Int = 16 << 20,
-    progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
-) throws -> [String] {
-    do {
-        let notes = try writer.begin(tensors: reader.tensors, values: reader.values)
-        let stored = reader.tensors.filter { $0.tiedTo == nil }
-        let total = stored.reduce(0) { $0 + $1.byteCount }
-        var written = 0
-        let buffer = try Tensor(zeros: .u8, [max(1, bufferByteCount)])
-        var pieces = buffer
-        for tensor in stored {
-            for region in SlabSequence(of: tensor, byteLimit: bufferByteCount) {
-                let byteCount = tensor.scalarType.byteCount(elementCount: region.elementCount) ?? 0
-                if byteCount > pieces.byteCount { pieces = try Tensor(zeros: .u8, [byteCount]) }
-                try pieces.withMutableElements(as: UInt8.self) { memory in
-                    let part = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(memory)[..<byteCount])
-                    var destination = part.mutableBytes
-                    try reader.read(tensor.name, region: region, into: &destination)
-                    try writer.append(UnsafeRawBufferPointer(part).bytes)
-                }
-                written += byteCount
-                try progress(written, total)
-            }
-        }
-        try writer.finish()
-        return notes
-    } catch {
-        writer.discard()
-        throw error
+extension CheckpointWriter {
+    public var resumedTensorCount: Int { 0 }
+
+    public func begin(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> [String] {
+        try begin(tensors: tensors, values: values)
     }
 }

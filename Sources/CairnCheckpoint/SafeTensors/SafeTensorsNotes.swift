@@ -1,4 +1,4 @@
-import CairnBase
+package import CairnBase
 import CairnTensor
 
 /// What a checkpoint holds and safetensors does not know of, as text in the files' metadata.
@@ -6,21 +6,52 @@ import CairnTensor
 /// `cairn.values`: a JSON object of the values by name, as ``ValueCoding`` writes them. `cairn.ties`: a JSON object
 /// that says for each name that is not stored under which name its tensor is. In a sharded checkpoint both are in the
 /// first shard.
-struct SafeTensorsNotes {
+package struct SafeTensorsNotes {
     private static let valuesKey = "cairn.values"
     private static let tiesKey = "cairn.ties"
 
     /// The values, sorted by name.
-    var values: [NamedValue] = []
+    package var values: [NamedValue] = []
     /// Names that are not stored and the names that are stored in their place, sorted.
-    var ties: [(name: String, kept: String)] = []
+    package var ties: [(name: String, kept: String)] = []
 
-    init() {}
+    package init() {}
+
+    /// The values of a checkpoint, and the ties among its tensors.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` when a tensor is tied to one that is not stored.
+    package init(tensors: [TensorDescription], values: [NamedValue]) throws(CairnError) {
+        self.values = values
+        let names = Set(tensors.filter { $0.tiedTo == nil }.map { ExactString($0.name) })
+        for tensor in tensors {
+            guard let kept = tensor.tiedTo else { continue }
+            guard names.contains(ExactString(kept)) else {
+                throw CairnError(
+                    .invalidArgument, "the tensor that this one is tied to is not written",
+                    .init(tensor: tensor.name, expected: kept))
+            }
+            ties.append((tensor.name, kept))
+        }
+    }
+
+    /// What other readers will not understand, for the user.
+    package var sentences: [String] {
+        var sentences = ties.map { tie in
+            "\"\(tie.name)\" is \"\(tie.kept)\" under another name and stored once; other readers will not see it"
+        }
+        if !values.isEmpty {
+            sentences.append(
+                values.count == 1
+                    ? "\"\(values[0].name)\" is no tensor and kept as text that other readers will not understand"
+                    : "\(values.count) values are no tensors and kept as text that other readers will not understand")
+        }
+        return sentences
+    }
 
     /// Reads the notes of a file.
     ///
     /// - Throws: ``CairnError/Code/malformed`` when they are not what ``metadata()`` writes.
-    init(readingFrom header: SafeTensorsHeader, file: String) throws(CairnError) {
+    package init(readingFrom header: SafeTensorsHeader, file: String) throws(CairnError) {
         if let text = header.metadata(Self.valuesKey) {
             for member in try Self.object(text, Self.valuesKey, file: file).members {
                 do throws(CairnError) {
@@ -44,7 +75,7 @@ struct SafeTensorsNotes {
     }
 
     /// The notes as entries of a file's metadata.
-    func metadata() throws(CairnError) -> [(key: String, value: String)] {
+    package func metadata() throws(CairnError) -> [(key: String, value: String)] {
         var texts: [(key: String, value: String)] = []
         if !ties.isEmpty {
             var object = JSONObject()
@@ -70,7 +101,7 @@ struct SafeTensorsNotes {
         }
     }
 
-    private static func text(_ object: JSONObject) throws(CairnError) -> String {
+    package static func text(_ object: JSONObject) throws(CairnError) -> String {
         var writer = JSONWriter()
         do throws(JSONError) {
             try writer.write(.object(object))

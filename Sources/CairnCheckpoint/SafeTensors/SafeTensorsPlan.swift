@@ -2,7 +2,7 @@ import CairnBase
 import CairnTensor
 
 /// Which tensor goes into which file of a safetensors checkpoint, and where.
-struct SafeTensorsPlan {
+package struct SafeTensorsPlan {
     /// Where the bytes of a tensor go.
     struct Place {
         var name: String
@@ -62,9 +62,18 @@ struct SafeTensorsPlan {
         uniqueKeysWithValues: ScalarType.allCases.enumerated().map { ($0.element, $0.offset) })
 
     private static func precedes(_ left: TensorDescription, _ right: TensorDescription) -> Bool {
-        if left.scalarType != right.scalarType {
-            return order[left.scalarType, default: 0] > order[right.scalarType, default: 0]
-        }
+        precedes((left.scalarType, left.name), (right.scalarType, right.name))
+    }
+
+    /// The order of tensors in a file.
+    package static func precedes(_ left: SafeTensorsHeader.Entry, _ right: SafeTensorsHeader.Entry) -> Bool {
+        precedes((left.scalarType, left.name), (right.scalarType, right.name))
+    }
+
+    private static func precedes(
+        _ left: (type: ScalarType, name: String), _ right: (type: ScalarType, name: String)
+    ) -> Bool {
+        if left.type != right.type { return order[left.type, default: 0] > order[right.type, default: 0] }
         return ExactString(left.name) < ExactString(right.name)
     }
 }

@@ -34,6 +34,16 @@ public final class SafeTensorsWriter: CheckpointWriter {
     private var byteCount = 0
     private var isFinished = false
 
+    /// What tells this conversion from others, for one into several files that may be interrupted: then the finished
+    /// files stay, are no checkpoint without the index, and a writer with the same text goes on behind them. Set it
+    /// before ``begin(tensors:values:)``.
+    public var continuation: String?
+    public private(set) var resumedTensorCount = 0
+    private var journal: ShardJournal?
+    /// The checksums of the tensors of the current file, and of what has come of the current tensor.
+    private var checksums: [UInt32] = []
+    private var checksum: UInt32 = 0
+
     /// Prepares to write to `key`, which nothing happens to before ``begin(tensors:values:)``.
     ///
     /// - Parameters:
@@ -79,17 +89,11 @@ public final class SafeTensorsWriter: CheckpointWriter {
         guard plan == nil else { throw CairnError(.invalidArgument, "the writer has begun before", .init(file: key)) }
         let stored = tensors.filter { $0.tiedTo == nil }
         let plan = try SafeTensorsPlan(stored, maximumByteCount: maximumShardByteCount)
-        var notes = SafeTensorsNotes()
-        notes.values = values
-        let names = Set(stored.map { ExactString($0.name) })
-        for tensor in tensors {
-            guard let kept = tensor.tiedTo else { continue }
-            guard names.contains(ExactString(kept)) else {
-                throw CairnError(
-                    .invalidArgument, "the tensor that this one is tied to is not written",
-                    .init(file: key, tensor: tensor.name, expected: kept))
-            }
-            notes.ties.append((tensor.name, kept))
+        let notes: SafeTensorsNotes
+        do throws(CairnError) {
+            notes = try SafeTensorsNotes(tensors: tensors, values: values)
+        } catch {
+            throw error.adding(.init(file: key))
         }
         let texts = metadata.sorted { ExactString($0.key) < ExactString($1.key) }.map { (key: $0.key, value: $0.value) }
         for (index, entries) in plan.files.enumerated() {
@@ -102,10 +106,14 @@ public final class SafeTensorsWriter: CheckpointWriter {
             }
         }
         keys = plan.files.count == 1 ? [key] : (1...plan.files.count).map { shardKey($0, of: plan.files.count) }
-        try makeRoom()
+        let finished = try finishedFileCount(plan)
+        try makeRoom(keeping: finished)
         self.plan = plan
-        try openNextFiles()
-        return Self.sentences(notes)
+        published = Array(keys.prefix(finished))
+        resumedTensorCount = plan.places.firstIndex { $0.file >= finished } ?? plan.places.count
+        position = resumedTensorCount
+        try openNextFiles(behind: finished)
+        return notes.sentences
     }
 
     public func append(_ bytes: RawSpan) throws {
@@ -120,11 +128,14 @@ public final class SafeTensorsWriter: CheckpointWriter {
             let count = min(rest.count, place.byteRange.count - byteCount)
             let offset = headers[place.file].count + place.byteRange.lowerBound + byteCount
             try current.writer.write(bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: offset)
+            if journal != nil {
+                checksum = CRC32C.checksum(
+                    bytes.extracting(rest.lowerBound..<rest.lowerBound + count), continuing: checksum)
+            }
             byteCount += count
             rest = rest.lowerBound + count..<rest.upperBound
             if byteCount == place.byteRange.count {
-                position += 1
-                byteCount = 0
+                endTensor()
                 try openNextFiles()
             }
         }
@@ -144,6 +155,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
             published.append(indexKey)
             try storage.publish(SafeTensorsIndex.serialized(shards, totalByteCount: total), as: indexKey)
         }
+        if journal != nil { try storage.delete([journalKey]) }
         published = []
         isFinished = true
     }
@@ -153,19 +165,30 @@ public final class SafeTensorsWriter: CheckpointWriter {
         current = nil
         guard !isFinished else { return }
         isFinished = true
+        // What a later conversion goes on from.
+        if journal != nil, !published.isEmpty { return }
         // Nobody waits for this; shards that stay are no checkpoint without the last one.
         try? storage.delete(published)
         published = []
     }
 
+    private func endTensor() {
+        checksums.append(checksum)
+        checksum = 0
+        position += 1
+        byteCount = 0
+    }
+
     /// Passes over tensors without bytes, finishes files that are complete and opens the one that the next tensor goes
     /// to.
-    private func openNextFiles() throws {
+    ///
+    /// - Parameter first: The first file that is not there already.
+    private func openNextFiles(behind first: Int = 0) throws {
         guard let plan else { return }
-        while position < plan.places.count, plan.places[position].byteRange.isEmpty { position += 1 }
+        while position < plan.places.count, plan.places[position].byteRange.isEmpty { endTensor() }
         let file = position < plan.places.count ? plan.places[position].file : plan.files.count - 1
         while current.map({ $0.file < file }) ?? true {
-            let next = current.map { $0.file + 1 } ?? 0
+            let next = current.map { $0.file + 1 } ?? first
             try finishFile()
             let total = headers[next].count + (plan.files[next].last?.byteRange.upperBound ?? 0)
             let writer = try storage.create(keys[next], byteCount: total)
@@ -180,6 +203,58 @@ public final class SafeTensorsWriter: CheckpointWriter {
         published.append(keys[file])
         try writer.finish(byteCount: headers[file].count + (plan.files[file].last?.byteRange.upperBound ?? 0))
         current = nil
+        guard var journal else { return }
+        // Checksums of tensors of the next file may have come already: those without bytes.
+        let count = plan.places.count { $0.file == file }
+        journal.shards.append(
+            .init(header: Self.checksum(headers[file]), tensors: Array(checksums.prefix(count))))
+        checksums.removeFirst(min(count, checksums.count))
+        self.journal = journal
+        if file < plan.files.count - 1 { try storage.publish(journal.serialized, as: journalKey) }
+    }
+
+    // MARK: Going on
+
+    private static func checksum(_ bytes: [UInt8]) -> UInt32 { CRC32C.checksum(bytes.span.bytes) }
+
+    private var journalKey: String { stemKey + ShardJournal.fileExtension }
+
+    /// How many files an interrupted conversion of the same has finished that still are what was written.
+    private func finishedFileCount(_ plan: SafeTensorsPlan) throws -> Int {
+        guard let continuation, keys.count > 1 else { return 0 }
+        var journal = ShardJournal(identity: continuation)
+        defer { self.journal = journal }
+        guard let old = try ShardJournal(reading: journalKey, from: storage), old.identity == continuation else {
+            return 0
+        }
+        for (file, shard) in old.shards.enumerated().prefix(keys.count - 1) {
+            guard try isWhole(file, shard, plan) else { break }
+            journal.shards.append(shard)
+        }
+        return journal.shards.count
+    }
+
+    private func isWhole(_ file: Int, _ shard: ShardJournal.Shard, _ plan: SafeTensorsPlan) throws -> Bool {
+        guard try storage.list(keys[file]).contains(where: { ExactString($0.key) == ExactString(keys[file]) }) else {
+            return false
+        }
+        let stored = try storage.open(keys[file])
+        let places = plan.places.filter { $0.file == file }
+        let end = headers[file].count + (plan.files[file].last?.byteRange.upperBound ?? 0)
+        guard stored.byteCount == end, shard.tensors.count == places.count,
+            Self.checksum(headers[file]) == shard.header,
+            try stored.bytes(in: 0..<headers[file].count) == headers[file]
+        else { return false }
+        for (place, expected) in zip(places, shard.tensors) {
+            var found: UInt32 = 0
+            for begin in stride(from: place.byteRange.lowerBound, to: place.byteRange.upperBound, by: 4 << 20) {
+                let end = min(begin + 4 << 20, place.byteRange.upperBound)
+                let bytes = try stored.bytes(in: headers[file].count + begin..<headers[file].count + end)
+                found = CRC32C.checksum(bytes.span.bytes, continuing: found)
+            }
+            guard found == expected else { return false }
+        }
+        return true
     }
 }
 
@@ -199,18 +274,22 @@ extension SafeTensorsWriter {
         key.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(key[key.utf8.index(after: $0)...]) } ?? key
     }
 
-    /// Refuses to mix with a checkpoint that is there, or removes it if it cannot be replaced by one rename.
-    private func makeRoom() throws {
+    /// Refuses to mix with a checkpoint that is there, or removes it if it cannot be replaced by one rename. What an
+    /// interrupted conversion left is no checkpoint, and goes unless it is used.
+    private func makeRoom(keeping finished: Int) throws {
+        try removeInterrupted(keeping: finished)
+        let kept = Set(keys.prefix(finished).map { ExactString($0) })
         let stem = ExactString(stemKey)
         let old = try storage.list(stemKey).map(\.key).filter { name in
             if ExactString(name) == ExactString(key) || ExactString(name) == ExactString(indexKey) { return true }
+            guard !kept.contains(ExactString(name)) else { return false }
             return SafeTensorsShardName(name).map { ExactString($0.stem) == stem } ?? false
         }
         guard let first = old.first else { return }
         guard replaces else {
             throw CairnError(
                 .alreadyExists, "there is a checkpoint of this name, or part of one",
-                .init(file: first, advice: "choose another name, or allow replacing it"))
+                .init(file: storage.place(of: first), advice: "choose another name, or allow replacing it"))
         }
         if keys.count == 1, old == [key] { return }
         // The index first: without it the rest is no checkpoint.
@@ -218,18 +297,19 @@ extension SafeTensorsWriter {
         try storage.delete(old)
     }
 
-    private static func sentences(_ notes: SafeTensorsNotes) -> [String] {
-        var sentences = notes.ties.map { tie in
-            "\"\(tie.name)\" is \"\(tie.kept)\" under another name and stored once; other readers will not see it"
+    /// Removes the files that a journal lists, and the journal itself, but for those that are used.
+    private func removeInterrupted(keeping finished: Int) throws {
+        guard continuation != nil, let old = try ShardJournal(reading: journalKey, from: storage) else { return }
+        let used = Set(keys.prefix(finished).map { ExactString($0) })
+        let stem = ExactString(stemKey)
+        // Without an index, with a journal: nobody's checkpoint.
+        let names = try storage.list(stemKey).map(\.key)
+        guard !names.contains(where: { ExactString($0) == ExactString(indexKey) }) else { return }
+        let left = names.filter { name in
+            guard !used.contains(ExactString(name)), let shard = SafeTensorsShardName(name) else { return false }
+            return ExactString(shard.stem) == stem && shard.number <= old.shards.count + 1
         }
-        if !notes.values.isEmpty {
-            let count = notes.values.count
-            sentences.append(
-                count == 1
-                    ? "\"\(notes.values[0].name)\" is no tensor and kept as text that other readers will not understand"
-                    : "\(count) values are no tensors and kept as text that other readers will not understand")
-        }
-        return sentences
+        try storage.delete(left + (finished == 0 ? [journalKey] : []))
     }
 
     private func wrongOrder(_ call: String) -> CairnError {

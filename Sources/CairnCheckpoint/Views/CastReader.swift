@@ -23,6 +23,7 @@ public struct CastReader: CheckpointReader {
     public var format: String { base.format }
     public var source: String { base.source }
     public var values: [NamedValue] { base.values }
+    public var structure: StateNode? { base.structure }
 
     /// Converts the tensors that fit one of the patterns, or any if there are none.
     ///

@@ -31,6 +31,13 @@ public struct SelectedReader: CheckpointReader {
         values = base.values.filter { selects($0.name) }
     }
 
+    public var structure: StateNode? {
+        let names = Set(tensors.map { ExactString($0.name) })
+        let kept = Set(values.map { ExactString($0.name) })
+        return base.structure?.selecting(
+            tensor: { names.contains(ExactString($0)) }, value: { kept.contains(ExactString($0)) })
+    }
+
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         _ = try description(of: name)
         try base.read(name, region: region, into: &destination)

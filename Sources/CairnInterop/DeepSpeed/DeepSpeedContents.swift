@@ -1,29 +1,37 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
 
 /// What a DeepSpeed checkpoint holds, gathered while it is opened.
 struct DeepSpeedContents {
-    private let storage: any Storage
-    private let prefix: String
-    private let source: String
-    private var entries: [ExactString: any TensorContent] = [:]
+    /// What the model ranks hold: stage by stage, in each the tensor ranks.
+    private(set) var ranks: [DeepSpeedRank] = []
+    /// How many ranks divide a parameter.
+    private(set) var tensorDegree = 1
+    /// How they do so, where the checkpoint says.
+    private(set) var rules: TensorParallelRules?
+    /// The states of a universal checkpoint, which are whole.
+    private(set) var universal: DeepSpeedRank?
     private(set) var leaves: StateLeaves
     private(set) var omissions: [String] = []
     /// The keys of the files that were read.
     private(set) var keys: [String] = []
 
-    private static let moments = ["exp_avg", "exp_avg_sq"]
+    private let storage: any Storage
+    private let prefix: String
+    private let source: String
+    /// The keys of a model's file that are no values beside its parameters.
+    private static let inner: Set<StateKey> = [
+        "param_shapes", "buffer_names", "shared_params", "module", "optimizer", "frozen_param_fragments",
+        UniversalNote.key,
+    ]
 
     init(_ storage: any Storage, prefix: String, source: String) {
         self.storage = storage
         self.prefix = prefix
         self.source = source
         leaves = StateLeaves(file: source)
-    }
-
-    func table() throws(CairnError) -> TensorTable {
-        TensorTable(entries.map { ($0.key.string, $0.value, nil) }, source: source)
     }
 
     mutating func read() throws(CairnError) {
@@ -35,25 +43,13 @@ struct DeepSpeedContents {
                 .incomplete, "the directory lacks model states",
                 .init(file: source, expected: "mp_rank_00_model_states.pt", found: "model ranks \(modelRanks)"))
         }
-        var shapes: [ExactString: Shape] = [:]
-        for rank in modelRanks {
-            guard let name = files.models[rank] ?? files.modelParts[rank]?[0] else {
-                throw CairnError(.incomplete, "the file of the first rank is missing", .init(file: source, rank: rank))
-            }
-            let model = try state(prefix + name)
-            try refuseOthers(model, files, ranks: modelRanks.count)
-            if rank == 0 { try addValues(model) }
-            let groups = try model.parameterShapes()
-            for parameter in groups.joined() { shapes[ExactString(parameter.name)] = parameter.shape }
-            addModule(model, parameters: groups.joined().map(\.name))
-            if files.universal.isEmpty {
-                try addOptimizer(files.optimizers[rank] ?? [:], rank: rank, groups, isFirst: rank == 0)
-            }
-        }
-        try addLayers(files, shapes)
-        try addGathered(shapes)
-        for name in files.universal where shapes[ExactString(name)] != nil {
-            try addUniversal(name, shape: shapes[ExactString(name)] ?? .scalar)
+        for rank in modelRanks { try addRank(rank, of: modelRanks.count, files) }
+        try addLayers(files)
+        try addExperts(files)
+        try addGathered()
+        for name in files.others { omissions.append("\(name) is not understood and left out") }
+        if universal != nil, tensorDegree > 1, rules == nil {
+            omissions.append("weights are divided among tensor ranks in a way that is not stated: they are left out")
         }
     }
 
@@ -62,230 +58,276 @@ struct DeepSpeedContents {
         return try DeepSpeedState(storage, key)
     }
 
-    private func refuseOthers(_ model: DeepSpeedState, _ files: DeepSpeedFiles, ranks: Int) throws(CairnError) {
-        let isTensorParallel =
-            model.integer("checkpoint_parallel_dimensions", "tp_degree").map { $0 > 1 }
-            ?? (ranks > 1 && files.layers.isEmpty)
-        guard !isTensorParallel, files.others.isEmpty else {
-            throw CairnError(
-                .unsupported, "tensor and expert parallel checkpoints of DeepSpeed are not read",
-                .init(
-                    file: source, found: files.others.first ?? "\(ranks) model ranks",
-                    advice: "convert it with DeepSpeed's ds_to_universal first"))
+    private mutating func addRank(_ rank: Int, of count: Int, _ files: DeepSpeedFiles) throws(CairnError) {
+        guard let name = files.models[rank] ?? files.modelParts[rank]?[0] else {
+            throw CairnError(.incomplete, "the file of the first rank is missing", .init(file: source, rank: rank))
         }
+        let model = try state(prefix + name)
+        let module = DeepSpeedModule(model)
+        var contents = DeepSpeedRank()
+        contents.groups = try model.parameterShapes()
+        if rank == 0 {
+            try addValues(model, module)
+            rules = try TensorParallelRules(model)
+            let dimensions = model.integer("checkpoint_parallel_dimensions", "tp_degree")
+            let isUniversal = !files.universal.isEmpty
+            tensorDegree = dimensions ?? files.tensorDegree ?? (isUniversal ? 1 : count)
+            guard tensorDegree > 0, count.isMultiple(of: tensorDegree) else {
+                throw CairnError(
+                    .malformed, "the number of model ranks is no multiple of the tensor ranks",
+                    .init(file: source, expected: "a multiple of \(tensorDegree)", found: "\(count)"))
+            }
+        }
+        let note = UniversalNote(model)
+        let frozen = try model.frozenShapes()
+        if files.universal.isEmpty {
+            try addOptimizer(files.optimizers[rank] ?? [:], rank: rank, model, module, frozen, to: &contents)
+        } else if rank == 0 {
+            let reading = DeepSpeedUniversal(storage, prefix: prefix, source: source)
+            universal = try reading.rank(files.universal, model, isWhole: tensorDegree == 1, &keys)
+            if files.hasUniversalOptimizer {
+                try reading.addValues(state(prefix + DeepSpeedFiles.universalOptimizer), files, note, to: &leaves)
+            }
+        } else {
+            let reading = DeepSpeedUniversal(storage, prefix: prefix, source: source)
+            let more = try reading.rank(files.universal, model, isWhole: tensorDegree == 1, &keys)
+            for key in more.keys {
+                if let content = more.entries[key] { universal?.add(content, key.parameter.string, key.state) }
+            }
+        }
+        // Under ZeRO 3 the weights are placeholders without elements.
+        for weight in module.weights where weight.content.shape.elementCount > 0 && !note.isCopy(weight.name) {
+            contents.add(weight.content, weight.name, "param")
+        }
+        for buffer in module.buffers { contents.add(buffer.content, buffer.name, "buffer") }
+        if files.models[rank] == nil, !frozen.isEmpty {
+            try addFrozen(frozen, files.modelParts[rank] ?? [:], first: model, to: &contents)
+        }
+        ranks.append(contents)
     }
 
-    private mutating func add(_ content: any TensorContent, _ name: String, _ state: String) {
-        let key = ExactString(name + "." + state)
-        // Stages that share a parameter hold it each; the first one's counts.
-        if entries[key] == nil { entries[key] = content }
-    }
-
-    private mutating func addValues(_ model: DeepSpeedState) throws(CairnError) {
-        let inner: Set<StateKey> = ["param_shapes", "buffer_names", "shared_params", "module", "optimizer"]
-        for (path, value) in model.contents.values where path.first.map({ !inner.contains($0) }) ?? false {
+    private mutating func addValues(_ model: DeepSpeedState, _ module: DeepSpeedModule) throws(CairnError) {
+        let note = UniversalNote(model)
+        for (path, value) in model.contents.values
+        where path.first.map({ !Self.inner.contains($0) && !note.hides($0.text) }) ?? false {
             try leaves.add(value, at: path)
         }
+        if !module.shared.isEmpty { try leaves.add(module.sharedValue, at: ["shared_params"]) }
         omissions += model.contents.omissions
-        for tensor in model.contents.tensors where tensor.path.first.map({ !inner.contains($0) }) ?? false {
+        for tensor in model.contents.tensors where tensor.path.first.map({ !Self.inner.contains($0) }) ?? false {
             omissions.append("\(StateNames.joined(tensor.path)) is a tensor beside the parameters and is left out")
         }
     }
 
-    /// The weights and buffers of the module. Under ZeRO 3 the weights are placeholders without elements.
-    private mutating func addModule(_ model: DeepSpeedState, parameters: [String]) {
-        for name in parameters {
-            guard let content = model.tensor("module", StateKey(name)), content.shape.elementCount > 0 else { continue }
-            add(content, name, "param")
-        }
-        for name in model.texts("buffer_names") {
-            if let content = model.tensor("module", StateKey(name)) { add(content, name, "buffer") }
-        }
-    }
-
-    /// The weights of a pipeline, a file for each layer.
-    private mutating func addLayers(_ files: DeepSpeedFiles, _ shapes: [ExactString: Shape]) throws(CairnError) {
-        for (layer, name) in files.layers {
-            let state = try self.state(prefix + name)
-            for tensor in state.contents.tensors {
-                let inner = StateNames.joined(tensor.path)
-                let plain = "\(layer).\(inner)"
-                if shapes[ExactString(plain)] != nil {
-                    add(tensor.content, plain, "param")
-                    continue
-                }
-                // A tied layer's parameters have the tie's name instead of the layer's number.
-                let tied = shapes.filter {
-                    $0.key.string.hasPrefix("tied_modules.") && $0.key.string.hasSuffix("." + inner)
-                        && $0.value == tensor.content.shape
-                }
-                if tied.count == 1, let key = tied.first?.key { add(tensor.content, key.string, "param") }
-            }
-        }
-    }
-
-    /// The 16-bit weights that ZeRO 3 can gather into a file above the checkpoint's directory.
-    private mutating func addGathered(_ shapes: [ExactString: Shape]) throws(CairnError) {
-        let name = "pytorch_model.bin"
-        guard !prefix.isEmpty, try storage.list(name).contains(where: { $0.key == name }) else { return }
-        for tensor in try self.state(name).contents.tensors {
-            let parameter = StateNames.joined(tensor.path)
-            if shapes[ExactString(parameter)] == tensor.content.shape { add(tensor.content, parameter, "param") }
-        }
-    }
-
     private mutating func addOptimizer(
-        _ files: [Int: String], rank: Int, _ groups: [[(name: String, shape: Shape)]], isFirst: Bool
+        _ files: [Int: String], rank: Int, _ model: DeepSpeedState, _ module: DeepSpeedModule,
+        _ frozen: [DeepSpeedParameter], to contents: inout DeepSpeedRank
     ) throws(CairnError) {
+        let frozenNames = Set(frozen.map { ExactString($0.name) })
+        let trained = module.weights.filter { !frozenNames.contains(ExactString($0.name)) }
         guard !files.isEmpty else {
-            throw CairnError(
-                .unsupported, "there are no partitions of ZeRO",
-                .init(file: source, rank: rank, advice: "without ZeRO, open mp_rank_00_model_states.pt by itself"))
+            guard contents.groups.isEmpty else {
+                throw CairnError(
+                    .incomplete, "the partitions of ZeRO are missing",
+                    .init(file: source, rank: rank, expected: "zero_pp_rank_0_mp_rank_00_optim_states.pt"))
+            }
+            var optimizer = DeepSpeedWholeOptimizer(model, weights: trained)
+            try optimizer.add(to: &contents)
+            omissions += optimizer.omissions
+            if rank == 0 {
+                try addGroups(model, optimizer.optimizerPath, contents.groups, numbers: optimizer.firstNumbers())
+            }
+            return
         }
-        var ranks: [DeepSpeedState] = []
+        var states: [DeepSpeedState] = []
         for data in 0..<files.count {
             guard let name = files[data] else {
                 throw CairnError(
                     .incomplete, "the file of a rank is missing",
                     .init(file: source, rank: data, expected: "\(files.count) ranks"))
             }
-            ranks.append(try self.state(prefix + name))
+            states.append(try self.state(prefix + name))
         }
-        guard let first = ranks.first else { return }
-        // The state names the number of ranks that wrote it: a lost last file would else look like padding.
-        let count =
-            first.integer("optimizer_state_dict", "partition_count")
-            ?? first.integer("optimizer_state_dict", "partition_count", 0)
-        if let count, count != ranks.count {
-            throw CairnError(
-                .incomplete, "files of ranks are missing",
-                .init(file: source, expected: "\(count) ranks", found: "\(ranks.count)"))
+        var partitions = try DeepSpeedPartitions(states, modelRank: rank, source: source)
+        if contents.groups.isEmpty {
+            let shapes = Dictionary(
+                trained.map { (ExactString($0.name), $0.content.shape) }, uniquingKeysWith: { first, _ in first })
+            contents.groups = partitions.groups(shapes: shapes)
         }
-        let isThird = first.tensor("optimizer_state_dict", "fp32_flat_groups", 0) != nil
-        let inner: StateKey = isThird ? "optimizer_state_dict" : "base_optimizer_state"
-        let master: StateKey = isThird ? "fp32_flat_groups" : "single_partition_of_fp32_groups"
-        if isFirst { try addGroups(first, inner) }
-        for state in ["fp32"] + Self.moments {
-            func part(_ rank: DeepSpeedState, _ group: Int) -> (any TensorContent)? {
-                state == "fp32"
-                    ? rank.tensor("optimizer_state_dict", master, .index(group))
-                    : rank.tensor("optimizer_state_dict", inner, "state", .index(group), StateKey(state))
-            }
-            if isThird {
-                try addThird(ranks, groups, state, part)
-            } else {
-                try addFlat(ranks, groups, state, part)
-            }
+        try partitions.add(to: &contents)
+        omissions += partitions.omissions
+        if rank == 0, let first = states.first {
+            try addGroups(first, partitions.optimizerPath, contents.groups, numbers: nil)
         }
     }
 
-    /// ZeRO 1 and 2: the parameters of a group follow each other in one buffer, which the ranks divide.
-    private mutating func addFlat(
-        _ ranks: [DeepSpeedState], _ groups: [[(name: String, shape: Shape)]], _ state: String,
-        _ part: (DeepSpeedState, Int) -> (any TensorContent)?
+    /// The optimizer's options and the number of its steps, by its groups; the parameters of a group by name.
+    ///
+    /// - Parameter numbers: The number of one parameter of each group, where states are kept by them.
+    private mutating func addGroups(
+        _ file: DeepSpeedState, _ root: [StateKey], _ groups: [[DeepSpeedParameter]], numbers: [Int]?
     ) throws(CairnError) {
-        for (index, group) in groups.enumerated() {
+        let options = root + ["param_groups"]
+        var count = 0
+        for (path, value) in file.contents.values where path.count > options.count + 1 && path.starts(with: options) {
+            if case .index(let group) = path[options.count] { count = max(count, group + 1) }
+            guard path[options.count + 1] != "params" else { continue }
+            try leaves.add(value, at: Array(path.dropFirst(root.count)))
+        }
+        if count == groups.count {
+            for (index, group) in groups.enumerated() {
+                let names = group.map { Value.string($0.name) }
+                try leaves.add(.list(names), at: ["param_groups", .index(index), "params"])
+            }
+        }
+        var steps: [Value] = []
+        while steps.count < numbers?.count ?? Int.max {
+            let number = numbers?[steps.count] ?? steps.count
+            guard let step = try file.number(at: root + ["state", .index(number), "step"]) else { break }
+            steps.append(step)
+        }
+        if !steps.isEmpty { try leaves.add(.list(steps), at: ["optimizer_steps"]) }
+    }
+
+    /// Weights that are not trained, of which every rank has an equal share under ZeRO 3.
+    private mutating func addFrozen(
+        _ frozen: [DeepSpeedParameter], _ files: [Int: String], first: DeepSpeedState, to contents: inout DeepSpeedRank
+    ) throws(CairnError) {
+        var states = [first]
+        for data in 1..<max(1, files.count) {
+            guard let name = files[data] else {
+                throw CairnError(.incomplete, "the file of a rank is missing", .init(file: source, rank: data))
+            }
+            states.append(try state(prefix + name))
+        }
+        for parameter in frozen {
             var buffer = FlatBuffer()
-            for rank in ranks {
-                if let content = part(rank, index), content.shape.dimensionCount == 1 { buffer.append(content) }
+            for state in states {
+                guard let part = state.tensor("frozen_param_fragments", StateKey(parameter.name)) else { continue }
+                buffer.append(try ReshapedTensor(part, shape: Shape(checking: [part.shape.elementCount])))
             }
-            var start = 0
-            for parameter in group {
-                let count = parameter.shape.elementCount
-                try addSlices([buffer.slice(start, count)], parameter, state)
-                start += count
-            }
-        }
-    }
-
-    /// ZeRO 3: every rank has an equal share of every parameter, the last ones padded.
-    private mutating func addThird(
-        _ ranks: [DeepSpeedState], _ groups: [[(name: String, shape: Shape)]], _ state: String,
-        _ part: (DeepSpeedState, Int) -> (any TensorContent)?
-    ) throws(CairnError) {
-        var buffers: [FlatBuffer] = []
-        for rank in ranks {
-            var buffer = FlatBuffer()
-            var group = 0
-            while let content = part(rank, group), content.shape.dimensionCount == 1 {
-                buffer.append(content)
-                group += 1
-            }
-            buffers.append(buffer)
-        }
-        var start = 0
-        for parameter in groups.joined() {
-            let count = parameter.shape.elementCount
-            let share = count.dividedRoundingUp(by: ranks.count)
-            let slices = buffers.enumerated().map { rank, buffer in
-                buffer.slice(start, max(0, min(share, count - rank * share)))
-            }
-            try addSlices(slices, parameter, state)
-            start += share
-        }
-    }
-
-    private mutating func addSlices(
-        _ slices: [FlatBuffer?], _ parameter: (name: String, shape: Shape), _ state: String
-    ) throws(CairnError) {
-        var whole = FlatBuffer()
-        for slice in slices {
-            guard let slice else {
+            guard let whole = buffer.slice(0, parameter.shape.elementCount) else {
                 throw CairnError(
-                    .incomplete, "the partitions are too short for a parameter",
-                    .init(file: source, tensor: "\(parameter.name).\(state)"))
+                    .incomplete, "the ranks' parts of a parameter are too few",
+                    .init(file: source, tensor: parameter.name + ".param"))
             }
-            for piece in slice.pieces { whole.append(piece) }
-        }
-        do throws(CairnError) {
-            add(try FlatTensor(whole, shape: parameter.shape), parameter.name, state)
-        } catch {
-            throw error.adding(.init(file: source, tensor: "\(parameter.name).\(state)"))
+            contents.add(try FlatTensor(whole, shape: parameter.shape), parameter.name, "param")
         }
     }
 
-    /// The optimizer's options and the number of its steps.
-    private mutating func addGroups(_ first: DeepSpeedState, _ inner: StateKey) throws(CairnError) {
-        for (path, value) in first.contents.values
-        where path.count > 3 && path[1] == inner && path[2] == "param_groups" {
-            try leaves.add(value, at: Array(path.dropFirst(2)))
-        }
-        var group = 0
-        while let step = first.tensor("optimizer_state_dict", inner, "state", .index(group), "step") {
-            if step.scalarType == .f32, step.shape == .scalar {
-                var number = [Float(0)]
-                var span = number.mutableSpan
-                var bytes = span.mutableBytes
-                try step.read(Region(whole: .scalar), into: &bytes)
-                try leaves.add(.double(Double(number[0])), at: ["optimizer_steps", .index(group)])
+    /// The weights of a pipeline, a file for each layer and tensor rank.
+    private mutating func addLayers(_ files: DeepSpeedFiles) throws(CairnError) {
+        let shapes = ranks.map(\.shapes)
+        var buffers: Set<ExactString> = []
+        for rank in 0..<ranks.count {
+            if let name = files.models[rank] {
+                buffers.formUnion(try state(prefix + name).texts("buffer_names").map { ExactString($0) })
             }
-            group += 1
         }
-    }
-
-    /// The states of a parameter of a universal checkpoint: tensors, or flat ones whose shape the model knows.
-    private mutating func addUniversal(_ name: String, shape: Shape) throws(CairnError) {
-        for state in ["fp32"] + Self.moments {
-            let key = "\(prefix)zero/\(name)/\(state).pt"
-            let storage = storage
-            let open = { @Sendable () throws(CairnError) -> any TensorContent in
-                let contents = try TorchContents(FileWindow(storage, key))
-                let found = contents.tensors.first { $0.path.isEmpty || $0.path == ["param"] }
-                guard let found else {
-                    throw CairnError(.malformed, "the file holds no tensor", .init(file: storage.place(of: key)))
+        for file in files.layers {
+            let state = try self.state(prefix + file.name)
+            let tensorRank = file.tensorRank ?? 0
+            let stages = ranks.indices.filter { $0 % tensorDegree == tensorRank % tensorDegree }
+            for tensor in state.contents.tensors {
+                let inner = StateNames.joined(tensor.path)
+                let plain = ExactString("\(file.layer).\(inner)")
+                if let owner = stages.first(where: { shapes[$0][plain] != nil }) {
+                    ranks[owner].add(tensor.content, plain.string, "param")
+                    continue
                 }
-                return found.content
+                // A tied layer's parameters have the tie's name instead of the layer's number.
+                let tied = stages.flatMap { stage in
+                    shapes[stage].filter {
+                        $0.key.string.hasPrefix("tied_modules.") && $0.key.string.hasSuffix("." + inner)
+                            && $0.value == tensor.content.shape
+                    }.map { (stage: stage, name: $0.key.string) }
+                }
+                if Set(tied.map { ExactString($0.name) }).count == 1, let owner = tied.first {
+                    ranks[owner.stage].add(tensor.content, owner.name, "param")
+                } else if tied.isEmpty, let owner = stages.first {
+                    // Not trained: a buffer, or a weight that is frozen.
+                    ranks[owner].add(tensor.content, plain.string, buffers.contains(plain) ? "buffer" : "param")
+                } else {
+                    omissions.append("\(plain.string) may be any of \(tied.count) tied parameters and is left out")
+                }
             }
-            self.keys.append(key)
-            let stored = try open()
-            let held = ReopenedTensor(scalarType: stored.scalarType, shape: stored.shape, open: open)
-            guard stored.shape.dimensionCount == 1, stored.shape != shape else {
-                add(held, name, state)
-                continue
+        }
+    }
+
+    /// The weights of experts, a file for each.
+    private mutating func addExperts(_ files: DeepSpeedFiles) throws(CairnError) {
+        for file in files.experts {
+            let state = try self.state(prefix + file.name)
+            guard file.modelRank < ranks.count else { continue }
+            for tensor in state.contents.tensors {
+                ranks[file.modelRank].add(tensor.content, StateNames.joined(tensor.path), "param")
             }
-            var buffer = FlatBuffer()
-            buffer.append(held)
-            try addSlices([buffer.slice(0, shape.elementCount)], (name, shape), state)
+        }
+    }
+
+    /// The 16-bit weights that ZeRO 3 can gather into a file above the checkpoint's directory.
+    private mutating func addGathered() throws(CairnError) {
+        let name = "pytorch_model.bin"
+        guard !prefix.isEmpty, ranks.count == 1, try storage.list(name).contains(where: { $0.key == name }) else {
+            return
+        }
+        let shapes = ranks[0].shapes
+        for tensor in try self.state(name).contents.tensors {
+            let parameter = StateNames.joined(tensor.path)
+            if shapes[ExactString(parameter)] == tensor.content.shape {
+                ranks[0].add(tensor.content, parameter, "param")
+            }
+        }
+    }
+
+    // MARK: The whole
+
+    /// The states of all parameters, whole.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` when tensor ranks divide parameters and nothing says how.
+    func whole() throws(CairnError) -> DeepSpeedRank {
+        var whole = universal ?? DeepSpeedRank()
+        if tensorDegree == 1 {
+            // Stages that share a parameter hold it each; the first one's counts.
+            for rank in ranks {
+                for key in rank.keys {
+                    if let content = rank.entries[key] { whole.add(content, key.parameter.string, key.state) }
+                }
+            }
+            return whole
+        }
+        guard let rules else {
+            // The optimizer's states are whole all the same.
+            if universal != nil { return whole }
+            throw CairnError(
+                .unsupported, "\(tensorDegree) tensor ranks divide the parameters, and the checkpoint does not say how",
+                .init(
+                    file: source, found: "\(ranks.count) model ranks",
+                    advice: "say how by --rules FILE; `cairn help rules` tells about them"))
+        }
+        for stage in stride(from: 0, to: ranks.count, by: tensorDegree) {
+            let members = ranks[stage..<stage + tensorDegree]
+            for key in members.first?.keys ?? [] {
+                let parts = members.compactMap { $0.entries[key] }
+                guard parts.count == members.count else {
+                    throw CairnError(
+                        .incomplete, "not every tensor rank has this tensor", .init(file: source, tensor: key.name))
+                }
+                // Buffers are the same on all ranks.
+                let content =
+                    key.state == "buffer"
+                    ? try equal(parts, key) : try rules.united(parts, key.parameter.string)
+                whole.add(content, key.parameter.string, key.state)
+            }
+        }
+        return whole
+    }
+
+    private func equal(_ parts: [any TensorContent], _ key: DeepSpeedRank.Key) throws(CairnError) -> any TensorContent {
+        do throws(CairnError) {
+            return try EqualParts(parts)
+        } catch {
+            throw error.adding(.init(file: source, tensor: key.name))
         }
     }
 }

@@ -3,11 +3,12 @@ public import CairnCheckpoint
 public import CairnStorage
 public import CairnTensor
 
-/// A checkpoint of DeepSpeed with ZeRO 1, 2 or 3, also with pipeline parallelism, or a universal one.
+/// A checkpoint of DeepSpeed, with or without ZeRO, also with pipeline or tensor parallelism, or a universal one.
 ///
-/// Of every parameter there are `<name>.fp32`, `.exp_avg` and `.exp_avg_sq`, whole, whatever ranks hold parts of them,
-/// and `.param` where the weight that the model computes with is stored; buffers are `<name>.buffer`. Values are those
-/// of the first model rank's file and the optimizer's groups.
+/// Of every parameter there are `<name>.fp32` and the optimizer's states (`.exp_avg`, `.exp_avg_sq`, …), whole, whatever
+/// ranks hold parts of them, and `.param` where the weight that the model computes with is stored; buffers are
+/// `<name>.buffer`. Values are those of the first model rank's file, and the optimizer's options, parameters and steps by
+/// groups.
 ///
 /// Source: `deepspeed/utils/zero_to_fp32.py` and `deepspeed/checkpoint/ds_to_universal.py` of DeepSpeed 0.19.
 public final class DeepSpeedReader: VerifiableReader, OmittingReader {
@@ -23,28 +24,64 @@ public final class DeepSpeedReader: VerifiableReader, OmittingReader {
 
     /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `global_step400/`.
     ///
-    /// - Throws: ``CairnError/Code/incomplete`` when a rank's file is missing, ``CairnError/Code/unsupported`` for
-    ///   tensor and expert parallelism and for ZeRO 0.
-    public init(storage: any Storage, prefix: String, source: String) throws(CairnError) {
+    /// - Throws: ``CairnError/Code/incomplete`` when a rank's file is missing, ``CairnError/Code/unsupported`` when
+    ///   tensor ranks divide parameters and the checkpoint does not say how: then ``ranks(storage:prefix:source:)``
+    ///   have the parts.
+    public convenience init(storage: any Storage, prefix: String, source: String) throws(CairnError) {
+        var contents = DeepSpeedContents(storage, prefix: prefix, source: source)
+        try contents.read()
+        try self.init(contents, contents.whole(), storage, source: source)
+    }
+
+    private init(
+        _ contents: DeepSpeedContents, _ rank: DeepSpeedRank, _ storage: any Storage, source: String
+    ) throws(CairnError) {
         self.source = source
-        var builder = DeepSpeedContents(storage, prefix: prefix, source: source)
-        try builder.read()
-        table = try builder.table()
-        values = try builder.leaves.values()
-        omissions = builder.omissions
-        keys = builder.keys
+        var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
+        for key in rank.keys {
+            if let content = rank.entries[key] { entries.append((key.name, content, nil)) }
+        }
+        table = try TensorTable(checking: entries, source: source)
+        values = try contents.leaves.values()
+        omissions = contents.omissions
+        keys = contents.keys
         self.storage = storage
+    }
+
+    /// What each model rank holds, stage by stage and in each stage tensor rank by tensor rank: the parts of
+    /// parameters that rules can unite.
+    ///
+    /// - Throws: As the initializer, but for rules that are missing.
+    public static func ranks(
+        storage: any Storage, prefix: String, source: String
+    ) throws(CairnError) -> [DeepSpeedReader] {
+        var contents = DeepSpeedContents(storage, prefix: prefix, source: source)
+        try contents.read()
+        var readers: [DeepSpeedReader] = []
+        for (number, rank) in contents.ranks.enumerated() {
+            readers.append(
+                try DeepSpeedReader(contents, rank, storage, source: "\(source), model rank \(number)"))
+        }
+        return readers
+    }
+
+    /// What each model rank of the checkpoint in a directory holds.
+    public static func ranks(path: String) throws(CairnError) -> [DeepSpeedReader] {
+        let storage = LocalStorage(root: path)
+        return try ranks(storage: storage, prefix: prefix(in: storage), source: path)
     }
 
     /// Opens a directory: one checkpoint, or what `latest` or `latest_universal` in it names.
     public convenience init(path: String) throws(CairnError) {
         let storage = LocalStorage(root: path)
+        try self.init(storage: storage, prefix: Self.prefix(in: storage), source: path)
+    }
+
+    private static func prefix(in storage: LocalStorage) throws(CairnError) -> String {
         for name in ["latest", "latest_universal"] {
-            guard let tag = try Self.tag(in: storage, name) else { continue }
-            try self.init(storage: storage, prefix: tag + "/", source: path)
-            return
+            if let tag = try tag(in: storage, name) { return tag + "/" }
         }
-        try self.init(storage: storage, prefix: "", source: path)
+        return ""
     }
 
     private static func tag(in storage: LocalStorage, _ name: String) throws(CairnError) -> String? {

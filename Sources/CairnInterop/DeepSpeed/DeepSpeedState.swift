@@ -1,6 +1,13 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+
+/// A parameter of a model: its name and the shape that one model rank has of it.
+struct DeepSpeedParameter: Sendable {
+    var name: String
+    var shape: Shape
+}
 
 /// One file of a DeepSpeed checkpoint, its parts by their paths.
 struct DeepSpeedState {
@@ -18,44 +25,100 @@ struct DeepSpeedState {
 
     func tensor(_ path: StateKey...) -> (any TensorContent)? { tensors[path] }
 
-    func value(_ path: StateKey...) -> Value? { values[path] }
+    func tensor(at path: [StateKey]) -> (any TensorContent)? { tensors[path] }
 
-    func integer(_ path: StateKey...) -> Int? {
+    func value(at path: [StateKey]) -> Value? { values[path] }
+
+    func integer(_ path: StateKey...) -> Int? { integer(at: path) }
+
+    func integer(at path: [StateKey]) -> Int? {
         guard case .integer(let value)? = values[path] else { return nil }
         return Int(value)
     }
 
+    /// The integers of a list, from its beginning.
+    func integers(_ path: StateKey...) -> [Int] { integers(at: path) }
+
+    func integers(at path: [StateKey]) -> [Int] {
+        var found: [Int] = []
+        while let value = integer(at: path + [.index(found.count)]) { found.append(value) }
+        return found
+    }
+
     /// The texts of a list.
-    func texts(_ name: String) -> [String] {
-        contents.values.compactMap { path, value in
-            guard path.count == 2, path[0] == StateKey(name), case .string(let text) = value else { return nil }
-            return text
+    func texts(_ path: StateKey...) -> [String] {
+        var found: [String] = []
+        while case .string(let text)? = values[path + [.index(found.count)]] { found.append(text) }
+        return found
+    }
+
+    /// A number: an integer as it is, a tensor of one element as a double.
+    func number(at path: [StateKey]) throws(CairnError) -> Value? {
+        switch values[path] {
+        case .integer(let value)?: return .integer(value)
+        case .double(let value)?: return .double(value)
+        default: break
+        }
+        guard let tensor = tensors[path], tensor.shape.elementCount == 1, let width = tensor.scalarType.byteWidth
+        else { return nil }
+        var bytes = [UInt8](repeating: 0, count: width)
+        var span = bytes.mutableSpan
+        var raw = span.mutableBytes
+        try tensor.read(Region(whole: tensor.shape), into: &raw)
+        let bits = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        return switch tensor.scalarType {
+        case .f32: .double(Double(Float(bitPattern: UInt32(bits))))
+        case .f64: .double(Double(bitPattern: bits))
+        case .i64: .double(Double(Int64(bitPattern: bits)))
+        case .i32: .double(Double(Int32(truncatingIfNeeded: bits)))
+        default: nil
         }
     }
 
     /// The parameters with their shapes by groups, in the order of the flat buffers.
-    func parameterShapes() throws(CairnError) -> [[(name: String, shape: Shape)]] {
-        var groups: [[(name: String, shape: Shape)]] = []
-        for (path, value) in contents.values where path.count == 3 && path[0] == StateKey("param_shapes") {
-            guard case .index(let group) = path[1], case .name(let name) = path[2], case .list(let extents) = value,
-                group == groups.count || group == groups.count - 1
-            else { continue }
-            var sizes: [Int] = []
-            for extent in extents {
-                guard case .integer(let size) = extent else {
-                    throw CairnError(
-                        .malformed, "a shape is no list of integers", .init(file: file, tensor: name.string))
-                }
-                sizes.append(Int(size))
-            }
-            if group == groups.count { groups.append([]) }
-            groups[group].append((name.string, try Shape(checking: sizes)))
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` for shapes that are none.
+    func parameterShapes() throws(CairnError) -> [[DeepSpeedParameter]] {
+        // Early versions have one dictionary instead of a list of them.
+        var groups: [[DeepSpeedParameter]] = []
+        while true {
+            let group = try shapes(under: ["param_shapes", .index(groups.count)])
+            if group.isEmpty { break }
+            groups.append(group)
         }
-        return groups
+        if !groups.isEmpty { return groups }
+        let only = try shapes(under: ["param_shapes"])
+        return only.isEmpty ? [] : [only]
     }
-}
 
-extension StateKey: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral {
-    package init(stringLiteral name: String) { self.init(name) }
-    package init(integerLiteral index: Int) { self = .index(index) }
+    /// The parameters that are not trained, with their shapes.
+    func frozenShapes() throws(CairnError) -> [DeepSpeedParameter] { try shapes(under: ["frozen_param_shapes"]) }
+
+    /// The shapes of a dictionary of names: sizes of PyTorch, or plain tuples.
+    private func shapes(under root: [StateKey]) throws(CairnError) -> [DeepSpeedParameter] {
+        var parameters: [DeepSpeedParameter] = []
+        for (path, value) in contents.values where path.count > root.count && path.starts(with: root) {
+            guard case .name(let name) = path[root.count] else { continue }
+            switch (path.count - root.count, value) {
+            case (1, .list(let extents)):
+                parameters.append(.init(name: name, shape: try shape(extents, of: name)))
+            case (2, .integer) where path.last == .index(0):
+                let extents = integers(at: Array(path.dropLast())).map { Value.integer(Int64($0)) }
+                parameters.append(.init(name: name, shape: try shape(extents, of: name)))
+            default: continue
+            }
+        }
+        return parameters
+    }
+
+    private func shape(_ extents: [Value], of name: String) throws(CairnError) -> Shape {
+        var sizes: [Int] = []
+        for extent in extents {
+            guard case .integer(let size) = extent else {
+                throw CairnError(.malformed, "a shape is no list of integers", .init(file: file, tensor: name))
+            }
+            sizes.append(Int(size))
+        }
+        return try Shape(checking: sizes)
+    }
 }

@@ -16,6 +16,13 @@ struct FlatBuffer: Sendable {
     /// How many elements there are.
     private(set) var count = 0
 
+    init() {}
+
+    /// Buffers that follow each other.
+    init(joining buffers: [FlatBuffer]) {
+        for piece in buffers.lazy.flatMap(\.pieces) { append(piece) }
+    }
+
     /// Appends all of a one-dimensional tensor.
     mutating func append(_ content: any TensorContent) {
         append(Piece(content: content, start: 0, count: content.shape.elementCount))

@@ -10,8 +10,8 @@ struct AssembledTensor: TensorContent {
         /// The file that holds it.
         var file: String
         var open: @Sendable () throws(CairnError) -> any TensorContent
-        /// Where the item begins in the file that its own offsets are counted from.
-        var offset: Int
+        /// The item, in whose file its own offsets are counted from its beginning.
+        var place: DistributedMetadata.Place
     }
 
     private static let slabByteCount = 4 << 20
@@ -31,7 +31,7 @@ struct AssembledTensor: TensorContent {
                     try copy(common, of: piece, content, to: region, &destination)
                 }
             } catch {
-                throw error.code == .corrupted ? error.moved(by: piece.offset) : error
+                throw error.code == .corrupted ? error.moved(to: piece.place) : error
             }
         }
     }

@@ -15,6 +15,7 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
     public let values: [NamedValue]
     public let omissions: [String]
     public var tensors: [TensorDescription] { table.descriptions }
+    public let structure: StateNode?
 
     /// The file that describes the checkpoint.
     package static let metadataName = ".metadata"
@@ -32,7 +33,9 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
         let keys = try storage.list(prefix).map(\.key)
         var builder = DistributedContents(storage, prefix: prefix, source: source)
         if keys.contains(prefix + Self.metadataName) {
-            try builder.addMetadata(prefix + Self.metadataName)
+            try builder.addMetadata([prefix + Self.metadataName])
+        } else if case let ranks = Self.rankMetadata(among: keys, prefix: prefix), !ranks.isEmpty {
+            try builder.addMetadata(ranks)
         } else {
             let shards = keys.filter { key in
                 key.hasSuffix(".safetensors") && !key.dropFirst(prefix.count).contains("/")
@@ -40,16 +43,14 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
             guard !shards.isEmpty else {
                 throw CairnError(
                     .notFound, "the directory is no checkpoint of torch.distributed.checkpoint",
-                    .init(
-                        file: source, expected: Self.metadataName,
-                        advice: keys.contains { $0.hasSuffix(Self.metadataName) }
-                            ? "every rank wrote metadata of its own, which is not read" : nil))
+                    .init(file: source, expected: Self.metadataName))
             }
             try builder.addShards(shards)
         }
         table = try builder.table()
         values = try builder.leaves.values()
         omissions = builder.omissions
+        structure = builder.structure
         items = builder.items
         fileCount = builder.fileCount
     }
@@ -57,6 +58,18 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
     /// Opens the directory at a path.
     public convenience init(path: String) throws(CairnError) {
         try self.init(storage: LocalStorage(root: path), source: path)
+    }
+
+    /// The number of the rank whose own metadata a file of this name is: 3 for `__3.metadata`.
+    package static func rank(ofMetadata name: String) -> Int? {
+        guard name.hasPrefix("__"), name.hasSuffix(metadataName) else { return nil }
+        return Int(name.dropFirst(2).dropLast(metadataName.utf8.count))
+    }
+
+    /// The metadata that ranks wrote each for itself, in the order of the ranks.
+    private static func rankMetadata(among keys: [String], prefix: String) -> [String] {
+        keys.compactMap { key in rank(ofMetadata: String(key.dropFirst(prefix.count))).map { (rank: $0, key: key) } }
+            .sorted { $0.rank < $1.rank }.map(\.key)
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
@@ -76,7 +89,7 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
             for (region, place) in tensor.pieces {
                 let item: DistributedFiles.Item
                 do throws(CairnError) {
-                    item = try files.item(place, tensor.scalarType, region.shape)
+                    item = try files.item(place, of: tensor, region)
                 } catch {
                     report.damages.append(.init(error: error.adding(.init(file: place.file, tensor: tensor.name))))
                     continue
@@ -87,7 +100,7 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
                     report.byteCount += record.byteCount
                     guard let damage = try record.damage(progress: progress) else { continue }
                     report.damages.append(
-                        .init(error: damage.moved(by: place.offset).adding(.init(tensor: tensor.name))))
+                        .init(error: damage.moved(to: place).adding(.init(tensor: tensor.name))))
                 }
             }
         }

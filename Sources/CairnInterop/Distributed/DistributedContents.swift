@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
 
@@ -14,6 +15,10 @@ struct DistributedContents {
     private(set) var omissions: [String] = []
     private(set) var items: [(tensor: DistributedMetadata.Tensor, files: DistributedFiles)] = []
     private(set) var fileCount = 0
+    private var nested = NestedState()
+    /// How tensors and values were nested; `nil` when that is not said.
+    var structure: StateNode? { isNested ? nested.root : nil }
+    private var isNested = false
 
     init(_ storage: any Storage, prefix: String, source: String) {
         self.storage = storage
@@ -22,12 +27,21 @@ struct DistributedContents {
         leaves = StateLeaves(file: source)
     }
 
-    mutating func addMetadata(_ key: String) throws(CairnError) {
-        let bytes = try storage.readAll(key, limit: PickleLimits().byteCount)
-        let metadata = try DistributedMetadata(bytes, file: storage.place(of: key))
+    /// - Parameter keys: The file of all ranks, or one of each rank.
+    mutating func addMetadata(_ keys: [String]) throws(CairnError) {
+        var all: DistributedMetadata?
+        for key in keys {
+            let bytes = try storage.readAll(key, limit: PickleLimits().byteCount)
+            let metadata = try DistributedMetadata(bytes, file: storage.place(of: key))
+            if all == nil { all = metadata } else { try all?.merge(metadata) }
+        }
+        guard let all else { return }
+        try all.checkCoverage()
+        isNested = true
         let files = try DistributedFiles(storage, prefix: prefix)
         var names: Set<ExactString> = []
-        for tensor in metadata.tensors {
+        var first: [[DistributedMetadata.Place]: String] = [:]
+        for tensor in all.tensors {
             var pieces: [AssembledTensor.Piece] = []
             for (region, place) in tensor.pieces {
                 do throws(CairnError) {
@@ -37,55 +51,125 @@ struct DistributedContents {
                 }
                 names.insert(ExactString(place.file))
                 let open = { @Sendable () throws(CairnError) -> any TensorContent in
-                    try files.item(place, tensor.scalarType, region.shape).content
+                    try files.item(place, of: tensor, region).content
                 }
-                pieces.append(
-                    AssembledTensor.Piece(region: region, file: place.file, open: open, offset: place.offset))
+                pieces.append(AssembledTensor.Piece(region: region, file: place.file, open: open, place: place))
             }
             let content = AssembledTensor(scalarType: tensor.scalarType, shape: tensor.shape, pieces: pieces)
-            entries.append((tensor.name, content, nil))
+            entries.append((tensor.name, content, try tie(tensor, to: &first, files)))
             items.append((tensor, files))
+            nested.add(.tensor(tensor.name), at: all.paths[ExactString(tensor.name)] ?? [StateKey(tensor.name)])
         }
-        for (name, place) in metadata.objects {
+        for (name, place) in all.objects {
             do throws(CairnError) {
                 try files.check(place)
                 names.insert(ExactString(place.file))
-                try addObject(files.window(place), name, at: metadata.paths[ExactString(name)] ?? [StateKey(name)])
+                try addObject(object(files, place), name, at: all.paths[ExactString(name)] ?? [StateKey(name)])
             } catch {
-                throw error.moved(by: place.offset).adding(.init(file: place.file, tensor: name))
+                throw error.moved(to: place).adding(.init(file: place.file, tensor: name))
             }
         }
-        fileCount = names.count + 1
+        try compare(all.copies, all.objects, files)
+        try addCommonState()
+        fileCount = names.count + keys.count
+    }
+
+    /// The name of the tensor that has the same items, which only writers that know of ties give to two.
+    private func tie(
+        _ tensor: DistributedMetadata.Tensor, to first: inout [[DistributedMetadata.Place]: String],
+        _ files: DistributedFiles
+    ) throws(CairnError) -> String? {
+        let places = tensor.pieces.map(\.place)
+        guard !places.isEmpty else { return nil }
+        guard let name = first[places], let kept = items.first(where: { $0.tensor.name == name })?.tensor,
+            kept.scalarType == tensor.scalarType, kept.shape == tensor.shape,
+            kept.pieces.map(\.region) == tensor.pieces.map(\.region), try !files.isSafetensors(places[0])
+        else {
+            first[places] = tensor.name
+            return nil
+        }
+        return name
+    }
+
+    private func object(
+        _ files: DistributedFiles, _ place: DistributedMetadata.Place
+    ) throws(CairnError) -> any StorageFile {
+        try files.window(place, limit: Self.greatestObject)
+    }
+
+    /// What all ranks have alike and Megatron's checkpoints up to 0.16 keep in a file of `torch.save` of its own.
+    private mutating func addCommonState() throws(CairnError) {
+        let key = prefix + "common.pt"
+        guard try storage.list(key).contains(where: { $0.key == key }) else { return }
+        let contents = try TorchContents(FileWindow(storage, key))
+        for tensor in contents.tensors { entries.append((StateNames.joined(tensor.path), tensor.content, nil)) }
+        for (path, value) in contents.values { try leaves.add(value, at: path) }
+        omissions += contents.omissions
+        // Its parts belong between the others; there is no telling where.
+        isNested = false
+    }
+
+    /// Says which values other ranks saved otherwise than the first.
+    private mutating func compare(
+        _ copies: [(name: String, place: DistributedMetadata.Place)],
+        _ objects: [(name: String, place: DistributedMetadata.Place)], _ files: DistributedFiles
+    ) throws(CairnError) {
+        var places: [ExactString: DistributedMetadata.Place] = [:]
+        for object in objects { places[ExactString(object.name)] = object.place }
+        for (name, place) in copies {
+            guard let first = places[ExactString(name)] else { continue }
+            try files.check(place)
+            let (one, other) = (try contents(of: object(files, first)), try contents(of: object(files, place)))
+            let isSame = one.values.map(\.value) == other.values.map(\.value)
+                && one.values.map(\.path) == other.values.map(\.path) && one.tensors.count == other.tensors.count
+            if !isSame { omissions.append("\(place.file) has another value of \(name), which is left out") }
+        }
     }
 
     /// An object: a file of `torch.save`, or a bare pickle.
     private mutating func addObject(
-        _ window: FileWindow, _ name: String, at path: [StateKey]
+        _ file: any StorageFile, _ name: String, at path: [StateKey]
     ) throws(CairnError) {
-        let beginning = try window.bytes(in: 0..<min(4, window.byteCount))
-        if beginning.elementsEqual([0x50, 0x4B, 3, 4]) {
-            try add(TorchContents(window), name, at: path)
-            return
-        }
-        guard window.byteCount <= Self.greatestObject else {
-            throw CairnError(.unsupported, "an object is too large", .init(found: "\(window.byteCount) bytes"))
-        }
-        let graph = try PickleInterpreter.read(window.bytes(in: 0..<window.byteCount), file: window.key)
-        try add(TorchContents(PickledState(graph, file: window.key), file: window.key), name, at: path)
-    }
-
-    private mutating func add(_ contents: TorchContents, _ name: String, at path: [StateKey]) throws(CairnError) {
+        let contents = try contents(of: file)
+        var names: [String] = []
         for tensor in contents.tensors {
-            entries.append((StateNames.joined([StateKey(name)] + tensor.path), tensor.content, nil))
+            names.append(StateNames.joined([StateKey(name)] + tensor.path))
+            entries.append((names[names.count - 1], tensor.content, nil))
         }
         for (inner, value) in contents.values { try leaves.add(value, at: path + inner) }
+        nested.add(contents.structure(naming: names), at: path)
         omissions += contents.omissions.map { "\(name): \($0)" }
     }
 
-    mutating func addShards(_ keys: [String]) throws(CairnError) {
-        for (name, content) in try ShardedSafeTensors.tensors(of: keys, in: storage) {
-            entries.append((name, content, nil))
+    private func contents(of file: any StorageFile) throws(CairnError) -> TorchContents {
+        let beginning = try file.bytes(in: 0..<min(4, file.byteCount))
+        if beginning.elementsEqual([0x50, 0x4B, 3, 4]) { return try TorchContents(file, isPart: true) }
+        guard file.byteCount <= Self.greatestObject else {
+            throw CairnError(.unsupported, "an object is too large", .init(found: "\(file.byteCount) bytes"))
         }
+        if TorchContainer.isTorch(beginning) { return try TorchContents(file, isPart: true) }
+        // A bare pickle of an old protocol.
+        let graph = try PickleInterpreter.read(file.bytes(in: 0..<file.byteCount), file: file.key)
+        return try TorchContents(
+            PickledState(graph, file: file.key, isPart: true), of: NoStorages(file: file.key))
+    }
+
+    mutating func addShards(_ keys: [String]) throws(CairnError) {
+        let contents = try ShardedSafeTensors.contents(of: keys, in: storage)
+        var known: [ExactString: AssembledTensor] = [:]
+        for (name, content) in contents.tensors {
+            entries.append((name, content, nil))
+            known[ExactString(name)] = content
+        }
+        for tie in contents.ties {
+            guard let content = known[ExactString(tie.kept)] else {
+                throw CairnError(
+                    .malformed, "the tensor that this one is tied to is not stored",
+                    .init(file: source, tensor: tie.name, expected: tie.kept))
+            }
+            entries.append((tie.name, content, tie.kept))
+        }
+        for value in contents.values { try leaves.add(value.value, at: [StateKey(value.name)]) }
         fileCount = keys.count
     }
 

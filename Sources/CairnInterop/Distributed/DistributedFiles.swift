@@ -8,17 +8,41 @@ import Synchronization
 final class DistributedFiles: Sendable {
     typealias Place = DistributedMetadata.Place
 
+    /// What PyTorch calls items that are compressed as a whole.
+    static let zstd = "stream.zstd/1"
+    /// The most bytes that an item may have beyond its elements.
+    private static let greatestOverhead = 1 << 20
+    /// How many bytes of expanded items are kept, beside the one that is in use.
+    private static let keptByteCount = 64 << 20
+
     /// The elements of one chunk, and the records with checksums that they are in.
     struct Item: Sendable {
         var content: any TensorContent
         var records: [ZipRecord]
     }
 
+    /// An item that was expanded in memory.
+    private struct Expanded {
+        var place: Place
+        var item: Item
+        var byteCount: Int
+    }
+
+    /// The place of a chunk; the tensor tells those apart that have one place, as in safetensors.
+    private struct ItemKey: Hashable {
+        var place: Place
+        var tensor: ExactString
+        var offsets: [Int]
+    }
+
     private let storage: any Storage
     private let prefix: String
     private let sizes: [ExactString: Int]
     private let files = Mutex<[ExactString: FileWindow]>([:])
-    private let items = Mutex<[Place: Item]>([:])
+    private let items = Mutex<[ItemKey: Item]>([:])
+    /// The one that was used last comes last.
+    private let expanded = Mutex<[Expanded]>([])
+    private let headers = Mutex<[Place: SafeTensorsHeader?]>([:])
 
     init(_ storage: any Storage, prefix: String) throws(CairnError) {
         self.storage = storage
@@ -66,41 +90,141 @@ final class DistributedFiles: Sendable {
     }
 
     /// The bytes of an item as a file.
-    func window(_ place: Place) throws(CairnError) -> FileWindow {
-        try FileWindow(file(place.file), offset: place.offset, byteCount: place.byteCount)
+    ///
+    /// - Parameter limit: The most bytes that it may expand to if it is compressed.
+    func window(_ place: Place, limit: Int) throws(CairnError) -> any StorageFile {
+        let window = try FileWindow(file(place.file), offset: place.offset, byteCount: place.byteCount)
+        guard !place.transforms.isEmpty else { return window }
+        var expanded: any StorageFile = window
+        for _ in place.transforms {
+            expanded = BytesFile(try ZstdStream.expand(expanded, limit: limit), name: window.key)
+        }
+        return expanded
     }
 
-    /// The chunk at a place: the bytes of its elements, or a file of `torch.save` that holds just it.
-    func item(_ place: Place, _ scalarType: ScalarType, _ shape: Shape) throws(CairnError) -> Item {
-        if let item = items.withLock({ $0[place] }) { return item }
-        let item: Item
+    /// The chunk at a place: the bytes of its elements, a file of `torch.save` that holds just it, or one of the tensors
+    /// of a safetensors file.
+    func item(_ place: Place, of tensor: DistributedMetadata.Tensor, _ region: Region) throws(CairnError) -> Item {
+        let key = ItemKey(place: place, tensor: ExactString(tensor.name), offsets: region.offsets)
+        if let item = items.withLock({ $0[key] }) { return item }
         do throws(CairnError) {
-            item = try open(place, scalarType, shape)
+            guard place.transforms.isEmpty else { return try expandedItem(place, tensor, region) }
+            let item = try open(window(place, limit: 0), place, tensor, region)
+            items.withLock { $0[key] = item }
+            return item
         } catch {
-            throw error.moved(by: place.offset)
+            throw error.moved(to: place)
         }
-        items.withLock { $0[place] = item }
+    }
+
+    private func expandedItem(
+        _ place: Place, _ tensor: DistributedMetadata.Tensor, _ region: Region
+    ) throws(CairnError) -> Item {
+        let known = expanded.withLock { expanded -> Item? in
+            guard let position = expanded.firstIndex(where: { $0.place == place }) else { return nil }
+            let found = expanded.remove(at: position)
+            expanded.append(found)
+            return found.item
+        }
+        if let known { return known }
+        let byteCount = tensor.scalarType.byteCount(elementCount: region.elementCount) ?? 0
+        let window = try window(place, limit: byteCount.adding(checked: Self.greatestOverhead) ?? byteCount)
+        let item = try open(window, place, tensor, region)
+        expanded.withLock { expanded in
+            expanded.append(Expanded(place: place, item: item, byteCount: window.byteCount))
+            var total = expanded.reduce(0) { $0 + $1.byteCount }
+            while total > Self.keptByteCount, expanded.count > 1 { total -= expanded.removeFirst().byteCount }
+        }
         return item
     }
 
-    private func open(_ place: Place, _ scalarType: ScalarType, _ shape: Shape) throws(CairnError) -> Item {
-        let window = try window(place)
+    private func open(
+        _ window: any StorageFile, _ place: Place, _ tensor: DistributedMetadata.Tensor, _ region: Region
+    ) throws(CairnError) -> Item {
+        let scalarType = tensor.scalarType, shape = region.shape
         // A zip archive is always longer than what it stores.
-        if scalarType.byteCount(elementCount: shape.elementCount) == place.byteCount {
+        if scalarType.byteCount(elementCount: shape.elementCount) == window.byteCount {
+            if place.transforms.isEmpty, let header = try safetensors(place) {
+                return try item(in: header, place, tensor, region)
+            }
             return Item(
                 content: StoredTensor(file: window, byteOffset: 0, scalarType: scalarType, shape: shape), records: [])
         }
         let contents = try TorchContents(window)
-        guard contents.tensors.count == 1, let tensor = contents.tensors.first, tensor.path.isEmpty,
-            tensor.content.scalarType == scalarType, tensor.content.shape == shape
+        guard contents.tensors.count == 1, let found = contents.tensors.first, found.path.isEmpty,
+            found.content.scalarType == scalarType, found.content.shape == shape
         else {
             let found = contents.tensors.first.map { "\($0.content.scalarType)\($0.content.shape)" }
-            throw CairnError(
-                .mismatch, "an item is not the chunk that the metadata says",
-                .init(
-                    file: window.key, offset: 0, expected: "\(scalarType)\(shape)", found: found ?? "no tensor"))
+            throw otherChunk(window.key, expected: "\(scalarType)\(shape)", found: found ?? "no tensor")
         }
-        return Item(content: tensor.content, records: contents.storages)
+        return Item(content: found.content, records: contents.storages)
+    }
+
+    private func otherChunk(_ file: String, expected: String, found: String) -> CairnError {
+        CairnError(
+            .mismatch, "an item is not the chunk that the metadata says",
+            .init(file: file, offset: 0, expected: expected, found: found))
+    }
+
+    // MARK: Files of safetensors with a metadata file beside them
+
+    /// The header of the safetensors that begin at a place and go on to the end of the file: the metadata then gives all
+    /// tensors of the file one place. `nil` where something else begins.
+    private func safetensors(_ place: Place) throws(CairnError) -> SafeTensorsHeader? {
+        var start = place
+        start.byteCount = 0
+        if let known = headers.withLock({ $0[start] }) { return known }
+        let header = try readSafetensors(place)
+        headers.withLock { $0[start] = .some(header) }
+        return header
+    }
+
+    /// Whether the tensors at this place are told apart by their names.
+    func isSafetensors(_ place: Place) throws(CairnError) -> Bool {
+        guard place.transforms.isEmpty else { return false }
+        return try safetensors(place) != nil
+    }
+
+    private func readSafetensors(_ place: Place) throws(CairnError) -> SafeTensorsHeader? {
+        let rest = try rest(of: place)
+        guard rest.byteCount > 9 else { return nil }
+        let beginning = try rest.bytes(in: 0..<9)
+        guard let length = ByteReader(bytes: beginning).u64(at: 0), length <= rest.byteCount - 8,
+            beginning[8] == UInt8(ascii: "{")
+        else { return nil }
+        do throws(CairnError) {
+            let header = try SafeTensorsHeader.read(from: rest)
+            return header.metadata(ShardedSafeTensors.informationKey) == nil ? nil : header
+        } catch {
+            // Elements that happen to begin like a header.
+            guard error.code == .malformed || error.code == .incomplete || error.code == .unsupported else { throw error }
+            return nil
+        }
+    }
+
+    private func rest(of place: Place) throws(CairnError) -> FileWindow {
+        let file = try file(place.file)
+        return try FileWindow(file, offset: place.offset, byteCount: file.byteCount - place.offset)
+    }
+
+    private func item(
+        in header: SafeTensorsHeader, _ place: Place, _ tensor: DistributedMetadata.Tensor, _ region: Region
+    ) throws(CairnError) -> Item {
+        let rest = try rest(of: place)
+        guard let entry = header.entries.first(where: { ExactString($0.name) == ExactString(tensor.name) }),
+            entry.scalarType == tensor.scalarType, entry.shape == region.shape
+        else {
+            throw otherChunk(rest.key, expected: "\(tensor.scalarType)\(region.shape)", found: "another tensor or none")
+        }
+        // Of several chunks of one tensor in a file PyTorch keeps the last one only.
+        let offsets = try ShardedSafeTensors.offsets(in: header, file: rest.key)[ExactString(tensor.name)]
+        guard offsets == nil || tensor.scalarType.isPacked || offsets == region.offsets else {
+            throw otherChunk(rest.key, expected: "\(region.offsets)", found: "\(offsets ?? [])")
+        }
+        return Item(
+            content: StoredTensor(
+                file: rest, byteOffset: header.dataStart + entry.byteRange.lowerBound, scalarType: entry.scalarType,
+                shape: entry.shape), records: [])
     }
 }
 
@@ -110,6 +234,14 @@ extension CairnError {
         guard [.corrupted, .malformed, .incomplete, .mismatch, .unsupported].contains(code) else { return self }
         var error = self
         error.context.offset = (context.offset ?? 0).adding(checked: offset)
+        return error
+    }
+
+    /// The same error about an item with its place in the file; within a compressed one that is where it begins.
+    func moved(to place: DistributedMetadata.Place) -> CairnError {
+        guard !place.transforms.isEmpty else { return moved(by: place.offset) }
+        var error = self
+        error.context.offset = place.offset
         return error
     }
 }

@@ -14,6 +14,8 @@ struct DistributedMetadata {
         var offset: Int
         /// The item's length in bytes.
         var byteCount: Int
+        /// What was done to its bytes, as `stream.zstd/1`, in the order in which it is undone.
+        var transforms: [String] = []
     }
 
     struct Tensor {
@@ -27,6 +29,8 @@ struct DistributedMetadata {
     var tensors: [Tensor] = []
     /// Everything else, as pickles.
     var objects: [(name: String, place: Place)] = []
+    /// The same objects as other ranks saved them, where every rank wrote metadata of its own.
+    var copies: [(name: String, place: Place)] = []
     /// For names that were made by flattening, the keys they were made of.
     var paths: [ExactString: [StateKey]] = [:]
 
@@ -71,15 +75,16 @@ struct DistributedMetadata {
                 let offset = graph.value("offset", of: info).flatMap({ graph.integer($0) }), offset >= 0,
                 let byteCount = graph.value("length", of: info).flatMap({ graph.integer($0) }), byteCount >= 0
             else { throw malformed("the place of an item is not described", nil) }
-            if let transforms = graph.value("transform_descriptors", of: info),
-                let steps = graph.sequence(transforms), let first = steps.first
-            {
+            let steps = graph.value("transform_descriptors", of: info).flatMap { graph.sequence($0) } ?? []
+            let transforms = steps.map { PythonText(graph).plain($0) }
+            guard transforms.allSatisfy({ $0 == DistributedFiles.zstd }) else {
                 throw CairnError(
                     .unsupported, "the items are transformed in a way that is not read",
-                    .init(file: file, tensor: name, found: graph.string(first)))
+                    .init(file: file, tensor: name, expected: DistributedFiles.zstd, found: "\(transforms)"))
             }
             let offsets = graph.value("offset", of: key).flatMap { graph.integers($0) } ?? []
-            places[ExactString(name), default: [:]][offsets] = Place(file: path, offset: offset, byteCount: byteCount)
+            places[ExactString(name), default: [:]][offsets] = Place(
+                file: path, offset: offset, byteCount: byteCount, transforms: transforms)
         }
     }
 
@@ -88,6 +93,9 @@ struct DistributedMetadata {
         else { return }
         for index in stride(from: 0, to: items.count - 1, by: 2) {
             guard let name = graph.string(items[index]), let steps = graph.sequence(items[index + 1]) else { continue }
+            guard steps.count <= NestedState.greatestDepth else {
+                throw CairnError(.unsupported, "the state is nested too deeply", .init(file: file, tensor: name))
+            }
             var path: [StateKey] = []
             for step in steps {
                 if let place = graph.integer(step) {
@@ -137,11 +145,50 @@ struct DistributedMetadata {
                 }
                 pieces.append((region, place))
             }
-            try FragmentCoverage.check(pieces.map(\.region), of: shape)
             tensors.append(Tensor(name: name, scalarType: scalarType, shape: shape, pieces: pieces))
         default:
             throw CairnError(
                 .unsupported, "an entry is of an unknown kind", .init(found: entry.constructor.path))
+        }
+    }
+
+    /// Adds what another rank wrote of its part.
+    ///
+    /// - Throws: ``CairnError/Code/mismatch`` when the two do not describe parts of one state.
+    mutating func merge(_ other: DistributedMetadata) throws(CairnError) {
+        var positions: [ExactString: Int] = [:]
+        for (index, tensor) in tensors.enumerated() { positions[ExactString(tensor.name)] = index }
+        for tensor in other.tensors {
+            guard let position = positions[ExactString(tensor.name)] else {
+                tensors.append(tensor)
+                continue
+            }
+            guard tensors[position].scalarType == tensor.scalarType, tensors[position].shape == tensor.shape else {
+                throw CairnError(
+                    .mismatch, "two ranks have different tensors of one name",
+                    .init(
+                        file: other.file, tensor: tensor.name,
+                        expected: "\(tensors[position].scalarType)\(tensors[position].shape)",
+                        found: "\(tensor.scalarType)\(tensor.shape)"))
+            }
+            let known = Set(tensors[position].pieces.map(\.region))
+            tensors[position].pieces += tensor.pieces.filter { !known.contains($0.region) }
+        }
+        let names = Set(objects.map { ExactString($0.name) })
+        for object in other.objects {
+            if names.contains(ExactString(object.name)) { copies.append(object) } else { objects.append(object) }
+        }
+        paths.merge(other.paths) { first, _ in first }
+    }
+
+    /// Throws unless the chunks of every tensor cover it exactly.
+    func checkCoverage() throws(CairnError) {
+        for tensor in tensors {
+            do throws(CairnError) {
+                try FragmentCoverage.check(tensor.pieces.map(\.region), of: tensor.shape)
+            } catch {
+                throw error.adding(.init(file: file, tensor: tensor.name))
+            }
         }
     }
 

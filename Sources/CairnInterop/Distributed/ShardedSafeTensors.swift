@@ -10,15 +10,35 @@ import CairnTensor
 /// Source: `torch/distributed/checkpoint/hf_storage.py` and `_hf_utils.py` of PyTorch 2.15.
 enum ShardedSafeTensors {
     static let informationKey = "DCP_SHARDING_INFO"
+    static let versionKey = "DCP_VERSION"
 
-    static func tensors(
+    /// The name of a shard's file, counted from 1.
+    static func fileName(shard: Int) -> String {
+        let digits = String(shard)
+        return "shard-" + String(repeating: "0", count: max(0, 5 - digits.utf8.count)) + digits
+            + "-model-00001-of-00001.safetensors"
+    }
+
+    /// What the shards hold together.
+    struct Contents {
+        var tensors: [(name: String, content: AssembledTensor)] = []
+        /// Values and ties where ``ShardedSafeTensorsWriter`` wrote the shards.
+        var values: [NamedValue] = []
+        var ties: [(name: String, kept: String)] = []
+    }
+
+    static func contents(
         of keys: [String], in storage: any Storage
-    ) throws(CairnError) -> [(name: String, content: AssembledTensor)] {
+    ) throws(CairnError) -> Contents {
+        var contents = Contents()
         var pieces: [ExactString: [(content: StoredTensor, piece: AssembledTensor.Piece)]] = [:]
         for key in keys {
             let file = try FileWindow(storage, key)
             let header = try SafeTensorsHeader.read(from: file)
             let offsets = try offsets(in: header, file: file.key)
+            let notes = try SafeTensorsNotes(readingFrom: header, file: file.key)
+            contents.values += notes.values
+            contents.ties += notes.ties
             for entry in header.entries {
                 guard var begin = offsets[ExactString(entry.name)],
                     begin.count == entry.shape.dimensionCount || entry.scalarType == .f4
@@ -41,14 +61,13 @@ enum ShardedSafeTensors {
                     file: file, byteOffset: header.dataStart + entry.byteRange.lowerBound,
                     scalarType: entry.scalarType, shape: entry.shape)
                 pieces[ExactString(entry.name), default: []].append(
-                    (stored, AssembledTensor.Piece(region: region, file: key, open: { stored }, offset: 0)))
+                    (stored, AssembledTensor.Piece(region: region, file: key, open: { stored }, place: .init(file: key, offset: 0, byteCount: 0))))
             }
         }
-        var tensors: [(name: String, content: AssembledTensor)] = []
         for (name, parts) in pieces {
-            tensors.append((name.string, try assembled(parts, name: name.string)))
+            contents.tensors.append((name.string, try assembled(parts, name: name.string)))
         }
-        return tensors
+        return contents
     }
 
     private static func assembled(
@@ -81,7 +100,7 @@ enum ShardedSafeTensors {
         }
     }
 
-    private static func offsets(
+    static func offsets(
         in header: SafeTensorsHeader, file: String
     ) throws(CairnError) -> [ExactString: [Int]] {
         guard let text = header.metadata(informationKey) else {

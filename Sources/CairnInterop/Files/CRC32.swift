@@ -1,11 +1,19 @@
+import CCairnKernels
 import CZlib
+import CairnBase
 
-/// The checksum of zip archives, by zlib.
+/// The checksum of zip archives, by zlib, and where the processor can, by its carry-less multiplication.
 enum CRC32 {
     /// The checksum of `bytes`.
     static func checksum(_ bytes: RawSpan) -> UInt32 {
         bytes.withUnsafeBytes { bytes in
-            UInt32(truncatingIfNeeded: crc32_z(0, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count))
+            var checksum: UInt32 = 0
+            let done = cairn_crc32_fold(&checksum, bytes.baseAddress, bytes.count)
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[done...])
+            guard !rest.isEmpty else { return checksum }
+            return UInt32(
+                truncatingIfNeeded: crc32_z(
+                    uLong(checksum), rest.bindMemory(to: UInt8.self).baseAddress, rest.count))
         }
     }
 

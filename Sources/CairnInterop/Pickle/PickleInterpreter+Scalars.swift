@@ -63,7 +63,13 @@ extension PickleInterpreter {
             stack.append(line.last == UInt8(ascii: "1") ? Self.trueNode : Self.falseNode)
             return
         }
-        try push(.integer(Int64(decimal(line.last == UInt8(ascii: "L") ? line.dropLast() : line))))
+        let digits = try text(line.last == UInt8(ascii: "L") ? line.dropLast() : line)
+        if let value = Int64(digits) { return try push(.integer(value)) }
+        guard digits.utf8.count <= limits.integerByteCount * 2, let bytes = PythonInteger.bytes(digits) else {
+            throw failure(
+                .unsupported, "an integer of the pickle is too long or none", found: "\(digits.utf8.count) digits")
+        }
+        try push(.bigInteger(bytes))
     }
 
     func decimal(_ line: ArraySlice<UInt8>) throws(CairnError) -> Int {

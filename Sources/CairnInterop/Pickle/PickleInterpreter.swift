@@ -123,7 +123,7 @@ package struct PickleInterpreter {
 
     /// Notes a call.
     mutating func pushCall(_ constructor: Reference, _ arguments: [Reference]) throws(CairnError) {
-        guard let global = graph.global(constructor) else {
+        guard let global = graph.global(constructor) ?? savedClass(constructor) else {
             throw failure(.unsupported, "the pickle calls something that has no name")
         }
         guard !HostileGlobals.contains(global) else {
@@ -133,6 +133,14 @@ package struct PickleInterpreter {
         }
         graph.objects.append(PickleGraph.Object(constructor: global, arguments: arguments))
         try push(.object(Int32(graph.objects.count - 1)))
+    }
+
+    /// The class that files of before PyTorch 1.6 save together with its source: `("module", class, …)`.
+    private func savedClass(_ reference: Reference) -> PickleGraph.Global? {
+        guard case .persistent(let identification) = graph[reference], let parts = graph.sequence(identification),
+            parts.count >= 2, graph.string(parts[0]) == "module"
+        else { return nil }
+        return graph.global(parts[1])
     }
 
     // MARK: The bytes

@@ -46,6 +46,17 @@ struct TensorTable: Sendable {
         contents = sorted.map(\.content)
     }
 
+    /// - Throws: ``CairnError/Code/malformed`` when two things have one name.
+    init(checking entries: [(name: String, content: any TensorContent, tiedTo: String?)], source: String)
+        throws(CairnError)
+    {
+        self.init(entries, source: source)
+        for (first, second) in zip(descriptions, descriptions.dropFirst())
+        where ExactString(first.name) == ExactString(second.name) {
+            throw CairnError(.malformed, "two tensors have one name", .init(file: source, tensor: first.name))
+        }
+    }
+
     func content(_ name: String) throws(CairnError) -> any TensorContent {
         guard let position = descriptions.position(of: name) else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))

@@ -7,10 +7,14 @@ enum PickledLeaf {
     case held(Tensor)
     case value(Value)
     case sequence([PickleGraph.Reference])
+    /// The same that Python cannot change.
+    case tuple([PickleGraph.Reference])
     /// Keys and values in turn.
     case mapping([PickleGraph.Reference])
     /// A module of TorchScript: its attributes.
     case module([PickleGraph.Reference])
+    /// A tensor that is made of others.
+    case described([PickledPart])
     /// An object of a class that is not understood: the class's name.
     case opaque(String)
 
@@ -31,10 +35,17 @@ enum PickledLeaf {
         case .double(let value): self = .value(.double(value))
         case .string(let text): self = .value(.string(text))
         case .bytes(let bytes): self = .value(.bytes(bytes))
-        case .list(let elements), .tuple(let elements): self = .sequence(elements)
+        case .list(let elements): self = .sequence(elements)
+        case .tuple(let elements): self = .tuple(elements)
         case .set(let elements): self = try Self.set(elements, in: graph)
         case .dictionary(let items): self = .mapping(items)
-        case .persistent: self = .opaque("torch storage")
+        case .persistent:
+            // A storage by itself: its elements in a row.
+            guard let storage = try PickledTensor.name(reference, in: graph) else {
+                self = .opaque("what the reader supplies")
+                return
+            }
+            self = .view(try TorchView(storage, storage.scalarType, extents: [storage.count], strides: [1], offset: 0))
         case .global(let index):
             let global = graph.globals[Int(index)]
             // `torch.float32`, `torch.strided` and the like; the names of classes begin with a capital.
@@ -83,6 +94,10 @@ enum PickledLeaf {
         case "_codecs.encode":
             guard let bytes = latin1(object, in: graph) else { break }
             return .value(.bytes(bytes))
+        // Where DeepSpeed keeps a part of a parameter: a number of elements and a start.
+        case "deepspeed.utils.tensor_fragment.fragment_address", "deepspeed.runtime.bf16_optimizer.fragment_address":
+            guard let state = object.state, case .dictionary(let items) = graph[state] else { break }
+            return .mapping(items)
         default: break
         }
         return .opaque(constructor.path)
@@ -160,8 +175,8 @@ enum PickledLeaf {
                 if case .double(let part) = graph[argument] { parts.append(.double(part)) }
             }
             if parts.count == 2 { return .value(.list(parts)) }
-        case "list", "tuple":
-            return .sequence((first.flatMap { graph.sequence($0) } ?? []) + object.elements)
+        case "list": return .sequence((first.flatMap { graph.sequence($0) } ?? []) + object.elements)
+        case "tuple": return .tuple(first.flatMap { graph.sequence($0) } ?? [])
         case "dict": return collection(object, in: graph)
         default: break
         }

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// The tensors and values of a pickled state: dictionaries and lists in each other, with leaves.
@@ -17,26 +18,32 @@ struct PickledState {
     private(set) var tensors: [(path: [StateKey], leaf: Leaf)] = []
     /// The values with their paths.
     private(set) var values: [(path: [StateKey], value: Value)] = []
+    /// How they are nested; tensors stand there by their places in ``tensors``.
+    private(set) var structure = StateNode.dictionary([])
     /// What is in the pickle and not here, a sentence each.
     private(set) var omissions: [String] = []
 
     private let graph: PickleGraph
     private let file: String
+    private let isPart: Bool
     private var visits = 0
 
     private static let greatestDepth = 200
 
+    /// - Parameter isPart: Whether this is one value of a larger state, which may be any object.
     /// - Throws: ``CairnError/Code/unsupported`` for tensors that cannot be delivered, naming them, and for pickles
     ///   whose whole is an object; ``CairnError/Code/malformed`` for tensors that contradict themselves.
-    init(_ graph: PickleGraph, file: String) throws(CairnError) {
+    init(_ graph: PickleGraph, file: String, isPart: Bool = false) throws(CairnError) {
         self.graph = graph
+        self.isPart = isPart
         self.file = file
-        try add(graph.root, at: [], inModule: false)
+        structure = try add(graph.root, at: [], inModule: false) ?? structure
     }
 
+    /// - Returns: `nil` for attributes of modules that are no part of the state.
     private mutating func add(
         _ reference: PickleGraph.Reference, at path: [StateKey], inModule: Bool
-    ) throws(CairnError) {
+    ) throws(CairnError) -> StateNode? {
         visits += 1
         // Shared parts are walked each time they are met, so a small pickle could keep this busy forever.
         guard path.count <= Self.greatestDepth, visits <= 1 << 16 || visits / 16 <= graph.nodes.count else {
@@ -50,41 +57,76 @@ struct PickledState {
         } catch {
             throw error.adding(.init(file: file, tensor: StateNames.joined(path)))
         }
+        if case .opaque(let name) = leaf { return try addOpaque(reference, name, at: path, inModule: inModule) }
+        return try add(leaf, at: path, inModule: inModule)
+    }
+
+    private mutating func add(
+        _ leaf: PickledLeaf, at path: [StateKey], inModule: Bool
+    ) throws(CairnError) -> StateNode? {
         switch leaf {
-        case .view(let view): tensors.append((path, .view(view)))
-        case .held(let tensor): tensors.append((path, .held(tensor)))
-        case .value(let value):
-            if !inModule { values.append((path, value)) }
-        case .sequence(let elements):
-            if elements.isEmpty, !inModule { values.append((path, .list([]))) }
-            for (index, element) in elements.enumerated() {
-                try add(element, at: path + [.index(index)], inModule: inModule)
-            }
+        // Modules keep tensors without elements for their code to replace: they are no weights.
+        case .view(let view) where inModule && view.shape.elementCount == 0: return nil
+        case .view(let view): return add(.view(view), at: path)
+        case .held(let tensor): return add(.held(tensor), at: path)
+        case .value(let value): return add(value, at: path, inModule: inModule)
+        case .sequence(let elements): return .list(try addElements(elements, at: path, inModule: inModule))
+        case .tuple(let elements): return .tuple(try addElements(elements, at: path, inModule: inModule))
         case .mapping(let items):
-            try addItems(items, at: path, inModule: inModule)
+            return try addItems(items, at: path, inModule: inModule)
         case .module(let attributes):
             // Of a scripted module its tensors are the state; the other attributes belong to its code.
-            try addItems(attributes, at: path, inModule: true)
-        case .opaque(let name):
-            guard !path.isEmpty else {
-                throw CairnError(
-                    .unsupported, "the file holds an object of the class \(name), not a state",
-                    .init(
-                        file: file, expected: "a dictionary, a list or a tensor",
-                        advice: "save the object's state_dict() instead"))
-            }
-            guard !inModule else { return }
-            values.append((path, .string(PythonText(graph).describe(reference))))
-            let count = PickledLeaf.tensorCount(under: reference, in: graph)
-            omissions.append(
-                "\(StateNames.joined(path)) is an object of the class \(name): it is shown as text"
-                    + (count == 0 ? "" : ", and \(count) tensors in it are left out"))
+            return try addItems(attributes, at: path, inModule: true)
+        case .described(let parts): return try addParts(parts, at: path)
+        case .opaque: return nil
         }
+    }
+
+    private mutating func add(_ leaf: Leaf, at path: [StateKey]) -> StateNode {
+        tensors.append((path, leaf))
+        return .tensor(String(tensors.count - 1))
+    }
+
+    private mutating func add(_ value: Value, at path: [StateKey], inModule: Bool) -> StateNode? {
+        guard !inModule else { return nil }
+        values.append((path, value))
+        return .value(value)
+    }
+
+    /// What is not understood, as text.
+    private mutating func addOpaque(
+        _ reference: PickleGraph.Reference, _ name: String, at path: [StateKey], inModule: Bool
+    ) throws(CairnError) -> StateNode? {
+        guard !path.isEmpty || isPart else {
+            throw CairnError(
+                .unsupported, "the file holds an object of the class \(name), not a state",
+                .init(
+                    file: file, expected: "a dictionary, a list or a tensor",
+                    advice: "save the object's state_dict() instead"))
+        }
+        guard !inModule else { return nil }
+        let count = PickledLeaf.tensorCount(under: reference, in: graph)
+        omissions.append(
+            (path.isEmpty ? "it" : StateNames.joined(path))
+                + " is an object of the class \(name): it is shown as text"
+                + (count == 0 ? "" : ", and \(count) tensors in it are left out"))
+        return add(.string(PythonText(graph).describe(reference)), at: path, inModule: false)
+    }
+
+    private mutating func addElements(
+        _ elements: [PickleGraph.Reference], at path: [StateKey], inModule: Bool
+    ) throws(CairnError) -> [StateNode] {
+        if elements.isEmpty, !inModule { values.append((path, .list([]))) }
+        var nodes: [StateNode] = []
+        for (index, element) in elements.enumerated() {
+            nodes.append(try add(element, at: path + [.index(index)], inModule: inModule) ?? .value(.null))
+        }
+        return nodes
     }
 
     private mutating func addItems(
         _ items: [PickleGraph.Reference], at path: [StateKey], inModule: Bool
-    ) throws(CairnError) {
+    ) throws(CairnError) -> StateNode {
         if items.isEmpty, !inModule { values.append((path, .dictionary([:]))) }
         // Of a key that comes twice, the last one counts.
         var last: [StateKey: Int] = [:]
@@ -94,9 +136,28 @@ struct PickledState {
             keys.append(key)
             last[key] = index
         }
+        var members: [StateNode.Member] = []
         for (position, key) in keys.enumerated() where last[key] == position * 2 {
-            try add(items[position * 2 + 1], at: path + [key], inModule: inModule)
+            if let node = try add(items[position * 2 + 1], at: path + [key], inModule: inModule) {
+                members.append(.init(key: key, node: node))
+            }
         }
+        return .dictionary(members)
+    }
+
+    private mutating func addParts(_ parts: [PickledPart], at path: [StateKey]) throws(CairnError) -> StateNode {
+        var members: [StateNode.Member] = []
+        for part in parts {
+            let key = StateKey(part.name)
+            let node =
+                switch part.content {
+                case .value(let value): try add(.value(value), at: path + [key], inModule: false)
+                case .node(let reference): try add(reference, at: path + [key], inModule: false)
+                case .leaf(let leaf): try add(leaf, at: path + [key], inModule: false)
+                }
+            if let node { members.append(.init(key: key, node: node)) }
+        }
+        return .dictionary(members)
     }
 
     private func key(_ reference: PickleGraph.Reference) -> StateKey {

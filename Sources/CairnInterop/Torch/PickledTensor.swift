@@ -15,10 +15,12 @@ enum PickledTensor {
         let arguments = object.arguments
         switch object.constructor.name {
         case "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3":
-            return .view(try view(object, in: graph))
-        case "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_device_tensor_from_numpy":
+            return try view(object, in: graph)
+        case "_rebuild_parameter", "_rebuild_parameter_with_state":
             guard let tensor = arguments.first else { throw malformed(object) }
             return try PickledLeaf(tensor, in: graph, depth: depth + 1)
+        case "_rebuild_device_tensor_from_numpy", "_rebuild_xla_tensor", "_rebuild_device_tensor_from_cpu_tensor":
+            return try deviceTensor(object, in: graph, depth: depth)
         case "_rebuild_from_type_v2":
             // The function, the type, its arguments, and attributes that are no part of the elements.
             guard arguments.count == 4, let function = graph.global(arguments[0]),
@@ -26,47 +28,76 @@ enum PickledTensor {
             else { throw malformed(object) }
             return try leaf(.init(constructor: function, arguments: inner), in: graph, depth: depth + 1)
         default:
+            if let described = try DescribedTensor.leaf(object, in: graph) { return described }
+            let isWrapper = object.constructor.name.contains("wrapper")
             throw CairnError(
-                .unsupported, "this kind of tensor cannot be read: \(Self.kind(object.constructor.name))",
-                .init(found: object.constructor.path, advice: "save it as a dense tensor"))
+                .unsupported,
+                "this kind of tensor cannot be read: "
+                    + (isWrapper ? "it is a subclass that wraps others" : "it is built in a way of its own"),
+                .init(
+                    found: isWrapper
+                        ? arguments.first.flatMap { graph.global($0)?.path } : object.constructor.path,
+                    advice: "save it as a dense tensor"))
         }
     }
 
-    private static func kind(_ name: String) -> String {
-        switch true {
-        case name.contains("sparse"): "it is sparse"
-        case name.contains("qtensor"): "it is quantized"
-        case name.contains("meta"): "it has no elements"
-        case name.contains("nested"): "it is nested"
-        case name.contains("wrapper"): "it is a subclass that wraps others"
-        default: "it is built in a way of its own"
+    /// A tensor of an accelerator that was pickled by way of the processor's memory: the elements, and their type there.
+    private static func deviceTensor(
+        _ object: PickleGraph.Object, in graph: PickleGraph, depth: Int
+    ) throws(CairnError) -> PickledLeaf {
+        guard object.arguments.count >= 2, let type = TorchTypes.scalarType(graph.global(object.arguments[1])) else {
+            throw malformed(object)
+        }
+        let leaf = try PickledLeaf(object.arguments[0], in: graph, depth: depth + 1)
+        switch leaf {
+        case .view(let view) where view.scalarType == type: return leaf
+        case .held(let tensor) where tensor.scalarType == type: return leaf
+        // NumPy has no BF16: such tensors are pickled as wider floats.
+        case .held(let tensor) where ScalarConversion.isSupported(from: tensor.scalarType, to: type):
+            var converted = try Tensor(zeros: type, tensor.shape)
+            var bytes = converted.mutableBytes
+            try ScalarConversion.convert(tensor.bytes, from: tensor.scalarType, into: &bytes, to: type)
+            return .held(converted)
+        default: throw malformed(object)
         }
     }
 
-    private static func view(_ object: PickleGraph.Object, in graph: PickleGraph) throws(CairnError) -> TorchView {
+    private static func view(_ object: PickleGraph.Object, in graph: PickleGraph) throws(CairnError) -> PickledLeaf {
         let arguments = object.arguments
         let isThird = object.constructor.name == "_rebuild_tensor_v3"
-        guard arguments.count >= (isThird ? 7 : 4), case .persistent(let identification) = graph[arguments[0]],
-            let storage = graph.sequence(identification), storage.count >= 5, graph.string(storage[0]) == "storage",
-            let key = graph.string(storage[2]), let count = graph.integer(storage[4]), count >= 0,
-            let offset = graph.integer(arguments[1]), let extents = graph.integers(arguments[2]),
-            let strides = graph.integers(arguments[3])
+        guard arguments.count >= (isThird ? 7 : 4), let offset = graph.integer(arguments[1]),
+            let extents = graph.integers(arguments[2]), let strides = graph.integers(arguments[3])
         else { throw malformed(object) }
-        guard let storageType = TorchTypes.storageType(graph.global(storage[1])),
-            let scalarType = isThird ? TorchTypes.scalarType(graph.global(arguments[6])) : storageType
-        else {
-            let named = graph.global(isThird ? arguments[6] : storage[1])?.path
-            throw CairnError(.unsupported, "the type of a tensor's elements is unknown", .init(found: named))
+        let held = try HeldStorage(arguments[0], in: graph)
+        let name = try name(arguments[0], in: graph)
+        guard let storage = held?.name ?? name else { throw malformed(object) }
+        guard let scalarType = isThird ? TorchTypes.scalarType(graph.global(arguments[6])) : storage.scalarType else {
+            throw CairnError(
+                .unsupported, "the type of a tensor's elements is unknown",
+                .init(found: graph.global(arguments[6])?.path))
         }
-        guard let byteCount = count.multiplied(checked: storageType.byteWidth ?? 1) else { throw malformed(object) }
-        var view = try TorchView(
-            storage: key, storageByteCount: byteCount, scalarType, extents: extents, strides: strides, offset: offset)
+        var view = try TorchView(storage, scalarType, extents: extents, strides: strides, offset: offset)
         let metadata = isThird ? 7 : 6
         if arguments.count > metadata {
             view.isConjugated = isSet("conj", in: arguments[metadata], graph)
             view.isNegated = isSet("neg", in: arguments[metadata], graph)
         }
-        return view
+        guard let held else { return .view(view) }
+        return .held(try held.tensor(view))
+    }
+
+    /// The storage that a tensor is a view of.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` for one of an unknown type.
+    static func name(
+        _ reference: PickleGraph.Reference, in graph: PickleGraph
+    ) throws(CairnError) -> TorchStorageName? {
+        guard case .persistent(let identification) = graph[reference] else { return nil }
+        if let name = TorchStorageName(identification, in: graph) { return name }
+        guard let parts = graph.sequence(identification), parts.count >= 5,
+            let type = graph.global(parts[1]), TorchTypes.storageType(type) == nil
+        else { return nil }
+        throw CairnError(.unsupported, "the type of a tensor's elements is unknown", .init(found: type.path))
     }
 
     private static func isSet(_ key: String, in metadata: PickleGraph.Reference, _ graph: PickleGraph) -> Bool {
@@ -74,9 +105,37 @@ enum PickledTensor {
         return true
     }
 
-    private static func malformed(_ object: PickleGraph.Object) -> CairnError {
+    static func malformed(_ object: PickleGraph.Object) -> CairnError {
         CairnError(
             .malformed, "a tensor of the pickle is not described as PyTorch does it",
             .init(found: object.constructor.path))
+    }
+}
+
+/// A storage whose bytes stand in the pickle itself, as Python's own `pickle` has them: a file of `torch.save` in the old
+/// format that holds nothing else.
+struct HeldStorage {
+    let name: TorchStorageName
+    private let file: LegacyTorchFile
+
+    /// `nil` for a storage that is elsewhere.
+    init?(_ reference: PickleGraph.Reference, in graph: PickleGraph) throws(CairnError) {
+        guard let object = graph.object(reference), object.constructor.path == "torch.storage._load_from_bytes",
+            let bytes = object.arguments.first.flatMap({ PickledLeaf.bytes($0, in: graph) }),
+            LegacyTorchFile.isBeginning(Array(bytes.prefix(LegacyTorchFile.signatureByteCount)))
+        else { return nil }
+        file = try LegacyTorchFile(BytesFile(bytes, name: "a storage within the pickle"))
+        guard let name = try PickledTensor.name(file.graph.root, in: file.graph) else { return nil }
+        self.name = name
+    }
+
+    /// A view of the storage, in memory of its own.
+    func tensor(_ view: TorchView) throws(CairnError) -> Tensor {
+        let storage = try file.storage(view.storage, byteCount: view.storageByteCount)
+        var tensor = try Tensor(zeros: view.scalarType, view.shape)
+        guard view.shape.elementCount > 0 else { return tensor }
+        var bytes = tensor.mutableBytes
+        try view.content(storage, isBigEndian: false).read(Region(whole: view.shape), into: &bytes)
+        return tensor
     }
 }

@@ -35,4 +35,30 @@ enum PythonInteger {
         let text = digits.reversed().joined().drop { $0 == "0" }
         return (isNegative ? "-" : "") + (text.isEmpty ? "0" : String(text))
     }
+
+    /// Two's complement, little-endian, of decimal digits with an optional minus; `nil` for something else.
+    static func bytes(_ digits: String) -> [UInt8]? {
+        let isNegative = digits.utf8.first == UInt8(ascii: "-")
+        let magnitude = digits.utf8.dropFirst(isNegative ? 1 : 0)
+        guard !magnitude.isEmpty, magnitude.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+        var bytes: [UInt8] = []
+        for digit in magnitude {
+            var carry = Int(digit - 0x30)
+            for index in bytes.indices {
+                carry += Int(bytes[index]) * 10
+                bytes[index] = UInt8(carry & 0xFF)
+                carry >>= 8
+            }
+            if carry > 0 { bytes.append(UInt8(carry)) }
+        }
+        // Room for the sign.
+        bytes.append(0)
+        guard isNegative else { return bytes }
+        var carry = true
+        for index in bytes.indices {
+            bytes[index] = ~bytes[index]
+            if carry { (bytes[index], carry) = bytes[index].addingReportingOverflow(1) }
+        }
+        return bytes
+    }
 }

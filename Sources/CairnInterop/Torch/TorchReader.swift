@@ -3,21 +3,23 @@ public import CairnCheckpoint
 public import CairnStorage
 public import CairnTensor
 
-/// A file of `torch.save`, or of TorchScript.
+/// A file of `torch.save`, of TorchScript or of `torch.export`, or a bare pickle.
 ///
 /// The pickle in it is read as data and never executed. Nested dictionaries and lists are flattened: a tensor's name
 /// is its path joined by dots, values form the tree that is left without the tensors. Tensors that share a storage and
-/// are the same view of it are tied. NumPy arrays are tensors too. What is not understood is shown as text and listed
-/// under ``omissions``; tensors that are sparse, quantized or without elements are refused, as are pickles that would
-/// run code.
+/// are the same view of it are tied. NumPy arrays are tensors too. Sparse, quantized and nested tensors become the
+/// tensors that they consist of, and values that describe them. What is not understood is shown as text and listed under
+/// ``omissions``; pickles that would run code are refused.
 ///
-/// Checksums, which PyTorch writes and does not look at, are verified whenever the whole of a storage has been read.
+/// Checksums, which PyTorch writes and does not look at, are verified whenever the whole of a storage has been read. In
+/// files of before version 1.6 there are none.
 public final class TorchReader: FragmentedReader, VerifiableReader, OmittingReader {
     public let format = "torch"
     public let source: String
     public let values: [NamedValue]
     public let omissions: [String]
     public var tensors: [TensorDescription] { table.descriptions }
+    public let structure: StateNode?
 
     private let table: TensorTable
     private let storages: [ZipRecord]
@@ -47,6 +49,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
             entries.append((name, tensor.content, tiedTo))
         }
         table = TensorTable(entries, source: name)
+        structure = contents.structure(naming: names)
         var leaves = StateLeaves(file: name)
         for (path, value) in contents.values { try leaves.add(value, at: path) }
         values = try leaves.values()

@@ -47,6 +47,18 @@ struct TorchView: Sendable, Hashable {
     ///
     /// - Throws: ``CairnError/Code/malformed`` when it is not within its storage.
     init(
+        _ storage: TorchStorageName, _ scalarType: ScalarType, extents: [Int], strides: [Int], offset: Int
+    ) throws(CairnError) {
+        guard let first = offset.adding(checked: storage.offset) else {
+            throw CairnError(.malformed, "a tensor's offset is out of range", .init(found: "\(offset)"))
+        }
+        try self.init(
+            storage: storage.key, storageByteCount: storage.byteCount, scalarType, extents: extents, strides: strides,
+            offset: first)
+    }
+
+    /// - Throws: ``CairnError/Code/malformed`` when it is not within its storage.
+    init(
         storage: String, storageByteCount: Int, _ scalarType: ScalarType, extents: [Int], strides: [Int], offset: Int
     ) throws(CairnError) {
         var logical = extents
@@ -92,14 +104,15 @@ struct TorchView: Sendable, Hashable {
     }
 
     /// The elements, read from the storage's file.
-    func content(_ file: any StorageFile) -> any TensorContent {
-        let content: any TensorContent =
+    func content(_ file: any StorageFile, isBigEndian: Bool) -> any TensorContent {
+        var content: any TensorContent =
             isContiguous
             ? StoredTensor(
                 file: file, byteOffset: offset * unitByteCount, scalarType: scalarType, shape: shape)
             : StridedTensor(
                 file: file, scalarType: scalarType, width: unitByteCount, shape: shape, strides: strides,
                 offset: offset)
+        if isBigEndian { content = SwappedTensor(content: content) }
         return isConjugated || isNegated
             ? SignedTensor(content: content, isConjugated: isConjugated, isNegated: isNegated) : content
     }

@@ -54,7 +54,7 @@ struct SharedCommit: SnapshotCommit {
                 }
             }
             let ordered = (0..<rankCount).compactMap { notes[$0] }
-            _ = try ShardedStore.commit(session, ordered, step: session.step)
+            _ = try ShardedStore.commit(session, ordered)
             try? store.storage.delete((1..<rankCount).map { key($0, session.step, session.saveID) })
             return try ordered.compactMap { bytes in
                 guard case .written(_, _, _, let account?) = try RankNote(parsing: bytes) else { return nil }

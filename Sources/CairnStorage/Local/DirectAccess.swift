@@ -44,14 +44,12 @@ final class DirectAccess: Sendable {
             let count = try orThroughTheCache { () throws(SystemCallError) in
                 try descriptor.write(at: offset + done, from: rest)
             }
+            if count == 0 { throw SystemCallError(EIO, "pwrite wrote nothing") }
             // What was written of a block is written again: the next call must begin at a block, too.
-            let progress = count / Self.alignment * Self.alignment
-            if progress == 0 {
-                if hasStalled || count == 0 { throw SystemCallError(EIO, "pwrite wrote nothing") }
-                hasStalled = true
-                continue
-            }
-            hasStalled = false
+            let progress = isDirect.load(ordering: .acquiring) ? count / Self.alignment * Self.alignment : count
+            // Less than a block, and again less than a block: plain calls go on and learn why.
+            if progress == 0, hasStalled { try useTheCache() }
+            hasStalled = progress == 0
             done += progress
         }
     }
@@ -83,11 +81,14 @@ final class DirectAccess: Sendable {
             return try call()
         } catch {
             guard wasDirect, error.number == EINVAL, error.cause == nil else { throw error }
-            // Several threads may come here at once; the order of the two makes sure that each call after the store is
-            // a plain one.
-            try descriptor.setDirect(false)
-            isDirect.store(false, ordering: .releasing)
+            try useTheCache()
             return try call()
         }
+    }
+
+    /// Several threads may come here at once; the order of the two makes sure that each call after the store is a plain one.
+    private func useTheCache() throws(SystemCallError) {
+        try descriptor.setDirect(false)
+        isDirect.store(false, ordering: .releasing)
     }
 }

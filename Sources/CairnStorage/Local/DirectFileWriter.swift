@@ -7,32 +7,35 @@ import Glibc
 import Darwin
 #endif
 
-/// Writes any bytes to a file past the page cache.
+/// Writes any bytes to a new file past the page cache.
 ///
 /// Whole pages go straight to the file, from the caller's memory where that is aligned, else through a buffer. The pages
-/// that a write covers in part are put together in memory and written when they are full, when they become too many, or at
-/// the end. So *no* byte goes through the page cache, and nothing rests on how an operating system keeps buffered and
-/// direct writes to neighbouring bytes apart.
+/// that a write covers in part are put together in memory, and written when they become many and at the end. So *no* byte
+/// goes through the page cache, and nothing rests on how an operating system keeps buffered and direct writes to
+/// neighbouring bytes apart.
 ///
 /// A page that is put together begins as what the file holds of it. That makes it right to write and forget it at any
 /// moment, however writes follow and overlap each other.
 final class DirectFileWriter: Sendable {
-    /// A page that was written in part.
-    private struct Page {
-        var buffer: AlignedBuffer
-        /// How many bytes came. It may count some of them twice, so it decides when to write, never what.
-        var written = 0
+    private struct State {
+        /// The pages that are put together, by their number.
+        var pages: [Int: AlignedBuffer] = [:]
+        /// The pages that the file holds something of. The others are zeros: nobody else writes to the file.
+        var written = RangeSet<Int>()
     }
 
-    /// More incomplete pages than this are not kept.
+    /// With so many large writes under way, the device always has one to work on while others are prepared.
+    static let usefulConcurrency = 4
+    /// More pages than this are not kept in memory.
     private static let pageLimit = 1024
     private static let pageByteCount = DirectAccess.alignment
 
     private let access: DirectAccess
-    /// The incomplete pages by their number. Calls on the file that concern them are made under the lock.
-    private let pages = Mutex<[Int: Page]>([:])
+    /// Calls on the file that concern the pages put together are made under the lock.
+    private let state = Mutex(State())
 
-    /// `nil` where the file system knows no direct access.
+    /// - Parameter descriptor: Of a file that is empty and that nobody else writes to.
+    /// - Returns: `nil` where the file system knows no direct access.
     init?(_ descriptor: FileDescriptor) throws(SystemCallError) {
         guard let access = try DirectAccess(descriptor) else { return nil }
         self.access = access
@@ -51,18 +54,17 @@ final class DirectFileWriter: Sendable {
         try writeParts(UnsafeRawBufferPointer(rebasing: bytes[(wholeEnd - offset)...]), at: wholeEnd)
     }
 
-    /// Writes the pages that are still incomplete. The file may become longer than its bytes: up to the next page.
+    /// Writes the pages that are kept in memory. The file may become longer than its bytes: up to the next page.
     func flush() throws(SystemCallError) {
-        try pages.withLock { pages throws(SystemCallError) in
-            for number in pages.keys.sorted() { try flush(number, &pages) }
-        }
+        try state.withLock { state throws(SystemCallError) in try flush(&state) }
     }
 
     private func writeWhole(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemCallError) {
         let numbers = offset / Self.pageByteCount..<(offset + bytes.count) / Self.pageByteCount
-        // Whatever they held is written over as a whole.
-        pages.withLock { pages in
-            for number in pages.keys where numbers.contains(number) { pages[number] = nil }
+        state.withLock { state in
+            // Whatever they held is written over as a whole.
+            for number in state.pages.keys where numbers.contains(number) { state.pages[number] = nil }
+            state.written.insert(contentsOf: numbers)
         }
         if access.takes(bytes.baseAddress) { return try access.write(bytes, at: offset) }
         try BounceBuffers.shared.withBuffer { buffer throws(SystemCallError) in
@@ -82,29 +84,47 @@ final class DirectFileWriter: Sendable {
             let count = min(bytes.count - done, Self.pageByteCount - begin)
             // Read under the lock and not kept.
             nonisolated(unsafe) let part = UnsafeRawBufferPointer(rebasing: bytes[done..<done + count])
-            try pages.withLock { pages throws(SystemCallError) in
-                var page = if let page = pages[number] { page } else { try load(number) }
-                UnsafeMutableRawBufferPointer(rebasing: page.buffer.bytes[begin...]).copyMemory(from: part)
-                page.written += count
-                pages[number] = page
-                if page.written >= Self.pageByteCount { try flush(number, &pages) }
-                if pages.count > Self.pageLimit, let first = pages.keys.min() { try flush(first, &pages) }
+            try state.withLock { state throws(SystemCallError) in
+                if state.pages[number] == nil, state.pages.count >= Self.pageLimit { try flush(&state) }
+                let page = if let page = state.pages[number] { page } else { try load(number, state.written) }
+                UnsafeMutableRawBufferPointer(rebasing: page.bytes[begin...]).copyMemory(from: part)
+                state.pages[number] = page
             }
             done += count
         }
     }
 
-    /// A page as the file has it, zeros where the file has ended.
-    private func load(_ number: Int) throws(SystemCallError) -> Page {
+    /// A page as the file has it, zeros where the file has nothing.
+    private func load(_ number: Int, _ written: RangeSet<Int>) throws(SystemCallError) -> AlignedBuffer {
         let buffer = AlignedBuffer(byteCount: Self.pageByteCount)
-        let count = try access.read(buffer.bytes, at: number * Self.pageByteCount)
+        let count = written.contains(number)
+            ? try access.read(buffer.bytes, at: number * Self.pageByteCount) : 0
         UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[count...]).initializeMemory(as: UInt8.self, repeating: 0)
-        return Page(buffer: buffer)
+        return buffer
     }
 
-    private func flush(_ number: Int, _ pages: inout [Int: Page]) throws(SystemCallError) {
-        guard let page = pages[number] else { return }
-        try access.write(UnsafeRawBufferPointer(page.buffer.bytes), at: number * Self.pageByteCount)
-        pages[number] = nil
+    /// Writes all pages that are kept, neighbours together: small fragments lie side by side.
+    private func flush(_ state: inout State) throws(SystemCallError) {
+        var numbers = RangeSet<Int>()
+        for number in state.pages.keys.sorted() { numbers.insert(contentsOf: number..<number + 1) }
+        let pages = state.pages
+        try BounceBuffers.shared.withBuffer { buffer throws(SystemCallError) in
+            for run in numbers.ranges {
+                let step = buffer.count / Self.pageByteCount
+                for first in stride(from: run.lowerBound, to: run.upperBound, by: step) {
+                    let part = first..<min(run.upperBound, first + step)
+                    for number in part {
+                        guard let page = pages[number] else { continue }
+                        let begin = (number - first) * Self.pageByteCount
+                        UnsafeMutableRawBufferPointer(rebasing: buffer[begin...])
+                            .copyMemory(from: UnsafeRawBufferPointer(page.bytes))
+                    }
+                    let blocks = UnsafeRawBufferPointer(rebasing: buffer[..<(part.count * Self.pageByteCount)])
+                    try access.write(blocks, at: first * Self.pageByteCount)
+                }
+            }
+        }
+        state.written.formUnion(numbers)
+        state.pages = [:]
     }
 }

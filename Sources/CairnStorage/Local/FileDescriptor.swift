@@ -17,6 +17,11 @@ final class FileDescriptor: Sendable {
         number = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.open(path, mode) }
     }
 
+    private init(_ fileSystem: any FileSystem, adopting number: Int32) {
+        self.fileSystem = fileSystem
+        self.number = number
+    }
+
     deinit { try? fileSystem.close(number) }
 
     var status: FileStatus {
@@ -40,6 +45,19 @@ final class FileDescriptor: Sendable {
     func setDirect(_ isDirect: Bool) throws(SystemCallError) {
         try retryingInterrupted { () throws(SystemCallError) in try fileSystem.setDirect(number, isDirect) }
     }
+
+    /// The same file opened once more for reading; `nil` where the system cannot do that.
+    func reopened() throws(SystemCallError) -> FileDescriptor? {
+        do throws(SystemCallError) {
+            let another = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.reopen(number) }
+            return FileDescriptor(fileSystem, adopting: another)
+        } catch {
+            if error.cause != nil { throw error }
+            return nil
+        }
+    }
+
+    func isMostlyCached(byteCount: Int) -> Bool { fileSystem.isMostlyCached(number, byteCount: byteCount) }
 
     var directMemoryAlignment: Int { fileSystem.directMemoryAlignment(of: number) }
 

@@ -24,6 +24,10 @@ package protocol FileSystem: Sendable {
     func setDirect(_ descriptor: Int32, _ isDirect: Bool) throws(SystemCallError)
     /// What addresses must be multiples of in such reads and writes: a power of two, at most 4096.
     func directMemoryAlignment(of descriptor: Int32) -> Int
+    /// Opens the file of a descriptor again, for reading, whatever has become of its name.
+    func reopen(_ descriptor: Int32) throws(SystemCallError) -> Int32
+    /// Whether most of a file's bytes are in the page cache, as far as the system tells: else yes.
+    func isMostlyCached(_ descriptor: Int32, byteCount: Int) -> Bool
     /// sync_file_range(2), a hint that cannot fail.
     func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int)
     /// mmap(2) of the whole file, read-only; `nil` where files cannot be mapped.

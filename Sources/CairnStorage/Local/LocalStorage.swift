@@ -15,17 +15,23 @@ public struct LocalStorage: Storage {
     public let root: String
     /// How the bytes of new objects reach the device.
     public let writing: LocalWriting
+    /// How objects are read.
+    public let reading: LocalReading
     package let fileSystem: any FileSystem
     /// Directories above or at the root that this process made and whose parents are not known to be on the device.
     private let unsettled = UnsettledDirectories()
 
     /// Objects below the directory `root`, which need not exist yet.
-    public init(root: String, writing: LocalWriting = .automatic) {
-        self.init(root: root, writing: writing, fileSystem: PosixFileSystem())
+    public init(root: String, writing: LocalWriting = .automatic, reading: LocalReading = .automatic) {
+        self.init(root: root, writing: writing, reading: reading, fileSystem: PosixFileSystem())
     }
 
-    package init(root: String, writing: LocalWriting = .automatic, fileSystem: any FileSystem) {
+    package init(
+        root: String, writing: LocalWriting = .automatic, reading: LocalReading = .automatic,
+        fileSystem: any FileSystem
+    ) {
         self.writing = writing
+        self.reading = reading
         var trimmed = root.isEmpty ? "." : root
         while trimmed.utf8.count > 1, trimmed.utf8.last == UInt8(ascii: "/") { trimmed.removeLast() }
         self.root = trimmed
@@ -33,7 +39,7 @@ public struct LocalStorage: Storage {
     }
 
     public func open(_ key: String) throws(CairnError) -> any StorageFile {
-        try LocalFile(key: key, path: path(of: key), fileSystem: fileSystem)
+        try LocalFile(key: key, path: path(of: key), reading: reading, fileSystem: fileSystem)
     }
 
     public func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter {

@@ -41,6 +41,8 @@ final class LocalWriter: StorageWriter {
 
     deinit { discard() }
 
+    var usefulConcurrency: Int { direct == nil ? ThreadPool.processorCount : DirectFileWriter.usefulConcurrency }
+
     func write(_ bytes: RawSpan, at offset: Int) throws(CairnError) {
         try StorageKey.validate(offset: offset, of: path)
         guard offset.adding(checked: bytes.byteCount) != nil else {

@@ -71,6 +71,23 @@ package struct PosixFileSystem: FileSystem {
         Int(cairn_direct_memory_alignment(descriptor))
     }
 
+    package func reopen(_ descriptor: Int32) throws(SystemCallError) -> Int32 {
+        #if os(Linux)
+        let another = systemOpen("/proc/self/fd/\(descriptor)", O_RDONLY | O_CLOEXEC, 0)
+        guard another >= 0 else { throw SystemCallError(errno, "open") }
+        return another
+        #else
+        // Elsewhere such a descriptor shares its flags with the first one.
+        throw SystemCallError(ENOTSUP, "open")
+        #endif
+    }
+
+    package func isMostlyCached(_ descriptor: Int32, byteCount: Int) -> Bool {
+        let samples: Int32 = 64
+        let cached = cairn_cached_samples(descriptor, Int64(byteCount), samples)
+        return cached < 0 || cached * 2 > samples
+    }
+
     package func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int) {
         cairn_start_writeback(descriptor, Int64(offset), Int64(byteCount))
     }

@@ -178,6 +178,14 @@ package final class SimulatedDisk: FileSystem {
 
     package func directMemoryAlignment(of descriptor: Int32) -> Int { 512 }
 
+    package func reopen(_ descriptor: Int32) throws(SystemCallError) -> Int32 {
+        try call("open") { machine throws(SystemCallError) in
+            machine.disk.open(try machine.disk.inode(of: descriptor, "open"))
+        }
+    }
+
+    package func isMostlyCached(_ descriptor: Int32, byteCount: Int) -> Bool { false }
+
     package func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int) {}
 
     package func map(_ descriptor: Int32, byteCount: Int) throws(SystemCallError) -> MemoryMapping? {

@@ -76,7 +76,7 @@ package final class CopyBudget: Sendable {
             if let start { state.statistics.noteWait(since: start) }
             return false
         }
-        let fits = state.statistics.heldByteCount <= state.limit - min(byteCount, state.limit)
+        let fits = byteCount <= state.limit - state.statistics.heldByteCount
         guard fits || state.drainCount == 0 else {
             mustWait()
             return nil

@@ -12,12 +12,19 @@ struct ConvertCommand: ParsableCommand {
               cairn                a run's directory; --step says which checkpoint
               safetensors          NAME.safetensors, or a directory
               safetensors-sharded  a directory, or NAME.safetensors in one
+              torch                a file for torch.load
+              dcp                  a directory of torch.distributed.checkpoint
+              dcp-safetensors      the same as safetensors shards
+              deepspeed-universal  a directory for DeepSpeed's load_universal
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
-            leaves nothing that looks like a result. What the format cannot carry over is said on standard error. \
-            Memory \
-            stays small whatever the size of the checkpoint.
+            leaves nothing that looks like a result. Of safetensors-sharded the finished files stay: the same command \
+            again verifies them and goes on behind them. What the format cannot carry over is said on standard error. \
+            Memory stays small whatever the size of the checkpoint.
+
+            With --rules SRC is the shards of a distributed checkpoint, a directory with one for each rank, or a \
+            DeepSpeed checkpoint with several model ranks; what they are parts of is written.
 
             First --include and --exclude choose, by the old names; then --rename applies, the first rule that fits; \
             in \
@@ -27,6 +34,7 @@ struct ConvertCommand: ParsableCommand {
               cairn convert runs/kjv@400 half.safetensors --to safetensors --dtype BF16
               cairn convert llama/ runs/llama --to cairn --step 0 --rename 'model.*=$1'
               cairn convert runs/kjv export/ --to safetensors-sharded --max-shard-size 2GB
+              cairn convert shards/ llama.safetensors --to safetensors --rules megatron.yaml --mesh tp=4,pp=2,dp=1
             """)
 
     @Argument(help: ArgumentHelp("A run, a checkpoint, or a file or directory of another format.", valueName: "src"))
@@ -43,6 +51,8 @@ struct ConvertCommand: ParsableCommand {
 
     @OptionGroup var selection: SelectionOptions
 
+    @OptionGroup var union: UnionOptions
+
     @Option(
         help: ArgumentHelp("Rename what fits a pattern; may be given several times.", valueName: "pattern=replacement"))
     var rename: [RenameArgument] = []
@@ -50,6 +60,12 @@ struct ConvertCommand: ParsableCommand {
     @Option(
         help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
     var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
+
+    @Flag(help: "Add up or average what the ranks of SRC saved as terms (partial tensors).")
+    var reduce = false
+
+    @Option(help: ArgumentHelp("Divide the tensors over so many files, for dcp and dcp-safetensors.", valueName: "n"))
+    var shards: Int?
 
     @Option(help: "The step of the new checkpoint, for cairn. Default: the source's step, or 0.")
     var step: Int?
@@ -61,26 +77,34 @@ struct ConvertCommand: ParsableCommand {
 
     func validate() throws {
         if let step, step < 0 { throw ValidationError("--step is not negative") }
-        if step != nil, outputFormat != .cairn { throw ValidationError("--step goes with --to cairn only") }
+        if let shards {
+            if !(1...65_536).contains(shards) { throw ValidationError("--shards is from 1 to 65536") }
+            if !outputFormat.isDivided { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
+        }
+        if step != nil, outputFormat != .cairn, outputFormat != .universal {
+            throw ValidationError("--step goes with --to cairn and deepspeed-universal only")
+        }
     }
 
     func run() throws {
         let location = try Location(source)
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try union.open(source, format: options.format)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
-            step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
+            fileCount: shards ?? 1, step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
             lineage: Lineage(
                 operation: "conversion",
                 parents: [
                     .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
                 ]))
-        var recognised = try RecognisedFormat(of: location.path, forced: options.format)
-        if case .store(let store) = recognised, let manifest = opened.manifest {
-            recognised = .checkpoint(store: store, step: manifest.step)
-        }
-        let reader = try view(of: opened.reader)
+        let recognised = try recognised(location.path, opened.manifest)
+        let reader = try view(of: reduce ? opened.reduced() : opened.reader)
         let writer = try target.writer(reading: recognised)
+        if let sharded = writer as? SafeTensorsWriter {
+            sharded.continuation = try ConversionIdentity.text(
+                of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
+                options: [outputFormat.rawValue, "\(maxShardSize.byteCount)", union.rules ?? ""])
+        }
         Interruption.watch()
         let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
         let notes: [String]
@@ -92,8 +116,20 @@ struct ConvertCommand: ParsableCommand {
                 before = written
             }
         }
+        if writer.resumedTensorCount > 0 {
+            StandardError.note(
+                "went on behind \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
+        }
         for note in notes { StandardError.note(note) }
-        try report(reader, step: target.step, notes: notes)
+        try report(reader, step: target.step, notes: opened.omissions + notes)
+    }
+
+    /// What must not be written over.
+    private func recognised(_ path: String, _ manifest: Manifest?) throws -> RecognisedFormat {
+        if union.rules != nil { return .safetensors(path: path) }
+        let recognised = try RecognisedFormat(of: path, forced: options.format)
+        guard case .store(let store) = recognised, let manifest else { return recognised }
+        return .checkpoint(store: store, step: manifest.step)
     }
 
     /// What is to be written: chosen, renamed, cast.
@@ -108,7 +144,7 @@ struct ConvertCommand: ParsableCommand {
     }
 
     private static func storedByteCount(_ reader: any CheckpointReader) -> Int {
-        reader.tensors.reduce(0) { $1.tiedTo == nil ? $0 + $1.byteCount : $0 }
+        reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
     }
 
     private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {

@@ -33,10 +33,12 @@ struct InspectCommand: ParsableCommand {
     @Flag(help: "Read the data of the shown tensors and add statistics.")
     var stats = false
 
+    @OptionGroup var union: UnionOptions
+
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try OpenedCheckpoint(path, format: options.format)
+        let opened = try union.open(path, format: options.format)
         let patterns = try tensor.map { try GlobPattern($0) }
         let shown = opened.reader.tensors.filter { tensor in
             patterns.isEmpty || patterns.contains { $0.matches(tensor.name) }
@@ -58,7 +60,7 @@ struct InspectCommand: ParsableCommand {
         _ tensors: [TensorDescription], from reader: any CheckpointReader
     ) throws -> [TensorStatistics?] {
         let blocks = TensorBlocks(reader)
-        let bar = ProgressBar("reading", total: tensors.reduce(0) { $0 + $1.byteCount })
+        let bar = ProgressBar("reading", total: tensors.totalByteCount)
         defer { bar.finish() }
         return try tensors.map { try TensorStatistics.gather($0, from: blocks, progress: bar.add) }
     }

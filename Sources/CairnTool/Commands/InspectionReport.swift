@@ -31,8 +31,8 @@ struct InspectionReport {
         for tensor in stored {
             var total = totals[tensor.scalarType] ?? TypeTotal(scalarType: tensor.scalarType)
             total.tensorCount += 1
-            total.elementCount += tensor.shape.elementCount
-            total.byteCount += tensor.byteCount
+            total.elementCount = total.elementCount.adding(clamped: tensor.shape.elementCount)
+            total.byteCount = total.byteCount.adding(clamped: tensor.byteCount)
             totals[tensor.scalarType] = total
         }
         return totals.values.sorted { ($1.byteCount, $0.scalarType.rawValue) < ($0.byteCount, $1.scalarType.rawValue) }
@@ -69,8 +69,7 @@ struct InspectionReport {
             if !manifest.metrics.isEmpty { facts.append(("metrics", MetricsText.describe(manifest.metrics))) }
             if let lineage = manifest.lineage { facts.append(("lineage", LineageText.describe(lineage))) }
         }
-        let elementCount = stored.reduce(0) { $0 + $1.shape.elementCount }
-        let byteCount = stored.reduce(0) { $0 + $1.byteCount }
+        let (elementCount, byteCount) = (stored.totalElementCount, stored.totalByteCount)
         let tied = all.count - stored.count
         facts.append(
             (
@@ -120,12 +119,24 @@ struct InspectionReport {
 
     /// How the tensors that have a layout lie on the ranks, by name.
     private var layoutTexts: [ExactString: String] {
-        guard let manifest = opened.manifest, !manifest.layouts.isEmpty else { return [:] }
         var texts: [ExactString: String] = [:]
+        guard let manifest = opened.manifest else {
+            for tensor in shown where pieces(of: tensor.name).count > 1 {
+                texts[ExactString(tensor.name)] = PieceText.describe(pieces(of: tensor.name))
+            }
+            return texts
+        }
+        guard !manifest.layouts.isEmpty else { return [:] }
         for tensor in manifest.tensors {
             if let index = tensor.layout { texts[ExactString(tensor.name)] = manifest.layouts[index].description }
         }
         return texts
+    }
+
+    /// In which pieces another format stores a tensor; none where it does not say.
+    private func pieces(of name: String) -> [(region: Region, file: String)] {
+        // What cannot be told is left out here and an error where the tensor is read.
+        (try? (opened.reader as? any FragmentedReader)?.storedFragments(of: name)) ?? []
     }
 
     private static func cells(_ statistics: TensorStatistics?) -> [Table.Cell] {
@@ -159,8 +170,8 @@ struct InspectionReport {
         }
         document["totals"] = [
             "tensors": .count(all.count), "stored_tensors": .count(stored.count),
-            "elements": .count(stored.reduce(0) { $0 + $1.shape.elementCount }),
-            "bytes": .count(stored.reduce(0) { $0 + $1.byteCount }),
+            "elements": .count(stored.totalElementCount),
+            "bytes": .count(stored.totalByteCount),
         ]
         document["dtypes"] = .array(
             totals.map { total in
@@ -188,6 +199,15 @@ struct InspectionReport {
         ]
         if let target = tensor.tiedTo { object["tied_to"] = .string(target) }
         if let layout = layouts[ExactString(tensor.name)] { object["layout"] = .string(layout) }
+        if opened.manifest == nil, case let pieces = pieces(of: tensor.name), pieces.count > 1 {
+            object["pieces"] = .array(
+                pieces.map { piece in
+                    [
+                        "offsets": .array(piece.region.offsets.map { .count($0) }), "shape": .shape(piece.region.shape),
+                        "file": .string(piece.file),
+                    ]
+                })
+        }
         guard let statistics else { return .object(object) }
         guard let statistics = statistics[index] else {
             object["stats"] = .null

@@ -14,19 +14,29 @@ struct RepairCommand: ParsableCommand {
             Of a run, every checkpoint without a usable manifest is looked at. Saves that were cut off cannot be completed; \
             that is said, and is no failure.
 
+            Of a safetensors file whose tensors do not begin where their types want to, --output says where an aligned copy \
+            goes; the file itself stays.
+
             Exit code 0 when nothing is left to repair, 1 when a manifest of the run stays damaged, 2 when the checkpoint that \
             was named could not be repaired.
 
             Examples:
               cairn repair runs/kjv@400
               cairn repair runs/kjv/step-00000400 --json
+              cairn repair odd.safetensors --output aligned.safetensors
             """)
 
-    @Argument(help: "A run, or one of its checkpoints.")
+    @Argument(help: "A run, one of its checkpoints, or a safetensors file.")
     var path: String
 
     @Option(help: ArgumentHelp("Which save to rebuild, where the folder holds whole ones of several.", valueName: "id"))
     var saveID: String?
+
+    @Option(help: ArgumentHelp("Where the aligned copy of a safetensors file goes.", valueName: "file"))
+    var output: String?
+
+    @Flag(help: "Replace a copy that is there already.")
+    var force = false
 
     @Flag(help: "Print one JSON document instead of text (schema cairn-repair/1).")
     var json = false
@@ -46,6 +56,10 @@ struct RepairCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let file = try safetensorsFile() { return try align(file) }
+        guard output == nil else {
+            throw CairnError(.invalidArgument, "--output goes with a safetensors file", .init(file: path))
+        }
         let (store, path, step) = try target()
         var outcomes: [Outcome] = []
         var isWhole = true
@@ -70,6 +84,32 @@ struct RepairCommand: ParsableCommand {
             }
         }
         if !isWhole { throw Exit.answerIsNo }
+    }
+
+    /// The path where it names a safetensors file that is no part of a checkpoint of ours.
+    private func safetensorsFile() throws -> String? {
+        guard try PathInspection.kind(of: path) == .file,
+            case .safetensors(let file) = try RecognisedFormat(of: path), !file.hasSuffix(".index.json")
+        else { return nil }
+        let directory = PathInspection.split(PathInspection.split(PathInspection.canonical(file)).directory)
+        return StepName.step(ofKey: directory.name + "/") == nil ? file : nil
+    }
+
+    private func align(_ file: String) throws {
+        let state: String, message: String
+        switch try AlignmentRepair(path: file).run(output: output, replacing: force) {
+        case .intact: (state, message) = ("intact", "every tensor is aligned; nothing was written")
+        case .copied(let count):
+            (state, message) = ("copied", "\(count) tensors were not aligned; they are in \(output ?? "")")
+        }
+        guard json else { return try StandardOutput.line(PrintableText.escape("\(file): \(message)")) }
+        let place: JSONValue = state == "copied" ? .string(output ?? "") : .null
+        try ResultDocument.print(
+            schema: "cairn-repair/1",
+            [
+                "ok": .bool(true), "file": .string(file), "state": .string(state), "output": place,
+                "message": .string(message),
+            ])
     }
 
     private func repair(_ store: CheckpointStore, _ step: Int) throws -> Outcome {

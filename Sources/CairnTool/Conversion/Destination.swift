@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnInterop
 import CairnStorage
 
 /// Where a conversion writes, checked before anything is written.
@@ -8,6 +9,8 @@ struct Destination {
     let format: OutputFormat
     let replaces: Bool
     let maximumShardByteCount: Int
+    /// Over how many files tensors are divided, for the formats that do so.
+    var fileCount = 1
     /// The step of the new checkpoint, for our own format.
     let step: Int
     /// Numbers that go with it, for our own format.
@@ -29,7 +32,30 @@ struct Destination {
             return try SafeTensorsWriter(
                 path: path, maximumShardByteCount: format == .shardedSafetensors ? maximumShardByteCount : nil,
                 replaces: replaces)
+        case .torch:
+            if PathInspection.canonical(path) == PathInspection.canonical(source.path) {
+                throw overSource("choose another place")
+            }
+            return try TorchWriter(path: path, replaces: replaces)
+        case .dcp:
+            try refuseDirectory(of: source)
+            return DistributedCheckpointWriter(path: path, fileCount: fileCount, replaces: replaces)
+        case .dcpSafetensors:
+            try refuseDirectory(of: source)
+            return ShardedSafeTensorsWriter(path: path, fileCount: fileCount, replaces: replaces)
+        case .universal:
+            try refuseDirectory(of: source)
+            return DeepSpeedUniversalWriter(path: path, step: step, replaces: replaces)
         }
+    }
+
+    /// Writers of directories delete old files of their format there: none may belong to the source.
+    private func refuseDirectory(of source: RecognisedFormat) throws(CairnError) {
+        let target = PathInspection.canonical(path)
+        let origin = PathInspection.canonical(source.path)
+        let isInside = try PathInspection.kind(of: origin) != .directory
+            && target == PathInspection.split(origin).directory
+        if target == origin || isInside || target.hasPrefix(origin + "/") { throw overSource("choose another place") }
     }
 
     /// The writer of a safetensors checkpoint deletes old files of its name: none may belong to the source.

@@ -15,6 +15,13 @@ final class InterruptibleWriter: CheckpointWriter {
         return try writer.begin(tensors: tensors, values: values)
     }
 
+    func begin(tensors: [TensorDescription], values: [NamedValue], structure: StateNode?) throws -> [String] {
+        try Interruption.check()
+        return try writer.begin(tensors: tensors, values: values, structure: structure)
+    }
+
+    var resumedTensorCount: Int { writer.resumedTensorCount }
+
     func append(_ bytes: RawSpan) throws {
         try Interruption.check()
         try writer.append(bytes)

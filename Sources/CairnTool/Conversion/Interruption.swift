@@ -37,6 +37,6 @@ enum Interruption {
     /// - Throws: ``CairnError/Code/cancelled`` after a signal.
     static func check() throws(CairnError) {
         guard isRequested.load(ordering: .relaxed) else { return }
-        throw CairnError(.cancelled, "interrupted; what was written has been removed")
+        throw CairnError(.cancelled, "interrupted; what is left is no checkpoint")
     }
 }

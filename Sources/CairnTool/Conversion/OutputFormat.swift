@@ -5,6 +5,13 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
     case cairn
     case safetensors
     case shardedSafetensors = "safetensors-sharded"
+    case torch
+    case dcp
+    case dcpSafetensors = "dcp-safetensors"
+    case universal = "deepspeed-universal"
+
+    /// Whether the tensors can be divided over files, one for each of so many ranks.
+    var isDivided: Bool { self == .dcp || self == .dcpSafetensors }
 }
 
 /// A size of the command line: `5GB`, `512MiB`.

@@ -7,14 +7,10 @@ enum FileSignature {
         return bytes[4..<8].allSatisfy { $0 == 0 }
     }
 
-    /// Whether the bytes begin with a record of a zip archive.
-    static func isZipArchive(_ bytes: [UInt8]) -> Bool { bytes.starts(with: [0x50, 0x4B, 3, 4]) }
-
     /// A format that Cairn knows by sight, for messages.
     static func describe(_ bytes: [UInt8]) -> String {
         switch true {
         case bytes.isEmpty: "an empty file"
-        case bytes.starts(with: [0x80, 2]): "a bare pickle, as PyTorch wrote before version 1.6"
         case bytes.starts(with: [0x89, 0x48, 0x44, 0x46]): "HDF5"
         case bytes.starts(with: Array("GGUF".utf8)): "GGUF"
         case bytes.starts(with: [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59]): "a NumPy array"

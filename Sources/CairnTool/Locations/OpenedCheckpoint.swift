@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnInterop
 import CairnStorage
+import CairnUniversal
 
 /// A checkpoint that a path led to, with what only one format knows.
 struct OpenedCheckpoint {
@@ -65,6 +66,24 @@ struct OpenedCheckpoint {
     init(store path: String, step: Int) throws {
         let opened = try CheckpointStore(path: path).open(step: step)
         self.init(reader: opened, description: "cairn, step \(step)", manifest: opened.manifest)
+    }
+
+    /// What is in the files and not in the reader: a sentence each.
+    var omissions: [String] { (reader as? any OmittingReader)?.omissions ?? [] }
+
+    /// The same with the terms of sums and means that ranks have saved added up.
+    func reduced() throws -> any CheckpointReader {
+        guard let cairn = reader as? CairnReader else {
+            throw CairnError(
+                .invalidArgument, "only a checkpoint of a run has terms to reduce",
+                .init(file: reader.source, advice: "terms of foreign shards are reduced by rules"))
+        }
+        return try ReducedReader(cairn)
+    }
+
+    /// A reader that was made from others.
+    init(united reader: any CheckpointReader) {
+        self.init(reader: reader, description: "shards united by rules", manifest: nil)
     }
 
     private init(reader: any CheckpointReader, description: String, manifest: Manifest?) {

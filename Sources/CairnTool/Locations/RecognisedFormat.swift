@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnInterop
 import CairnStorage
 
 /// What a path turned out to hold.
@@ -17,6 +18,17 @@ enum RecognisedFormat: Equatable {
     case distributed(path: String)
     /// A directory of DeepSpeed.
     case deepspeed(path: String)
+}
+
+extension RecognisedFormat {
+    /// The file or directory; of one checkpoint of a run, the run.
+    var path: String {
+        switch self {
+        case .checkpoint(let store, _): store
+        case .store(let path), .safetensors(let path), .torch(let path), .distributed(let path), .deepspeed(let path):
+            path
+        }
+    }
 }
 
 /// The formats that `--format` can force.
@@ -58,9 +70,8 @@ extension RecognisedFormat {
             throw CairnError(.unsupported, "a checkpoint of torch.save is one file", .init(file: path))
         }
         let names = try PathInspection.names(in: path)
-        if forced == nil, isDistributed(names) { return .distributed(path: path) }
-        if forced == nil, isDeepSpeed(names) { return .deepspeed(path: path) }
         let hasSafetensors = names.contains { $0.hasSuffix(fileSuffix) || $0.hasSuffix(fileSuffix + indexSuffix) }
+        if forced == nil, let only = try foreign(path, names, hasSafetensors: hasSafetensors) { return only }
         let canonical = PathInspection.split(PathInspection.canonical(path))
         if let step = step(ofDirectory: canonical.name) {
             if names.contains(manifestName) { return .checkpoint(store: canonical.directory, step: step) }
@@ -90,6 +101,30 @@ extension RecognisedFormat {
         }
     }
 
+    /// The only format of others that a directory can be; `nil` when it may be safetensors, ours, or nothing known.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` when it can be several things.
+    private static func foreign(
+        _ path: String, _ names: [String], hasSafetensors: Bool
+    ) throws(CairnError) -> RecognisedFormat? {
+        var candidates: [(name: FormatName, format: RecognisedFormat)] = []
+        if isDistributed(names) { candidates.append((.dcp, .distributed(path: path))) }
+        if isDeepSpeed(names) { candidates.append((.deepspeed, .deepspeed(path: path))) }
+        guard let first = candidates.first else { return nil }
+        // Shards of torch.distributed.checkpoint are safetensors files themselves.
+        let isSharded = first.name == .dcp && !names.contains(metadataName)
+        if hasSafetensors, !isSharded { candidates.append((.safetensors, .safetensors(path: path))) }
+        if names.contains(where: { step(ofDirectory: $0) != nil }) {
+            candidates.append((.cairn, .store(path: path)))
+        }
+        guard candidates.count > 1 else { return first.format }
+        throw CairnError(
+            .unsupported, "the directory can be read as several formats",
+            .init(
+                file: path, found: candidates.map(\.name.rawValue).joined(separator: ", "),
+                advice: "say which by --format " + candidates.map(\.name.rawValue).joined(separator: " or ")))
+    }
+
     private static func file(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
         let (directory, name) = PathInspection.split(path)
         if forced == .torch { return .torch(path: path) }
@@ -112,13 +147,13 @@ extension RecognisedFormat {
         if forced == .safetensors || name.hasSuffix(fileSuffix) || name.hasSuffix(indexSuffix) {
             return .safetensors(path: path)
         }
-        let beginning = try PathInspection.beginning(of: path, byteCount: 16)
+        let beginning = try PathInspection.beginning(of: path, byteCount: 512)
         if FileSignature.looksLikeSafetensors(beginning) { return .safetensors(path: path) }
-        if FileSignature.isZipArchive(beginning) { return .torch(path: path) }
+        if TorchContainer.isTorch(beginning) { return .torch(path: path) }
         throw CairnError(
             .unsupported, "the file is no checkpoint that Cairn reads",
             .init(
-                file: path, expected: "safetensors or a zip file of torch.save",
+                file: path, expected: "safetensors or a file of torch.save",
                 found: FileSignature.describe(beginning),
                 advice: "if it is safetensors all the same, say --format safetensors"))
     }
@@ -127,6 +162,7 @@ extension RecognisedFormat {
     /// no index describes.
     private static func isDistributed(_ names: [String]) -> Bool {
         if names.contains(metadataName) { return true }
+        if names.contains(where: { DistributedCheckpointReader.rank(ofMetadata: $0) != nil }) { return true }
         guard !names.contains(where: { $0.hasSuffix(fileSuffix + indexSuffix) }) else { return false }
         return names.contains { $0.hasPrefix("shard-") && $0.contains("-model-") && $0.hasSuffix(fileSuffix) }
     }

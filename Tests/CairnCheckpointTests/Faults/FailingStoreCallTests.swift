@@ -170,12 +170,13 @@ import Darwin
         }
     }
 
-    @Test func aLoadWithAFailedCallThrowsOrIsExact() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aLoadWithAFailedCallThrowsOrIsExact(_ way: LocalWriting) throws {
         for fault in [SimulatedFault.fail(EIO), .fail(EINTR), .short] {
             var failures = 0
             let calls = try atEachCall(fault) { disk, place throws in
                 do {
-                    let store = CheckpointStore(on: disk)
+                    let store = CheckpointStore(on: disk, writing: way)
                     for step in 1...2 {
                         #expect(try store.load(step: step, options: sequentialLoad) == old[step - 1], "\(place)")
                     }
@@ -188,7 +189,7 @@ import Darwin
                 }
                 #expect(disk.openDescriptorCount == 0, "\(place)")
             }
-            print("failing loads: \(fault): \(failures) of \(calls) calls failed the load")
+            print("failing loads, \(way): \(fault): \(failures) of \(calls) calls failed the load")
             #expect(fault != .fail(EIO) || failures > 20)
         }
     }

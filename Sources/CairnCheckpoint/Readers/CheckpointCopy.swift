@@ -1,0 +1,149 @@
+import CairnBase
+import CairnTensor
+
+/// Writes any reader to any writer, reading each byte once, with memory bounded by a few buffers.
+///
+/// One thread reads ahead while the caller's writes, so that the slower of the two decides and not their sum.
+///
+/// - Parameters:
+///   - bufferByteCount: The size of a buffer; a tensor larger than that is read in slabs of its first dimensions.
+///   - progress: Called with the bytes written so far and in all.
+/// - Returns: What the writer's format could not carry over.
+/// - Throws: The reader's and the writer's errors; the writer has then been discarded.
+public func copyCheckpoint(
+    from reader: any CheckpointReader, to writer: any CheckpointWriter, bufferByteCount: Int = 8 << 20,
+    progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
+) throws -> [String] {
+    do {
+        let notes = try writer.begin(
+            tensors: reader.tensors, values: reader.values, structure: reader.structure)
+        let stored = reader.tensors.filter { $0.tiedTo == nil }
+        let total = stored.totalByteCount
+        let resumed = min(stored.count, writer.resumedTensorCount)
+        var written = stored.prefix(resumed).totalByteCount
+        if written > 0 { try progress(written, total) }
+        let rest = Array(stored.dropFirst(resumed))
+        try ReadAhead(rest, of: reader, blockByteCount: max(1, bufferByteCount)).forEachBlock { bytes in
+            try writer.append(bytes)
+            written += bytes.byteCount
+            try progress(written, total)
+        }
+        try writer.finish()
+        return notes
+    } catch {
+        writer.discard()
+        throw error
+    }
+}
+
+/// The bytes of tensors in their order, read by a thread of its own a few blocks ahead of whoever takes them.
+private struct ReadAhead {
+    /// How many blocks there are: one that is written, one that is read, one between them.
+    private static let blockCount = 3
+
+    /// Memory for a part of a tensor.
+    ///
+    /// `@unchecked Sendable`: only one thread has it at a time, as the queues hand it on.
+    private final class Block: @unchecked Sendable {
+        private var memory: UnsafeMutableRawBufferPointer
+        private var count = 0
+
+        init(byteCount: Int) { memory = Self.allocate(byteCount) }
+
+        deinit { memory.deallocate() }
+
+        private static func allocate(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
+            // At a page, for writes past the page cache.
+            .allocate(byteCount: max(1, byteCount), alignment: 4096)
+        }
+
+        var bytes: RawSpan {
+            @_lifetime(borrow self)
+            get {
+                let span = UnsafeRawBufferPointer(rebasing: memory[..<count]).bytes
+                return _overrideLifetime(span, borrowing: self)
+            }
+        }
+
+        func fill(_ region: Region, of tensor: TensorDescription, from reader: any CheckpointReader) throws {
+            count = tensor.scalarType.byteCount(elementCount: region.elementCount) ?? 0
+            if memory.count < count {
+                memory.deallocate()
+                memory = Self.allocate(count)
+            }
+            var destination = UnsafeMutableRawBufferPointer(rebasing: memory[..<count]).mutableBytes
+            try reader.read(tensor.name, region: region, into: &destination)
+        }
+    }
+
+    private enum Filled: Sendable {
+        case block(Block)
+        case failure(any Error)
+    }
+
+    private let tensors: [TensorDescription]
+    private let reader: any CheckpointReader
+    private let blockByteCount: Int
+
+    init(_ tensors: [TensorDescription], of reader: any CheckpointReader, blockByteCount: Int) {
+        self.tensors = tensors
+        self.reader = reader
+        self.blockByteCount = blockByteCount
+    }
+
+    /// Calls `body` with every part in turn; nothing is read any more when it returns or throws.
+    func forEachBlock(_ body: (RawSpan) throws -> Void) throws {
+        // A thread is not worth its start for what fits into one block.
+        guard tensors.reduce(0, { $0 + $1.byteCount }) > blockByteCount else {
+            let block = Block(byteCount: 0)
+            for tensor in tensors {
+                for region in SlabSequence(of: tensor, byteLimit: blockByteCount) {
+                    try block.fill(region, of: tensor, from: reader)
+                    try body(block.bytes)
+                }
+            }
+            return
+        }
+        let (free, filled) = (BlockingQueue<Block>(), BlockingQueue<Filled>())
+        for _ in 0..<Self.blockCount { free.push(Block(byteCount: 0)) }
+        let (tensors, reader, blockByteCount) = (self.tensors, self.reader, self.blockByteCount)
+        startThread {
+            Self.read(tensors, of: reader, blockByteCount: blockByteCount, into: free, filled)
+            filled.close()
+        }
+        var failure: (any Error)?
+        // The queue ends when the thread does, also after an error.
+        while let next = filled.pop() {
+            guard failure == nil else { continue }
+            do {
+                switch next {
+                case .failure(let error): throw error
+                case .block(let block):
+                    try body(block.bytes)
+                    free.push(block)
+                }
+            } catch {
+                failure = error
+                free.close()
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    private static func read(
+        _ tensors: [TensorDescription], of reader: any CheckpointReader, blockByteCount: Int,
+        into free: BlockingQueue<Block>, _ filled: BlockingQueue<Filled>
+    ) {
+        do {
+            for tensor in tensors {
+                for region in SlabSequence(of: tensor, byteLimit: blockByteCount) {
+                    guard let block = free.pop() else { return }
+                    try block.fill(region, of: tensor, from: reader)
+                    filled.push(.block(block))
+                }
+            }
+        } catch {
+            filled.push(.failure(error))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import CairnBase
+import CairnTensor
+
+/// Finds out which parameter each number of an optimizer stands for.
+///
+/// An optimizer numbers its parameters group by group and does not know their names. Groups are made by going through
+/// the model's parameters in their order, so the parameters are the groups' numbers, shuffled together with the order
+/// inside each group kept; the shapes of the states say which shuffles are possible. Where there is exactly one, it is
+/// the truth; where there are several, nobody can tell.
+enum ParameterOrder {
+    /// More ways to go on than this are too many to look at.
+    private static let mostStates = 4096
+
+    /// The parameter (its position in the model) of each place in the groups; `nil` where there is not exactly one way.
+    ///
+    /// - Parameters:
+    ///   - parameters: The shapes of the model's parameters, in order.
+    ///   - groups: The shapes that the optimizer has at each place of each group, `nil` where it does not say.
+    static func match(parameters: [Shape], groups: [[Shape?]]) -> [[Int]]? {
+        guard groups.reduce(0, { $0 + $1.count }) == parameters.count else { return nil }
+        // From the front: how far each group can have come after so many parameters, and in how many ways (two stands
+        // for more).
+        var layers: [[[Int]: Int]] = [[Array(repeating: 0, count: groups.count): 1]]
+        for shape in parameters {
+            var next: [[Int]: Int] = [:]
+            for (places, ways) in layers[layers.count - 1] {
+                for group in groups.indices where fits(shape, groups[group], places[group]) {
+                    var after = places
+                    after[group] += 1
+                    next[after] = min(2, next[after, default: 0] + ways)
+                }
+            }
+            guard !next.isEmpty, next.count <= mostStates else { return nil }
+            layers.append(next)
+        }
+        let end = groups.map(\.count)
+        guard layers.last?[end] == 1 else { return nil }
+        // One way leads to the end: back along it.
+        var result = groups.map { [Int](repeating: 0, count: $0.count) }
+        var places = end
+        for position in parameters.indices.reversed() {
+            for group in groups.indices where places[group] > 0 {
+                var before = places
+                before[group] -= 1
+                guard layers[position][before] != nil, fits(parameters[position], groups[group], before[group]) else {
+                    continue
+                }
+                result[group][before[group]] = position
+                places = before
+                break
+            }
+        }
+        return result
+    }
+
+    private static func fits(_ shape: Shape, _ group: [Shape?], _ place: Int) -> Bool {
+        place < group.count && (group[place].map { $0 == shape } ?? true)
+    }
+}

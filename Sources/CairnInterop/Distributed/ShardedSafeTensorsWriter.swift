@@ -1,0 +1,194 @@
+import CairnBase
+public import CairnCheckpoint
+public import CairnStorage
+import CairnTensor
+
+/// Writes a checkpoint as the safetensors shards of torch.distributed.checkpoint (`HuggingFaceStorageWriter` with
+/// `save_distributed`): one file a rank, each of which says where in the whole its parts begin.
+///
+/// Tensors are divided along their first dimension. Values and ties, which the format does not know, go into the first
+/// file's metadata as ``SafeTensorsWriter`` puts them there. The files get their names together, when all are whole.
+public final class ShardedSafeTensorsWriter: CheckpointWriter {
+    /// Data begins at a multiple of this, so that mapped tensors are aligned for vector instructions.
+    private static let alignment = 64
+
+    private let storage: any Storage
+    private let prefix: String
+    private let fileCount: Int
+    private let replaces: Bool
+
+    /// A part of a tensor and where its bytes go.
+    private struct Place {
+        var name: String
+        var file: Int
+        var offset: Int
+        var byteCount: Int
+    }
+
+    private struct File {
+        var key: String
+        var writer: any StorageWriter
+        var byteCount: Int
+    }
+
+    private var files: [File] = []
+    /// In the order in which the bytes come.
+    private var places: [Place] = []
+    private var position = 0
+    private var byteCount = 0
+    private var published: [String] = []
+    private var isFinished = false
+
+    /// Prepares to write files whose keys begin with `prefix`; nothing happens before ``begin(tensors:values:)``.
+    ///
+    /// - Parameters:
+    ///   - fileCount: Over how many files the tensors are divided.
+    ///   - replaces: Whether shards may be there. They are deleted at the beginning.
+    public init(storage: any Storage, prefix: String = "", fileCount: Int = 1, replaces: Bool = false) {
+        self.storage = storage
+        self.prefix = prefix
+        self.fileCount = max(1, fileCount)
+        self.replaces = replaces
+    }
+
+    /// Prepares to write a directory.
+    public convenience init(path: String, fileCount: Int = 1, replaces: Bool = false) {
+        self.init(storage: LocalStorage(root: path), fileCount: fileCount, replaces: replaces)
+    }
+
+    deinit { discard() }
+
+    /// Plans the files and writes their headers.
+    ///
+    /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for what no header can hold.
+    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
+        guard files.isEmpty else { throw wrongOrder("begin") }
+        let stored = tensors.filter { $0.tiedTo == nil }
+        let notes = try SafeTensorsNotes(tensors: tensors, values: values)
+        var members = [[(entry: SafeTensorsHeader.Entry, offsets: [Int], order: Int)]](repeating: [], count: fileCount)
+        var order = 0
+        for (index, tensor) in stored.enumerated() {
+            var parts = try ShardDivision(tensor, fileCount: fileCount, whole: index % fileCount).parts
+            if parts.isEmpty {
+                // Without elements, but it has a name, a type and a shape.
+                parts = [.init(region: Region(whole: tensor.shape), file: index % fileCount, byteCount: 0)]
+            }
+            for part in parts {
+                members[part.file].append(
+                    (
+                        .init(
+                            name: tensor.name, scalarType: tensor.scalarType, shape: part.region.shape,
+                            byteRange: 0..<part.byteCount),
+                        part.region.offsets, order
+                    ))
+                places.append(Place(name: tensor.name, file: part.file, offset: 0, byteCount: part.byteCount))
+                order += 1
+            }
+        }
+        try makeRoom()
+        for file in 0..<fileCount { try open(file, members[file], notes: file == 0 ? notes : SafeTensorsNotes()) }
+        return notes.sentences
+    }
+
+    private func open(
+        _ file: Int, _ members: [(entry: SafeTensorsHeader.Entry, offsets: [Int], order: Int)], notes: SafeTensorsNotes
+    ) throws(CairnError) {
+        var entries: [SafeTensorsHeader.Entry] = []
+        var sharding = JSONObject()
+        var end = 0
+        for member in members.sorted(by: { SafeTensorsPlan.precedes($0.entry, $1.entry) }) {
+            var entry = member.entry
+            entry.byteRange = end..<end + entry.byteRange.count
+            end = entry.byteRange.upperBound
+            places[member.order].offset = entry.byteRange.lowerBound
+            entries.append(entry)
+            let offsets = try Self.counts(member.offsets, entry)
+            sharding[entry.name] = .object(["saved_offsets": .array(offsets.map { .integer(Int64($0)) })])
+        }
+        let texts: [(key: String, value: String)] = [
+            (ShardedSafeTensors.informationKey, try SafeTensorsNotes.text(sharding)),
+            (ShardedSafeTensors.versionKey, "1.0"), ("format", "pt"),
+        ]
+        let header = try SafeTensorsHeader(entries: entries, metadata: texts + notes.metadata())
+            .serialized(alignment: Self.alignment)
+        for member in members { places[member.order].offset += header.count }
+        let key = prefix + ShardedSafeTensors.fileName(shard: file + 1)
+        let writer = try storage.create(key, byteCount: header.count + end)
+        files.append(File(key: key, writer: writer, byteCount: header.count + end))
+        try writer.write(header, at: 0)
+    }
+
+    /// Of packed elements PyTorch counts pairs.
+    private static func counts(_ offsets: [Int], _ entry: SafeTensorsHeader.Entry) throws(CairnError) -> [Int] {
+        guard entry.scalarType == .f4, let last = offsets.last else { return offsets }
+        return offsets.dropLast() + [last / 2]
+    }
+
+    private func makeRoom() throws(CairnError) {
+        let old = try storage.list(prefix).map(\.key).filter { key in
+            let name = key.dropFirst(prefix.count)
+            return !name.contains("/") && (name.hasSuffix(".safetensors") || name.hasSuffix(".safetensors.index.json"))
+        }
+        guard let first = old.first else { return }
+        guard replaces else {
+            throw CairnError(
+                .alreadyExists, "there is a checkpoint, or part of one",
+                .init(file: storage.place(of: first), advice: "choose another directory, or allow replacing it"))
+        }
+        try storage.delete(old)
+    }
+
+    public func append(_ bytes: RawSpan) throws {
+        guard !files.isEmpty, !isFinished else { throw wrongOrder("append") }
+        var rest = 0..<bytes.byteCount
+        while !rest.isEmpty {
+            skipEmpty()
+            guard position < places.count else {
+                throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: prefix))
+            }
+            let place = places[position]
+            let count = min(rest.count, place.byteCount - byteCount)
+            try files[place.file].writer.write(
+                bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: place.offset + byteCount)
+            files[place.file].writer.startWriteback(at: place.offset + byteCount, byteCount: count)
+            byteCount += count
+            rest = rest.lowerBound + count..<rest.upperBound
+            if byteCount == place.byteCount {
+                position += 1
+                byteCount = 0
+            }
+        }
+    }
+
+    private func skipEmpty() {
+        while position < places.count, places[position].byteCount == 0 { position += 1 }
+    }
+
+    public func finish() throws {
+        guard !files.isEmpty, !isFinished else { throw wrongOrder("finish") }
+        skipEmpty()
+        guard position == places.count else {
+            throw CairnError(
+                .incomplete, "not all bytes of a tensor were written",
+                .init(file: prefix, tensor: places[position].name))
+        }
+        for file in files {
+            published.append(file.key)
+            try file.writer.finish(byteCount: file.byteCount)
+        }
+        published = []
+        isFinished = true
+    }
+
+    public func discard() {
+        guard !isFinished else { return }
+        isFinished = true
+        for file in files { file.writer.discard() }
+        try? storage.delete(published)
+        published = []
+    }
+
+    private func wrongOrder(_ call: String) -> CairnError {
+        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: prefix))
+    }
+}

@@ -1,0 +1,141 @@
+import CairnBase
+import CairnStorage
+import CairnTensor
+
+/// A file of `torch.save` as PyTorch wrote it before version 1.6, and still does when asked to: five pickles (a magic
+/// number, the version, facts of the machine, the state, the storages' keys), then every storage as the count of its
+/// elements and their bytes, little-endian on every machine.
+///
+/// Nothing in it has a checksum. Source: `_legacy_save` in `torch/serialization.py` and `THPStorage_writeFileRaw` of
+/// PyTorch 2.13.
+struct LegacyTorchFile: TorchStorages {
+    let isBigEndian = false
+    /// The state.
+    let graph: PickleGraph
+
+    private let file: any StorageFile
+    private var windows: [ExactString: FileWindow] = [:]
+
+    /// 0x1950a86a20f9469cfc6c as the first pickle has it, without the prefix of its protocol.
+    private static let magic: [UInt8] = [0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19]
+    /// The same in protocols 0 and 1.
+    private static let decimalMagic = Array("L119547037146038801333356L".utf8)
+    private static let version = 1001
+    /// How many bytes show what a file is.
+    static let signatureByteCount = 32
+    /// What is read of the file at first to find the end of the pickles.
+    private static let firstByteCount = 4 << 20
+
+    /// Whether a file that begins with these bytes is one.
+    static func isBeginning(_ bytes: [UInt8]) -> Bool {
+        bytes.starts(with: decimalMagic) || bytes.prefix(signatureByteCount).firstRange(of: magic).map {
+            $0.lowerBound <= 12 && bytes.first == 0x80
+        } == true
+    }
+
+    /// - Throws: ``CairnError/Code/malformed``, ``CairnError/Code/incomplete`` when storages are missing.
+    init(_ file: any StorageFile) throws(CairnError) {
+        self.file = file
+        let (graph, keys, end) = try Self.pickles(of: file)
+        self.graph = graph
+        var types: [ExactString: ScalarType] = [:]
+        // Where two types are named for one storage, it is saved as the one that comes first.
+        for case .persistent(let identification) in graph.nodes {
+            guard let storage = TorchStorageName(identification, in: graph) else { continue }
+            let key = ExactString(storage.key)
+            if types[key] == nil { types[key] = storage.scalarType }
+        }
+        var offset = end
+        for key in keys {
+            guard let type = types[ExactString(key)] else {
+                throw CairnError(
+                    .malformed, "a storage is listed that nothing is in", .init(file: file.key, found: key))
+            }
+            offset = try add(key, type, at: offset)
+        }
+    }
+
+    private mutating func add(_ key: String, _ type: ScalarType, at offset: Int) throws(CairnError) -> Int {
+        guard offset <= file.byteCount - 8 else {
+            throw CairnError(
+                .incomplete, "the file ends before its storages do",
+                .init(
+                    file: file.key, offset: offset, expected: "the storage \(key)", found: "\(file.byteCount) bytes",
+                    advice: "the file was probably cut short"))
+        }
+        let count = ByteReader(bytes: try file.bytes(in: offset..<offset + 8)).u64(at: 0)
+        guard let byteCount = count.flatMap({ $0.multiplied(checked: type.byteWidth ?? 1) }),
+            let end = (offset + 8).adding(checked: byteCount), end <= file.byteCount
+        else {
+            throw CairnError(
+                .incomplete, "the file ends within a storage",
+                .init(
+                    file: file.key, offset: offset,
+                    expected: count.map { "\($0) elements of \(type)" } ?? "a count of elements",
+                    found: "a file of \(file.byteCount) bytes", advice: "the file was probably cut short"))
+        }
+        windows[ExactString(key)] = try FileWindow(file, offset: offset + 8, byteCount: byteCount)
+        return end
+    }
+
+    /// The state, the storages' keys in their order, and where the first storage begins.
+    private static func pickles(
+        of file: any StorageFile
+    ) throws(CairnError) -> (graph: PickleGraph, keys: [String], end: Int) {
+        let limits = PickleLimits()
+        var byteCount = min(firstByteCount, file.byteCount)
+        while true {
+            var interpreter = PickleInterpreter(
+                try file.bytes(in: 0..<byteCount), limits: limits, file: file.key)
+            do throws(CairnError) {
+                return try pickles(&interpreter, file: file.key)
+            } catch {
+                // The pickles may go on behind what was read.
+                guard error.code == .incomplete, byteCount < min(file.byteCount, limits.byteCount) else { throw error }
+                byteCount = min(file.byteCount, limits.byteCount, byteCount.multiplied(checked: 8) ?? .max)
+            }
+        }
+    }
+
+    private static func pickles(
+        _ interpreter: inout PickleInterpreter, file: String
+    ) throws(CairnError) -> (graph: PickleGraph, keys: [String], end: Int) {
+        // The magic number was looked at before.
+        _ = try interpreter.next()
+        let version = try interpreter.next()
+        guard version.integer(version.root) == Self.version else {
+            throw CairnError(
+                .unsupported, "the file is of an unknown version of PyTorch's old format",
+                .init(
+                    file: file, expected: "\(Self.version)",
+                    found: version.integer(version.root).map { "\($0)" } ?? "no number"))
+        }
+        // Facts of the machine: its byte order says nothing of the file, which is little-endian always.
+        _ = try interpreter.next()
+        let graph = try interpreter.next()
+        let list = try interpreter.next()
+        var keys: [String] = []
+        for element in list.sequence(list.root) ?? [] {
+            guard let key = list.string(element) else { break }
+            keys.append(key)
+        }
+        guard let count = list.sequence(list.root)?.count, keys.count == count else {
+            throw CairnError(
+                .malformed, "the storages of the file are not listed",
+                .init(file: file, offset: interpreter.position, expected: "a list of keys"))
+        }
+        return (graph, keys, interpreter.position)
+    }
+
+    func storage(_ key: String, byteCount: Int) throws(CairnError) -> any StorageFile {
+        guard let window = windows[ExactString(key)] else {
+            throw CairnError(.incomplete, "the file lacks a storage", .init(file: file.key, expected: key))
+        }
+        guard window.byteCount >= byteCount else {
+            throw CairnError(
+                .malformed, "a storage has another size than the pickle says",
+                .init(file: file.key, expected: "\(byteCount) bytes", found: "\(key) of \(window.byteCount)"))
+        }
+        return window
+    }
+}
