@@ -252,7 +252,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTool"],
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTesting", "CairnTool"],
             swiftSettings: swiftSettings),
     ]
 )
