@@ -102,9 +102,7 @@ let package = Package(
         // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.
         .target(
             name: "CairnMetrics",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnSnapshot", coreMetrics,
-            ],
+            dependencies: ["CairnSnapshot", coreMetrics],
             swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
         .target(
@@ -254,7 +252,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTool"],
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTesting", "CairnTool"],
             swiftSettings: swiftSettings),
     ]
 )

@@ -1,4 +1,3 @@
-import CairnBase
 public import CairnSnapshot
 public import CoreMetrics
 

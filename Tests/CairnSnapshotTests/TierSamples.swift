@@ -116,7 +116,7 @@ final class DetachableStorage: Storage {
     }
 
     /// Returns when somebody waits in `create`.
-    func awaitHeldCall() { state.wait { $0.waitingCount > 0 ? true : nil } }
+    func awaitHeldCall() { _ = state.wait { $0.waitingCount > 0 ? true : nil } }
 
     private func check() throws(CairnError) {
         if isGone { throw CairnError(.inputOutput, "the device is gone", .init(advice: "put it back")) }
@@ -129,7 +129,7 @@ final class DetachableStorage: Storage {
 
     func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter {
         state.change { $0.waitingCount += 1 }
-        state.wait { $0.isHeld ? nil : true }
+        _ = state.wait { $0.isHeld ? nil : true }
         state.change { $0.waitingCount -= 1 }
         try check()
         return try base.create(key, byteCount: byteCount)

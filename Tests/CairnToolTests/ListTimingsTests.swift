@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnSnapshot
+import CairnTesting
 import Foundation
 import Testing
 

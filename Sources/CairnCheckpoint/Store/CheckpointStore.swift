@@ -120,9 +120,9 @@ public final class CheckpointStore: Sendable {
     /// - Throws: ``CairnError/Code/notFound`` when there is none, naming those that were passed over.
     public func latestValid(deep: Bool = false) throws(CairnError) -> (reader: CairnReader, skipped: [Skipped]) {
         var skipped: [Skipped] = []
-        for (step, quarantine) in try candidates() {
+        for (step, isMarked) in try committedSteps().reversed() {
             do throws(CairnError) {
-                if let quarantine { throw quarantine.error(in: self) }
+                if isMarked { try refuseQuarantined(step) }
                 let reader = try open(step: step)
                 if let damage = try reader.verify(deep: deep).damages.first { throw damage.error }
                 return (reader, skipped)
@@ -149,9 +149,9 @@ public final class CheckpointStore: Sendable {
         options: LoadOptions = LoadOptions()
     ) throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
         var skipped: [Skipped] = []
-        for (step, quarantine) in try candidates() {
+        for (step, isMarked) in try committedSteps().reversed() {
             do {
-                if let quarantine { throw quarantine.error(in: self) }
+                if isMarked { try refuseQuarantined(step) }
                 return (try load(step: step, options: options), step, skipped)
             } catch let error as CairnError where error.isDamage {
                 skipped.append(Skipped(step: step, error: error))

@@ -111,6 +111,11 @@ extension CheckpointStore {
         try storage.delete([StepName.prefix(step) + StepName.quarantineName])
     }
 
+    /// - Throws: ``CairnError/Code/corrupted`` for a checkpoint in quarantine.
+    func refuseQuarantined(_ step: Int) throws(CairnError) {
+        if let quarantine = try quarantine(ofStep: step) { throw quarantine.error(in: self) }
+    }
+
     /// The committed steps, the newest first, with their quarantines.
     package func candidates() throws(CairnError) -> [(step: Int, quarantine: Quarantine?)] {
         var candidates: [(step: Int, quarantine: Quarantine?)] = []

@@ -50,9 +50,18 @@ public final class TerminationSignal: Sendable {
     /// Once the process is asked to end: waits until `pipeline` has saved what is in flight, at most for `duration`, and ends
     /// the process as the signal would have.
     public func drain(_ pipeline: SnapshotPipeline, upTo duration: Duration = .seconds(25)) {
+        endProcess(after: { [weak pipeline] in _ = pipeline?.drain(upTo: duration) })
+    }
+
+    /// The same for snapshots of several tiers: also waits for copies from tier to tier.
+    public func drain(_ snapshots: TieredSnapshots, upTo duration: Duration = .seconds(25)) {
+        endProcess(after: { [weak snapshots] in _ = snapshots?.drain(upTo: duration) })
+    }
+
+    private func endProcess(after work: @escaping @Sendable () -> Void) {
         watch()
-        onRequest { [weak pipeline] in
-            _ = pipeline?.drain(upTo: duration)
+        onRequest {
+            work()
             signal(SIGTERM, SIG_DFL)
             raise(SIGTERM)
         }

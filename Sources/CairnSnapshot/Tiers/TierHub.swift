@@ -104,7 +104,7 @@ final class TierHub: Sendable {
     private func abandon(_ flight: TierFlight, _ outcome: TierOutcome, _ report: SnapshotReport) {
         conclude(flight, flight.source, outcome, snapshot: report)
         for target in flight.targets {
-            let reason = "there is nothing to copy: on \(tiers[flight.source].name) the snapshot was \(outcome)"
+            let reason = "there is nothing to copy: \(tiers[flight.source].name) \(outcome)"
             conclude(flight, target, .skipped(reason))
         }
     }
