@@ -10,11 +10,13 @@ let swiftSettings: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
-// Dependencies of the tools and of the YAML reader. Behind traits, so that a package that asks for none of them
+// Dependencies of the tools, of the YAML reader and of the metrics. Behind traits, so that a package that asks for none of them
 // (`traits: []`) resolves nothing but Cairn; the package itself builds with all.
 let argumentParser: Target.Dependency = .product(
     name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Tools"]))
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams", condition: .when(traits: ["YAML"]))
+let coreMetrics: Target.Dependency = .product(
+    name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Metrics"]))
 
 let package = Package(
     name: "Cairn",
@@ -28,6 +30,7 @@ let package = Package(
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
         .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
+        .library(name: "CairnMetrics", targets: ["CairnMetrics"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
@@ -40,10 +43,12 @@ let package = Package(
     traits: [
         .trait(name: "Tools", description: "The executables, on swift-argument-parser."),
         .trait(name: "YAML", description: "CairnUniversal, whose rules are YAML files, on Yams."),
-        .default(enabledTraits: ["Tools", "YAML"]),
+        .trait(name: "Metrics", description: "CairnMetrics, on swift-metrics."),
+        .default(enabledTraits: ["Tools", "YAML", "Metrics"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
     ],
     targets: [
@@ -92,6 +97,13 @@ let package = Package(
             name: "CairnSnapshot",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
+        // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.
+        .target(
+            name: "CairnMetrics",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnSnapshot", coreMetrics,
             ],
             swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
@@ -153,8 +165,7 @@ let package = Package(
             name: "CairnTool",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnReshard",
-                "CairnStorage", "CairnTensor",
-                "CairnUniversal",
+                "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
                 argumentParser,
             ],
             swiftSettings: swiftSettings),
@@ -182,6 +193,14 @@ let package = Package(
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
                 "CairnStorageTesting", "CairnTensor", "CairnTesting",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnMetricsTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
+                coreMetrics,
+                .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
             ],
             swiftSettings: swiftSettings),
         .testTarget(
@@ -235,7 +254,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTesting", "CairnTool"],
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTool"],
             swiftSettings: swiftSettings),
     ]
 )

@@ -218,7 +218,8 @@ final class RankFile: Sendable {
         }
     }
 
-    private func verify(_ checksum: UInt32, _ chunk: StoredChunk, _ index: Int) throws(CairnError) {
+    /// Compares what the stored bytes of a chunk sum to with what they should.
+    func verify(_ checksum: UInt32, _ chunk: StoredChunk, _ index: Int) throws(CairnError) {
         guard checksum == chunk.checksum else {
             throw CairnError(
                 .corrupted, "chunk \(index) does not match its checksum",

@@ -27,9 +27,14 @@ public final class CairnReader: LinearReader {
     ///
     /// - Parameter source: What to call it in messages.
     /// - Throws: ``CairnError/Code/notFound`` when there is no manifest, and what a damaged manifest throws.
-    public init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
+    public convenience init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
+        let bytes = try storage.readAll(prefix + Self.manifestName, limit: Manifest.maximumByteCount)
+        try self.init(storage, prefix: prefix, source: source, manifest: bytes)
+    }
+
+    /// Opens a checkpoint whose manifest has been read.
+    init(_ storage: any Storage, prefix: String, source: String, manifest bytes: [UInt8]) throws(CairnError) {
         let key = prefix + Self.manifestName
-        let bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
         index = try CheckpointIndex(Manifest(parsing: bytes, file: storage.place(of: key)), source: source)
         self.storage = storage
         self.prefix = prefix

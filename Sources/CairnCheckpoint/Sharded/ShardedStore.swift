@@ -72,11 +72,11 @@ public final class ShardedStore: Sendable {
             note = .failed(error as? CairnError ?? CairnError(.inputOutput, "the rank's file could not be written", cause: error))
         }
         return communicator.rank == 0
-            ? try conclude(session, note) : try awaitVerdict(session, note)
+            ? try conclude(session, note, step: step) : try awaitVerdict(session, note)
     }
 
     /// Rank 0: hears the others, commits, and tells them.
-    private func conclude(_ session: SaveSession?, _ note: RankNote) throws -> Manifest? {
+    private func conclude(_ session: SaveSession?, _ note: RankNote, step: Int) throws -> Manifest? {
         do {
             let notes = try communicator.gather(note.encoded(), at: 0) ?? []
             let manifest: Manifest
@@ -117,7 +117,7 @@ public final class ShardedStore: Sendable {
     /// Rank 0: commits what the accounts of all ranks, in their order, say is written.
     ///
     /// - Throws: The first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step or another
-    ///   state. Nothing is committed then.
+    ///   state than most do. Nothing is committed then.
     package static func commit(_ session: SaveSession?, _ notes: [[UInt8]]) throws -> Manifest {
         var written: [(file: Manifest.File, digest: String, step: Int)] = []
         for (rank, bytes) in notes.enumerated() {
@@ -128,7 +128,7 @@ public final class ShardedStore: Sendable {
                 throw CairnError(.mismatch, "a rank sent no account of its file", .init(rank: rank))
             }
         }
-        guard let session, !written.isEmpty else {
+        guard let session, let first = written.first else {
             throw CairnError(.incomplete, "rank 0 wrote nothing, so nothing is committed", .init(rank: 0))
         }
         if let odd = Self.oddOneOut(written.map(\.step)) {
@@ -137,6 +137,11 @@ public final class ShardedStore: Sendable {
                 .init(
                     rank: odd.rank, expected: "step \(written[odd.reference].step), as rank \(odd.reference)",
                     found: "step \(written[odd.rank].step)"))
+        }
+        guard first.step == step else {
+            throw CairnError(
+                .mismatch, "the ranks save another step than this one",
+                .init(expected: "step \(step)", found: "step \(first.step)"))
         }
         if let odd = Self.oddOneOut(written.map(\.digest)) {
             throw CairnError(

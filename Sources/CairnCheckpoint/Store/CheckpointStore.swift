@@ -61,25 +61,37 @@ public final class CheckpointStore: Sendable {
 
     // MARK: Finding
 
-    /// The steps that have a committed checkpoint, in ascending order.
-    public func steps() throws(CairnError) -> [Int] {
-        try storage.list("step-").compactMap { entry in
-            guard let step = StepName.step(ofKey: entry.key),
-                entry.key == StepName.prefix(step) + CairnReader.manifestName
-            else { return nil }
-            return step
-        }.sorted()
+    /// The steps that have a committed checkpoint, in ascending order; those in quarantine are among them.
+    public func steps() throws(CairnError) -> [Int] { try committedSteps().map(\.step) }
+
+    /// The committed steps in ascending order, and beside which manifests a quarantine stands.
+    func committedSteps() throws(CairnError) -> [(step: Int, isMarked: Bool)] {
+        var steps: [Int] = []
+        var marked = Set<Int>()
+        for entry in try storage.list("step-") {
+            guard let step = StepName.step(ofKey: entry.key) else { continue }
+            let prefix = StepName.prefix(step)
+            if entry.key == prefix + CairnReader.manifestName { steps.append(step) }
+            if entry.key == prefix + StepName.quarantineName { marked.insert(step) }
+        }
+        return steps.sorted().map { ($0, marked.contains($0)) }
     }
 
-    /// The newest committed step, or `nil` in an empty store. Its checkpoint may be damaged; see ``latestValid(deep:)``.
+    /// The newest committed step, or `nil` in an empty store. Its checkpoint may be damaged or in quarantine; see
+    /// ``latestValid(deep:)``.
     public func latest() throws(CairnError) -> Int? { try steps().last }
 
     /// Opens the checkpoint of a step.
     ///
     /// - Throws: ``CairnError/Code/notFound`` when there is none.
-    public func open(step: Int) throws(CairnError) -> CairnReader {
+    public func open(step: Int) throws(CairnError) -> CairnReader { try openWithManifest(step: step).reader }
+
+    /// Opens the checkpoint of a step; also gives the manifest as it is stored.
+    func openWithManifest(step: Int) throws(CairnError) -> (reader: CairnReader, manifest: [UInt8]) {
+        let prefix = StepName.prefix(step)
         do throws(CairnError) {
-            return try CairnReader(storage, prefix: StepName.prefix(step), source: "\(name)@\(step)")
+            let bytes = try storage.readAll(prefix + CairnReader.manifestName, limit: Manifest.maximumByteCount)
+            return (try CairnReader(storage, prefix: prefix, source: "\(name)@\(step)", manifest: bytes), bytes)
         } catch {
             guard error.code == .notFound else { throw error }
             let steps = (try? self.steps()) ?? []
@@ -101,15 +113,16 @@ public final class CheckpointStore: Sendable {
         }
     }
 
-    /// The newest checkpoint that passes verification.
+    /// The newest checkpoint that passes verification and is not in quarantine.
     ///
     /// - Parameter deep: Read and sum every byte; otherwise the manifest, the lengths and the headers of all files.
     /// - Returns: The open checkpoint, and the newer ones that were passed over.
     /// - Throws: ``CairnError/Code/notFound`` when there is none, naming those that were passed over.
     public func latestValid(deep: Bool = false) throws(CairnError) -> (reader: CairnReader, skipped: [Skipped]) {
         var skipped: [Skipped] = []
-        for step in try steps().reversed() {
+        for (step, quarantine) in try candidates() {
             do throws(CairnError) {
+                if let quarantine { throw quarantine.error(in: self) }
                 let reader = try open(step: step)
                 if let damage = try reader.verify(deep: deep).damages.first { throw damage.error }
                 return (reader, skipped)
@@ -127,7 +140,8 @@ public final class CheckpointStore: Sendable {
         try TrainingState(reading: open(step: step), options: options)
     }
 
-    /// Loads the newest checkpoint that can be read whole; falls back past damaged ones and says which.
+    /// Loads the newest checkpoint that can be read whole; falls back past damaged ones, and past those in quarantine, and
+    /// says which.
     ///
     /// - Throws: ``CairnError/Code/notFound`` when none can. An error that is no damage of the checkpoint, such as a
     ///   failing disk, is thrown at once.
@@ -135,8 +149,9 @@ public final class CheckpointStore: Sendable {
         options: LoadOptions = LoadOptions()
     ) throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
         var skipped: [Skipped] = []
-        for step in try steps().reversed() {
+        for (step, quarantine) in try candidates() {
             do {
+                if let quarantine { throw quarantine.error(in: self) }
                 return (try load(step: step, options: options), step, skipped)
             } catch let error as CairnError where error.isDamage {
                 skipped.append(Skipped(step: step, error: error))
@@ -161,7 +176,7 @@ public final class CheckpointStore: Sendable {
 }
 
 extension CairnError {
-    /// Whether the error says that a checkpoint itself is bad, not that it could not be reached.
+    /// Whether the error says that a checkpoint itself is of no use, not that it could not be reached.
     package var isDamage: Bool {
         [.corrupted, .malformed, .incomplete, .mismatch, .notFound, .unsupported].contains(code)
     }

@@ -54,23 +54,24 @@ extension CheckpointStore {
     /// Deletes the checkpoints that `policy` does not keep, and debris.
     ///
     /// A checkpoint goes manifest first, durably, so that a crash on the way leaves debris and no half checkpoint. One whose
-    /// manifest is damaged neither counts for a rule nor is deleted: it may be repairable. Whatever the rules say, the newest
-    /// checkpoint whose files are all there with intact headers is kept.
+    /// manifest is damaged neither counts for a rule nor is deleted: it may be repairable. Nor does one in quarantine, until
+    /// somebody has looked at it. Whatever the rules say, the newest other checkpoint whose files are all there with intact
+    /// headers is kept.
     ///
     /// - Parameters:
+    ///   - protecting: Steps that stay whatever the rules say, because somebody is reading them.
     ///   - debrisAge: Debris is deleted only if its newest file is older than this many seconds, because a save that is
     ///     going on in another process looks the same.
     ///   - dryRun: Only report.
     public func prune(
-        _ policy: RetentionPolicy, debrisAge: Double = 3600, dryRun: Bool = false
+        _ policy: RetentionPolicy, protecting: Set<Int> = [], debrisAge: Double = 3600, dryRun: Bool = false
     ) throws(CairnError) -> PruneReport {
-        let summaries = try list()
+        let summaries = try list().filter(\.isCommitted)
         let readable = summaries.compactMap { row in row.manifest.map { (step: row.step, metrics: $0.metrics) } }
-        var kept = policy.kept(readable)
+        var kept = policy.kept(readable).union(protecting)
         if let intact = try newestIntact(readable.map(\.step)) { kept.insert(intact) }
         var report = PruneReport()
         for row in summaries {
-            guard row.manifest != nil else { continue }
             if kept.contains(row.step) {
                 report.kept.append(row.step)
             } else {
@@ -101,7 +102,7 @@ extension CheckpointStore {
         try storage.delete([prefix + CairnReader.manifestName])
         let rest: [String]
         if let manifest {
-            rest = manifest.files.map { prefix + $0.name } + [prefix + StepName.timelineName]
+            rest = (manifest.files.map(\.name) + StepName.companionNames).map { prefix + $0 }
         } else {
             rest = try storage.list(prefix).map(\.key)
         }
@@ -123,7 +124,7 @@ extension CheckpointStore {
             if entries.contains(where: { $0.key == prefix + CairnReader.manifestName }) {
                 // Without a readable manifest nobody knows what is debris.
                 guard let manifest = try? open(step: step).manifest else { continue }
-                let names = manifest.files.map(\.name) + [CairnReader.manifestName, StepName.timelineName]
+                let names = manifest.files.map(\.name) + [CairnReader.manifestName] + StepName.companionNames
                 named = Set(names.map { prefix + $0 })
             }
             let unnamed = entries.filter { !named.contains($0.key) }

@@ -62,7 +62,7 @@ public final class SaveSession: Sendable {
         }
         let saveID = options.saveID ?? SaveID()
         let present = try PresentManifest(storage, prefix: prefix)
-        guard !present.exists || options.replacing else { throw Self.alreadyExists(storage.place(of: prefix), step) }
+        guard !present.exists || options.replacing else { throw CairnError.stepExists(storage.place(of: prefix), step) }
         // The files' names come from the id: with the old one's id they would overwrite its files.
         guard present.manifest.map({ RankFileName.saveDigits($0.saveID) }) != RankFileName.saveDigits(saveID) else {
             throw CairnError(
@@ -161,7 +161,7 @@ public final class SaveSession: Sendable {
         var present = try PresentManifest(storage, prefix: prefix)
         // A commit that failed late may be tried again.
         if present.manifest?.saveID == saveID { present = .none }
-        guard !present.exists || options.replacing else { throw Self.alreadyExists(storage.place(of: prefix), step) }
+        guard !present.exists || options.replacing else { throw CairnError.stepExists(storage.place(of: prefix), step) }
         do {
             try storage.publish(bytes, as: prefix + CairnReader.manifestName)
         } catch {
@@ -203,12 +203,6 @@ public final class SaveSession: Sendable {
             guard error.code == .notFound else { return }
         }
         try? storage.delete(files)
-    }
-
-    private static func alreadyExists(_ place: String, _ step: Int) -> CairnError {
-        CairnError(
-            .alreadyExists, "there is a checkpoint of this step already",
-            .init(file: place, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
     }
 
     private static func sorted(_ values: [(name: String, value: Value)]) -> [NamedValue] {
@@ -254,23 +248,5 @@ public final class SaveSession: Sendable {
         }
         try manifest.validate()
         return manifest
-    }
-}
-
-/// The manifest of a step as it is in the storage.
-private struct PresentManifest {
-    var exists = false
-    /// `nil` also when it cannot be read.
-    var manifest: Manifest?
-
-    static let none = PresentManifest()
-
-    private init() {}
-
-    init(_ storage: any Storage, prefix: String) throws(CairnError) {
-        let key = prefix + CairnReader.manifestName
-        exists = try storage.list(prefix).contains { $0.key == key }
-        guard exists else { return }
-        manifest = try? Manifest(parsing: storage.readAll(key, limit: Manifest.maximumByteCount), file: key)
     }
 }

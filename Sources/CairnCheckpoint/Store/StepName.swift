@@ -9,6 +9,12 @@ package enum StepName {
     /// What beside the manifest tells how a snapshot was taken and saved; no part of the checkpoint.
     package static let timelineName = "timeline.json"
 
+    /// What beside the manifest says that the checkpoint is not to be used; see ``Quarantine``.
+    package static let quarantineName = "quarantine.json"
+
+    /// What stands beside a checkpoint without being part of it.
+    static let companionNames = [timelineName, quarantineName]
+
     /// The step that a key belongs to, or `nil` for a key that is no checkpoint's.
     package static func step(ofKey key: String) -> Int? {
         guard key.hasPrefix("step-"), let slash = key.firstIndex(of: "/") else { return nil }

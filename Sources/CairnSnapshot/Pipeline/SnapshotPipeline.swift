@@ -80,7 +80,8 @@ public final class SnapshotPipeline: Sendable {
 
     deinit { background.close() }
 
-    private static func budget(_ options: SnapshotOptions) -> (Int, Duration, Bool) {
+    /// What a pool's budget is told: its limit, how long updates wait, and whether snapshots are given up then.
+    static func budget(_ options: SnapshotOptions) -> (Int, Duration, Bool) {
         switch options.backPressure {
         case .grow: (.max, .zero, false)
         case .skip: (max(0, options.byteBudget), .zero, true)
@@ -189,6 +190,9 @@ public final class SnapshotPipeline: Sendable {
 
     /// The snapshots that have ended since the last call, in the order in which they ended.
     public func takeReports() -> [SnapshotReport] { background.takeReports() }
+
+    /// Gives up the oldest snapshot that still holds tensors.
+    func giveUpOldest() { background.giveUpOldest() }
 
     /// Gives up every snapshot that has not been drained.
     public func cancelAll() { background.cancelAll() }

@@ -10,10 +10,16 @@ struct ListCommand: ParsableCommand {
         discussion: """
             One line for each checkpoint, oldest step first. The state is "committed" for a whole checkpoint, "debris" \
             for one that was never finished (never read; `cairn prune` removes it), "damaged" for one whose manifest \
-            cannot be read; `cairn verify` looks deeper.
+            cannot be read, "quarantined" for one that a restart found damaged and that is not chosen any more; \
+            `cairn verify` looks deeper.
+
+            With --timings it shows instead how the snapshot of each checkpoint was taken and saved, where that was \
+            recorded: what training paid (retain: the call; wait: for a place; updates: for memory; copies: tensors \
+            that were updated elsewhere meanwhile), and the background (queue, drain, durable, commit, and the total \
+            from the call until the checkpoint was durable).
 
             Example:
-              cairn ls runs/kjv
+              cairn ls runs/kjv --timings
             """)
 
     @Argument(help: ArgumentHelp("The directory of a run.", valueName: "store"))
@@ -22,17 +28,29 @@ struct ListCommand: ParsableCommand {
     @Flag(help: "Print one JSON document instead of a table (schema cairn-ls/1).")
     var json = false
 
+    @Flag(help: "Show how the snapshot of each checkpoint was taken and saved.")
+    var timings = false
+
     func run() throws {
         let (store, path) = try StoreOpening.open(store)
         let summaries = try store.list()
         if json {
-            try ResultDocument.print(
-                schema: "cairn-ls/1",
-                ["store": .string(path), "checkpoints": .array(summaries.map { $0.document })])
+            let rows = try summaries.map { summary in
+                var document = summary.document
+                if timings { try ListedTimings(of: summary, in: store).add(to: &document) }
+                return JSONValue.object(document)
+            }
+            try ResultDocument.print(schema: "cairn-ls/1", ["store": .string(path), "checkpoints": .array(rows)])
             return
         }
         if summaries.isEmpty {
             StandardError.note("\(path) holds no checkpoints")
+            return
+        }
+        if timings {
+            var table = ListedTimings.table
+            for summary in summaries { try ListedTimings(of: summary, in: store).append(to: &table) }
+            for line in table.lines() { try StandardOutput.line(line) }
             return
         }
         var table = Table([
@@ -46,7 +64,7 @@ struct ListCommand: ParsableCommand {
 }
 
 extension CheckpointSummary {
-    fileprivate var document: JSONValue {
+    fileprivate var document: JSONObject {
         var object: JSONObject = [
             "step": .count(step), "time": manifest.map { .number($0.time) } ?? .null,
             "time_iso": .optional(manifest.flatMap { TimeText.iso($0.time) }), "bytes": .count(byteCount),
@@ -61,8 +79,15 @@ extension CheckpointSummary {
         case .damaged(let error):
             object["state"] = "damaged"
             object["error"] = .string(error.description)
+        case .quarantined(let quarantine):
+            object["state"] = "quarantined"
+            object["error"] = .string(quarantine.reason)
+            object["quarantined"] = .object([
+                "time": .number(quarantine.time), "time_iso": .optional(TimeText.iso(quarantine.time)),
+                "save_id": .optional(quarantine.saveID.map { "\($0)" }),
+            ])
         }
-        return .object(object)
+        return object
     }
 
     fileprivate var cells: [Table.Cell] {
@@ -71,6 +96,7 @@ extension CheckpointSummary {
             case .committed: .init("committed", .good)
             case .debris: .init("debris", .doubtful)
             case .damaged(let error): .init("damaged: \(error.message)", .bad)
+            case .quarantined(let quarantine): .init("quarantined: \(quarantine.reason)", .bad)
             }
         return [
             .init(String(step)), .init(manifest.flatMap { TimeText.iso($0.time) } ?? "-"),

@@ -1,0 +1,212 @@
+import CairnBase
+import CairnStorage
+import Synchronization
+
+extension CheckpointStore {
+    /// Copies the checkpoint of a step to another store, verified on the way: the same files, the same manifest, the same
+    /// save id.
+    ///
+    /// Every chunk and every header is summed between reading and writing, so damage is never passed on. The files are made
+    /// durable first and the manifest is published last, as in a save: a copy that is cut off leaves no checkpoint, and what
+    /// the target had stays as it was. Memory is bounded by a buffer for each thread. A copy that is there already and has
+    /// intact headers is left alone; one that is damaged or in quarantine is written anew, which ends the quarantine.
+    ///
+    /// Two copies of one checkpoint into one store must not be made at the same time.
+    ///
+    /// - Returns: The manifest.
+    /// - Throws: ``CairnError/Code/notFound`` when there is no such checkpoint, ``CairnError/Code/mismatch`` when it is of
+    ///   another save than was asked for, ``CairnError/Code/alreadyExists`` unless ``ReplicationOptions/replacing``;
+    ///   what damage throws, what either storage throws, and what ``ReplicationOptions/progress`` throws.
+    @discardableResult
+    public func replicate(
+        step: Int, to target: CheckpointStore, options: ReplicationOptions = ReplicationOptions()
+    ) throws -> Manifest {
+        let (reader, manifest) = try openWithManifest(step: step)
+        guard options.saveID == nil || options.saveID == reader.manifest.saveID else {
+            throw CairnError(
+                .mismatch, "the step has been saved anew",
+                .init(
+                    file: storage.place(of: StepName.prefix(step)),
+                    expected: "save \(options.saveID.map { "\($0)" } ?? "")", found: "save \(reader.manifest.saveID)"))
+        }
+        let replication = Replication(
+            source: self, target: target, reader: reader, manifestBytes: manifest, prefix: StepName.prefix(step),
+            step: step, options: options)
+        try replication.run()
+        return reader.manifest
+    }
+
+    /// Copies the checkpoint of a step to another store without blocking the calling task's thread.
+    @discardableResult
+    public func replicate(
+        step: Int, to target: CheckpointStore, options: ReplicationOptions = ReplicationOptions()
+    ) async throws -> Manifest {
+        try await ThreadPool.shared.run { try self.replicate(step: step, to: target, options: options) }
+    }
+}
+
+/// One checkpoint on its way from store to store.
+private struct Replication {
+    /// The most bytes that one thread copies at a time, unless a chunk has more.
+    private static let runByteCount = 8 << 20
+    private static let maximumTimelineByteCount = 64 << 20
+
+    let source: CheckpointStore
+    let target: CheckpointStore
+    let reader: CairnReader
+    /// As they are stored, so that what this version does not know is copied too.
+    let manifestBytes: [UInt8]
+    let prefix: String
+    let step: Int
+    let options: ReplicationOptions
+
+    func run() throws {
+        if try isThere() { return }
+        var copied: [String] = []
+        do {
+            for index in reader.manifest.files.indices {
+                try copy(reader.rankFile(index), reader.manifest.files[index])
+                copied.append(prefix + reader.manifest.files[index].name)
+            }
+            try commit()
+        } catch {
+            remove(copied)
+            throw error
+        }
+    }
+
+    /// Whether the target has a sound copy.
+    ///
+    /// - Throws: ``CairnError/Code/alreadyExists``.
+    private func isThere() throws(CairnError) -> Bool {
+        let present = try PresentManifest(target.storage, prefix: prefix)
+        try requireRoom(present)
+        guard present.manifest?.saveID == reader.manifest.saveID else { return false }
+        if present.isMarked, try target.quarantine(ofStep: step) != nil { return false }
+        return try target.open(step: step).verify(deep: false).isValid
+    }
+
+    private func requireRoom(_ present: PresentManifest) throws(CairnError) {
+        let isOther = present.exists && present.manifest?.saveID != reader.manifest.saveID
+        guard !isOther || options.replacing else {
+            throw CairnError.stepExists(target.storage.place(of: prefix), step)
+        }
+    }
+
+    private func copy(_ file: RankFile, _ expected: Manifest.File) throws {
+        let key = prefix + expected.name
+        let writer = try target.storage.create(key, byteCount: expected.byteCount)
+        do {
+            let header = try file.header(checking: expected)
+            try writer.write(header, at: 0)
+            let runs = file.storedRuns(byteLimit: Self.runByteCount)
+            let buffers = Mutex<[[UInt8]]>([])
+            try ThreadPool.shared.forEach(runs.count, width: max(1, options.concurrency)) { [options] index in
+                let run = runs[index]
+                // Buffers go from run to run: fresh memory costs more than the copy.
+                var buffer = buffers.withLock { $0.popLast() } ?? []
+                try file.read(run, into: &buffer)
+                let offset = file.dataStart + run.byteRange.lowerBound
+                try writer.write(buffer, at: offset)
+                writer.startWriteback(at: offset, byteCount: run.byteRange.count)
+                let used = buffer
+                buffers.withLock { $0.append(used) }
+                try options.progress(run.byteRange.count)
+            }
+            try writer.finish(byteCount: expected.byteCount)
+        } catch {
+            writer.discard()
+            throw error
+        }
+    }
+
+    private func commit() throws(CairnError) {
+        let present = try PresentManifest(target.storage, prefix: prefix)
+        try requireRoom(present)
+        try target.storage.publish(manifestBytes, as: prefix + CairnReader.manifestName)
+        // What was said of a copy that is no longer there.
+        if present.isMarked { try target.liftQuarantine(step: step) }
+        // From here on the checkpoint is there, and what fails loses nothing of it.
+        let named = Set(reader.manifest.files.map(\.name))
+        let stale = (present.manifest?.files.map(\.name) ?? []).filter { !named.contains($0) }
+        if !stale.isEmpty { try? target.storage.delete(stale.map { prefix + $0 }) }
+        copyTimeline()
+    }
+
+    private func copyTimeline() {
+        let key = prefix + StepName.timelineName
+        guard let bytes = try? source.storage.readAll(key, limit: Self.maximumTimelineByteCount) else { return }
+        try? target.storage.publish(bytes, as: key)
+    }
+
+    /// Removes files that no manifest names: another attempt writes them anew, and a full storage needs the room.
+    private func remove(_ keys: [String]) {
+        guard !keys.isEmpty, let present = try? PresentManifest(target.storage, prefix: prefix),
+            !present.exists || (present.manifest != nil && present.manifest?.saveID != reader.manifest.saveID)
+        else { return }
+        try? target.storage.delete(keys)
+    }
+}
+
+extension RankFile {
+    /// Chunks of one fragment that stand one after the other in the file.
+    fileprivate struct StoredRun: Sendable {
+        var fragment: Int
+        var chunks: Range<Int>
+        /// From the start of the file's data.
+        var byteRange: Range<Int>
+    }
+
+    /// All stored bytes of the file, in runs of at most `byteLimit` bytes or one chunk.
+    fileprivate func storedRuns(byteLimit: Int) -> [StoredRun] {
+        var runs: [StoredRun] = []
+        for (index, fragment) in fragments.enumerated() {
+            var first = 0
+            while first < fragment.chunks.count {
+                let begin = fragment.chunks[first].offset
+                var (next, end) = (first, begin)
+                while next < fragment.chunks.count,
+                    next == first || end - begin + fragment.chunks[next].byteCount <= byteLimit
+                {
+                    end += fragment.chunks[next].byteCount
+                    next += 1
+                }
+                runs.append(StoredRun(fragment: index, chunks: first..<next, byteRange: begin..<end))
+                first = next
+            }
+        }
+        return runs
+    }
+
+    /// The bytes before the data, which the manifest binds.
+    fileprivate func header(checking expected: Manifest.File) throws(CairnError) -> [UInt8] {
+        let bytes = try file.bytes(in: 0..<dataStart)
+        let checksum = CRC32C.checksum(bytes.span.bytes)
+        guard checksum == expected.headerChecksum else {
+            throw CairnError(
+                .corrupted, "the header does not match its checksum",
+                .init(file: place, offset: 0, expected: checksumText(expected.headerChecksum),
+                    found: checksumText(checksum), advice: "use an older checkpoint"))
+        }
+        return bytes
+    }
+
+    /// Reads stored bytes as they are, every chunk verified.
+    fileprivate func read(_ run: StoredRun, into buffer: inout [UInt8]) throws(CairnError) {
+        let fragment = fragments[run.fragment]
+        do throws(CairnError) {
+            if buffer.count != run.byteRange.count { buffer = [UInt8](repeating: 0, count: run.byteRange.count) }
+            var span = buffer.mutableSpan
+            var bytes = span.mutableBytes
+            try file.read(at: dataStart + run.byteRange.lowerBound, into: &bytes)
+            for index in run.chunks {
+                let chunk = fragment.chunks[index]
+                let begin = chunk.offset - run.byteRange.lowerBound
+                let checksum = CRC32C.checksum(bytes.bytes.extracting(begin..<begin + chunk.byteCount))
+                try verify(checksum, chunk, index)
+            }
+        } catch {
+            throw error.located(at: place).adding(.init(tensor: fragment.name))
+        }
+    }
+}

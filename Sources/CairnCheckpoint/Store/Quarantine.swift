@@ -1,0 +1,122 @@
+public import CairnBase
+import CairnStorage
+
+/// Why a checkpoint is not used any more although it is there: what `quarantine.json` beside its manifest says.
+///
+/// A restart that finds a checkpoint damaged puts it in quarantine and takes another. It is never chosen again, and never
+/// deleted without being asked for: retention neither counts nor touches it. It can still be opened by its step, to see
+/// what is left of it. A save that replaces it, a rebuilt manifest or a whole copy from another store ends the quarantine,
+/// and so does ``CheckpointStore/liftQuarantine(step:)``.
+public struct Quarantine: Sendable, Hashable {
+    static let schema = "cairn-quarantine/1"
+    private static let maximumByteCount = 1 << 20
+
+    /// The step of the checkpoint.
+    public var step: Int
+    /// The save that is meant; `nil` when its manifest could not be read.
+    public var saveID: SaveID?
+    /// What was found, in a sentence.
+    public var reason: String
+    /// When, in seconds since 1970.
+    public var time: Double
+    /// Whether all this could be read.
+    private(set) var isReadable = true
+
+    /// What a load says that passes it over.
+    package func error(in store: CheckpointStore) -> CairnError {
+        CairnError(
+            .corrupted, "the checkpoint is in quarantine: \(reason)",
+            .init(file: store.storage.place(of: StepName.prefix(step) + StepName.quarantineName)))
+    }
+
+    fileprivate var json: JSONValue {
+        .object([
+            "schema": .string(Self.schema), "step": .integer(Int64(step)),
+            "save_id": saveID.map { .string($0.description) } ?? .null, "time": .double(time), "reason": .string(reason),
+        ])
+    }
+
+    /// The quarantine that an object of a storage is; `nil` when there is none.
+    fileprivate static func read(_ storage: any Storage, step: Int) throws(CairnError) -> Quarantine? {
+        let key = StepName.prefix(step) + StepName.quarantineName
+        let bytes: [UInt8]
+        do throws(CairnError) {
+            bytes = try storage.readAll(key, limit: maximumByteCount)
+        } catch {
+            switch error.code {
+            case .notFound: return nil
+            case .malformed: return unreadable(step)
+            default: throw error
+            }
+        }
+        do throws(JSONError) {
+            let object = try JSONValue(parsing: bytes, maximumDepth: 8).asObject()
+            guard try object.string("schema") == schema else { return unreadable(step) }
+            var saveID: SaveID?
+            if case .string(let digits) = try object.value("save_id") { saveID = SaveID(digits) }
+            return Quarantine(
+                step: step, saveID: saveID, reason: try object.string("reason"), time: try object.double("time"))
+        } catch {
+            return unreadable(step)
+        }
+    }
+
+    /// Somebody put it there, so it holds.
+    private static func unreadable(_ step: Int) -> Quarantine {
+        Quarantine(step: step, saveID: nil, reason: "why cannot be read any more", time: 0, isReadable: false)
+    }
+
+    fileprivate init(step: Int, saveID: SaveID?, reason: String, time: Double, isReadable: Bool = true) {
+        self.step = step
+        self.saveID = saveID
+        self.reason = reason
+        self.time = time
+        self.isReadable = isReadable
+    }
+}
+
+extension CheckpointStore {
+    /// The quarantine that the checkpoint of a step is in; `nil` when it is in none.
+    ///
+    /// - Throws: What a storage throws that cannot be reached.
+    public func quarantine(ofStep step: Int) throws(CairnError) -> Quarantine? {
+        guard let quarantine = try Quarantine.read(storage, step: step) else { return nil }
+        let saveID: SaveID
+        do throws(CairnError) {
+            saveID = try open(step: step).manifest.saveID
+        } catch {
+            guard error.isDamage else { throw error }
+            return error.code == .notFound ? nil : quarantine
+        }
+        // Of another save, or of a manifest that has been rebuilt since: it is about what is no longer there.
+        return quarantine.saveID == saveID || !quarantine.isReadable ? quarantine : nil
+    }
+
+    /// Puts the checkpoint of a step in quarantine.
+    ///
+    /// - Parameters:
+    ///   - saveID: The save that was found damaged; `nil` when its manifest cannot be read.
+    ///   - error: What was found.
+    /// - Throws: What the storage throws.
+    @discardableResult
+    public func quarantine(step: Int, saveID: SaveID?, because error: CairnError) throws(CairnError) -> Quarantine {
+        let quarantine = Quarantine(step: step, saveID: saveID, reason: error.description, time: currentTime())
+        try storage.publish(
+            Array(text(quarantine.json).utf8), as: StepName.prefix(step) + StepName.quarantineName)
+        return quarantine
+    }
+
+    /// Ends the quarantine of a step's checkpoint, if it is in one: it may be chosen again, and retention counts it.
+    public func liftQuarantine(step: Int) throws(CairnError) {
+        try storage.delete([StepName.prefix(step) + StepName.quarantineName])
+    }
+
+    /// The committed steps, the newest first, with their quarantines.
+    package func candidates() throws(CairnError) -> [(step: Int, quarantine: Quarantine?)] {
+        var candidates: [(step: Int, quarantine: Quarantine?)] = []
+        for (step, isMarked) in try committedSteps().reversed() {
+            candidates.append((step, isMarked ? try quarantine(ofStep: step) : nil))
+        }
+        return candidates
+    }
+}

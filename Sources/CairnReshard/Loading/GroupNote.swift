@@ -1,0 +1,90 @@
+import CairnBase
+import CairnCheckpoint
+
+/// What ranks that load together tell each other.
+enum GroupNote {
+    /// A checkpoint of a tier, or a tier that could not be looked at.
+    struct Rung {
+        var tier: Int
+        /// `nil` for a tier that could not be looked at.
+        var step: Int?
+        /// Why it is not tried.
+        var error: CairnError?
+    }
+
+    /// What there is, the best first.
+    case rungs([Rung])
+    case read(SaveID)
+    /// The save is known where its manifest could be read.
+    case damaged(CairnError, SaveID?)
+    case unusable(CairnError)
+    case unreachable(CairnError)
+    /// An error that no other checkpoint would mend.
+    case refused(CairnError)
+    /// Whether a checkpoint was put in quarantine.
+    case marked(Bool)
+
+    /// A letter, and what belongs to it.
+    func encoded() -> [UInt8] {
+        switch self {
+        case .rungs(let rungs): Self.bytes("l", rungs.map(Self.line).joined(separator: "\n"))
+        case .read(let saveID): Self.bytes("r", "\(saveID)")
+        case .damaged(let error, let saveID): Self.bytes("d", (saveID.map { "\($0)" } ?? "") + " " + Self.text(error))
+        case .unusable(let error): Self.bytes("u", Self.text(error))
+        case .unreachable(let error): Self.bytes("i", Self.text(error))
+        case .refused(let error): Self.bytes("f", Self.text(error))
+        case .marked(let isMarked): Self.bytes("m", isMarked ? "1" : "0")
+        }
+    }
+
+    /// - Throws: ``CairnError/Code/malformed`` for bytes that no rank of this version sends.
+    init(parsing bytes: [UInt8]) throws(CairnError) {
+        let text = String(decoding: bytes.dropFirst(), as: UTF8.self)
+        switch bytes.first {
+        case UInt8(ascii: "l"):
+            var rungs: [Rung] = []
+            for line in text.split(separator: "\n") { rungs.append(try Self.rung(line)) }
+            self = .rungs(rungs)
+        case UInt8(ascii: "r"):
+            guard let saveID = SaveID(text) else { throw Self.unreadable() }
+            self = .read(saveID)
+        case UInt8(ascii: "d"):
+            guard let space = text.firstIndex(of: " ") else { throw Self.unreadable() }
+            self = .damaged(try Self.error(text[text.index(after: space)...]), SaveID(String(text[..<space])))
+        case UInt8(ascii: "u"): self = .unusable(try Self.error(text[...]))
+        case UInt8(ascii: "i"): self = .unreachable(try Self.error(text[...]))
+        case UInt8(ascii: "f"): self = .refused(try Self.error(text[...]))
+        case UInt8(ascii: "m"): self = .marked(text == "1")
+        default: throw Self.unreadable()
+        }
+    }
+
+    private static func bytes(_ letter: String, _ text: String) -> [UInt8] { Array((letter + text).utf8) }
+
+    /// Tier, step and error, separated by spaces.
+    private static func line(_ rung: Rung) -> String {
+        "\(rung.tier) \(rung.step.map(String.init) ?? "-") " + (rung.error.map(text) ?? "")
+    }
+
+    private static func rung(_ line: Substring) throws(CairnError) -> Rung {
+        let parts = line.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
+        guard parts.count == 3, let tier = Int(parts[0]), parts[1] == "-" || Int(parts[1]) != nil else {
+            throw unreadable()
+        }
+        return Rung(tier: tier, step: Int(parts[1]), error: parts[2].isEmpty ? nil : try error(parts[2]))
+    }
+
+    /// An error as JSON, which has no line feeds.
+    private static func text(_ error: CairnError) -> String {
+        String(decoding: RankNote.failed(error).encoded(), as: UTF8.self)
+    }
+
+    private static func error(_ text: Substring) throws(CairnError) -> CairnError {
+        guard case .failed(let error) = try RankNote(parsing: Array(text.utf8)) else { throw unreadable() }
+        return error
+    }
+
+    static func unreadable() -> CairnError {
+        CairnError(.malformed, "a rank's account of its load cannot be read")
+    }
+}

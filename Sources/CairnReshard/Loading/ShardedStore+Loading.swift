@@ -1,0 +1,41 @@
+import CairnBase
+public import CairnCheckpoint
+import CairnCommunication
+public import CairnLayout
+
+/// What a rank has loaded.
+public struct LoadedPart: Sendable {
+    /// The rank's part of the state.
+    public var state: ShardedState
+    /// The checkpoint that it is from, the same on every rank.
+    public var manifest: Manifest
+    /// Newer checkpoints that some rank could not read its part of.
+    public var skipped: [CheckpointStore.Skipped]
+}
+
+extension ShardedStore {
+    /// Loads the newest checkpoint of which every rank can read its part; falls back past damaged ones, and past those in
+    /// quarantine, and says which.
+    ///
+    /// All ranks call it together. What one rank finds damaged no rank uses: after each attempt the ranks tell each
+    /// other in one small exchange how it went.
+    ///
+    /// - Parameter tensors: The state to make, the same list on every rank; its meshes number the ranks as the group
+    ///   does.
+    /// - Throws: On every rank: ``CairnError/Code/notFound`` when no checkpoint can be used; what makes one unfit for
+    ///   `tensors`, as ``ReadPlan/init(reading:rank:tensors:)``; an error that is no damage, such as a failing disk.
+    public func loadLatest(
+        _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
+    ) throws -> LoadedPart {
+        var ladder = RestartLadder([RestartTier(name: store.name, store: store)])
+        ladder.isQuarantining = false
+        let climb = try GroupClimb(ladder, communicator, isStrict: true).climb(tensors, options)
+        let skipped = climb.decisions.compactMap { decision -> CheckpointStore.Skipped? in
+            guard let step = decision.step, let error = decision.error else { return nil }
+            return CheckpointStore.Skipped(step: step, error: error)
+        }
+        guard var part = climb.part else { throw store.noneUsable(skipped) }
+        part.skipped = skipped
+        return part
+    }
+}
