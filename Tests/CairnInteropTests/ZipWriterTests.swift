@@ -2,6 +2,7 @@ import CairnBase
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite("Zip archives written as PyTorch does")

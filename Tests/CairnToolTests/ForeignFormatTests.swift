@@ -103,7 +103,7 @@ import Testing
         json += #""b":{"dtype":"F32","shape":[4],"data_offsets":[1,17]}}"#
         json += String(repeating: " ", count: (8 - json.utf8.count % 8) % 8)
         let header = Array(json.utf8)
-        let odd = directory.url.appendingPathComponent("odd.safetensors")
+        let odd = URL(fileURLWithPath: directory.path + "/odd.safetensors")
         try Data([UInt8(header.count), 0, 0, 0, 0, 0, 0, 0] + header + (0..<17).map { UInt8($0) }).write(to: odd)
         #expect(try ToolRun("repair", "odd.safetensors", in: directory).failedInOneLine)
         let repair = try ToolRun("repair", "odd.safetensors", "--output", "even.safetensors", in: directory)
