@@ -207,13 +207,15 @@ public final class SafeTensorsWriter: CheckpointWriter {
         // Checksums of tensors of the next file may have come already: those without bytes.
         let count = plan.places.count { $0.file == file }
         journal.shards.append(
-            .init(header: CRC32C.checksum(headers[file].span.bytes), tensors: Array(checksums.prefix(count))))
+            .init(header: Self.checksum(headers[file]), tensors: Array(checksums.prefix(count))))
         checksums.removeFirst(min(count, checksums.count))
         self.journal = journal
         if file < plan.files.count - 1 { try storage.publish(journal.serialized, as: journalKey) }
     }
 
     // MARK: Going on
+
+    private static func checksum(_ bytes: [UInt8]) -> UInt32 { CRC32C.checksum(bytes.span.bytes) }
 
     private var journalKey: String { stemKey + ShardJournal.fileExtension }
 
@@ -240,7 +242,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
         let places = plan.places.filter { $0.file == file }
         let end = headers[file].count + (plan.files[file].last?.byteRange.upperBound ?? 0)
         guard stored.byteCount == end, shard.tensors.count == places.count,
-            CRC32C.checksum(headers[file].span.bytes) == shard.header,
+            Self.checksum(headers[file]) == shard.header,
             try stored.bytes(in: 0..<headers[file].count) == headers[file]
         else { return false }
         for (place, expected) in zip(places, shard.tensors) {
