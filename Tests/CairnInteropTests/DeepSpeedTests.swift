@@ -36,7 +36,7 @@ import Testing
         #expect(try reader.verify(deep: true) { _ in }.isValid)
     }
 
-    @Test(arguments: ["pp2_dp1_z1_bf16", "z2_w4_bf16", "z3_w2_bf16"])
+    @Test(arguments: ["pp2_dp1_z1_bf16", "z0_w2_fp32", "z2_w4_bf16", "z3_w2_bf16"])
     func partitionsMakeUpTheParametersOfTheEngine(name: String) throws {
         try check(name + "/checkpoint", name, storesWeights: true)
         try check(name + "/checkpoint/global_step2", name, storesWeights: !name.hasPrefix("z3"))
@@ -67,5 +67,53 @@ import Testing
         let region = try Region(offsets: [1, 3, 5], shape: [2, 20, 50])
         let part = try Tensor(.f32, region.shape) { try reader.read("h.1.mlp.w1.fp32", region: region, into: &$0) }
         #expect(try part == whole.copy(of: region))
+    }
+
+    /// Converts to a universal checkpoint in memory; what could not be carried over goes to `notes`.
+    private func universal(of reader: any CheckpointReader, notes: inout [String]) throws -> DeepSpeedReader {
+        let storage = MemoryStorage()
+        notes = try copyCheckpoint(from: reader, to: DeepSpeedUniversalWriter(storage: storage))
+        let tag = String(decoding: try storage.readAll("latest_universal"), as: UTF8.self)
+        return try DeepSpeedReader(storage: storage, prefix: tag + "/", source: "memory")
+    }
+
+    @Test(arguments: ["pp2_dp1_z1_bf16", "z0_w2_fp32", "z2_w4_bf16", "z3_w2_bf16"])
+    func aUniversalCheckpointHoldsAllOfItsSource(name: String) throws {
+        let path = Fixture.path("deepspeed/\(name)/checkpoint" + (name == "z3_w2_bf16" ? "/global_step2" : ""))
+        let source = try DeepSpeedReader(path: path)
+        var notes: [String] = []
+        let written = try universal(of: source, notes: &notes)
+        #expect(notes.isEmpty)
+        #expect(try CheckpointDigest(of: written).json() == CheckpointDigest(of: source).json())
+        #expect(try written.verify(deep: true) { _ in }.isValid)
+        // And once more.
+        let again = try universal(of: written, notes: &notes)
+        #expect(try CheckpointDigest(of: again).json() == CheckpointDigest(of: source).json())
+    }
+
+    @Test func anInterruptedConversionIsNoCheckpointAndIsStartedOver() throws {
+        let source = try DeepSpeedReader(path: Fixture.path("deepspeed/z2_w4_bf16/checkpoint"))
+        let storage = MemoryStorage()
+        try storage.publish([1], as: "global_step2_universal/zero/wte.weight/fp32.pt")
+        #expect(throws: CairnError.self) {
+            try DeepSpeedReader(storage: storage, prefix: "global_step2_universal/", source: "memory")
+        }
+        let notes = try copyCheckpoint(from: source, to: DeepSpeedUniversalWriter(storage: storage))
+        #expect(notes.contains { $0.contains("interrupted") })
+        // What is whole is not replaced without being asked for.
+        let error = refusal { _ = try copyCheckpoint(from: source, to: DeepSpeedUniversalWriter(storage: storage)) }
+        #expect(error?.code == .alreadyExists)
+        _ = try copyCheckpoint(from: source, to: DeepSpeedUniversalWriter(storage: storage, replaces: true))
+    }
+
+    @Test func namesThatLeadOutOfTheDirectoryAreRefused() throws {
+        for name in ["../../escaped", "/absolute", "a/../../b"] {
+            let tensor = TensorDescription(name: name + ".fp32", scalarType: .f32, shape: try Shape(checking: [1]))
+            let storage = MemoryStorage()
+            #expect(throws: CairnError.self) {
+                _ = try DeepSpeedUniversalWriter(storage: storage).begin(tensors: [tensor], values: [])
+            }
+            #expect(try storage.list("").isEmpty)
+        }
     }
 }

@@ -1,11 +1,11 @@
-import CairnBase
+package import CairnBase
 
 /// A regular expression of a checkpoint, matched in time proportional to the text whatever the expression is.
 ///
 /// Knows what lists of parameters' names use of Python's syntax: characters, `.`, classes, `\d`, `\w`, `\s` and their
 /// opposites, groups, alternatives, repetitions, `^` and `$`. Everything else is refused rather than guessed. Matching
 /// is by simulation of the automaton (Thompson, "Regular Expression Search Algorithm", CACM 1968).
-struct NamePattern: Sendable {
+package struct NamePattern: Sendable {
     fileprivate enum Instruction: Sendable {
         case character(CharacterSet)
         case split(Int, Int)
@@ -25,11 +25,11 @@ struct NamePattern: Sendable {
     private static let greatestByteCount = 4096
 
     /// As it is written.
-    let text: String
+    package let text: String
     private let program: [Instruction]
 
     /// - Throws: ``CairnError/Code/unsupported`` for what is not known.
-    init(_ text: String) throws(CairnError) {
+    package init(_ text: String) throws(CairnError) {
         guard text.utf8.count <= Self.greatestByteCount else {
             throw CairnError(.unsupported, "a pattern of names is too long", .init(found: "\(text.utf8.count) bytes"))
         }
@@ -39,7 +39,7 @@ struct NamePattern: Sendable {
     }
 
     /// Whether a name begins with something that fits: Python's `re.match`.
-    func matchesBeginning(of name: String) -> Bool {
+    package func matchesBeginning(of name: String) -> Bool {
         let scalars = name.unicodeScalars.map(\.value)
         var current: [Int] = [], isListed = [Bool](repeating: false, count: program.count)
         if add(0, to: &current, &isListed, at: 0, of: scalars.count) { return true }

@@ -1,5 +1,5 @@
 import CairnBase
-import CairnTensor
+package import CairnTensor
 
 /// Finds out which parameter each number of an optimizer stands for.
 ///
@@ -7,20 +7,21 @@ import CairnTensor
 /// the model's parameters in their order, so the parameters are the groups' numbers, shuffled together with the order
 /// inside each group kept; the shapes of the states say which shuffles are possible. Where there is exactly one, it is
 /// the truth; where there are several, nobody can tell.
-enum ParameterOrder {
-    /// More ways to go on than this are too many to look at.
-    private static let mostStates = 4096
+package enum ParameterOrder {
+    /// More ways to go on than this, over all parameters, are too many to look at.
+    private static let mostStates = 1 << 18
 
     /// The parameter (its position in the model) of each place in the groups; `nil` where there is not exactly one way.
     ///
     /// - Parameters:
     ///   - parameters: The shapes of the model's parameters, in order.
     ///   - groups: The shapes that the optimizer has at each place of each group, `nil` where it does not say.
-    static func match(parameters: [Shape], groups: [[Shape?]]) -> [[Int]]? {
+    package static func match(parameters: [Shape], groups: [[Shape?]]) -> [[Int]]? {
         guard groups.reduce(0, { $0 + $1.count }) == parameters.count else { return nil }
         // From the front: how far each group can have come after so many parameters, and in how many ways (two stands
         // for more).
         var layers: [[[Int]: Int]] = [[Array(repeating: 0, count: groups.count): 1]]
+        var visited = 0
         for shape in parameters {
             var next: [[Int]: Int] = [:]
             for (places, ways) in layers[layers.count - 1] {
@@ -30,7 +31,8 @@ enum ParameterOrder {
                     next[after] = min(2, next[after, default: 0] + ways)
                 }
             }
-            guard !next.isEmpty, next.count <= mostStates else { return nil }
+            visited += next.count - 1
+            guard !next.isEmpty, visited <= mostStates else { return nil }
             layers.append(next)
         }
         let end = groups.map(\.count)

@@ -1,0 +1,77 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+import Foundation
+import Testing
+
+/// Every format that can be written, whichever there are: the tool lists them itself.
+@Suite struct EveryFormat {
+    private static func formats(in directory: TemporaryDirectory) throws -> [String] {
+        let refusal = try ToolRun("convert", "a", "b", "--to", "no-such-format", in: directory).errors
+        let list = refusal.components(separatedBy: "provide one of").last ?? ""
+        return list.split(separator: "'").map(String.init)
+            .filter { $0.allSatisfy { $0.isLetter || $0.isNumber || $0 == "-" } && !$0.isEmpty && $0 != "or" }
+    }
+
+    /// A state as the trainer saves it: parameters, moments, a tied name, and its own values.
+    private func save(at path: String) throws {
+        var state = TrainingState()
+        state.set(try Tensor([1, 2, 3, 4, 5, 6] as [Float], [2, 3]), for: "model.embed")
+        state.set(try Tensor([0.5, -0.5] as [Float], [2]), for: "model.bias")
+        for name in ["embed", "bias"] {
+            let shape: Shape = name == "embed" ? [2, 3] : [2]
+            for moment in ["exp_avg", "exp_avg_sq"] {
+                state.set(try Tensor(zeros: .f32, shape), for: "optimizer.\(moment).model.\(name)")
+            }
+        }
+        state.tie("model.head", to: "model.embed")
+        state.set(.integer(400), for: "step")
+        state.set(.dictionary(["seed": .integer(7), "position": .list([.integer(1), .integer(2)])]), for: "data")
+        try CheckpointStore(path: path).save(state, step: 4)
+    }
+
+    private func tensors(_ digest: JSONObject) throws -> [String: String] {
+        var found: [String: String] = [:]
+        for element in try digest.array("tensors") {
+            let tensor = try element.asObject()
+            found[try tensor.string("fqn")] =
+                "\(try tensor.string("dtype")) \(try tensor.array("shape")) \(try tensor.string("sha256"))"
+        }
+        return found
+    }
+
+    @Test func aTrainingStateComesBackOrWhatIsLostIsSaid() throws {
+        let directory = try TemporaryDirectory()
+        try save(at: directory.path("run"))
+        let source = try ToolRun("digest", "run@4", "--json", in: directory).document()
+        let formats = try Self.formats(in: directory)
+        #expect(formats.contains("cairn") && formats.contains("deepspeed-universal") && formats.count >= 4)
+        for format in formats {
+            let out = try ToolRun("convert", "run@4", "out-" + format, "--to", format, "--json", in: directory)
+            #expect(out.exitCode == 0, "\(format): \(out.errors)")
+            let notes = try out.document().array("notes")
+            let digest = try ToolRun("digest", "out-" + format, "--json", in: directory)
+            #expect(digest.exitCode == 0, "\(format): \(digest.errors)")
+            let result = try digest.document()
+            let isSame = try tensors(result) == tensors(source) && result.array("objects") == source.array("objects")
+            #expect(isSame || !notes.isEmpty, "\(format) lost something and did not say so")
+            // Whatever the names: the bytes of the weights are there.
+            let sums = Set(try tensors(result).values), wanted = Set(try tensors(source).values)
+            #expect(wanted.isSubset(of: sums) || !notes.isEmpty, "\(format)")
+        }
+    }
+
+    @Test func aDirectoryThatMayBeTwoThingsIsRefusedWithBoth() throws {
+        let directory = try TemporaryDirectory()
+        try save(at: directory.path("run"))
+        for format in ["dcp", "deepspeed-universal", "safetensors"] {
+            _ = try ToolRun("convert", "run@4", "mixed", "--to", format, in: directory)
+        }
+        let run = try ToolRun("inspect", "mixed", in: directory)
+        #expect(run.failedInOneLine)
+        for name in ["dcp", "deepspeed", "safetensors"] {
+            #expect(run.errors.contains(name))
+            #expect(try ToolRun("inspect", "mixed", "--format", name, in: directory).exitCode == 0, "\(name)")
+        }
+    }
+}
