@@ -7,6 +7,15 @@ package enum StateKey: Sendable, Hashable {
 
     package init(_ name: String) { self = .name(ExactString(name)) }
 
+    /// A place where the name spells one, for formats that do not tell the two apart.
+    package init(spelling name: String) {
+        if let index = Int(name), index >= 0, String(index).utf8.elementsEqual(name.utf8) {
+            self = .index(index)
+        } else {
+            self.init(name)
+        }
+    }
+
     /// As Python's `str` spells it.
     package var text: String {
         switch self {

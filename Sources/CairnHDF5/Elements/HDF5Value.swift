@@ -1,0 +1,208 @@
+import CHDF5
+import CairnBase
+import CairnTensor
+
+/// Attributes and small datasets as values.
+enum HDF5Value {
+    /// The most bytes and elements of one value.
+    private static let greatestByteCount = 16 << 20
+    private static let greatestCount = 1 << 20
+    private static let deepestType = 16
+
+    /// What could not be made a value, in words.
+    struct Refusal: Error {
+        let reason: String
+    }
+
+    static func attribute(_ name: String, of object: hid_t) throws(CairnError) -> Result<Value, Refusal> {
+        let id = try HDF5Handle(H5Aopen(object, name, H5P_DEFAULT_), closing: H5Aclose, "open an attribute")
+        let space = try HDF5Handle(H5Aget_space(id.id), closing: H5Sclose, "find the shape of an attribute")
+        let type = try HDF5Handle(H5Aget_type(id.id), closing: H5Tclose, "find the type of an attribute")
+        return try value(type.id, space.id) { H5Aread(id.id, $0, $1) }
+    }
+
+    static func dataset(_ id: hid_t) throws(CairnError) -> Result<Value, Refusal> {
+        let space = try HDF5Handle(H5Dget_space(id), closing: H5Sclose, "find the shape of a dataset")
+        let type = try HDF5Handle(H5Dget_type(id), closing: H5Tclose, "find the type of a dataset")
+        return try value(type.id, space.id) { H5Dread(id, $0, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, $1) }
+    }
+
+    private static func value(
+        _ type: hid_t, _ space: hid_t, read: (hid_t, UnsafeMutableRawPointer) -> herr_t
+    ) throws(CairnError) -> Result<Value, Refusal> {
+        guard let extents = try HDF5Space.extents(space) else { return .success(.null) }
+        if let reason = refusal(type, depth: 0) { return .failure(Refusal(reason: reason)) }
+        let memory = try HDF5Handle(
+            H5Tget_native_type(type, H5T_DIR_ASCEND), closing: H5Tclose, "find a type for a value in memory")
+        let size = H5Tget_size(memory.id)
+        let shape = try Shape(checking: extents)
+        guard size > 0, let byteCount = shape.elementCount.multiplied(checked: size), byteCount <= greatestByteCount,
+            shape.elementCount <= greatestCount
+        else { return .failure(Refusal(reason: "\(shape.elementCount) elements, more than a value may have")) }
+        guard byteCount > 0 else { return .success(.list([])) }
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 16)
+        defer { buffer.deallocate() }
+        buffer.initializeMemory(as: UInt8.self, repeating: 0)
+        guard let base = buffer.baseAddress else { return .success(.list([])) }
+        try HDF5Library.check(read(memory.id, base), "read a value")
+        // Text and sequences of any length were allocated by the library.
+        defer { _ = H5Dvlen_reclaim(memory.id, space, H5P_DEFAULT_, base) }
+        var position = 0
+        let value = try list(extents[...]) { () throws(CairnError) in
+            defer { position += size }
+            return try element(memory.id, base + position, depth: 0)
+        }
+        return .success(value)
+    }
+
+    /// Lists in each other, one a dimension.
+    private static func list(
+        _ extents: ArraySlice<Int>, _ next: () throws(CairnError) -> Value
+    ) throws(CairnError) -> Value {
+        guard let extent = extents.first else { return try next() }
+        var elements: [Value] = []
+        for _ in 0..<extent { elements.append(try list(extents.dropFirst(), next)) }
+        return .list(elements)
+    }
+
+    /// Why elements of a type cannot be values, `nil` when they can.
+    private static func refusal(_ type: hid_t, depth: Int) -> String? {
+        guard depth < deepestType else { return "a type nested too deeply" }
+        switch H5Tget_class(type) {
+        case H5T_INTEGER: return H5Tget_size(type) <= 8 ? nil : "\(H5Tget_size(type))-byte integers"
+        case H5T_FLOAT:
+            return H5Tget_size(type) <= 8 ? nil : "\(H5Tget_size(type))-byte floating-point numbers"
+        case H5T_STRING, H5T_ENUM, H5T_OPAQUE: return nil
+        case H5T_REFERENCE: return "references"
+        case H5T_ARRAY, H5T_VLEN:
+            guard let base = try? HDF5Handle(H5Tget_super(type), closing: H5Tclose, "") else { return "a damaged type" }
+            return refusal(base.id, depth: depth + 1)
+        case H5T_COMPOUND:
+            for index in 0..<UInt32(max(0, H5Tget_nmembers(type))) {
+                guard let member = try? HDF5Handle(H5Tget_member_type(type, index), closing: H5Tclose, "") else {
+                    return "a damaged type"
+                }
+                if let reason = refusal(member.id, depth: depth + 1) { return reason }
+            }
+            return nil
+        default: return "elements of a class that is not known"
+        }
+    }
+
+    private static func element(
+        _ type: hid_t, _ memory: UnsafeMutableRawPointer, depth: Int
+    ) throws(CairnError) -> Value {
+        let size = H5Tget_size(type)
+        switch H5Tget_class(type) {
+        case H5T_INTEGER: return integer(memory, size, isSigned: H5Tget_sign(type) == H5T_SGN_2)
+        case H5T_FLOAT:
+            return .double(size == 4 ? Double(memory.loadUnaligned(as: Float.self)) : memory.loadUnaligned(as: Double.self))
+        case H5T_STRING: return text(type, memory, size)
+        case H5T_OPAQUE: return .bytes(Array(UnsafeRawBufferPointer(start: memory, count: size)))
+        case H5T_ENUM:
+            if HDF5Type.isBoolean(type) { return .bool(memory.load(as: UInt8.self) != 0) }
+            let base = try HDF5Handle(H5Tget_super(type), closing: H5Tclose, "find the type of an enumeration")
+            return integer(memory, size, isSigned: H5Tget_sign(base.id) == H5T_SGN_2)
+        case H5T_ARRAY: return try array(type, memory, depth: depth)
+        case H5T_VLEN:
+            let base = try HDF5Handle(H5Tget_super(type), closing: H5Tclose, "find the type of a sequence")
+            let (step, sequence) = (H5Tget_size(base.id), memory.loadUnaligned(as: hvl_t.self))
+            guard sequence.len > 0, let elements = sequence.p else { return .list([]) }
+            guard step > 0, sequence.len <= greatestCount else {
+                throw CairnError(.unsupported, "a sequence is longer than a value may be", .init(found: "\(sequence.len)"))
+            }
+            var values: [Value] = []
+            for index in 0..<Int(sequence.len) {
+                values.append(try element(base.id, elements + index * step, depth: depth + 1))
+            }
+            return .list(values)
+        case H5T_COMPOUND:
+            var members: [String: Value] = [:]
+            for index in 0..<UInt32(max(0, H5Tget_nmembers(type))) {
+                let member = try HDF5Handle(H5Tget_member_type(type, index), closing: H5Tclose, "find a member's type")
+                members[HDF5Type.memberName(type, index) ?? String(index)] = try element(
+                    member.id, memory + H5Tget_member_offset(type, index), depth: depth + 1)
+            }
+            return .dictionary(members)
+        default: throw CairnError(.unsupported, "an element of a class that is not known")
+        }
+    }
+
+    private static func array(
+        _ type: hid_t, _ memory: UnsafeMutableRawPointer, depth: Int
+    ) throws(CairnError) -> Value {
+        let base = try HDF5Handle(H5Tget_super(type), closing: H5Tclose, "find the type of an array")
+        var extents = [hsize_t](repeating: 0, count: 32)
+        let count = H5Tget_array_dims2(type, &extents)
+        guard count > 0, count <= 32 else { throw HDF5Library.failure("find the shape of an array") }
+        let (step, total) = (H5Tget_size(base.id), H5Tget_size(type))
+        var position = 0
+        return try list(extents.prefix(Int(count)).map { Int(clamping: $0) }[...]) { () throws(CairnError) in
+            guard position + step <= total else { throw HDF5Library.failure("read an array") }
+            defer { position += step }
+            return try element(base.id, memory + position, depth: depth + 1)
+        }
+    }
+
+    private static func integer(_ memory: UnsafeMutableRawPointer, _ size: Int, isSigned: Bool) -> Value {
+        switch (size, isSigned) {
+        case (1, true): return .integer(Int64(memory.loadUnaligned(as: Int8.self)))
+        case (2, true): return .integer(Int64(memory.loadUnaligned(as: Int16.self)))
+        case (4, true): return .integer(Int64(memory.loadUnaligned(as: Int32.self)))
+        case (_, true): return .integer(memory.loadUnaligned(as: Int64.self))
+        case (1, false): return .integer(Int64(memory.loadUnaligned(as: UInt8.self)))
+        case (2, false): return .integer(Int64(memory.loadUnaligned(as: UInt16.self)))
+        case (4, false): return .integer(Int64(memory.loadUnaligned(as: UInt32.self)))
+        default:
+            let value = memory.loadUnaligned(as: UInt64.self)
+            return Int64(exactly: value).map { .integer($0) } ?? .unsigned(value)
+        }
+    }
+
+    /// Text, or its bytes when it is no UTF-8.
+    private static func text(_ type: hid_t, _ memory: UnsafeMutableRawPointer, _ size: Int) -> Value {
+        var bytes: [UInt8]
+        if H5Tis_variable_str(type) > 0 {
+            guard let text = memory.loadUnaligned(as: UnsafePointer<CChar>?.self) else { return .string("") }
+            var end = 0
+            while text[end] != 0 { end += 1 }
+            bytes = Array(UnsafeRawBufferPointer(start: text, count: end))
+        } else {
+            bytes = Array(UnsafeRawBufferPointer(start: memory, count: size))
+            let padding = H5Tget_strpad(type)
+            if padding == H5T_STR_NULLTERM, let end = bytes.firstIndex(of: 0) { bytes.removeSubrange(end...) }
+            while bytes.last == 0 { bytes.removeLast() }
+            if padding == H5T_STR_SPACEPAD { while bytes.last == UInt8(ascii: " ") { bytes.removeLast() } }
+        }
+        return String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .bytes(bytes)
+    }
+}
+
+/// Shapes.
+enum HDF5Space {
+    /// The extents; none for a single element, `nil` where there are no elements at all.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` for extents that are no `Int`s.
+    static func extents(_ space: hid_t) throws(CairnError) -> [Int]? {
+        switch H5Sget_simple_extent_type(space) {
+        case H5S_NULL: return nil
+        case H5S_SCALAR: return []
+        case H5S_SIMPLE:
+            let count = H5Sget_simple_extent_ndims(space)
+            guard count >= 0, count <= 32 else { throw HDF5Library.failure("find the number of dimensions") }
+            var extents = [hsize_t](repeating: 0, count: Int(max(1, count)))
+            guard H5Sget_simple_extent_dims(space, &extents, nil) == count else {
+                throw HDF5Library.failure("find the extents")
+            }
+            var result: [Int] = []
+            for extent in extents.prefix(Int(count)) {
+                guard let extent = Int(exactly: extent) else {
+                    throw CairnError(.malformed, "an extent is out of range", .init(found: "\(extent)"))
+                }
+                result.append(extent)
+            }
+            return result
+        default: throw HDF5Library.failure("find the kind of a shape")
+        }
+    }
+}
