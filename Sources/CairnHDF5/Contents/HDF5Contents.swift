@@ -60,7 +60,7 @@ struct HDF5Contents {
                     tie(path, to: first)
                 } else {
                     datasets[address] = path
-                    try add(dataset: path)
+                    try add(dataset: path, at: address)
                 }
             // Types with names of their own are found through the datasets that use them.
             case cairn_h5_named_type: break
@@ -129,12 +129,13 @@ struct HDF5Contents {
 
     // MARK: Datasets
 
-    private mutating func add(dataset path: String) throws(CairnError) {
+    private mutating func add(dataset path: String, at address: UInt64) throws(CairnError) {
         do throws(CairnError) {
             let id = try HDF5Handle(H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
             var attributes = try NameList.attributes(of: id.id)
             var keys = Self.keys(path)
-            let stored = try StoredDataset(id.id, path, of: file, attributes: attributes, isOfKeras: isOfKeras)
+            let stored = try StoredDataset(
+                id.id, path, at: address, of: file, attributes: attributes, isOfKeras: isOfKeras)
             switch stored {
             case .tensor(let dataset):
                 positions[ExactString(path)] = tensors.count

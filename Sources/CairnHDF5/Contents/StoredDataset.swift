@@ -15,7 +15,7 @@ enum StoredDataset {
 
     /// - Throws: ``CairnError/Code/malformed`` for a dataset that is damaged or contradicts itself.
     init(
-        _ id: hid_t, _ path: String, of file: HDF5File, attributes: [String], isOfKeras: Bool
+        _ id: hid_t, _ path: String, at address: UInt64, of file: HDF5File, attributes: [String], isOfKeras: Bool
     ) throws(CairnError) {
         let properties = try HDF5Handle(
             H5Dget_create_plist(id), closing: H5Pclose, "find how a dataset is stored")
@@ -51,7 +51,8 @@ enum StoredDataset {
         if case .opaque(let size) = element {
             try dataset.understandOpaque(id, size, attributes: attributes, isOfKeras: isOfKeras)
         }
-        if let reason = try dataset.locate(id, properties.id, type.id, layout) {
+        let newerLayout = layout == H5D_CHUNKED ? try file.newerLayout(of: address) : nil
+        if let reason = try dataset.locate(id, properties.id, type.id, layout, newerLayout) {
             self = .omitted(reason)
         } else {
             self = .tensor(dataset)
@@ -88,7 +89,7 @@ struct TensorDataset {
     private enum Place {
         /// Contiguous in the file, from this byte on.
         case file(Int)
-        case chunks(Shape, ChunkFilters, leavesEdgesPlain: Bool, fill: [UInt8])
+        case chunks(Shape, ChunkFilters, leavesEdgesPlain: Bool, fill: [UInt8], index: ChunkIndex?)
         /// Read by HDF5.
         case library
     }
@@ -170,7 +171,7 @@ struct TensorDataset {
     ///
     /// - Returns: Why they cannot be read, `nil` when they can.
     mutating func locate(
-        _ id: hid_t, _ properties: hid_t, _ type: hid_t, _ layout: H5D_layout_t
+        _ id: hid_t, _ properties: hid_t, _ type: hid_t, _ layout: H5D_layout_t, _ newerLayout: [UInt8]?
     ) throws(CairnError) -> String? {
         let shape = try Shape(checking: extents + inner)
         guard let byteCount = packedShape != nil ? extents[0] : scalarType.byteCount(elementCount: shape.elementCount)
@@ -189,7 +190,7 @@ struct TensorDataset {
         case H5D_CONTIGUOUS:
             let offset = H5Dget_offset(id)
             // Nothing was ever written; HDF5 knows what to deliver instead.
-            guard offset != cairn_h5_undefined_address(), byteCount > 0 else {
+            guard offset != cairn_h5_undefined_address(), H5Dget_storage_size(id) > 0, byteCount > 0 else {
                 return byteCount <= Self.greatestExpansion ? nil : "it is larger than 1 GiB and was never written"
             }
             guard let start = Int(exactly: offset), let end = start.adding(checked: byteCount),
@@ -203,12 +204,14 @@ struct TensorDataset {
             }
             if case .numbers = element { place = .file(start) }
             return nil
-        case H5D_CHUNKED: return try locateChunks(properties, type)
+        case H5D_CHUNKED: return try locateChunks(id, properties, type, newerLayout)
         default: throw HDF5Library.failure("find how a dataset is stored")
         }
     }
 
-    private mutating func locateChunks(_ properties: hid_t, _ type: hid_t) throws(CairnError) -> String? {
+    private mutating func locateChunks(
+        _ id: hid_t, _ properties: hid_t, _ type: hid_t, _ newerLayout: [UInt8]?
+    ) throws(CairnError) -> String? {
         var extents = [hsize_t](repeating: 0, count: 32)
         let count = H5Pget_chunk(properties, 32, &extents)
         guard count == Int32(self.extents.count), count > 0 else { throw HDF5Library.failure("find the shape of chunks") }
@@ -223,7 +226,21 @@ struct TensorDataset {
         }
         let filters = try Self.filters(properties)
         let isPlain = if case .numbers = element { true } else { false }
-        guard filters.areKnown, isPlain else { return try checkLibraryFilters(filters, elementCount, type) }
+        guard filters.areKnown, isPlain else {
+            guard newerLayout.map(ChunkIndex.isSingle) ?? true else { return "HDF5 2.0 wrote it, with filters that only HDF5 itself undoes" }
+            return try checkLibraryFilters(filters, elementCount, type)
+        }
+        var index: ChunkIndex?
+        if let newerLayout {
+            let space = try HDF5Handle(H5Dget_space(id), closing: H5Sclose, "find the shape of a dataset")
+            var greatest = [hsize_t](repeating: 0, count: 32)
+            guard H5Sget_simple_extent_dims(space.id, nil, &greatest) == count else {
+                throw HDF5Library.failure("find the greatest extents")
+            }
+            index = try ChunkIndex(
+                newerLayout, file.bytes, base: file.baseAddress, chunk: Array(chunk.extents.prefix(Int(count))),
+                greatest: greatest.prefix(Int(count)).map { Int(exactly: $0) })
+        }
         var options: UInt32 = 0
         try HDF5Library.check(H5Pget_chunk_opts(properties, &options), "find how chunks are stored")
         var fill = [UInt8](repeating: 0, count: size)
@@ -231,7 +248,7 @@ struct TensorDataset {
         if H5Pfill_value_defined(properties, &defined) >= 0, defined != H5D_FILL_VALUE_UNDEFINED {
             try HDF5Library.check(H5Pget_fill_value(properties, type, &fill), "find what never was written")
         }
-        place = .chunks(chunk, filters, leavesEdgesPlain: options & 2 != 0, fill: fill)
+        place = .chunks(chunk, filters, leavesEdgesPlain: options & 2 != 0, fill: fill, index: index)
         return nil
     }
 
@@ -291,14 +308,14 @@ struct TensorDataset {
         switch place {
         case .file(let offset):
             content = StoredTensor(file: file.bytes, byteOffset: offset, scalarType: scalarType, shape: shape)
-        case .chunks(let chunk, let filters, let leavesEdgesPlain, let fill):
+        case .chunks(let chunk, let filters, let leavesEdgesPlain, let fill, let index):
             guard packedShape == nil else {
                 throw CairnError(.unsupported, "packed elements are in chunks")
             }
             content = ChunkedTensor(
                 file: file, path: path, scalarType: scalarType, shape: shape, chunk: chunk,
                 outerCount: extents.count, filters: filters, leavesEdgesPlain: leavesEdgesPlain, fill: fill,
-                cache: cache)
+                cache: cache, index: index)
         case .library:
             guard packedShape == nil || extents == [0] else {
                 throw CairnError(.unsupported, "packed elements are not contiguous")

@@ -15,9 +15,15 @@ struct ChunkFilters: Sendable {
 
     /// Whether all of them are undone here. HDF5's own DEFLATE has no limit on what it expands to; ours has.
     var areKnown: Bool {
-        let known = [Self.deflate, Self.shuffle, Self.fletcher32, Self.lzf]
-        let compressions = filters.filter { $0.id == Self.deflate || $0.id == Self.lzf }
-        return compressions.count <= 1 && filters.allSatisfy { known.contains($0.id) }
+        let compressions = filters.count { [Self.deflate, Self.lzf, Self.scaleOffset].contains($0.id) }
+        return compressions <= 1
+            && filters.allSatisfy { filter in
+                switch filter.id {
+                case Self.deflate, Self.shuffle, Self.fletcher32, Self.lzf: true
+                case Self.scaleOffset: ScaleOffset(filter.parameters) != nil
+                default: false
+                }
+            }
     }
 
     /// The most bytes that a chunk of `byteCount` bytes may have when it is stored: what cannot be compressed grows a
@@ -45,6 +51,11 @@ struct ChunkFilters: Sendable {
             case Self.lzf:
                 guard let expanded = LZF.expand(bytes, byteCount: before) else {
                     throw Self.damaged("its LZF data is damaged or of another size", expected: before)
+                }
+                bytes = expanded
+            case Self.scaleOffset:
+                guard let expanded = ScaleOffset(filter.parameters)?.expand(bytes, byteCount: before) else {
+                    throw Self.damaged("its scale-offset data is damaged or of another size", expected: before)
                 }
                 bytes = expanded
             case Self.shuffle: bytes = Self.unshuffled(bytes, width: Int(filter.parameters.first ?? 1))

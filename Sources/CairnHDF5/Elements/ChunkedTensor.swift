@@ -1,4 +1,5 @@
 import CHDF5
+import CHDF5Calls
 import CairnBase
 import CairnInterop
 import CairnStorage
@@ -23,6 +24,8 @@ struct ChunkedTensor: TensorContent {
     /// An element that was never written, as it would be stored.
     let fill: [UInt8]
     let cache: ChunkCache
+    /// Where the chunks are, if HDF5 cannot tell.
+    let index: ChunkIndex?
 
     private var chunkByteCount: Int { scalarType.byteCount(elementCount: chunk.elementCount) ?? 0 }
 
@@ -75,29 +78,49 @@ struct ChunkedTensor: TensorContent {
     /// The bytes of a chunk as they are in the file, `nil` when it was never written.
     private func stored(at origin: [Int], of dataset: hid_t) throws(CairnError) -> ([UInt8]?, UInt32) {
         let offset = origin.prefix(outerCount).map { hsize_t($0) }
+        if let index { return try stored(at: origin, by: index) }
         let isEdge = zip(origin, zip(chunk.extents, shape.extents)).contains { $0 + $1.0 > $1.1 }
         return try HDF5Library.run { () throws(CairnError) -> ([UInt8]?, UInt32) in
             var byteCount: hsize_t = 0
-            guard H5Dget_chunk_storage_size(dataset, offset, &byteCount) >= 0 else {
+            var address: haddr_t = 0
+            var mask: UInt32 = 0
+            guard H5Dget_chunk_info_by_coord(dataset, offset, &mask, &address, &byteCount) >= 0 else {
                 throw file.blame(HDF5Library.failure("find a chunk", .init(tensor: path)))
             }
-            guard byteCount > 0 else { return (nil, 0) }
+            guard address != cairn_h5_undefined_address(), byteCount > 0 else { return (nil, 0) }
             guard let size = Int(exactly: byteCount), size <= file.bytes.byteCount,
                 size <= ChunkFilters.greatestStoredByteCount(chunkByteCount)
-            else {
-                throw CairnError(
-                    .malformed, "a chunk is stored in more bytes than it can have",
-                    .init(
-                        file: file.bytes.key, tensor: path, expected: "about \(chunkByteCount) bytes at most",
-                        found: "\(byteCount)"))
-            }
+            else { throw tooLarge(Int(clamping: byteCount)) }
             var bytes = [UInt8](repeating: 0, count: size)
-            var mask: UInt32 = 0
             guard H5Dread_chunk(dataset, H5P_DEFAULT_, offset, &mask, &bytes) >= 0 else {
                 throw file.blame(HDF5Library.failure("read a chunk", .init(tensor: path)))
             }
             return (bytes, leavesEdgesPlain && isEdge ? .max : mask)
         }
+    }
+
+    private func stored(at origin: [Int], by index: ChunkIndex) throws(CairnError) -> ([UInt8]?, UInt32) {
+        let scaled = zip(origin, chunk.extents).prefix(outerCount).map { $0 / $1 }
+        guard let entry = index.entry(at: scaled) else { return (nil, 0) }
+        guard entry.byteCount <= ChunkFilters.greatestStoredByteCount(chunkByteCount) else {
+            throw tooLarge(entry.byteCount)
+        }
+        let end = entry.offset.adding(checked: entry.byteCount)
+        guard let end, end <= file.bytes.byteCount else {
+            throw CairnError(
+                .incomplete, "a chunk reaches beyond the end of the file",
+                .init(file: file.bytes.key, tensor: path, offset: entry.offset, expected: "\(entry.byteCount) bytes"))
+        }
+        let isEdge = zip(origin, zip(chunk.extents, shape.extents)).contains { $0 + $1.0 > $1.1 }
+        return (try file.bytes.bytes(in: entry.offset..<end), leavesEdgesPlain && isEdge ? .max : entry.mask)
+    }
+
+    private func tooLarge(_ byteCount: Int) -> CairnError {
+        CairnError(
+            .malformed, "a chunk is stored in more bytes than it can have",
+            .init(
+                file: file.bytes.key, tensor: path, expected: "about \(chunkByteCount) bytes at most",
+                found: "\(byteCount)"))
     }
 
     private func filled(_ count: Int) -> [UInt8] {

@@ -16,6 +16,9 @@ final class HDF5File: @unchecked Sendable {
     private(set) var id: hid_t = -1
     /// What went wrong when HDF5 last asked for bytes.
     private var failure: CairnError?
+    private var downgrade = FormatDowngrade()
+    /// What is added to addresses in the file: the size of its user block.
+    private(set) var baseAddress = 0
 
     private static let tokens = Atomic<UInt64>(1)
 
@@ -34,6 +37,48 @@ final class HDF5File: @unchecked Sendable {
             guard id >= 0 else { throw blame(HDF5Library.failure("open the file", .init(file: bytes.key))) }
             return id
         }
+        try HDF5Library.run { () throws(CairnError) in
+            let properties = try HDF5Handle(H5Fget_create_plist(id), closing: H5Pclose, "find how the file was made")
+            var userBlock: hsize_t = 0
+            try HDF5Library.check(H5Pget_userblock(properties.id, &userBlock), "find where the file begins")
+            baseAddress = Int(clamping: userBlock)
+            downgrade.baseAddress = baseAddress
+        }
+    }
+
+    /// The layout message of the dataset at an address, if it is of version 5.
+    func newerLayout(of address: UInt64) throws(CairnError) -> [UInt8]? {
+        guard let start = Int(exactly: address)?.adding(checked: baseAddress) else { return nil }
+        var pending: [(offset: Int, byteCount: Int)] = [(start, 512)]
+        var hasOrder: Bool?
+        var visits = 0
+        while let (offset, byteCount) = pending.popLast(), visits < 256 {
+            visits += 1
+            guard offset >= 0, offset < bytes.byteCount, byteCount > 0 else { continue }
+            let end = min(bytes.byteCount, offset.adding(checked: byteCount) ?? bytes.byteCount)
+            let block = try bytes.bytes(in: offset..<end)
+            let parsed = block.withUnsafeBytes { ObjectHeaderBlock($0, hasOrder: hasOrder) }
+            guard let parsed else {
+                // The first block may be longer than what was read of it.
+                if hasOrder == nil, byteCount < 1 << 20 { pending.append((offset, byteCount * 8)) }
+                continue
+            }
+            hasOrder = parsed.hasOrder
+            for message in parsed.messages where message.flags & 2 == 0 {
+                let content = Array(block[message.content])
+                if message.kind == ObjectHeaderBlock.layoutKind {
+                    return content.first == 5 && content.count >= 6 && content[1] == 2 ? content : nil
+                }
+                guard message.kind == ObjectHeaderBlock.continuationKind else { continue }
+                let fields = ByteFields(content)
+                if let address = fields.integer(0, 8)?.adding(checked: baseAddress), let length = fields.integer(8, 8),
+                    length <= 1 << 24
+                {
+                    pending.append((address, length))
+                }
+            }
+        }
+        return nil
     }
 
     deinit {
@@ -51,6 +96,7 @@ final class HDF5File: @unchecked Sendable {
         do throws(CairnError) {
             var destination = buffer.mutableBytes
             try bytes.read(at: offset, into: &destination)
+            downgrade.apply(to: buffer, at: offset)
             return true
         } catch {
             // What lies outside of the file is the file's fault; HDF5 says it better.

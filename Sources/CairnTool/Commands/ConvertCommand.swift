@@ -12,6 +12,8 @@ struct ConvertCommand: ParsableCommand {
               cairn                a run's directory; --step says which checkpoint
               safetensors          NAME.safetensors, or a directory
               safetensors-sharded  a directory, or NAME.safetensors in one
+              hdf5, keras-weights  a file; the latter is loaded by Keras 3 as NAME.weights.h5
+              npz, npy             a file; the latter has room for one tensor
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \

@@ -1,5 +1,7 @@
 import CairnBase
 import CairnCheckpoint
+import CairnHDF5
+import CairnInterop
 import CairnStorage
 
 /// Where a conversion writes, checked before anything is written.
@@ -29,7 +31,36 @@ struct Destination {
             return try SafeTensorsWriter(
                 path: path, maximumShardByteCount: format == .shardedSafetensors ? maximumShardByteCount : nil,
                 replaces: replaces)
+        case .hdf5, .kerasWeights:
+            try refuseFile(over: source)
+            return try HDF5Writer(path: path, flavour: format == .hdf5 ? .plain : .kerasWeights, replaces: replaces)
+        case .npz:
+            try refuseFile(over: source)
+            return try NumPyWriter(path: path, replaces: replaces)
+        case .npy:
+            try refuseFile(over: source)
+            return try NumPyArrayWriter(path: path, replaces: replaces)
         }
+    }
+
+    /// A single file replaces nothing but itself: it must not be the source or lie inside of it.
+    private func refuseFile(over source: RecognisedFormat) throws(CairnError) {
+        if try PathInspection.kind(of: path) == .directory {
+            throw CairnError(
+                .invalidArgument, "this format is written as one file", .init(file: path, found: "a directory"))
+        }
+        let target = PathInspection.canonical(path)
+        let isSame: Bool
+        switch source {
+        case .checkpoint(let store, let step):
+            let inside = PathInspection.join(PathInspection.canonical(store), StepName.prefix(step))
+            isSame = target.hasPrefix(inside)
+        case .store(let path), .safetensors(let path), .distributed(let path), .deepspeed(let path), .torch(let path),
+            .hdf5(let path), .keras(let path), .numpy(let path):
+            let origin = PathInspection.canonical(path)
+            isSame = target == origin || target.hasPrefix(origin + "/")
+        }
+        if isSame { throw overSource("choose another place") }
     }
 
     /// The writer of a safetensors checkpoint deletes old files of its name: none may belong to the source.

@@ -5,6 +5,10 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
     case cairn
     case safetensors
     case shardedSafetensors = "safetensors-sharded"
+    case hdf5
+    case kerasWeights = "keras-weights"
+    case npz
+    case npy
 }
 
 /// A size of the command line: `5GB`, `512MiB`.
