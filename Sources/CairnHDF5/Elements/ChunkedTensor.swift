@@ -82,16 +82,15 @@ struct ChunkedTensor: TensorContent {
         let isEdge = zip(origin, zip(chunk.extents, shape.extents)).contains { $0 + $1.0 > $1.1 }
         return try HDF5Library.run { () throws(CairnError) -> ([UInt8]?, UInt32) in
             var byteCount: hsize_t = 0
-            var address: haddr_t = 0
-            var mask: UInt32 = 0
-            guard H5Dget_chunk_info_by_coord(dataset, offset, &mask, &address, &byteCount) >= 0 else {
+            guard cairn_h5_chunk_size(dataset, offset, &byteCount) >= 0 else {
                 throw file.blame(HDF5Library.failure("find a chunk", .init(tensor: path)))
             }
-            guard address != cairn_h5_undefined_address(), byteCount > 0 else { return (nil, 0) }
+            guard byteCount > 0 else { return (nil, 0) }
             guard let size = Int(exactly: byteCount), size <= file.bytes.byteCount,
                 size <= ChunkFilters.greatestStoredByteCount(chunkByteCount)
             else { throw tooLarge(Int(clamping: byteCount)) }
             var bytes = [UInt8](repeating: 0, count: size)
+            var mask: UInt32 = 0
             guard H5Dread_chunk(dataset, H5P_DEFAULT_, offset, &mask, &bytes) >= 0 else {
                 throw file.blame(HDF5Library.failure("read a chunk", .init(tensor: path)))
             }
