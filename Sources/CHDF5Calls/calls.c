@@ -139,11 +139,22 @@ hid_t cairn_h5_type_text(void) {
     return type;
 }
 
+hid_t cairn_h5_type_fixed_text(size_t byte_count) {
+    hid_t type = H5Tcopy(H5T_C_S1);
+    if (type < 0) return type;
+    if (H5Tset_size(type, byte_count) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0
+        || H5Tset_strpad(type, H5T_STR_NULLPAD) < 0) {
+        H5Tclose(type);
+        return H5I_INVALID_HID;
+    }
+    return type;
+}
+
 hid_t cairn_h5_dataset_properties(int reserves_space) {
     hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
     if (properties < 0) return properties;
     // The elements are written later, past HDF5, to the place that it has set aside.
-    if (H5Pset_obj_track_times(properties, 0) < 0
+    if (H5Pset_obj_track_times(properties, 0) < 0 || H5Pset_attr_phase_change(properties, UINT16_MAX, 0) < 0
         || (reserves_space
             && (H5Pset_layout(properties, H5D_CONTIGUOUS) < 0
                 || H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY) < 0
@@ -157,7 +168,7 @@ hid_t cairn_h5_dataset_properties(int reserves_space) {
 hid_t cairn_h5_group_properties(void) {
     hid_t properties = H5Pcreate(H5P_GROUP_CREATE);
     if (properties < 0) return properties;
-    if (H5Pset_obj_track_times(properties, 0) < 0) {
+    if (H5Pset_obj_track_times(properties, 0) < 0 || H5Pset_attr_phase_change(properties, UINT16_MAX, 0) < 0) {
         H5Pclose(properties);
         return H5I_INVALID_HID;
     }

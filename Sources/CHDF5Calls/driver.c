@@ -70,7 +70,6 @@ static haddr_t source_get_eof(const H5FD_t *file, H5FD_mem_t type) {
 
 static herr_t source_read(
     H5FD_t *shared, H5FD_mem_t type, hid_t properties, haddr_t address, size_t byte_count, void *buffer) {
-    (void)type;
     (void)properties;
     source_file *file = (source_file *)shared;
     if (address == HADDR_UNDEF || address > file->end_of_allocation
@@ -84,7 +83,7 @@ static herr_t source_read(
         if (file->source.write == NULL) return -1;
         memset((char *)buffer + there, 0, byte_count - there);
     }
-    return there == 0 ? 0 : file->source.read(file->source.context, address, there, buffer);
+    return there == 0 ? 0 : file->source.read(file->source.context, address, there, buffer, type == H5FD_MEM_OHDR);
 }
 
 static herr_t source_write(
@@ -159,12 +158,16 @@ hid_t cairn_h5_create(const cairn_h5_source *source, uint64_t alignment) {
     hid_t properties = access_properties(source);
     if (properties < 0) return H5I_INVALID_HID;
     hid_t file = H5I_INVALID_HID;
-    // Attributes larger than 64 KB and links in creation order need the format of 1.8, which every reader in use knows.
+    // Attributes larger than 64 KB need the format of 1.8, which every reader in use knows. Attributes stay in headers
+    // while they can: readers find text of any length there.
     if (H5Pset_libver_bounds(properties, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0
         && H5Pset_alignment(properties, alignment, alignment) >= 0) {
         char name[64];
         name_of(source->token, name, sizeof name);
-        file = H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, properties);
+        hid_t creation = H5Pcreate(H5P_FILE_CREATE);
+        if (creation >= 0 && H5Pset_attr_phase_change(creation, UINT16_MAX, 0) >= 0)
+            file = H5Fcreate(name, H5F_ACC_TRUNC, creation, properties);
+        if (creation >= 0) H5Pclose(creation);
     }
     H5Pclose(properties);
     return file;

@@ -9,7 +9,8 @@ typedef struct {
     // Its size when it is opened.
     uint64_t byte_count;
     // Each returns 0, or -1 when it failed. `write` is null for files that are only read.
-    int (*read)(void *context, uint64_t offset, size_t byte_count, void *buffer);
+    // `is_header` is for what HDF5 takes for the header of an object, or a part of one.
+    int (*read)(void *context, uint64_t offset, size_t byte_count, void *buffer, int is_header);
     int (*write)(void *context, uint64_t offset, size_t byte_count, const void *buffer);
     // Tells one source from every other: the name of the file that it may be opened as is made of it.
     uint64_t token;
@@ -45,6 +46,9 @@ hid_t cairn_h5_stored_integer(int is_signed, size_t byte_count);
 hid_t cairn_h5_stored_float(size_t byte_count);
 // UTF-8 text of any length.
 hid_t cairn_h5_type_text(void);
+
+// Text in UTF-8 of so many bytes, padded with NULs.
+hid_t cairn_h5_type_fixed_text(size_t byte_count);
 
 hid_t cairn_h5_dataset_properties(int reserves_space);
 hid_t cairn_h5_group_properties(void);

@@ -161,7 +161,7 @@ struct HDF5Contents {
     private mutating func add(
         attribute name: String, of object: hid_t, at keys: [StateKey], _ path: String
     ) throws(CairnError) {
-        switch try HDF5Value.attribute(name, of: object) {
+        switch try HDF5Value.attribute(name, of: object, in: file) {
         case .success(let value): values.append((keys, value))
         case .failure(let refusal):
             omissions.append("the attribute \(name) of /\(path) is left out: \(refusal.reason)")

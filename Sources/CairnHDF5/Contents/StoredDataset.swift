@@ -80,7 +80,7 @@ enum StoredDataset {
                 return .failure(HDF5Value.Refusal(reason: "values in chunks larger than 16 MiB"))
             }
         }
-        return try HDF5Value.dataset(id)
+        return try HDF5Value.dataset(id, in: file)
     }
 }
 
@@ -134,7 +134,7 @@ struct TensorDataset {
         _ id: hid_t, _ size: Int, attributes: [String], isOfKeras: Bool
     ) throws(CairnError) {
         if attributes.contains("dtype"),
-            case .success(.string(let name)) = try HDF5Value.attribute("dtype", of: id),
+            case .success(.string(let name)) = try HDF5Value.attribute("dtype", of: id, in: file),
             let scalarType = OpaqueTypeName.scalarType(name)
         {
             if !scalarType.isPacked, scalarType.byteWidth == size {
@@ -143,7 +143,7 @@ struct TensorDataset {
                 return
             }
             if scalarType.isPacked, size == 1, extents.count == 1, attributes.contains("shape"),
-                case .success(.list(let shape)) = try HDF5Value.attribute("shape", of: id)
+                case .success(.list(let shape)) = try HDF5Value.attribute("shape", of: id, in: file)
             {
                 let logical = shape.compactMap { value -> Int? in
                     if case .integer(let extent) = value { return Int(extent) }

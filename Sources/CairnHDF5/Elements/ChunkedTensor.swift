@@ -91,7 +91,10 @@ struct ChunkedTensor: TensorContent {
             else { throw tooLarge(Int(clamping: byteCount)) }
             var bytes = [UInt8](repeating: 0, count: size)
             var mask: UInt32 = 0
-            guard H5Dread_chunk(dataset, H5P_DEFAULT_, offset, &mask, &bytes) >= 0 else {
+            let status = bytes.withUnsafeMutableBytes { memory in
+                file.reading(into: memory) { H5Dread_chunk(dataset, H5P_DEFAULT_, offset, &mask, $0) }
+            }
+            guard status >= 0 else {
                 throw file.blame(HDF5Library.failure("read a chunk", .init(tensor: path)))
             }
             return (bytes, leavesEdgesPlain && isEdge ? .max : mask)

@@ -23,14 +23,13 @@ enum HDF5Type {
         guard size > 0 else { throw HDF5Library.failure("find the size of a type") }
         switch H5Tget_class(type) {
         case H5T_INTEGER, H5T_BITFIELD: self = Self.integer(type, size)
-        case H5T_FLOAT: self = Self.float(type, size)
-        case H5T_STRING: self = .value
+        case H5T_FLOAT: self = AnyLengthText.isType(type) ? .value : Self.float(type, size)
+        case H5T_STRING, H5T_VLEN: self = .value
         case H5T_ENUM: self = try Self.enumeration(type)
         case H5T_OPAQUE: self = .opaque(size)
         case H5T_COMPOUND: self = try Self.compound(type, size)
         case H5T_ARRAY where depth < Self.deepestArray: self = try Self.array(type, depth)
         case H5T_REFERENCE: self = .unknown("references")
-        case H5T_VLEN: self = .unknown("sequences of any length")
         default: self = .unknown("elements of a class that is not known")
         }
     }

@@ -14,27 +14,28 @@ enum HDF5Value {
         let reason: String
     }
 
-    static func attribute(_ name: String, of object: hid_t) throws(CairnError) -> Result<Value, Refusal> {
+    static func attribute(
+        _ name: String, of object: hid_t, in file: HDF5File
+    ) throws(CairnError) -> Result<Value, Refusal> {
         let id = try HDF5Handle(H5Aopen(object, name, H5P_DEFAULT_), closing: H5Aclose, "open an attribute")
         let space = try HDF5Handle(H5Aget_space(id.id), closing: H5Sclose, "find the shape of an attribute")
         let type = try HDF5Handle(H5Aget_type(id.id), closing: H5Tclose, "find the type of an attribute")
-        return try value(type.id, space.id) { H5Aread(id.id, $0, $1) }
+        return try value(type.id, space.id, in: file) { H5Aread(id.id, $0, $1) }
     }
 
-    static func dataset(_ id: hid_t) throws(CairnError) -> Result<Value, Refusal> {
+    static func dataset(_ id: hid_t, in file: HDF5File) throws(CairnError) -> Result<Value, Refusal> {
         let space = try HDF5Handle(H5Dget_space(id), closing: H5Sclose, "find the shape of a dataset")
         let type = try HDF5Handle(H5Dget_type(id), closing: H5Tclose, "find the type of a dataset")
-        return try value(type.id, space.id) { H5Dread(id, $0, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, $1) }
+        return try value(type.id, space.id, in: file) { H5Dread(id, $0, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, $1) }
     }
 
+    /// Elements are taken as they are stored: what HDF5 would convert it would also have to believe.
     private static func value(
-        _ type: hid_t, _ space: hid_t, read: (hid_t, UnsafeMutableRawPointer) -> herr_t
+        _ type: hid_t, _ space: hid_t, in file: HDF5File, read: (hid_t, UnsafeMutableRawPointer) -> herr_t
     ) throws(CairnError) -> Result<Value, Refusal> {
         guard let extents = try HDF5Space.extents(space) else { return .success(.null) }
         if let reason = refusal(type, depth: 0) { return .failure(Refusal(reason: reason)) }
-        let memory = try HDF5Handle(
-            H5Tget_native_type(type, H5T_DIR_ASCEND), closing: H5Tclose, "find a type for a value in memory")
-        let size = H5Tget_size(memory.id)
+        let size = H5Tget_size(type)
         let shape = try Shape(checking: extents)
         guard size > 0, let byteCount = shape.elementCount.multiplied(checked: size), byteCount <= greatestByteCount,
             shape.elementCount <= greatestCount
@@ -44,13 +45,11 @@ enum HDF5Value {
         defer { buffer.deallocate() }
         buffer.initializeMemory(as: UInt8.self, repeating: 0)
         guard let base = buffer.baseAddress else { return .success(.list([])) }
-        try HDF5Library.check(read(memory.id, base), "read a value")
-        // Text and sequences of any length were allocated by the library.
-        defer { _ = H5Dvlen_reclaim(memory.id, space, H5P_DEFAULT_, base) }
+        try HDF5Library.check(read(type, base), "read a value")
         var position = 0
         let value = try list(extents[...]) { () throws(CairnError) in
             defer { position += size }
-            return try element(memory.id, base + position, depth: 0)
+            return try element(type, base + position, in: file, depth: 0)
         }
         return .success(value)
     }
@@ -69,12 +68,22 @@ enum HDF5Value {
     private static func refusal(_ type: hid_t, depth: Int) -> String? {
         guard depth < deepestType else { return "a type nested too deeply" }
         switch H5Tget_class(type) {
-        case H5T_INTEGER: return H5Tget_size(type) <= 8 ? nil : "\(H5Tget_size(type))-byte integers"
+        case H5T_INTEGER:
+            let size = H5Tget_size(type)
+            return [1, 2, 4, 8].contains(size) && H5Tget_precision(type) == size * 8
+                ? nil : "\(size)-byte integers of an odd form"
         case H5T_FLOAT:
-            return H5Tget_size(type) <= 8 ? nil : "\(H5Tget_size(type))-byte floating-point numbers"
-        case H5T_STRING, H5T_ENUM, H5T_OPAQUE: return nil
+            if AnyLengthText.isType(type) { return nil }
+            guard case .numbers? = try? HDF5Type(type) else {
+                return "\(H5Tget_size(type))-byte floating-point numbers of another form than IEEE 754's"
+            }
+            return nil
+        case H5T_STRING:
+            return H5Tis_variable_str(type) > 0 ? "text of any length, stored where only HDF5 itself could read it" : nil
+        case H5T_ENUM, H5T_OPAQUE: return nil
         case H5T_REFERENCE: return "references"
-        case H5T_ARRAY, H5T_VLEN:
+        case H5T_VLEN: return "sequences of any length"
+        case H5T_ARRAY:
             guard let base = try? HDF5Handle(H5Tget_super(type), closing: H5Tclose, "") else { return "a damaged type" }
             return refusal(base.id, depth: depth + 1)
         case H5T_COMPOUND:
@@ -90,38 +99,31 @@ enum HDF5Value {
     }
 
     private static func element(
-        _ type: hid_t, _ memory: UnsafeMutableRawPointer, depth: Int
+        _ type: hid_t, _ memory: UnsafeMutableRawPointer, in file: HDF5File, depth: Int
     ) throws(CairnError) -> Value {
         let size = H5Tget_size(type)
+        let bytes = UnsafeRawBufferPointer(start: memory, count: size)
         switch H5Tget_class(type) {
-        case H5T_INTEGER: return integer(memory, size, isSigned: H5Tget_sign(type) == H5T_SGN_2)
+        case H5T_INTEGER: return integer(type, bytes)
         case H5T_FLOAT:
-            return .double(size == 4 ? Double(memory.loadUnaligned(as: Float.self)) : memory.loadUnaligned(as: Double.self))
-        case H5T_STRING: return text(type, memory, size)
-        case H5T_OPAQUE: return .bytes(Array(UnsafeRawBufferPointer(start: memory, count: size)))
+            return AnyLengthText.isType(type) ? try AnyLengthText.value(bytes, in: file) : try number(type, bytes)
+        case H5T_STRING: return text(type, bytes)
+        case H5T_OPAQUE: return .bytes(Array(bytes))
         case H5T_ENUM:
-            if HDF5Type.isBoolean(type) { return .bool(memory.load(as: UInt8.self) != 0) }
+            if HDF5Type.isBoolean(type) { return .bool(bytes[0] != 0) }
             let base = try HDF5Handle(H5Tget_super(type), closing: H5Tclose, "find the type of an enumeration")
-            return integer(memory, size, isSigned: H5Tget_sign(base.id) == H5T_SGN_2)
-        case H5T_ARRAY: return try array(type, memory, depth: depth)
-        case H5T_VLEN:
-            let base = try HDF5Handle(H5Tget_super(type), closing: H5Tclose, "find the type of a sequence")
-            let (step, sequence) = (H5Tget_size(base.id), memory.loadUnaligned(as: hvl_t.self))
-            guard sequence.len > 0, let elements = sequence.p else { return .list([]) }
-            guard step > 0, sequence.len <= greatestCount else {
-                throw CairnError(.unsupported, "a sequence is longer than a value may be", .init(found: "\(sequence.len)"))
-            }
-            var values: [Value] = []
-            for index in 0..<Int(sequence.len) {
-                values.append(try element(base.id, elements + index * step, depth: depth + 1))
-            }
-            return .list(values)
+            return integer(base.id, bytes)
+        case H5T_ARRAY: return try array(type, memory, in: file, depth: depth)
         case H5T_COMPOUND:
             var members: [String: Value] = [:]
             for index in 0..<UInt32(max(0, H5Tget_nmembers(type))) {
                 let member = try HDF5Handle(H5Tget_member_type(type, index), closing: H5Tclose, "find a member's type")
+                let offset = H5Tget_member_offset(type, index)
+                guard offset >= 0, H5Tget_size(member.id) <= size - min(size, offset) else {
+                    throw CairnError(.malformed, "a member of a record lies outside of it")
+                }
                 members[HDF5Type.memberName(type, index) ?? String(index)] = try element(
-                    member.id, memory + H5Tget_member_offset(type, index), depth: depth + 1)
+                    member.id, memory + offset, in: file, depth: depth + 1)
             }
             return .dictionary(members)
         default: throw CairnError(.unsupported, "an element of a class that is not known")
@@ -129,7 +131,7 @@ enum HDF5Value {
     }
 
     private static func array(
-        _ type: hid_t, _ memory: UnsafeMutableRawPointer, depth: Int
+        _ type: hid_t, _ memory: UnsafeMutableRawPointer, in file: HDF5File, depth: Int
     ) throws(CairnError) -> Value {
         let base = try HDF5Handle(H5Tget_super(type), closing: H5Tclose, "find the type of an array")
         var extents = [hsize_t](repeating: 0, count: 32)
@@ -140,40 +142,52 @@ enum HDF5Value {
         return try list(extents.prefix(Int(count)).map { Int(clamping: $0) }[...]) { () throws(CairnError) in
             guard position + step <= total else { throw HDF5Library.failure("read an array") }
             defer { position += step }
-            return try element(base.id, memory + position, depth: depth + 1)
+            return try element(base.id, memory + position, in: file, depth: depth + 1)
         }
     }
 
-    private static func integer(_ memory: UnsafeMutableRawPointer, _ size: Int, isSigned: Bool) -> Value {
-        switch (size, isSigned) {
-        case (1, true): return .integer(Int64(memory.loadUnaligned(as: Int8.self)))
-        case (2, true): return .integer(Int64(memory.loadUnaligned(as: Int16.self)))
-        case (4, true): return .integer(Int64(memory.loadUnaligned(as: Int32.self)))
-        case (_, true): return .integer(memory.loadUnaligned(as: Int64.self))
-        case (1, false): return .integer(Int64(memory.loadUnaligned(as: UInt8.self)))
-        case (2, false): return .integer(Int64(memory.loadUnaligned(as: UInt16.self)))
-        case (4, false): return .integer(Int64(memory.loadUnaligned(as: UInt32.self)))
-        default:
-            let value = memory.loadUnaligned(as: UInt64.self)
-            return Int64(exactly: value).map { .integer($0) } ?? .unsigned(value)
-        }
+    /// The bits of a number, whatever its byte order.
+    private static func bits(_ type: hid_t, _ bytes: UnsafeRawBufferPointer) -> UInt64 {
+        let isBig = H5Tget_order(type) == H5T_ORDER_BE
+        var bits: UInt64 = 0
+        for index in 0..<min(8, bytes.count) { bits = bits << 8 | UInt64(bytes[isBig ? index : bytes.count - 1 - index]) }
+        return bits
     }
 
-    /// Text, or its bytes when it is no UTF-8.
-    private static func text(_ type: hid_t, _ memory: UnsafeMutableRawPointer, _ size: Int) -> Value {
-        var bytes: [UInt8]
-        if H5Tis_variable_str(type) > 0 {
-            guard let text = memory.loadUnaligned(as: UnsafePointer<CChar>?.self) else { return .string("") }
-            var end = 0
-            while text[end] != 0 { end += 1 }
-            bytes = Array(UnsafeRawBufferPointer(start: text, count: end))
-        } else {
-            bytes = Array(UnsafeRawBufferPointer(start: memory, count: size))
-            let padding = H5Tget_strpad(type)
-            if padding == H5T_STR_NULLTERM, let end = bytes.firstIndex(of: 0) { bytes.removeSubrange(end...) }
-            while bytes.last == 0 { bytes.removeLast() }
-            if padding == H5T_STR_SPACEPAD { while bytes.last == UInt8(ascii: " ") { bytes.removeLast() } }
+    private static func integer(_ type: hid_t, _ bytes: UnsafeRawBufferPointer) -> Value {
+        let bits = bits(type, bytes)
+        guard H5Tget_sign(type) == H5T_SGN_2 else { return Int64(exactly: bits).map { .integer($0) } ?? .unsigned(bits) }
+        let shift = Int64(64 - 8 * min(8, bytes.count))
+        return .integer((Int64(bitPattern: bits) << shift) >> shift)
+    }
+
+    private static func number(_ type: hid_t, _ bytes: UnsafeRawBufferPointer) throws(CairnError) -> Value {
+        guard case .numbers(let scalarType, _, _) = try HDF5Type(type) else {
+            throw CairnError(.unsupported, "a number of another form than IEEE 754's")
         }
+        var bits = bits(type, bytes).littleEndian
+        var result: Double = 0
+        do throws(CairnError) {
+            try withUnsafeBytes(of: &bits) { source throws(CairnError) in
+                try withUnsafeMutableBytes(of: &result) { target throws(CairnError) in
+                    var destination = target.mutableBytes
+                    try ScalarConversion.convert(
+                        source.bytes.extracting(0..<bytes.count), from: scalarType, into: &destination, to: .f64)
+                }
+            }
+        } catch {
+            throw error
+        }
+        return .double(result)
+    }
+
+    /// Text of a fixed size, or its bytes when it is no UTF-8.
+    private static func text(_ type: hid_t, _ stored: UnsafeRawBufferPointer) -> Value {
+        var bytes = Array(stored)
+        let padding = H5Tget_strpad(type)
+        if padding == H5T_STR_NULLTERM, let end = bytes.firstIndex(of: 0) { bytes.removeSubrange(end...) }
+        while bytes.last == 0 { bytes.removeLast() }
+        if padding == H5T_STR_SPACEPAD { while bytes.last == UInt8(ascii: " ") { bytes.removeLast() } }
         return String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .bytes(bytes)
     }
 }

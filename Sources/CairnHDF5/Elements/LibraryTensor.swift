@@ -43,16 +43,16 @@ struct LibraryTensor: TensorContent {
 
     private func readElements(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try destination.withUnsafeMutableBytes { buffer throws(CairnError) in
-            guard let memory = buffer.baseAddress else { return }
             do throws(CairnError) {
                 try HDF5Library.run { () throws(CairnError) in
                     let dataset = try HDF5Handle(H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
                     let stored = try HDF5Handle(H5Dget_type(dataset.id), closing: H5Tclose, "find the type of a dataset")
                     let type = isConverted ? memoryType : stored.id
                     guard outerCount > 0 else {
-                        try HDF5Library.check(
-                            H5Dread(dataset.id, type, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, memory), "read a dataset")
-                        return
+                        let status = file.reading(into: buffer) {
+                            H5Dread(dataset.id, type, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, $0)
+                        }
+                        return try HDF5Library.check(status, "read a dataset")
                     }
                     let space = try HDF5Handle(H5Dget_space(dataset.id), closing: H5Sclose, "find the shape of a dataset")
                     let offsets = region.offsets.map { hsize_t($0) }, extents = region.shape.extents.map { hsize_t($0) }
@@ -60,8 +60,10 @@ struct LibraryTensor: TensorContent {
                         H5Sselect_hyperslab(space.id, H5S_SELECT_SET, offsets, nil, extents, nil), "select a region")
                     let target = try HDF5Handle(
                         H5Screate_simple(Int32(outerCount), extents, nil), closing: H5Sclose, "make a shape")
-                    try HDF5Library.check(
-                        H5Dread(dataset.id, type, target.id, space.id, H5P_DEFAULT_, memory), "read a dataset")
+                    let status = file.reading(into: buffer) {
+                        H5Dread(dataset.id, type, target.id, space.id, H5P_DEFAULT_, $0)
+                    }
+                    try HDF5Library.check(status, "read a dataset")
                 }
             } catch {
                 throw file.blame(error)

@@ -16,7 +16,11 @@ final class HDF5File: @unchecked Sendable {
     private(set) var id: hid_t = -1
     /// What went wrong when HDF5 last asked for bytes.
     private var failure: CairnError?
-    private var downgrade = FormatDowngrade()
+    private var disguise = HeaderDisguise()
+    /// The memory that HDF5 was given to read elements into.
+    private var target: Range<UInt>?
+    /// The global heap that was looked at last.
+    private var heap: GlobalHeap?
     /// What is added to addresses in the file: the size of its user block.
     private(set) var baseAddress = 0
 
@@ -27,10 +31,11 @@ final class HDF5File: @unchecked Sendable {
         self.bytes = bytes
         var source = cairn_h5_source(
             context: Unmanaged.passUnretained(self).toOpaque(), byte_count: UInt64(bytes.byteCount),
-            read: { context, offset, byteCount, buffer in
+            read: { context, offset, byteCount, buffer, isHeader in
                 guard let context, let buffer, let offset = Int(exactly: offset) else { return -1 }
                 let file = Unmanaged<HDF5File>.fromOpaque(context).takeUnretainedValue()
-                return file.read(at: offset, UnsafeMutableRawBufferPointer(start: buffer, count: byteCount)) ? 0 : -1
+                let memory = UnsafeMutableRawBufferPointer(start: buffer, count: byteCount)
+                return file.read(at: offset, memory, isHeader: isHeader != 0) ? 0 : -1
             }, write: nil, token: Self.tokens.add(1, ordering: .relaxed).newValue)
         id = try HDF5Library.run { () throws(CairnError) -> hid_t in
             let id = cairn_h5_open(&source)
@@ -42,28 +47,51 @@ final class HDF5File: @unchecked Sendable {
             var userBlock: hsize_t = 0
             try HDF5Library.check(H5Pget_userblock(properties.id, &userBlock), "find where the file begins")
             baseAddress = Int(clamping: userBlock)
-            downgrade.baseAddress = baseAddress
+            disguise.baseAddress = baseAddress
         }
+    }
+
+    /// Lets HDF5 read elements into memory. It may not go beyond, even where a damaged file makes it believe that there
+    /// is more.
+    ///
+    /// Only to be called under the library's lock.
+    func reading(into memory: UnsafeMutableRawBufferPointer, _ body: (UnsafeMutableRawPointer?) -> herr_t) -> herr_t {
+        let start = UInt(bitPattern: memory.baseAddress)
+        target = start..<start + UInt(memory.count)
+        defer { target = nil }
+        return body(memory.baseAddress)
+    }
+
+    /// What is in a global heap at an address, under a number.
+    func heapObject(_ address: Int, _ index: Int) throws(CairnError) -> ArraySlice<UInt8> {
+        if heap?.address != address { heap = try GlobalHeap(address, in: bytes, base: baseAddress) }
+        guard let object = heap?.object(index) else {
+            throw CairnError(
+                .malformed, "text of any length is not where the file says",
+                .init(file: bytes.key, offset: address, expected: "object \(index) of a global heap"))
+        }
+        return object
     }
 
     /// The layout message of the dataset at an address, if it is of version 5.
     func newerLayout(of address: UInt64) throws(CairnError) -> [UInt8]? {
         guard let start = Int(exactly: address)?.adding(checked: baseAddress) else { return nil }
         var pending: [(offset: Int, byteCount: Int)] = [(start, 512)]
-        var hasOrder: Bool?
+        var form: ObjectHeaderBlock.Form?
         var visits = 0
         while let (offset, byteCount) = pending.popLast(), visits < 256 {
             visits += 1
             guard offset >= 0, offset < bytes.byteCount, byteCount > 0 else { continue }
             let end = min(bytes.byteCount, offset.adding(checked: byteCount) ?? bytes.byteCount)
             let block = try bytes.bytes(in: offset..<end)
-            let parsed = block.withUnsafeBytes { ObjectHeaderBlock($0, hasOrder: hasOrder) }
+            let parsed = block.withUnsafeBytes { ObjectHeaderBlock($0, form: form) }
             guard let parsed else {
                 // The first block may be longer than what was read of it.
-                if hasOrder == nil, byteCount < 1 << 20 { pending.append((offset, byteCount * 8)) }
+                if form == nil, byteCount < 1 << 20 { pending.append((offset, byteCount * 8)) }
                 continue
             }
-            hasOrder = parsed.hasOrder
+            guard parsed.form != .first else { return nil }
+            form = parsed.form
             for message in parsed.messages where message.flags & 2 == 0 {
                 let content = Array(block[message.content])
                 if message.kind == ObjectHeaderBlock.layoutKind {
@@ -92,11 +120,21 @@ final class HDF5File: @unchecked Sendable {
         return failure ?? error.adding(.init(file: bytes.key))
     }
 
-    private func read(at offset: Int, _ buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    private func read(at offset: Int, _ buffer: UnsafeMutableRawBufferPointer, isHeader: Bool) -> Bool {
+        let start = UInt(bitPattern: buffer.baseAddress)
+        if let target, target.contains(start), UInt(buffer.count) > target.upperBound - start {
+            failure = CairnError(
+                .malformed, "a part of a dataset is larger than it can be", .init(file: bytes.key, offset: offset))
+            return false
+        }
         do throws(CairnError) {
             var destination = buffer.mutableBytes
             try bytes.read(at: offset, into: &destination)
-            downgrade.apply(to: buffer, at: offset)
+            if isHeader, !disguise.apply(to: buffer, at: offset) {
+                failure = CairnError(
+                    .malformed, "the header of an object is damaged", .init(file: bytes.key, offset: offset))
+                return false
+            }
             return true
         } catch {
             // What lies outside of the file is the file's fault; HDF5 says it better.

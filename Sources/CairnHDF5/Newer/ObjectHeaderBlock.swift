@@ -1,6 +1,6 @@
 import CairnBase
 
-/// The messages of one block of an object header, version 2. Source: HDF5 File Format Specification 3.0, IV.A.1.b.
+/// The messages of one block of an object header. Source: HDF5 File Format Specification 3.0, IV.A.1.
 struct ObjectHeaderBlock {
     struct Message {
         var kind: UInt8
@@ -11,45 +11,67 @@ struct ObjectHeaderBlock {
 
     static let layoutKind: UInt8 = 8, typeKind: UInt8 = 3, attributeKind: UInt8 = 12, continuationKind: UInt8 = 16
 
-    /// How many bytes the block has, its checksum at the end included.
+    /// How further blocks of a header are read: as version 1 has them, or as version 2 with or without a number in each
+    /// message for the order in which they were made.
+    enum Form: Equatable {
+        case first
+        case second(hasOrder: Bool)
+    }
+
+    /// How many bytes the block has, in version 2 with its checksum at the end; of version 1 as many as were read.
     let byteCount: Int
     let messages: [Message]
-    /// Whether messages carry a number for the order in which they were made; that of the first block is for all.
-    let hasOrder: Bool
+    let form: Form
 
-    private static let first: [UInt8] = Array("OHDR".utf8), further: [UInt8] = Array("OCHK".utf8)
+    private static let firstSignature: [UInt8] = Array("OHDR".utf8), furtherSignature: [UInt8] = Array("OCHK".utf8)
 
     /// - Parameters:
     ///   - bytes: The block, perhaps with more behind it.
-    ///   - hasOrder: What the first block says, for further ones.
-    /// - Returns: `nil` for what is no such block or not whole.
-    init?(_ bytes: UnsafeRawBufferPointer, hasOrder: Bool?) {
-        guard bytes.count >= 12 else { return nil }
+    ///   - form: What the first block says, for further ones.
+    /// - Returns: `nil` for what is no such block, or of version 2 and not whole.
+    init?(_ bytes: UnsafeRawBufferPointer, form known: Form?) {
+        guard bytes.count >= 8 else { return nil }
         var position: Int
-        if bytes[..<4].elementsEqual(Self.first) {
+        if let known {
+            form = known
+            byteCount = bytes.count
+            if case .second = known {
+                guard bytes[..<4].elementsEqual(Self.furtherSignature) else { return nil }
+                position = 4
+            } else {
+                position = 0
+            }
+        } else if bytes[..<4].elementsEqual(Self.firstSignature) {
             guard bytes[4] == 2 else { return nil }
             let flags = bytes[5]
             position = 6 + (flags & 0x20 != 0 ? 16 : 0) + (flags & 0x10 != 0 ? 4 : 0)
             let width = 1 << Int(flags & 3)
-            guard position + width <= bytes.count, let size = Self.integer(bytes, position, width),
-                size <= bytes.count - position - width - 4
-            else { return nil }
+            guard let size = Self.integer(bytes, position, width), size <= bytes.count - position - width - 4 else {
+                return nil
+            }
             position += width
             byteCount = position + size + 4
-            self.hasOrder = flags & 4 != 0
-        } else if let hasOrder, bytes[..<4].elementsEqual(Self.further) {
-            position = 4
-            byteCount = bytes.count
-            self.hasOrder = hasOrder
+            form = .second(hasOrder: flags & 4 != 0)
         } else {
-            return nil
+            guard bytes[0] == 1, bytes[1] == 0, bytes.count >= 16, let size = Self.integer(bytes, 8, 4) else { return nil }
+            form = .first
+            byteCount = min(bytes.count, 16 + size)
+            position = 16
+        }
+        let header: Int, end: Int
+        switch form {
+        case .first: (header, end) = (8, byteCount)
+        case .second(let hasOrder): (header, end) = (hasOrder ? 6 : 4, byteCount - 4)
         }
         var messages: [Message] = []
-        let header = self.hasOrder ? 6 : 4
-        while position + header <= byteCount - 4 {
-            guard let size = Self.integer(bytes, position + 1, 2), position + header + size <= byteCount - 4 else { break }
+        while position + header <= end {
+            // Version 1 has kinds of two bytes.
+            let isFirst = form == .first
+            guard let size = Self.integer(bytes, position + (isFirst ? 2 : 1), 2), position + header + size <= end
+            else { break }
             let start = position + header
-            messages.append(Message(kind: bytes[position], flags: bytes[position + 3], content: start..<start + size))
+            let flags = bytes[position + (isFirst ? 4 : 3)]
+            messages.append(Message(kind: bytes[position], flags: flags, content: start..<start + size))
             position = start + size
         }
         self.messages = messages

@@ -124,6 +124,13 @@ struct HDF5Plan {
 
     // MARK: Writing
 
+    private static func path(_ target: Target) -> String {
+        switch target {
+        case .group(let path): path.isEmpty ? "/" : path.joined(separator: "/")
+        case .dataset(let path): path
+        }
+    }
+
     /// Makes everything in an empty file.
     ///
     /// - Returns: Where the elements of each stored tensor go.
@@ -150,14 +157,14 @@ struct HDF5Plan {
                     .init(tensor: tensor.name, expected: kept))
             }
         }
+        // One attribute that is too large for a header moves all of an object's out of it, where readers, ours among
+        // them, have trouble with text of any length.
+        let large = Set(attributes.filter { HDF5Attribute.byteCount(of: $0.value) > 60_000 }.map { Self.path($0.target) })
         for (target, name, value) in attributes {
-            let path = switch target {
-            case .group(let path): path.isEmpty ? "/" : path.joined(separator: "/")
-            case .dataset(let path): path
-            }
+            let path = Self.path(target)
             let object = try HDF5Handle(H5Oopen(file, path, H5P_DEFAULT_), closing: H5Oclose, "open an object")
             do throws(CairnError) {
-                try HDF5Attribute.write(value, name, to: object.id)
+                try HDF5Attribute.write(value, name, to: object.id, fixesText: large.contains(path))
             } catch {
                 throw error.adding(.init(tensor: path + "@" + name))
             }

@@ -12,7 +12,7 @@ final class MetadataPages {
     func source(token: UInt64) -> cairn_h5_source {
         cairn_h5_source(
             context: Unmanaged.passUnretained(self).toOpaque(), byte_count: 0,
-            read: { context, offset, byteCount, buffer in
+            read: { context, offset, byteCount, buffer, _ in
                 guard let context, let buffer, let offset = Int(exactly: offset) else { return -1 }
                 Unmanaged<MetadataPages>.fromOpaque(context).takeUnretainedValue()
                     .read(at: offset, UnsafeMutableRawBufferPointer(start: buffer, count: byteCount))
