@@ -54,7 +54,7 @@ struct HDF5Contents {
                     omissions.append("\(path) is a group that has another name too; what it holds is listed under that")
                     continue
                 }
-                pending += try group(path, softLinks: &softLinks).reversed()
+                pending += try group(path, at: address, softLinks: &softLinks).reversed()
             case cairn_h5_dataset:
                 if let first = datasets[address] {
                     tie(path, to: first)
@@ -70,7 +70,9 @@ struct HDF5Contents {
     }
 
     /// Takes a group's attributes and returns the paths of its hard links, sorted.
-    private mutating func group(_ path: String, softLinks: inout [String]) throws(CairnError) -> [String] {
+    private mutating func group(
+        _ path: String, at address: UInt64, softLinks: inout [String]
+    ) throws(CairnError) -> [String] {
         let group = try HDF5Handle(
             H5Gopen2(file.id, path.isEmpty ? "/" : path, H5P_DEFAULT_), closing: H5Gclose, "open a group")
         let links = try NameList.links(of: group.id)
@@ -79,7 +81,7 @@ struct HDF5Contents {
                 .unsupported, "groups are nested too deeply",
                 .init(tensor: String(path.prefix(64)), expected: "at most \(Self.greatestDepth) levels"))
         }
-        let attributes = try NameList.attributes(of: group.id)
+        let attributes = try self.attributes(of: group.id, at: address)
         if path.isEmpty { isOfKeras = attributes.contains("keras_version") }
         let names = Set(links.map { ExactString($0.name) })
         for name in attributes {
@@ -132,7 +134,7 @@ struct HDF5Contents {
     private mutating func add(dataset path: String, at address: UInt64) throws(CairnError) {
         do throws(CairnError) {
             let id = try HDF5Handle(H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
-            var attributes = try NameList.attributes(of: id.id)
+            var attributes = try self.attributes(of: id.id, at: address)
             var keys = Self.keys(path)
             let stored = try StoredDataset(
                 id.id, path, at: address, of: file, attributes: attributes, isOfKeras: isOfKeras)
@@ -166,6 +168,12 @@ struct HDF5Contents {
         case .failure(let refusal):
             omissions.append("the attribute \(name) of /\(path) is left out: \(refusal.reason)")
         }
+    }
+
+    /// The names of an object's attributes, sorted.
+    private func attributes(of object: hid_t, at address: UInt64) throws(CairnError) -> [String] {
+        guard let names = try file.attributeNames(of: address) else { return try NameList.attributes(of: object) }
+        return names.sorted { ExactString($0) < ExactString($1) }
     }
 
     private static func keys(_ path: String) -> [StateKey] {

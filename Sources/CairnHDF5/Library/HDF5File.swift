@@ -75,43 +75,71 @@ final class HDF5File: @unchecked Sendable {
 
     /// The layout message of the dataset at an address, if it is of version 5.
     func newerLayout(of address: UInt64) throws(CairnError) -> [UInt8]? {
+        let layout = try messages(of: address)?.first { $0.kind == ObjectHeaderBlock.layoutKind && $0.flags & 2 == 0 }
+        guard let content = layout?.content, content.first == 5, content.count >= 6, content[1] == 2 else { return nil }
+        return content
+    }
+
+    /// The names of the attributes that are in the header of the object at an address; `nil` when some are elsewhere.
+    ///
+    /// HDF5 lists them too, but where one is damaged, 1.10 then releases what it never made.
+    func attributeNames(of address: UInt64) throws(CairnError) -> [String]? {
+        guard let messages = try messages(of: address) else { return nil }
+        var names: [String] = []
+        for message in messages {
+            switch message.kind {
+            case ObjectHeaderBlock.attributeInformationKind:
+                // Where attributes are that the header has no room for.
+                let place = message.content.count > 1 && message.content[1] & 1 != 0 ? 4 : 2
+                if ByteFields(message.content).integer(place, 8) != nil { return nil }
+            case ObjectHeaderBlock.attributeKind:
+                guard message.flags & 2 == 0, let version = message.content.first else { return nil }
+                let start = version == 3 ? 9 : 8
+                guard let byteCount = ByteFields(message.content).integer(2, 2), start + byteCount <= message.content.count
+                else { return nil }
+                let bytes = message.content[start..<start + byteCount].prefix { $0 != 0 }
+                guard let name = String(validating: bytes, as: UTF8.self), !name.isEmpty else { return nil }
+                names.append(name)
+            default: break
+            }
+        }
+        return names
+    }
+
+    /// The messages of an object's header as they are in the file; `nil` for a header that is not understood.
+    private func messages(
+        of address: UInt64
+    ) throws(CairnError) -> [(kind: UInt8, flags: UInt8, content: [UInt8])]? {
         guard let start = Int(exactly: address)?.adding(checked: baseAddress) else { return nil }
         var pending: [(offset: Int, byteCount: Int)] = [(start, 512)]
         var form: ObjectHeaderBlock.Form?
+        var messages: [(kind: UInt8, flags: UInt8, content: [UInt8])] = []
         var visits = 0
-        while let (offset, byteCount) = pending.popLast(), visits < 256 {
+        while let (offset, byteCount) = pending.popLast() {
             visits += 1
-            guard offset >= 0, offset < bytes.byteCount, byteCount > 0 else { continue }
+            guard visits < 4096, offset >= 0, offset < bytes.byteCount, byteCount > 0 else { return nil }
             let end = min(bytes.byteCount, offset.adding(checked: byteCount) ?? bytes.byteCount)
             let block = try bytes.bytes(in: offset..<end)
             let parsed = block.withUnsafeBytes { ObjectHeaderBlock($0, form: form) }
-            guard let parsed else {
+            guard let parsed, form != nil || parsed.wholeByteCount <= block.count else {
                 // The first block may be longer than what was read of it.
-                if form == nil, byteCount < 1 << 20 { pending.append((offset, byteCount * 8)) }
+                guard form == nil, byteCount < 1 << 24, end < bytes.byteCount else { return nil }
+                pending.append((offset, max(byteCount * 8, parsed?.wholeByteCount ?? 0)))
                 continue
             }
-            guard parsed.form != .first else { return nil }
             form = parsed.form
-            for message in parsed.messages where message.flags & 2 == 0 {
+            for message in parsed.messages {
                 let content = Array(block[message.content])
-                if message.kind == ObjectHeaderBlock.layoutKind {
-                    return content.first == 5 && content.count >= 6 && content[1] == 2 ? content : nil
-                }
+                messages.append((message.kind, message.flags, content))
                 guard message.kind == ObjectHeaderBlock.continuationKind else { continue }
                 let fields = ByteFields(content)
-                if let address = fields.integer(0, 8)?.adding(checked: baseAddress), let length = fields.integer(8, 8),
-                    length <= 1 << 24
-                {
-                    pending.append((address, length))
-                }
+                guard let address = fields.integer(0, 8)?.adding(checked: baseAddress),
+                    let length = fields.integer(8, 8), length <= 1 << 24
+                else { return nil }
+                pending.append((address, length))
             }
         }
-        return nil
-    }
-
-    deinit {
-        guard id >= 0 else { return }
-        HDF5Library.close { H5Fclose(id) }
+        return messages
     }
 
     /// The error of the storage, where that is what made HDF5 fail.

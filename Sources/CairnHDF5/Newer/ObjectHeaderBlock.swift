@@ -9,7 +9,8 @@ struct ObjectHeaderBlock {
         var content: Range<Int>
     }
 
-    static let layoutKind: UInt8 = 8, typeKind: UInt8 = 3, attributeKind: UInt8 = 12, continuationKind: UInt8 = 16
+    static let typeKind: UInt8 = 3, layoutKind: UInt8 = 8, attributeKind: UInt8 = 12, continuationKind: UInt8 = 16
+    static let attributeInformationKind: UInt8 = 21
 
     /// How further blocks of a header are read: as version 1 has them, or as version 2 with or without a number in each
     /// message for the order in which they were made.
@@ -20,6 +21,8 @@ struct ObjectHeaderBlock {
 
     /// How many bytes the block has, in version 2 with its checksum at the end; of version 1 as many as were read.
     let byteCount: Int
+    /// How many it would have if all of it had been read.
+    let wholeByteCount: Int
     let messages: [Message]
     let form: Form
 
@@ -35,6 +38,7 @@ struct ObjectHeaderBlock {
         if let known {
             form = known
             byteCount = bytes.count
+            wholeByteCount = byteCount
             if case .second = known {
                 guard bytes[..<4].elementsEqual(Self.furtherSignature) else { return nil }
                 position = 4
@@ -51,11 +55,13 @@ struct ObjectHeaderBlock {
             }
             position += width
             byteCount = position + size + 4
+            wholeByteCount = byteCount
             form = .second(hasOrder: flags & 4 != 0)
         } else {
             guard bytes[0] == 1, bytes[1] == 0, bytes.count >= 16, let size = Self.integer(bytes, 8, 4) else { return nil }
             form = .first
-            byteCount = min(bytes.count, 16 + size)
+            wholeByteCount = 16 + size
+            byteCount = min(bytes.count, wholeByteCount)
             position = 16
         }
         let header: Int, end: Int
