@@ -10,6 +10,12 @@ let swiftSettings: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
+// Dependencies of the tools and of the YAML reader. Behind traits, so that a package that asks for none of them
+// (`traits: []`) resolves nothing but Cairn; the package itself builds with all.
+let argumentParser: Target.Dependency = .product(
+    name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Tools"]))
+let yams: Target.Dependency = .product(name: "Yams", package: "Yams", condition: .when(traits: ["YAML"]))
+
 let package = Package(
     name: "Cairn",
     platforms: [.macOS(.v15)],
@@ -21,6 +27,7 @@ let package = Package(
         .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
         .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
         .library(name: "CairnMPI", targets: ["CairnMPI"]),
+        .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
@@ -31,6 +38,11 @@ let package = Package(
         .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
         .executable(name: "cairn", targets: ["CairnTool"]),
     ],
+    traits: [
+        .trait(name: "Tools", description: "The executables, on swift-argument-parser."),
+        .trait(name: "YAML", description: "CairnUniversal, whose rules are YAML files, on Yams."),
+        .default(enabledTraits: ["Tools", "YAML"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
@@ -38,23 +50,26 @@ let package = Package(
     targets: [
         // What every module shares: errors, checked arithmetic, threads, JSON.
         .target(name: "CairnBase", dependencies: ["CCairnKernels"], swiftSettings: swiftSettings),
+        // What all tests share: random numbers from a seed, temporary folders, the fixtures' place.
+        .target(name: "CairnTesting", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         .target(name: "CCairnSystem"),
         .target(name: "CCairnKernels"),
         .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),
         .target(name: "CairnLayout", dependencies: ["CairnBase", "CairnTensor"], swiftSettings: swiftSettings),
         // Random layouts, for tests of layouts and of everything above them.
         .target(
-            name: "CairnLayoutTesting", dependencies: ["CairnBase", "CairnLayout", "CairnTensor"],
+            name: "CairnLayoutTesting", dependencies: ["CairnBase", "CairnLayout", "CairnTensor", "CairnTesting"],
             swiftSettings: swiftSettings),
         .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
         // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
         .target(
-            name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage"], swiftSettings: swiftSettings),
+            name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage", "CairnTesting"],
+            swiftSettings: swiftSettings),
         // Ranks that talk to each other: the protocol, and ranks that are threads of one process.
         .target(name: "CairnCommunication", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         // The conformance checks of every implementation, for unit tests and for a job under mpirun.
         .target(
-            name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication"],
+            name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication", "CairnTesting"],
             swiftSettings: swiftSettings),
         // Ranks that are processes of an MPI job, a product of its own: nobody else needs an MPI.
         .systemLibrary(
@@ -73,6 +88,13 @@ let package = Package(
             name: "CairnCheckpoint",
             dependencies: ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"],
             swiftSettings: swiftSettings),
+        // Snapshots that training does not feel.
+        .target(
+            name: "CairnSnapshot",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
         // Reading under any layout what was saved under any other.
         .target(
             name: "CairnReshard",
@@ -83,7 +105,7 @@ let package = Package(
             name: "CairnUniversal",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor",
-                .product(name: "Yams", package: "Yams"),
+                yams,
             ],
             swiftSettings: swiftSettings),
         .systemLibrary(
@@ -92,7 +114,10 @@ let package = Package(
             name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
             swiftSettings: swiftSettings),
         .target(
-            name: "Cairn", dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor"],
+            name: "Cairn",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor",
+            ],
             swiftSettings: swiftSettings),
         // What other frameworks write.
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
@@ -124,8 +149,8 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnTrain",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot", "CairnTrain",
+                argumentParser,
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
@@ -139,29 +164,33 @@ let package = Package(
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout",
                 "CairnReshard", "CairnStorage", "CairnTensor", "CairnUniversal",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                argumentParser,
             ],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
-                "CCairnSystem", "Cairn", "CairnDigest", "CairnReshard",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnReshard",
+                "CairnSnapshot", "CairnTensor",
+                argumentParser,
             ],
             path: "Sources/CairnBench", swiftSettings: swiftSettings),
-        .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
+        .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase", "CairnTesting"], swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnLayoutTests", dependencies: ["CairnBase", "CairnLayout", "CairnLayoutTesting", "CairnTensor"],
             swiftSettings: swiftSettings),
-        .testTarget(name: "CairnTensorTests", dependencies: ["CairnTensor"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnStorageTests", dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting"],
+            name: "CairnTensorTests", dependencies: ["CairnTensor", "CairnTesting"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnStorageTests",
+            dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting", "CairnTesting"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
-                "CairnStorageTesting", "CairnTensor",
+                "CairnStorageTesting", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
@@ -169,44 +198,60 @@ let package = Package(
             dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
             swiftSettings: swiftSettings),
         .testTarget(
+            name: "CairnSnapshotTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
+                "CairnStorageTesting", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
             name: "CairnReshardTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnInterop", "CairnLayout",
-                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnTensor",
+                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnUniversalTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnLayout", "CairnTensor", "CairnUniversal"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CairnTesting", "CairnUniversal",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnDigestTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor", "CairnTesting",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnInteropTests",
             dependencies: [
-                "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage", "CairnTensor",
+                "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
+                "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnHDF5Tests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnStorage",
-                "CairnTensor",
+                "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainToolTests",
-            dependencies: ["Cairn", "CairnTrainCommands", "CairnTrainTool"], swiftSettings: swiftSettings),
+            dependencies: ["Cairn", "CairnTesting", "CairnTrainCommands", "CairnTrainTool"],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests",
             dependencies: [
-                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTrain", "CTrainKernels",
+                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTesting", "CairnTrain",
+                "CTrainKernels",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "CairnToolTests", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTool"],
+            name: "CairnToolTests",
+            dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTesting", "CairnTool"],
             swiftSettings: swiftSettings),
     ]
 )

@@ -42,3 +42,18 @@ require_packages() {
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     }
 }
+
+# Prints the Python of an environment in the folder $1 that has the packages that follow; makes it if it is not there.
+python_environment() {
+    local folder=$1
+    shift
+    if [ ! -e "$folder/complete" ]; then
+        rm -rf "$folder"
+        python3 -m venv "$folder" >&2 && "$folder/bin/pip" install --quiet "$@" >&2 || {
+            rm -rf "$folder"
+            return 1
+        }
+        touch "$folder/complete"
+    fi
+    printf '%s\n' "$folder/bin/python"
+}

@@ -2,6 +2,8 @@
 #include "cairn_system.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void cairn_start_writeback(int descriptor, int64_t offset, int64_t length) {
@@ -22,6 +24,58 @@ int cairn_allocate(int descriptor, int64_t length) {
 #else
     (void)descriptor; (void)length;
     errno = EOPNOTSUPP;
+    return -1;
+#endif
+}
+
+int cairn_set_direct(int descriptor, int direct) {
+#if defined(__linux__)
+    int flags = fcntl(descriptor, F_GETFL);
+    if (flags == -1) return -1;
+    return fcntl(descriptor, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT);
+#elif defined(F_NOCACHE)
+    return fcntl(descriptor, F_NOCACHE, direct) == -1 ? -1 : 0;
+#else
+    (void)descriptor; (void)direct;
+    errno = EINVAL;
+    return -1;
+#endif
+}
+
+int cairn_direct_memory_alignment(int descriptor) {
+#if defined(__linux__) && defined(STATX_DIOALIGN)
+    struct statx status;
+    if (statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 && (status.stx_mask & STATX_DIOALIGN)) {
+        unsigned alignment = status.stx_dio_mem_align;
+        if (alignment > 0 && alignment <= 4096 && (alignment & (alignment - 1)) == 0) return (int)alignment;
+    }
+#endif
+    (void)descriptor;
+    return 4096;
+}
+
+int cairn_cached_samples(int descriptor, int64_t length, int count) {
+#if defined(__linux__)
+    long page = sysconf(_SC_PAGESIZE);
+    if (length <= 0 || page <= 0 || count <= 0) return -1;
+    char *start = mmap(NULL, (size_t)length, PROT_NONE, MAP_SHARED, descriptor, 0);
+    if (start == MAP_FAILED) return -1;
+    int64_t pages = (length + page - 1) / page;
+    int cached = 0;
+    for (int sample = 0; sample < count; sample++) {
+        unsigned char state = 0;
+        // The middle of each part.
+        int64_t index = pages * (2 * (int64_t)sample + 1) / (2 * (int64_t)count);
+        if (mincore(start + index * page, (size_t)page, &state) != 0) {
+            cached = -1;
+            break;
+        }
+        cached += state & 1;
+    }
+    munmap(start, (size_t)length);
+    return cached;
+#else
+    (void)descriptor; (void)length; (void)count;
     return -1;
 #endif
 }

@@ -6,6 +6,9 @@ extension FixedWidthInteger {
         return overflow ? nil : value
     }
 
+    /// The sum, or the greatest number on overflow: for totals that are only shown. Neither is negative.
+    package func adding(clamped other: Self) -> Self { adding(checked: other) ?? .max }
+
     /// The difference, or `nil` on overflow.
     package func subtracting(checked other: Self) -> Self? {
         let (value, overflow) = subtractingReportingOverflow(other)

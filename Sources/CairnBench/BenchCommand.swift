@@ -26,10 +26,15 @@ struct BenchCommand: ParsableCommand {
     var peer = "Scripts/lib/safetensors_peer.py"
     @Flag(help: "Measure loads and rewrites under other layouts instead, beside torch's.")
     var reshard = false
+    @Flag(help: "Measure what snapshots cost training instead, beside asynchronous saves of others.")
+    var snapshots = false
+    @Flag(help: "Measure the ways to the disk and back instead: plain files and checkpoints, through the page cache and past it.")
+    var paths = false
     @Flag(help: "Drop the files from the page cache before each load.")
     var cold = false
 
     func run() throws {
+        if snapshots { return try SnapshotBench(folder: folder, rounds: rounds, python: python).run() }
         let state = try BenchState.make(byteCount: megabytes * 1_000_000)
         if reshard {
             let peer = try python.map {
@@ -38,6 +43,7 @@ struct BenchCommand: ParsableCommand {
             }
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
+        if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()
         let plain = PlainFile(folder: folder)
         let hard: [(name: String, file: HardPlainFile)] = [

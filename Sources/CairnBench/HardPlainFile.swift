@@ -64,6 +64,8 @@ struct HardPlainFile: Sendable {
         guard fsync(descriptor) == 0 else { throw failure("fsync failed") }
     }
 
+    func remove() { unlink(path) }
+
     private func write(_ block: Block, to descriptor: Int32) throws {
         let bytes = block.tensor.bytes.extracting(block.range)
         try bytes.withUnsafeBytes { bytes in

@@ -8,32 +8,43 @@ import Darwin
 final class Table {
     private var order: [String] = []
     private var seconds: [String: [Double]] = [:]
+    private var processor: [String: [Double]] = [:]
     private var memory: [String: [Int]] = [:]
 
     /// Runs an operation in warmed memory and notes its time and the most memory that it took.
     func time(_ name: String, _ body: () throws -> Void) throws {
         Memory.warm(byteCount: 2_600_000_000)
         let before = Memory.resetPeak()
-        let start = ContinuousClock.now
+        let (start, startOfUse) = (ContinuousClock.now, Self.processorSeconds)
         try body()
-        note(name, (ContinuousClock.now - start) / .seconds(1), max(0, Memory.peak() - before))
+        note(
+            name, (ContinuousClock.now - start) / .seconds(1), max(0, Memory.peak() - before),
+            Self.processorSeconds - startOfUse)
     }
 
     /// Notes what another process measured of itself.
     func record(_ name: String, _ result: (seconds: Double, memory: Int)) throws { note(name, result.seconds, result.memory) }
 
-    private func note(_ name: String, _ time: Double, _ bytes: Int) {
+    /// What the processors have done for this process, in seconds.
+    private static var processorSeconds: Double {
+        var time = timespec()
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+
+    private func note(_ name: String, _ time: Double, _ bytes: Int, _ use: Double = .nan) {
         if seconds[name] == nil { order.append(name) }
         seconds[name, default: []].append(time)
         memory[name, default: []].append(bytes)
+        processor[name, default: []].append(use)
         Self.note("  \(name): \(Self.fixed(time, 3)) s")
     }
 
     /// Prints the rows and the ratios as Markdown.
     func print(byteCount: Int, ratios: [(String, String)]) {
         Swift.print("State: \(byteCount) bytes.\n")
-        Swift.print("| operation | median s | min | max | GB/s | extra memory MB |")
-        Swift.print("| --- | --- | --- | --- | --- | --- |")
+        Swift.print("| operation | median s | min | max | GB/s | processor s | extra memory MB |")
+        Swift.print("| --- | --- | --- | --- | --- | --- | --- |")
         for name in order {
             let times = (seconds[name] ?? []).sorted()
             let median = Self.median(times)
@@ -41,7 +52,7 @@ final class Table {
             Swift.print(
                 "| \(name) | \(Self.fixed(median, 3)) | \(Self.fixed(times.first ?? 0, 3)) | "
                     + "\(Self.fixed(times.last ?? 0, 3)) | \(Self.fixed(Double(byteCount) / median / 1e9, 2)) | "
-                    + "\(Self.fixed(extra, 0)) |")
+                    + "\(Self.fixed(Self.median((processor[name] ?? []).sorted()), 2)) | \(Self.fixed(extra, 0)) |")
         }
         Swift.print("\n| ratio within a round | median | min | max |\n| --- | --- | --- | --- |")
         for (first, second) in ratios {
@@ -57,8 +68,9 @@ final class Table {
         sorted.isEmpty ? .nan : (sorted[(sorted.count - 1) / 2] + sorted[sorted.count / 2]) / 2
     }
 
-    private static func fixed(_ value: Double, _ digits: Int) -> String {
+    static func fixed(_ value: Double, _ digits: Int) -> String {
         guard value.isFinite else { return "-" }
+        if value < 0 { return "−" + fixed(-value, digits) }
         let scale = (0..<digits).reduce(1.0) { result, _ in result * 10 }
         let scaled = Int((value * scale).rounded())
         guard digits > 0 else { return "\(scaled)" }

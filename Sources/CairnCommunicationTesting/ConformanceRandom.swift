@@ -1,16 +1,12 @@
-/// Numbers that are the same on every rank (SplitMix64, Steele et al. 2014).
+import CairnTesting
+
+/// Numbers that are the same on every rank.
 package struct ConformanceRandom: RandomNumberGenerator {
-    private var state: UInt64
+    private var generator: SeededGenerator
 
-    package init(seed: UInt64) { state = seed }
+    package init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
 
-    package mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var word = state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
-    }
+    package mutating func next() -> UInt64 { generator.next() }
 
     /// `count` values of very different magnitudes, whose sum depends on the order it is taken in.
     static func values(_ count: Int, rank: Int, salt: UInt64) -> [Float] {

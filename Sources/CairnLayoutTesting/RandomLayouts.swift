@@ -55,8 +55,10 @@ package struct RandomLayouts {
     }
 
     /// A tensor on the mesh.
-    package mutating func tensor(_ name: String, on mesh: DeviceMesh) throws(CairnError) -> PlacedTensor {
-        let shape = shape()
+    package mutating func tensor(
+        _ name: String, on mesh: DeviceMesh, maximumElementCount: Int = 600
+    ) throws(CairnError) -> PlacedTensor {
+        let shape = shape(maximumElementCount: maximumElementCount)
         let types: [ScalarType] = [.f32, .bf16, .f64, .u8, .i64, .f8e4m3]
         return PlacedTensor(
             name: name, scalarType: random.element(of: types), shape: shape, layout: try layout(of: shape, on: mesh))

@@ -191,7 +191,8 @@ public struct ReadPlan: Sendable {
         cost.fragmentCount = items.count
         for (index, local) in locals.enumerated() {
             for fragment in local?.fragments ?? [] {
-                cost.neededByteCount += (fragment.global.elementCount * sourceTypes[index].bitWidth + 7) / 8
+                cost.neededByteCount = cost.neededByteCount.adding(
+                    clamped: sourceTypes[index].leastByteCount(elementCount: fragment.global.elementCount))
             }
         }
         for item in items {
@@ -200,7 +201,7 @@ public struct ReadPlan: Sendable {
                 of: item.pieces.map(\.global), in: item.fragment.region, sourceTypes[item.tensor],
                 chunkByteCount: max(1, chunkByteCount))
             cost.chunkCount += needed.count
-            cost.readByteCount += needed.byteCount
+            cost.readByteCount = cost.readByteCount.adding(clamped: needed.byteCount)
         }
         return cost
     }

@@ -91,6 +91,12 @@ public protocol StorageWriter: AnyObject, Sendable {
     /// The key the object will have.
     var key: String { get }
 
+    /// How many writes at once bring out what the storage can do.
+    ///
+    /// More than the machine has processors where a write mostly waits for the device. The number of processors if not
+    /// implemented.
+    var usefulConcurrency: Int { get }
+
     /// Writes `bytes` at `offset`. Several threads may write disjoint ranges at once. Gaps read as zeros.
     func write(_ bytes: RawSpan, at offset: Int) throws(CairnError)
 
@@ -102,4 +108,9 @@ public protocol StorageWriter: AnyObject, Sendable {
 
     /// Gives up: closes, and removes what was written as far as possible. Harmless after ``finish(byteCount:)``.
     func discard()
+}
+
+extension StorageWriter {
+    /// The number of processors.
+    public var usefulConcurrency: Int { ThreadPool.processorCount }
 }

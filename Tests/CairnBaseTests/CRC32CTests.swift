@@ -1,4 +1,5 @@
 import CairnBase
+import CairnTesting
 import Testing
 
 @Suite struct CRC32CTests {

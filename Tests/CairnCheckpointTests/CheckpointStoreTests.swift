@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// A state with every kind of entry.
@@ -65,6 +66,24 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
         var span = piece.mutableBytes
         try part.read("ramp", region: Region(offsets: [54_321], shape: [10]), into: &span)
         #expect(try piece.elements(as: Float.self) == (54_321..<54_331).map { Float($0) / 1000 })
+    }
+
+    @Test func fragmentsOfWholePagesBeginAtPages() throws {
+        let store = store()
+        var state = try sampleState()
+        for (index, type) in [ScalarType.u8, .bf16, .f32, .f64].enumerated() {
+            state.set(try Tensor(zeros: type, [4096, index + 1]), for: "pages.\(index)")
+            state.set(try Tensor(zeros: type, [4097, index + 1]), for: "odd.\(index)")
+        }
+        try store.save(state, step: 1)
+        #expect(try store.load(step: 1) == state)
+        let header = try SafeTensorsHeader.read(from: store.storage.open(store.rankKey(step: 1)))
+        let whole = header.entries.filter { $0.byteRange.count % 4096 == 0 }
+        #expect(whole.count >= 5)
+        for entry in whole { #expect((header.dataStart + entry.byteRange.lowerBound) % 4096 == 0, "\(entry.name)") }
+        for entry in header.entries {
+            #expect(entry.byteRange.lowerBound % (entry.scalarType.byteWidth ?? 1) == 0, "\(entry.name)")
+        }
     }
 
     @Test func rankFilesAreAlignedSafetensorsFiles() throws {

@@ -6,6 +6,7 @@ import Darwin
 import CairnBase
 import CairnCheckpoint
 import CairnStorage
+import CairnTesting
 import Testing
 
 /// Two saves of one step that know nothing of each other, such as a trainer and one that was believed dead.

@@ -7,15 +7,12 @@ import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// The committed checkpoints of format version 1 (see Fixtures/cairn/README.md): every later version must read them.
 @Suite struct FormatFixtureTests {
-    private static let folder =
-        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        + "/Fixtures/cairn/v1"
-
-    private var fixture: CheckpointStore { CheckpointStore(path: Self.folder) }
+    private var fixture: CheckpointStore { CheckpointStore(path: Repository.fixture("cairn/v1")) }
 
     @Test(arguments: [400, 800, 1600]) func aCommittedCheckpointIsReadBitForBit(step: Int) throws {
         let reader = try fixture.open(step: step)

@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Regions make up a tensor or they do not, whatever their number and shapes.

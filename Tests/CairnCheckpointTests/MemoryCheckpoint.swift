@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
+import CairnTesting
 import Synchronization
 
 /// A checkpoint of tensors in memory, the simplest there is.

@@ -9,8 +9,8 @@ import Testing
 @Suite struct SaveCrashTests {
     private static let seeds: Range<UInt64> = 0..<4
 
-    private func store(on disk: SimulatedDisk) -> CheckpointStore {
-        CheckpointStore(storage: LocalStorage(root: "/run", fileSystem: disk), name: "run")
+    private func store(on disk: SimulatedDisk, _ writing: LocalWriting = .buffered) -> CheckpointStore {
+        CheckpointStore(storage: LocalStorage(root: "/run", writing: writing, fileSystem: disk), name: "run")
     }
 
     private func state(_ first: Float) -> TrainingState {
@@ -32,12 +32,12 @@ import Testing
     /// Runs `work` after a first checkpoint is saved, and hands every state that a crash can leave to `check`, with
     /// whether `work` had returned.
     private func explore(
-        work: (CheckpointStore) throws -> Void, check: (CheckpointStore, Bool, String) throws -> Void
+        _ writing: LocalWriting = .buffered, work: (CheckpointStore) throws -> Void, check: (CheckpointStore, Bool, String) throws -> Void
     ) throws -> Int {
         let disk = SimulatedDisk()
         try store(on: disk).save(state(1), step: 1, options: options)
         disk.startHistory()
-        try work(store(on: disk))
+        try work(store(on: disk, writing))
         disk.passMilestone()
         var count = 0
         for point in disk.crashPoints {
@@ -52,9 +52,10 @@ import Testing
         return count
     }
 
-    @Test func aSaveThatIsCutLeavesTheOlderCheckpointWholeAndTheNewOneWholeOrAbsent() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aSaveThatIsCutLeavesTheOlderCheckpointWholeAndTheNewOneWholeOrAbsent(_ writing: LocalWriting) throws {
         var outcomes = Set<Int>()
-        let count = try explore { store in
+        let count = try explore(writing) { store in
             try store.save(state(2), step: 2, options: options)
         } check: { survivor, hasReturned, crash in
             #expect(try survivor.load(step: 1) == state(1), "\(crash)")
@@ -67,9 +68,10 @@ import Testing
         #expect(outcomes == [1, 2], "\(count) crashes")
     }
 
-    @Test func aReplacingSaveThatIsCutLeavesTheOldOrTheNewCheckpoint() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aReplacingSaveThatIsCutLeavesTheOldOrTheNewCheckpoint(_ writing: LocalWriting) throws {
         var outcomes = Set<Bool>()
-        _ = try explore { store in
+        _ = try explore(writing) { store in
             var options = options
             options.replacing = true
             options.saveID = SaveID("ffeeddccbbaa99887766554433221100")

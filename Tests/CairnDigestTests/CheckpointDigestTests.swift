@@ -3,13 +3,11 @@ import CairnCheckpoint
 import CairnDigest
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct CheckpointDigestTests {
-    private static let sourceFile = #filePath
-    private static let fixtures =
-        sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        + "/Fixtures/safetensors"
+    private static let fixtures = Repository.fixture("safetensors")
 
     /// Compares a digest with the tensors that the writing software says it wrote.
     private func check(_ path: String, against truth: [JSONValue]) throws {

@@ -2,13 +2,12 @@ import CairnBase
 import CairnDigest
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Files that other software wrote, and what it says of them.
 enum Fixture {
-    static let root =
-        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        + "/Fixtures/hdf5"
+    static let root = Repository.fixture("hdf5")
 
     static func path(_ name: String) -> String { root + "/" + name }
 

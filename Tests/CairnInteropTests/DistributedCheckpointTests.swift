@@ -4,6 +4,7 @@ import CairnDigest
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct DistributedCheckpointTests {

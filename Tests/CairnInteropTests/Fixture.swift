@@ -2,6 +2,7 @@ import CairnBase
 import CairnDigest
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Files that other software wrote, and what it says of them.
@@ -11,17 +12,13 @@ enum Fixture {
         var value: Value
     }
 
-    static let root =
-        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        + "/Fixtures"
-
-    static func path(_ name: String) -> String { root + "/" + name }
+    static func path(_ name: String) -> String { Repository.fixture(name) }
 
     static func truth(_ folder: String) throws -> JSONObject {
         try JSONValue(parsing: LocalStorage(root: path(folder)).readAll("truth/truth.json")).asObject()
     }
 
-    static func bytes(_ name: String) throws -> [UInt8] { try LocalStorage(root: root).readAll(name) }
+    static func bytes(_ name: String) throws -> [UInt8] { try LocalStorage(root: path("")).readAll(name) }
 
     /// Compares a digest with the tensors and leaves of a truth.
     static func check(_ digest: CheckpointDigest, against truth: JSONObject, _ name: String) throws {

@@ -5,6 +5,7 @@ import CairnDigest
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct NumPyTests {

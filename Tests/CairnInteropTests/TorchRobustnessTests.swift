@@ -4,6 +4,7 @@ import CairnCheckpoint
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Files of `torch.save` with anything wrong with them end in an error, never in a crash.

@@ -5,6 +5,7 @@ import CairnLayout
 import CairnReshard
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Foundation
 import Testing
 
@@ -13,9 +14,7 @@ import Testing
 @Suite struct DistributedFixtureTests {
     static let layouts = ["w1_full", "w2_tp2", "w2_pp2", "w3_uneven_fsdp", "w8_fsdp4_tp2"]
 
-    private let folder = URL(fileURLWithPath: #filePath)
-        .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("Fixtures/reshard/tp2xdp2_to_many").path
+    private let folder = Repository.fixture("reshard/tp2xdp2_to_many")
 
     private func reader() throws -> DistributedCheckpointReader {
         try DistributedCheckpointReader(storage: LocalStorage(root: folder + "/checkpoint"), source: "fixture")

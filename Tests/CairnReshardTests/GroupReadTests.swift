@@ -6,7 +6,6 @@ import CairnLayoutTesting
 import CairnReshard
 import CairnStorage
 import CairnTensor
-import Synchronization
 import Testing
 
 @Suite struct GroupReadTests {
@@ -32,7 +31,7 @@ import Testing
     @Test func aChunkThatSeveralReplicasNeedIsReadOnce() throws {
         let mesh = try DeviceMesh(["dp": 4])
         let tensor = PlacedTensor(name: "w", scalarType: .f32, shape: [64, 1024], layout: .replicated(on: mesh))
-        let storage = CountingStorage(MemoryStorage())
+        let storage = RecordingStorage(MemoryStorage())
         let store = CheckpointStore(storage: storage, name: "memory")
         var state = TrainingState()
         state.set(try Tensor(zeros: .f32, [64, 1024]), for: "w")
@@ -40,15 +39,15 @@ import Testing
         options.chunkByteCount = 4096
         try store.save(state, step: 1, options: options)
         // What opening costs: the manifest and the headers, by each rank.
-        storage.readByteCount.store(0, ordering: .relaxed)
+        storage.forget()
         _ = try store.open(step: 1).verify(deep: false)
-        let opening = storage.readByteCount.load(ordering: .relaxed)
-        storage.readByteCount.store(0, ordering: .relaxed)
+        let opening = storage.readByteCount
+        storage.forget()
         _ = try ThreadCommunicator.run(ranks: 4) { communicator in
             try ShardedState(reading: store.open(step: 1), rank: communicator.rank, tensors: [tensor], with: communicator)
                 .local("w") != nil
         }
-        #expect(storage.readByteCount.load(ordering: .relaxed) - 4 * opening == 64 * 1024 * 4)
+        #expect(storage.readByteCount - 4 * opening == 64 * 1024 * 4)
     }
 
     @Test func aRankThatCannotReadIsNamedToAll() throws {
@@ -78,40 +77,4 @@ import Testing
                 .save(saved.state(ofRank: communicator.rank), step: 1, options: options)
         }
     }
-}
-
-/// A storage that counts the bytes that are read.
-private final class CountingStorage: Storage {
-    let base: any Storage
-    let readByteCount = Atomic(0)
-
-    init(_ base: any Storage) { self.base = base }
-
-    func open(_ key: String) throws(CairnError) -> any StorageFile {
-        CountingFile(base: try base.open(key), storage: self)
-    }
-    func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter {
-        try base.create(key, byteCount: byteCount)
-    }
-    func publish(_ bytes: [UInt8], as key: String) throws(CairnError) { try base.publish(bytes, as: key) }
-    func list(_ prefix: String) throws(CairnError) -> [StorageEntry] { try base.list(prefix) }
-    func delete(_ keys: [String]) throws(CairnError) { try base.delete(keys) }
-}
-
-private final class CountingFile: StorageFile {
-    let base: any StorageFile
-    let storage: CountingStorage
-
-    init(base: any StorageFile, storage: CountingStorage) {
-        self.base = base
-        self.storage = storage
-    }
-
-    var key: String { base.key }
-    var byteCount: Int { base.byteCount }
-    func read(at offset: Int, into destination: inout MutableRawSpan) throws(CairnError) {
-        storage.readByteCount.add(destination.byteCount, ordering: .relaxed)
-        try base.read(at: offset, into: &destination)
-    }
-    func map() throws(CairnError) -> MemoryMapping? { try base.map() }
 }

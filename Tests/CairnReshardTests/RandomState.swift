@@ -13,11 +13,14 @@ struct RandomState {
     let rankCount: Int
 
     /// A state of a few tensors.
-    init(_ layouts: inout RandomLayouts, rankCount: Int) throws {
+    init(
+        _ layouts: inout RandomLayouts, rankCount: Int, maximumElementCount: Int = 600,
+        tensorCount: ClosedRange<Int> = 1...5
+    ) throws {
         self.rankCount = rankCount
-        for index in 0..<layouts.random.pick(1...5) {
+        for index in 0..<layouts.random.pick(tensorCount) {
             let mesh = try layouts.mesh(rankCount: rankCount)
-            let tensor = try layouts.tensor("tensor.\(index)", on: mesh)
+            let tensor = try layouts.tensor("tensor.\(index)", on: mesh, maximumElementCount: maximumElementCount)
             tensors.append(tensor)
             let terms = try tensor.sharded().termCount
             let extents = Self.isPartial(tensor.layout) ? [terms] + tensor.shape.extents : tensor.shape.extents

@@ -23,22 +23,23 @@ import Darwin
 
     /// Runs `work` with `fault` at its first call, then at its second, until it has none left; how many there were.
     private func atEachCall(
-        _ fault: SimulatedFault, _ work: (SimulatedDisk, LocalStorage, Int) throws -> Void
+        _ fault: SimulatedFault, writing: LocalWriting = .buffered,
+        _ work: (SimulatedDisk, LocalStorage, Int) throws -> Void
     ) throws -> Int {
         let start = try prepared()
         for call in 1... {
             let disk = start.copy()
             disk.inject(fault, atCall: call)
-            try work(disk, LocalStorage(root: "/run", fileSystem: disk), call)
+            try work(disk, LocalStorage(root: "/run", writing: writing, fileSystem: disk), call)
             if disk.callCount < call { return call - 1 }
         }
         return 0
     }
 
-    @Test(arguments: [EIO, ENOSPC, EDQUOT, EACCES, EROFS, EMFILE])
-    func aFailedPublishThrowsAndLeavesOldOrNew(_ number: Int32) throws {
+    @Test(arguments: [EIO, ENOSPC, EDQUOT, EACCES, EROFS, EMFILE], [LocalWriting.buffered, .direct])
+    func aFailedPublishThrowsAndLeavesOldOrNew(_ number: Int32, _ writing: LocalWriting) throws {
         var failures = 0
-        let calls = try atEachCall(.fail(number)) { disk, storage, call throws in
+        let calls = try atEachCall(.fail(number), writing: writing) { disk, storage, call throws in
             var succeeded = false
             do throws(CairnError) {
                 try storage.publish(Self.new, as: "step/object")
@@ -69,9 +70,9 @@ import Darwin
         #expect(failures > 6, "closing is all that may fail unnoticed")
     }
 
-    @Test(arguments: [EIO, ENOSPC])
-    func aFailedWriterStaysFailedAndLeavesTheOldObject(_ number: Int32) throws {
-        _ = try atEachCall(.fail(number)) { disk, storage, call throws in
+    @Test(arguments: [EIO, ENOSPC], [LocalWriting.buffered, .direct])
+    func aFailedWriterStaysFailedAndLeavesTheOldObject(_ number: Int32, _ writing: LocalWriting) throws {
+        _ = try atEachCall(.fail(number), writing: writing) { disk, storage, call throws in
             do throws(CairnError) {
                 let writer = try storage.create("step/object", byteCount: 4_000)
                 do throws(CairnError) {
@@ -91,9 +92,10 @@ import Darwin
         }
     }
 
-    @Test func interruptedAndShortCallsAreContinued() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func interruptedAndShortCallsAreContinued(_ writing: LocalWriting) throws {
         for fault in [SimulatedFault.fail(EINTR), .short] {
-            let calls = try atEachCall(fault) { disk, storage, call throws in
+            let calls = try atEachCall(fault, writing: writing) { disk, storage, call throws in
                 try storage.publish(Self.new, as: "step/object")
                 let writer = try storage.create("step/other", byteCount: 5_000)
                 try writer.write(Self.old, at: 100)
@@ -135,9 +137,10 @@ import Darwin
         }
     }
 
-    @Test func aFullDiskIsNoticedBeforeTheFirstByte() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aFullDiskIsNoticedBeforeTheFirstByte(_ writing: LocalWriting) throws {
         let disk = SimulatedDisk(capacity: 10_000)
-        let storage = LocalStorage(root: "/run", fileSystem: disk)
+        let storage = LocalStorage(root: "/run", writing: writing, fileSystem: disk)
         try storage.publish(Self.old, as: "object")
         let error = #expect(throws: CairnError.self) { try storage.create("object", byteCount: 9_500) }
         #expect(error?.code == .noSpace)
@@ -148,12 +151,13 @@ import Darwin
         #expect(try storage.list("").count == 1)
     }
 
-    @Test func whereSpaceCannotBeReservedItIsNotAnError() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func whereSpaceCannotBeReservedItIsNotAnError(_ writing: LocalWriting) throws {
         for number in [EOPNOTSUPP, EINVAL, ENOSYS] {
             let disk = try prepared()
-            let reserving = 2
+            let reserving = writing == .direct ? 3 : 2
             disk.inject(.fail(number), atCall: reserving)
-            let storage = LocalStorage(root: "/run", fileSystem: disk)
+            let storage = LocalStorage(root: "/run", writing: writing, fileSystem: disk)
             try storage.write(Self.new, as: "step/object", reserving: 3_000)
             #expect(disk.callCount > reserving)
             #expect(try storage.readAll("step/object") == Self.new)

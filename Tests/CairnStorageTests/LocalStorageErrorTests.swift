@@ -1,6 +1,7 @@
 import CairnBase
 import CairnStorage
 import CairnStorageTesting
+import CairnTesting
 import Testing
 
 #if canImport(Glibc)
@@ -11,7 +12,9 @@ import Darwin
 
 /// What the operating system itself refuses, and how that reads.
 @Suite struct LocalStorageErrorTests {
-    private let directory = TemporaryDirectory()
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
 
     private var storage: LocalStorage { LocalStorage(root: directory.path) }
 

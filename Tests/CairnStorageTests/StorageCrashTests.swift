@@ -15,12 +15,13 @@ import Darwin
 
     /// Runs `work` once and hands what each crash leaves to `check`.
     private func explore(
-        from start: SimulatedDisk, work: (SimulatedDisk, LocalStorage) throws -> Void,
+        from start: SimulatedDisk, writing: LocalWriting = .buffered, work: (SimulatedDisk, LocalStorage) throws -> Void,
         check: (LocalStorage, CrashPoint, String) throws -> Void
     ) throws -> Int {
         let disk = start.copy()
         disk.startHistory()
-        try work(disk, LocalStorage(root: "/run", fileSystem: disk))
+        try work(disk, LocalStorage(root: "/run", writing: writing, fileSystem: disk))
+        #expect((disk.directCallCount > 0) == (writing == .direct))
         var count = 0
         for point in disk.crashPoints {
             for policy in CrashPolicy.allCases {
@@ -43,10 +44,10 @@ import Darwin
         }
     }
 
-    @Test(arguments: ["manifest", "step/manifest", "a/b/c/manifest"])
-    func aPublishedObjectIsAbsentOrWholeAndOnceReturnedWhole(_ key: String) throws {
+    @Test(arguments: ["manifest", "step/manifest", "a/b/c/manifest"], [LocalWriting.buffered, .direct])
+    func aPublishedObjectIsAbsentOrWholeAndOnceReturnedWhole(_ key: String, _ writing: LocalWriting) throws {
         let bytes = patternBytes(3_000)
-        let count = try explore(from: SimulatedDisk()) { disk, storage throws in
+        let count = try explore(from: SimulatedDisk(), writing: writing) { disk, storage throws in
             try storage.publish(bytes, as: key)
             disk.passMilestone()
         } check: { survivor, point, place throws in
@@ -58,11 +59,12 @@ import Darwin
         #expect(count > 500)
     }
 
-    @Test func aReplacedObjectIsOldOrNewAndOnceReturnedNew() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aReplacedObjectIsOldOrNewAndOnceReturnedNew(_ writing: LocalWriting) throws {
         let start = SimulatedDisk()
         let versions = (0..<4).map { patternBytes(1_500 + 700 * $0, salt: $0) }
         try LocalStorage(root: "/run", fileSystem: start).publish(versions[0], as: "step/latest")
-        let count = try explore(from: start) { disk, storage throws in
+        let count = try explore(from: start, writing: writing) { disk, storage throws in
             for version in versions[1...] {
                 try storage.publish(version, as: "step/latest")
                 disk.passMilestone()
@@ -76,9 +78,10 @@ import Darwin
         #expect(count > 1_000)
     }
 
-    @Test func aFinishedWriterKeepsItsBytesAndAnOpenOneLeavesOnlyDebris() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aFinishedWriterKeepsItsBytesAndAnOpenOneLeavesOnlyDebris(_ writing: LocalWriting) throws {
         let bytes = patternBytes(20_000)
-        _ = try explore(from: SimulatedDisk()) { disk, storage throws in
+        _ = try explore(from: SimulatedDisk(), writing: writing) { disk, storage throws in
             let writer = try storage.create("step/rank-0", byteCount: 30_000)
             for start in stride(from: 0, to: bytes.count, by: 3_001).reversed() {
                 try writer.write(Array(bytes[start..<min(bytes.count, start + 3_001)]), at: start)

@@ -1,4 +1,5 @@
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct PairedRunsTests {

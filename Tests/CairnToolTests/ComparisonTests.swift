@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct Comparison {

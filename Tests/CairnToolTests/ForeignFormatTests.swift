@@ -1,12 +1,11 @@
 import CairnBase
+import CairnTesting
 import Foundation
 import Testing
 
 /// The tool on files of PyTorch.
 @Suite struct ForeignFormatTests {
-    private static let fixtures =
-        #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        + "/Fixtures/"
+    private static let fixtures = Repository.fixture("")
 
     private static let torch = fixtures + "torch/train_full/ckpt.pt"
     private static let distributed = fixtures + "dcp/w4_dtensor_zoo/checkpoint"

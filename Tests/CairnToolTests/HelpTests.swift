@@ -1,3 +1,4 @@
+import CairnTesting
 import Testing
 
 @Suite struct Help {

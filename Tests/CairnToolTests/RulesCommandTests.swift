@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
+import CairnTesting
 import Foundation
 import Testing
 
@@ -92,6 +93,53 @@ import Testing
         let json = try ToolRun("rules", "infer", "shards", "whole.safetensors", "--json", in: directory).document()
         #expect(json["schema"] == .string("cairn-rules-infer/1"))
         #expect(try json.array("rules").count == 2)
+    }
+
+    @Test func shardsBecomeAWholeCheckpointAndShardsAgain() throws {
+        let directory = try directory()
+        let united = try ToolRun(
+            "convert", "shards", "united.safetensors", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
+        #expect(united.exitCode == 0, "\(united.errors)")
+        let run = try ToolRun(
+            "convert", "shards", "all", "--to", "cairn", "--rules", "rules.yaml", "--mesh", "tp=2", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(try ToolRun("diff", "all", "united.safetensors", in: directory).exitCode == 0)
+        // The whole that the shards were cut from has the foreign names.
+        let back = try ToolRun(
+            "convert", "united.safetensors", "back.safetensors", "--to", "safetensors", "--rename", "weight.*=w.$1",
+            in: directory)
+        #expect(back.exitCode == 0)
+        #expect(try ToolRun("diff", "back.safetensors", "whole.safetensors", in: directory).exitCode == 0)
+        let divided = try ToolRun(
+            "rules", "divide", "rules.yaml", "united.safetensors", "four", "--mesh", "tp=4", "--json", in: directory)
+        #expect(divided.exitCode == 0, "\(divided.errors)")
+        #expect(try divided.document().integer("ranks") == 4)
+        let names = try FileManager.default.contentsOfDirectory(atPath: directory.path("four")).sorted()
+        #expect(names == (0..<4).map { "rank-0000\($0).safetensors" })
+        let again = try ToolRun(
+            "convert", "four", "again.safetensors", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
+        #expect(again.exitCode == 0)
+        #expect(try ToolRun("diff", "again.safetensors", "united.safetensors", in: directory).exitCode == 0)
+    }
+
+    @Test func whatCannotBeUnitedOrDividedLeavesNothing() throws {
+        let directory = try directory()
+        let before = try FileManager.default.contentsOfDirectory(atPath: directory.url.path).sorted()
+        let foreign = try ToolRun(
+            "rules", "divide", "rules.yaml", "whole.safetensors", "x", "--mesh", "tp=2", in: directory)
+        #expect(foreign.failedInOneLine && foreign.errors.contains("no rule claims 2 logical"), "\(foreign.errors)")
+        #expect(try ToolRun(
+            "rules", "divide", "rules.yaml", "shards", "shards", "--mesh", "tp=2", in: directory).failedInOneLine)
+        let open = try ToolRun(
+            "convert", "shards", "x.safetensors", "--to", "safetensors", "--rules", "rules.yaml", "--mesh", "tp=3",
+            in: directory)
+        #expect(open.failedInOneLine && open.errors.contains("tp=3"), "\(open.errors)")
+        #expect(try ToolRun(
+            "convert", "shards", "shards", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
+            .failedInOneLine)
+        #expect(try ToolRun(
+            "convert", "shards", "x", "--to", "safetensors", "--mesh", "tp=2", in: directory).exitCode == 64)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.url.path).sorted() == before)
     }
 
     @Test func presetsAreListedAndPrintedWithNumbersOfOnesOwn() throws {

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnTesting
 import Foundation
 import Testing
 

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnTesting
 import Foundation
 
 /// The built tool, run as a user runs it.
@@ -50,19 +51,8 @@ struct ToolRun {
     }
 }
 
-/// A directory of its own for a test, removed at the end.
-final class TemporaryDirectory {
-    let url: URL
-
-    init() throws {
-        url = FileManager.default.temporaryDirectory.appendingPathComponent("cairn-tool-" + UUID().uuidString)
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
-
-    /// The absolute path of a name in it.
-    func path(_ name: String) -> String { url.appendingPathComponent(name).path }
+extension TemporaryDirectory {
+    var url: URL { URL(fileURLWithPath: path, isDirectory: true) }
 
     /// What is in it, sorted, hidden files left out.
     func names(_ name: String = "") throws -> [String] {

@@ -1,3 +1,4 @@
+import CairnTesting
 import Testing
 
 #if canImport(Glibc)
@@ -8,9 +9,8 @@ import Darwin
 
 /// The data files beside the tests.
 enum Fixture {
-    static func bytes(_ name: String, file: String = #filePath) throws -> [UInt8] {
-        let root = file.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-        let path = "\(root)/Fixtures/data/\(name)"
+    static func bytes(_ name: String) throws -> [UInt8] {
+        let path = Repository.fixture("data/\(name)")
         let handle = try #require(fopen(path, "rb"), "no \(path)")
         defer { fclose(handle) }
         var bytes: [UInt8] = []

@@ -1,4 +1,5 @@
 import Cairn
+import CairnTesting
 import Testing
 
 #if canImport(Glibc)
@@ -16,15 +17,15 @@ import Darwin
 
     private static let small = [
         "run", "--steps", "120", "--save-every", "2", "--width", "16", "--batch", "4", "--context", "16",
-        "--layers", "1", "--heads", "2", "--text", TemporaryFolder.repository + "/Fixtures/data/kjv.txt",
-        "--digits", TemporaryFolder.repository + "/Fixtures/data/digits.csv",
+        "--layers", "1", "--heads", "2", "--text", Repository.fixture("data/kjv.txt"),
+        "--digits", Repository.fixture("data/digits.csv"),
     ]
 
     @Test(arguments: [
         ["--model", "transformer"], ["--model", "mlp"], ["--mesh", "tp=2,dp=2", "--zero"],
     ])
     func aRunKilledAtRandomMomentsEndsAsIfNothingHadHappened(kind: [String]) throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         let arguments = Self.small + kind
         let wanted = Self.kills(25)
         #expect(try Child(arguments + ["--out", folder.path + "/whole"]).wait() == 0)
@@ -32,7 +33,7 @@ import Darwin
         let losses = try LocalStorage(root: folder.path + "/whole").readAll("losses.csv", limit: 1 << 20)
 
         let seed = UInt64.random(in: 0 ... .max)
-        var generator = SplitMixGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         var (kills, insideRun, finished) = (0, 0, 0)
         while kills < wanted || finished == 0 {
             let name = folder.path + "/killed-\(finished)"
@@ -65,7 +66,7 @@ import Darwin
 
     /// Every resume is on other ranks, so the losses are those of the undisturbed run but for rounding.
     @Test func aKilledRunGoesOnOnWhateverRanksThereAre() throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         let layouts = [
             ["--mesh", "tp=2,dp=2", "--zero"], ["--ranks", "3", "--zero"], ["--mesh", "dp=2,tp=2"], ["--mesh", "tp=2"],
             [],
@@ -73,7 +74,7 @@ import Darwin
         #expect(try Child(Self.small + ["--out", folder.path + "/whole"]).wait() == 0)
         let expected = try RunLosses(folder: folder.path + "/whole")
         let seed = UInt64.random(in: 0 ... .max)
-        var generator = SplitMixGenerator(state: seed)
+        var generator = SeededGenerator(seed: seed)
         let wanted = Self.kills(12)
         var (kills, finished) = (0, 0)
         while kills < wanted || finished == 0 {

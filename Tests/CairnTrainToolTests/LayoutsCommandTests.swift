@@ -1,15 +1,16 @@
 import Cairn
+import CairnTesting
 import Testing
 
 /// The experiment on a small model.
 @Suite(.serialized) struct LayoutsCommandTests {
     private static let small = [
-        "layouts", "--text", TemporaryFolder.repository + "/Fixtures/data/kjv.txt", "--layers", "4", "--heads", "4",
+        "layouts", "--text", Repository.fixture("data/kjv.txt"), "--layers", "4", "--heads", "4",
         "--width", "16", "--context", "16", "--batch", "4",
     ]
 
     @Test func everyLayoutGoesOnAndIsInTheTableAndThePicture() throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         #expect(try Child(Self.small + ["--steps", "40", "--out", folder.path]).wait() == 0)
         let storage = LocalStorage(root: folder.path)
         let table = try storage.readAll("layouts.csv", limit: 1 << 20)
@@ -23,7 +24,7 @@ import Testing
     }
 
     @Test func aDeviationBeyondTheToleranceIsAFailure() throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         let arguments = Self.small + ["--steps", "20", "--tolerance", "0", "--out", folder.path]
         #expect(try Child(arguments).wait() == 1)
     }

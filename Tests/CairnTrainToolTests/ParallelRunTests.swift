@@ -1,17 +1,18 @@
 import Cairn
+import CairnTesting
 import Testing
 
 /// Runs of `cairn-train` on many ranks.
 @Suite(.serialized) struct ParallelRunTests {
     private static let model = [
-        "run", "--text", TemporaryFolder.repository + "/Fixtures/data/kjv.txt", "--layers", "2", "--heads", "2",
+        "run", "--text", Repository.fixture("data/kjv.txt"), "--layers", "2", "--heads", "2",
         "--width", "16", "--context", "16", "--batch", "5", "--save-every", "10", "--schedule", "constant",
     ]
 
     /// Each part of the run ends in a checkpoint from which the next one goes on, on other ranks.
     @Test(arguments: ["adamw", "muon"])
     func aRunGoesOnFromTheCheckpointOfAnyMesh(optimizer: String) throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         func run(_ name: String, _ parts: [[String]]) throws {
             for (index, part) in parts.enumerated() {
                 var arguments = Self.model + ["--optimizer", optimizer, "--out", "\(folder.path)/\(name)"]
@@ -36,7 +37,7 @@ import Testing
     }
 
     @Test func whatDoesNotFitTogetherIsRefused() throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         for arguments in [["--ranks", "3", "--mesh", "tp=2"], ["--zero"], ["--mesh", "tp=2", "--model", "mlp"]] {
             #expect(try Child(Self.model + ["--out", folder.path + "/run"] + arguments).wait() == 64)
         }
@@ -44,7 +45,7 @@ import Testing
 
     /// The schedule of the whole run, in two pieces.
     @Test func aRunStoppedOnTheWayGoesOnWithTheSameBits() throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         let arguments = Self.model + ["--schedule", "cosine", "--mesh", "tp=2,dp=2", "--zero", "--steps", "30", "--out"]
         #expect(try Child(arguments + [folder.path + "/whole"]).wait() == 0)
         #expect(try Child(arguments + [folder.path + "/cut", "--stop-after", "15"]).wait() == 0)
@@ -56,7 +57,7 @@ import Testing
 
     /// What one rank alone reads is damaged: all of them go back together.
     @Test func aResumePassesOverADamagedCheckpoint() throws {
-        let folder = try TemporaryFolder()
+        let folder = try TemporaryDirectory()
         let whole = folder.path + "/whole"
         let arguments = Self.model + ["--mesh", "tp=2,dp=2", "--zero", "--steps", "30", "--keep-last", "9", "--out"]
         #expect(try Child(arguments + [whole]).wait() == 0)

@@ -1,11 +1,11 @@
 import CairnBase
+import CairnTesting
 import Foundation
 import Testing
 
 /// The examples of Docs/Rules.md are those that are compiled and run here.
 @Suite struct DocumentationTests {
-    private let top = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent()
+    private let top = URL(fileURLWithPath: Repository.root)
 
     private func block(_ language: String, of page: String) throws -> [String] {
         let lines = page.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)

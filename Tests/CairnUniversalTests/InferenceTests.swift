@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnLayout
 import CairnTensor
+import CairnTesting
 import CairnUniversal
 import Testing
 
@@ -86,6 +87,35 @@ import Testing
         #expect(inferred.specification.rules.first?.placement == [On("tp", .partial(.mean))])
         let mean = try UnitedReader([first, second], spec: inferred.specification)
         #expect(try mean.tensor("scale").elements(as: Float.self) == [2])
+    }
+
+    /// A checkpoint that tells its shapes and nothing else.
+    private struct ShapesOnly: CheckpointReader {
+        let base: MemoryCheckpoint
+        var format: String { base.format }
+        var source: String { base.source }
+        var tensors: [TensorDescription] { base.tensors }
+        var values: [NamedValue] { [] }
+
+        func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+            throw CairnError(.inputOutput, "there is no data", .init(tensor: name))
+        }
+    }
+
+    @Test func shapesAloneTellGuesses() throws {
+        let spec = try #require(truth)
+        let original = try logical(seed: 4)
+        let two = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 2])).map { ShapesOnly(base: $0) }
+        let four = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 4])).map { ShapesOnly(base: $0) }
+        let inferred = try UniversalSpec.infer(two, four, readsData: false)
+        #expect(inferred.unexplained.isEmpty && inferred.findings.allSatisfy(\.isGuess))
+        let placements = Dictionary(
+            inferred.specification.rules.map { ($0.name.split(separator: ".").last.map(String.init) ?? "", $0.placement) },
+            uniquingKeysWith: { first, _ in first })
+        #expect(placements["column"] == [On("tp", .shard(0))] && placements["row"] == [On("tp", .shard(1))])
+        #expect(placements["norm"] == [] && placements["qkv"] == [On("tp", .shard(0))])
+        #expect(try spec.explain(two, mesh: ["tp": 2]).problems.isEmpty)
+        #expect(try inferred.specification.explain(four, mesh: ["tp": 4]).problems.isEmpty)
     }
 
     @Test func setsOfOneSizeAreRefused() throws {

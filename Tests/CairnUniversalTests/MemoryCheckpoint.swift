@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnLayout
 import CairnTensor
+import CairnTesting
 import CairnUniversal
 
 /// A checkpoint in memory.

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnLayout
 import CairnTensor
+import CairnTesting
 import CairnUniversal
 import Testing
 
@@ -67,10 +68,18 @@ import Testing
                 shapes[prefix + norm + ".bias"] = [16]
             }
         }
-        // Norms have two foreign spellings, of which one direction can make only one.
-        var spec = try UniversalSpec.megatronGPT(numbers)
-        spec.rules.removeAll { $0.name.hasPrefix("fused") }
-        try expectRoundTrip(spec, transformer(shapes, seed: seed), meshes, seed: seed)
+        let logical = try transformer(shapes, seed: seed)
+        for fusesNorms in [true, false] {
+            let spec = try UniversalSpec.megatronGPT(numbers, fusesNorms: fusesNorms)
+            try expectRoundTrip(spec, logical, meshes, seed: seed)
+            let names = try ShardReader(logical, spec: spec, mesh: meshes[1], rank: 0).tensors.map(\.name)
+            #expect(names.contains("decoder.layers.1.mlp.linear_fc1.layer_norm_bias") == fusesNorms)
+            #expect(names.contains("decoder.layers.1.pre_mlp_layernorm.bias") != fusesNorms)
+            // Either spelling is read by the other's rules.
+            let other = try UniversalSpec.megatronGPT(numbers, fusesNorms: !fusesNorms)
+            let parts = try shards(DividedCheckpoint(logical, spec: spec, mesh: meshes[1]))
+            #expect(try difference(UnitedReader(parts, spec: other, mesh: meshes[1]), logical) == nil)
+        }
     }
 
     @Test func megatronLlamaComesBackFromEveryMesh() throws {
@@ -89,9 +98,15 @@ import Testing
             shapes[prefix + "input_layernorm.weight"] = [16]
             shapes[prefix + "post_attention_layernorm.weight"] = [16]
         }
-        var spec = try UniversalSpec.megatronLlama(numbers)
-        spec.rules.removeAll { $0.name.hasPrefix("fused") }
-        try expectRoundTrip(spec, transformer(shapes, seed: 3), meshes, seed: 3)
+        try expectRoundTrip(.megatronLlama(numbers), transformer(shapes, seed: 3), meshes, seed: 3)
+        // The same checkpoint on ranks that call everything as it does; heads and words need not divide evenly.
+        let plain = try UniversalSpec.llama(layers: 4, headDimension: 4)
+        try expectRoundTrip(plain, transformer(shapes, seed: 3), meshes + [["pp": 2, "dp": 1, "tp": 3]], seed: 3)
+        let last = try ShardReader(
+            transformer(shapes, seed: 3), spec: plain, mesh: ["pp": 4, "dp": 1, "tp": 3], rank: 11)
+        #expect(try last.description(of: "model.layers.3.self_attn.k_proj.weight").shape == [4, 16])
+        #expect(try last.description(of: "lm_head.weight").shape == [30, 16])
+        #expect(!last.tensors.contains { $0.name.hasPrefix("model.layers.2.") || $0.name.contains("embed") })
     }
 
     @Test func megatronInterleavesQueriesKeysAndValuesByHeadGroup() throws {
@@ -202,6 +217,6 @@ import Testing
         let preset = try #require(RulesPreset.all.first { $0.name == name })
         let spec = try preset.specification()
         #expect(try UniversalSpec(yaml: spec.yaml) == spec)
-        #expect(try spec.oneWayRules() == [])
+        #expect(try spec.oneWayRules().allSatisfy { $0.hasSuffix("another rule writes its names") })
     }
 }

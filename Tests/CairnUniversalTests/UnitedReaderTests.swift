@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnLayout
 import CairnTensor
+import CairnTesting
 import CairnUniversal
 import Synchronization
 import Testing
@@ -67,8 +68,9 @@ import Testing
         #expect(writer.byteCount == (192 + 64 + 64) * 64 * 4)
         #expect(shards.reduce(0) { $0 + $1.total } == writer.byteCount)
         #expect(shards.map(\.largest).max() ?? 0 <= 2048)
-        // Of replicas the first is read.
-        #expect(shards[4...].allSatisfy { $0.total == 0 })
+        // Replicas share the reads: pieces of 2048 bytes are many enough for chance to be fair.
+        let first = shards[..<4].reduce(0) { $0 + $1.total }
+        #expect((writer.byteCount / 3...writer.byteCount * 2 / 3).contains(first), "\(first) of \(writer.byteCount)")
     }
 
     private final class DiscardingWriter: CheckpointWriter {

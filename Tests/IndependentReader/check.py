@@ -2,10 +2,16 @@
 
     python3 check.py Fixtures/cairn/v1 [STORE …]
 
-The first store has expected.json beside it. Every checkpoint of every store must hold the same state. Where the package
-safetensors is installed, it opens every rank file too.
+    python3 check.py --packages …
+
+The first store has expected.json beside it. Every checkpoint of every store must hold the same state. Where the packages
+safetensors and numpy are installed, safetensors opens every rank file too, and files that Cairn wrote for it from such a
+checkpoint (`safetensors` folders beside the checkpoints of a store). With --packages it is an error if they are not, or if
+there is no zstd decoder.
 """
 
+import glob
+import hashlib
 import json
 import os
 import struct
@@ -14,6 +20,7 @@ import sys
 import read_cairn
 
 try:
+    import numpy
     import safetensors
 except ImportError:
     safetensors = None
@@ -54,21 +61,55 @@ def compare(folder, expected):
     return checkpoint
 
 
-def open_as_safetensors(checkpoint):
+def tensors_of_package(path):
+    """What the package safetensors finds in a file: for each name its dtype, shape and bytes."""
+    with open(path, "rb") as file:
+        found = dict(safetensors.deserialize(file.read()))
+    # The way that most programs take, which maps the file, must agree wherever numpy has the type.
+    with safetensors.safe_open(path, framework="numpy") as opened:
+        read_cairn.check(set(opened.keys()) == set(found), f"{path}: safe_open lists other names")
+        for name, tensor in found.items():
+            if tensor["dtype"] in ("BF16", "F4"):
+                continue
+            array = opened.get_tensor(name)
+            read_cairn.check(list(array.shape) == tensor["shape"], f"{path}: safe_open gives {name} another shape")
+            read_cairn.check(array.tobytes() == bytes(tensor["data"]), f"{path}: safe_open reads {name} otherwise")
+    return found
+
+
+def open_rank_files(checkpoint):
     """Another project's reader must find the same fragments in every file."""
     for file in checkpoint.files:
+        (length,) = struct.unpack("<Q", file.bytes[:8])
+        entries = json.loads(file.bytes[8 : 8 + length])
+        metadata = entries.pop("__metadata__")
+        found = tensors_of_package(file.path)
+        read_cairn.check(set(found) == set(entries), f"{file.path}: other names")
+        for key, entry in entries.items():
+            begin, end = entry["data_offsets"]
+            stored = file.bytes[file.data_start + begin : file.data_start + end]
+            read_cairn.check(found[key]["dtype"] == entry["dtype"], f"{file.path}: {key} has another dtype")
+            read_cairn.check(bytes(found[key]["data"]) == stored, f"{file.path}: {key} differs")
         with safetensors.safe_open(file.path, framework="numpy") as opened:
-            (length,) = struct.unpack("<Q", file.bytes[:8])
-            entries = json.loads(file.bytes[8 : 8 + length])
-            entries.pop("__metadata__")
-            read_cairn.check(set(opened.keys()) == set(entries), f"{file.path}: other names")
-            read_cairn.check(opened.metadata()["cairn.version"] == "1", f"{file.path}: other metadata")
-            for key, entry in entries.items():
-                if entry["dtype"] in ("F4", "BF16"):
-                    continue  # numpy has no such type
-                begin, end = entry["data_offsets"]
-                stored = file.bytes[file.data_start + begin : file.data_start + end]
-                read_cairn.check(opened.get_tensor(key).tobytes() == stored, f"{file.path}: {key} differs")
+            read_cairn.check(opened.metadata() == metadata, f"{file.path}: other metadata")
+
+
+def open_written_files(folder, expected, ties):
+    """What Cairn writes for others, as one file or several: every tensor of the state, bit for bit, tied ones once."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(folder, "*.safetensors"))):
+        for name, tensor in tensors_of_package(path).items():
+            read_cairn.check(name not in found, f"{path}: {name} is in another file too")
+            found[name] = tensor
+    wanted = [tensor for tensor in expected["digest"]["tensors"] if tensor["fqn"] not in ties]
+    for tensor in wanted:
+        stored = found.pop(tensor["fqn"], None)
+        read_cairn.check(stored is not None, f"{folder}: {tensor['fqn']} is missing")
+        read_cairn.check(stored["dtype"] == tensor["dtype"], f"{folder}: {tensor['fqn']} has another dtype")
+        digest = hashlib.sha256(bytes(stored["data"])).hexdigest()
+        read_cairn.check(digest == tensor["sha256"], f"{folder}: {tensor['fqn']} differs")
+    read_cairn.check(not found, f"{folder}: unknown tensors {sorted(found)}")
+    print(f"{folder}: {len(wanted)} tensors as expected")
 
 
 def check_refusals(folder):
@@ -98,23 +139,34 @@ def check_crc32c():
     read_cairn.check(read_cairn.crc32c(bytes(32)) == 0x8A9136AA, "CRC-32C is computed wrongly")
 
 
-def main(stores):
+def main(stores, needs_packages):
     check_crc32c()
+    if needs_packages:
+        read_cairn.check(safetensors is not None, "the packages safetensors and numpy are not installed")
+        read_cairn.check(read_cairn.zstd_decompress is not None, "there is no zstd decoder")
     with open(os.path.join(os.path.dirname(stores[0]), "expected.json"), encoding="utf-8") as file:
         expected = json.load(file)
+    rank_files, written = 0, 0
     for store in stores:
         for folder in checkpoints(store):
             checkpoint = compare(folder, expected)
             if safetensors is not None:
-                open_as_safetensors(checkpoint)
+                open_rank_files(checkpoint)
+                rank_files += len(checkpoint.files)
+        for folder in sorted(glob.glob(os.path.join(store, "safetensors*"))) if safetensors is not None else []:
+            open_written_files(folder, expected, checkpoint.ties)
+            written += 1
     check_refusals(checkpoints(stores[0])[0])
     print("OK: the independent reader agrees on every checkpoint and refuses damage")
-    print(f"    safetensors {safetensors.__version__} opens the rank files too" if safetensors
-          else "    not checked with the package safetensors, which is not installed")
+    if safetensors is not None:
+        read_cairn.check(not needs_packages or written > 0, "nothing that was written for safetensors is there")
+        print(f"    safetensors {safetensors.__version__} reads all {rank_files} rank files and {written} conversions alike")
+    else:
+        print("    NOT CHECKED with the package safetensors, which is not installed")
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main([store for store in sys.argv[1:] if store != "--packages"], "--packages" in sys.argv[1:])
     except read_cairn.Refused as error:
         sys.exit(f"error: {error}")

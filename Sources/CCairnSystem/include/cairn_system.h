@@ -12,4 +12,16 @@ void cairn_start_writeback(int descriptor, int64_t offset, int64_t length);
 // where the system cannot reserve.
 int cairn_allocate(int descriptor, int64_t length);
 
+// Lets reads and writes of a descriptor pass by the page cache, or ends that. 0, or -1 with errno set: EINVAL where the
+// file system cannot.
+int cairn_set_direct(int descriptor, int direct);
+
+// What addresses of memory must be multiples of in reads and writes that pass by the page cache: a power of two, at most
+// 4096.
+int cairn_direct_memory_alignment(int descriptor);
+
+// How many of `count` pages, spread evenly over the first `length` bytes of a file, are in the page cache; -1 where that
+// cannot be told.
+int cairn_cached_samples(int descriptor, int64_t length, int count);
+
 #endif

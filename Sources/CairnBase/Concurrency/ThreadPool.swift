@@ -22,6 +22,9 @@ public final class ThreadPool: TaskExecutor {
     /// One pool for the whole process, with as many threads as the machine has processors, at least two.
     public static let shared = ThreadPool(threadCount: max(2, processorCount))
 
+    /// More threads than processors, for calls that mostly wait for a device.
+    package static let waiting = ThreadPool(threadCount: 8)
+
     /// The processors this machine has online.
     public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
@@ -47,6 +50,9 @@ public final class ThreadPool: TaskExecutor {
     public func enqueue(_ job: consuming ExecutorJob) {
         queue.push(.task(UnownedJob(job)))
     }
+
+    /// Runs blocking `work` on a thread of the pool, some time.
+    package func submit(_ work: @escaping @Sendable () -> Void) { queue.push(.closure(work)) }
 
     /// Runs blocking `work` on a thread of the pool.
     public func run<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {

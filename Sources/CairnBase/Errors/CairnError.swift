@@ -93,6 +93,11 @@ public struct CairnError: Error, Sendable {
         self.cause = cause
     }
 
+    /// An error as a ``CairnError``: itself if it is one, else `message` with the error as its cause.
+    package init(wrapping error: any Error, _ message: String) {
+        self = error as? CairnError ?? CairnError(.inputOutput, message, cause: error)
+    }
+
     /// The same error with the parts of `context` filled in that it did not know yet.
     public func adding(_ outer: Context) -> CairnError {
         var error = self

@@ -47,7 +47,7 @@ package enum FragmentCoverage {
         var comparisons = 0
         for region in sorted {
             active.removeAll { $0.offsets[axis] + $0.shape[axis] <= region.offsets[axis] }
-            for other in active where other.intersection(region) != nil { return (other, region) }
+            for other in active where other.overlaps(region) { return (other, region) }
             active.append(region)
             comparisons += active.count
             if comparisons > 10_000_000 { return nil }

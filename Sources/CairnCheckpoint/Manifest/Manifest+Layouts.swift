@@ -55,9 +55,16 @@ extension Manifest {
 
     /// Checks that every layout fits its tensor and the files, and leaves no element without a file.
     func validateLayouts() throws(CairnError) {
-        guard tensors.contains(where: { $0.layout != nil }) else { return }
+        struct Applied: Hashable {
+            var layout: Int
+            var shape: Shape
+        }
+        // A layout may list very many regions and be that of very many tensors.
+        var known: Set<Applied> = []
         for tensor in tensors {
-            guard let index = tensor.layout else { continue }
+            guard let index = tensor.layout, known.insert(Applied(layout: index, shape: tensor.shape)).inserted else {
+                continue
+            }
             let placed = try placedTensor(tensor, index)
             do throws(CairnError) {
                 guard placed.layout.mesh.rankCount == files.count else {
@@ -66,10 +73,11 @@ extension Manifest {
                         .init(expected: "\(files.count) ranks", found: "mesh \(placed.layout.mesh)"))
                 }
                 let sharded = try placed.sharded()
-                guard try placed.storedShape() == tensor.shape else {
+                let stored = try placed.storedShape(sharded)
+                guard stored == tensor.shape else {
                     throw CairnError(
                         .malformed, "a tensor has another number of terms than its layout",
-                        .init(expected: "\(try placed.storedShape())", found: "\(tensor.shape)"))
+                        .init(expected: "\(stored)", found: "\(tensor.shape)"))
                 }
                 try sharded.proveCoverage()
             } catch {
@@ -146,9 +154,11 @@ struct LayoutIndex: Sendable {
 
 extension PlacedTensor {
     /// The shape of what a checkpoint stores: with the terms, if the ranks hold terms, along a first dimension.
-    func storedShape() throws(CairnError) -> Shape {
-        let sharded = try sharded()
-        return layout.hasTerms ? try Shape(checking: [sharded.termCount] + shape.extents) : shape
+    func storedShape() throws(CairnError) -> Shape { layout.hasTerms ? try storedShape(sharded()) : shape }
+
+    /// The same, where the layout has been applied already.
+    fileprivate func storedShape(_ sharded: ShardedShape) throws(CairnError) -> Shape {
+        layout.hasTerms ? try Shape(checking: [sharded.termCount] + shape.extents) : shape
     }
 }
 

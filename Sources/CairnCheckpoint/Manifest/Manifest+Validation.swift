@@ -9,6 +9,7 @@ extension Manifest {
         try requireAscending(ties.map(\.name), "ties")
         try requireAscending(values.map(\.name), "values")
         var names = Set<ExactString>()
+        var bits = 0
         for tensor in tensors {
             names.insert(ExactString(tensor.name))
             do throws(CairnError) {
@@ -17,6 +18,15 @@ extension Manifest {
                         .malformed, "the elements do not fill a representable number of whole bytes",
                         .init(found: "\(tensor.scalarType)\(tensor.shape)"))
                 }
+                // Counted in bits, so that whatever is computed of parts of them, and of all of them, fits.
+                guard let more = tensor.shape.elementCount.multiplied(checked: tensor.scalarType.bitWidth),
+                    let sum = bits.adding(checked: more)
+                else {
+                    throw CairnError(
+                        .malformed, "the tensors are larger together than any storage",
+                        .init(expected: "less than 2^60 bytes", found: "\(tensor.scalarType)\(tensor.shape)"))
+                }
+                bits = sum
                 guard tensor.layout == nil else { continue }
                 for fragment in tensor.fragments where !files.indices.contains(fragment.file) {
                     throw CairnError(

@@ -2,27 +2,24 @@ import CairnBase
 import CairnTensor
 
 /// Where each fragment of a rank file goes, decided before a byte is written.
-struct RankFilePlan {
-    /// A fragment that wants a place.
-    struct Request {
-        var name: String
-        var scalarType: ScalarType
-        var globalShape: Shape
-        var region: Region
-        var codec: ChunkCodec
-    }
-
+struct RankFilePlan: Sendable {
     /// A request, by its index, and the place that it gets.
     struct Item: Sendable {
         var request: Int
         var stored: StoredFragment
     }
 
-    /// In the order of the file: those stored as they are, widest elements first so that all are aligned; then those that
-    /// are compressed, whose places are known only after the ones before them.
+    /// In the order of the file. Those stored as they are come first: the ones that are multiples of ``dataAlignment`` long,
+    /// so that each begins at one and goes to the disk as it lies in memory; then the others. In both groups the widest
+    /// elements come first, so that all are aligned to their elements. Then those that are compressed, whose places are
+    /// known only after the ones before them.
     var items: [Item] = []
     /// How many of the items, from the first on, are stored as they are.
     var rawCount = 0
+    /// The bytes of the data that are stored as they are.
+    var rawByteCount: Int { items.prefix(rawCount).last?.stored.byteRange.upperBound ?? 0 }
+    /// The most bytes of data that there can be.
+    var dataByteCount: Int { items.last?.stored.byteRange.upperBound ?? 0 }
     /// The bytes of the header, with room for the longest that it can become.
     var headerByteCount = 0
 
@@ -30,13 +27,18 @@ struct RankFilePlan {
     static let dataAlignment = 4096
 
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow or the header would be too long for the format.
-    init(_ requests: [Request], metadata: RankFileMetadata) throws(CairnError) {
+    init(_ requests: [FragmentRequest], metadata: RankFileMetadata) throws(CairnError) {
         let names = requests.map { ExactString($0.name) }
+        var byteCounts: [Int] = []
+        for request in requests { byteCounts.append(try Tensor.byteCount(request.scalarType, request.region.shape)) }
+        let fillsPages = byteCounts.map { $0 % Self.dataAlignment == 0 }
         let order = requests.indices.sorted { left, right in
             let (first, second) = (requests[left], requests[right])
             if first.codec != second.codec { return first.codec == .raw }
-            if first.codec == .raw, first.scalarType.bitWidth != second.scalarType.bitWidth {
-                return first.scalarType.bitWidth > second.scalarType.bitWidth
+            if first.codec == .raw {
+                if fillsPages[left] != fillsPages[right] { return fillsPages[left] }
+                let widths = (first.scalarType.bitWidth, second.scalarType.bitWidth)
+                if widths.0 != widths.1 { return widths.0 > widths.1 }
             }
             if names[left] != names[right] { return names[left] < names[right] }
             return first.region.offsets.lexicographicallyPrecedes(second.region.offsets)
@@ -45,7 +47,7 @@ struct RankFilePlan {
         var keys = FragmentKeys(names)
         for index in order {
             let request = requests[index]
-            let byteCount = try Tensor.byteCount(request.scalarType, request.region.shape)
+            let byteCount = byteCounts[index]
             guard let end = offset.adding(checked: byteCount) else {
                 throw CairnError(.invalidArgument, "the fragments of a rank are too large for one file")
             }
@@ -109,12 +111,4 @@ public struct Compression: Sendable, Hashable {
 
     /// Byte planes and zstd at `level` (1 to 19), for tensors and chunks where that saves space.
     public static func zstd(level: Int = 3) -> Compression { Compression(level: min(19, max(1, level))) }
-
-    /// Whether a chunk from the middle of the tensor gets smaller.
-    func isWorthwhile(_ tensor: Tensor, _ chunkByteCount: Int) -> Bool {
-        guard let level, tensor.byteCount >= 1024 else { return false }
-        let middle = tensor.byteCount / 2 / chunkByteCount * chunkByteCount
-        let sample = tensor.bytes.extracting(middle..<min(tensor.byteCount, middle + chunkByteCount))
-        return ChunkCompression.compress(sample, tensor.scalarType, level: level) != nil
-    }
 }

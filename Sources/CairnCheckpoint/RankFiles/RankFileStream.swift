@@ -7,21 +7,6 @@ package import CairnTensor
 ///
 /// `@unchecked Sendable`: whoever holds a stream calls it from one thread at a time.
 package final class RankFileStream: @unchecked Sendable {
-    /// A fragment that the file will hold.
-    package struct Fragment: Sendable {
-        var name: String
-        var scalarType: ScalarType
-        var globalShape: Shape
-        var region: Region
-
-        package init(name: String, scalarType: ScalarType, globalShape: Shape, region: Region) {
-            self.name = name
-            self.scalarType = scalarType
-            self.globalShape = globalShape
-            self.region = region
-        }
-    }
-
     /// How far a fragment has come.
     private struct Progress {
         var position: Int
@@ -29,10 +14,7 @@ package final class RankFileStream: @unchecked Sendable {
         var checksum: UInt32 = 0
     }
 
-    private let session: SaveSession
-    private let plan: RankFilePlan
-    private let metadata: RankFileMetadata
-    private let writer: any StorageWriter
+    private let frame: RankFileFrame
     /// In the order of the file.
     private var stored: [StoredFragment]
     /// In the order in which the fragments were given.
@@ -42,22 +24,13 @@ package final class RankFileStream: @unchecked Sendable {
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow; what the storage throws.
     package init(
-        _ session: SaveSession, rank: Int, fragments: [Fragment], values: [(name: String, value: Value)] = []
+        _ session: SaveSession, rank: Int, fragments: [FragmentRequest], values: [(name: String, value: Value)] = []
     ) throws(CairnError) {
-        self.session = session
-        metadata = try session.metadata(ofRank: rank, values: values)
-        plan = try RankFilePlan(
-            fragments.map {
-                RankFilePlan.Request(
-                    name: $0.name, scalarType: $0.scalarType, globalShape: $0.globalShape, region: $0.region, codec: .raw)
-            }, metadata: metadata)
-        stored = plan.items.map(\.stored)
+        frame = try RankFileFrame(session, rank: rank, fragments, values: values)
+        stored = frame.plan.items.map(\.stored)
         for index in stored.indices { stored[index].chunks = [] }
         progress = [Progress](repeating: Progress(position: 0), count: fragments.count)
-        for (position, item) in plan.items.enumerated() { progress[item.request].position = position }
-        let dataByteCount = stored.last?.byteRange.upperBound ?? 0
-        writer = try session.storage.create(
-            session.prefix + session.fileName(rank), byteCount: plan.headerByteCount.adding(checked: dataByteCount))
+        for (position, item) in frame.plan.items.enumerated() { progress[item.request].position = position }
     }
 
     /// Whether all bytes of a fragment are written.
@@ -74,12 +47,10 @@ package final class RankFileStream: @unchecked Sendable {
         guard bytes.byteCount <= range.count - state.written else {
             throw CairnError(
                 .invalidArgument, "more bytes than the tensor has",
-                .init(file: writer.key, tensor: stored[state.position].name, rank: metadata.rank))
+                .init(file: frame.writer.key, tensor: stored[state.position].name, rank: frame.metadata.rank))
         }
-        let offset = plan.headerByteCount + range.lowerBound + state.written
-        try writer.write(bytes, at: offset)
-        writer.startWriteback(at: offset, byteCount: bytes.byteCount)
-        let chunkByteCount = metadata.chunkByteCount
+        try frame.write(bytes, at: range.lowerBound + state.written)
+        let chunkByteCount = frame.metadata.chunkByteCount
         var begin = 0
         while begin < bytes.byteCount {
             let end = min(bytes.byteCount, begin + chunkByteCount - state.written % chunkByteCount)
@@ -103,15 +74,12 @@ package final class RankFileStream: @unchecked Sendable {
     package func finish() throws(CairnError) {
         for index in progress.indices where !isComplete(index) {
             let fragment = stored[progress[index].position]
-            throw CairnError(
-                .incomplete, "the checkpoint ends before every announced byte was written",
-                .init(file: writer.key, tensor: fragment.name, rank: metadata.rank,
-                    expected: "\(fragment.byteRange.count) bytes", found: "\(progress[index].written)"))
+            throw frame.incomplete(
+                fragment.name, expected: fragment.byteRange.count, found: progress[index].written)
         }
-        let file = try RankFileWriter.finish(writer, stored, metadata, plan)
-        try session.accept(rank: metadata.rank, file, stored)
+        try frame.finish(stored)
     }
 
     /// Gives up and removes the file, unless it is part of its save already.
-    package func discard() { writer.discard() }
+    package func discard() { frame.writer.discard() }
 }

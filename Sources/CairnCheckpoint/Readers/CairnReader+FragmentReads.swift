@@ -20,7 +20,7 @@ package struct FragmentRead: Sendable {
 
 extension CairnReader {
     /// The most bytes that one thread reads at a time.
-    private static let pieceByteCount = 8 << 20
+    static let pieceByteCount = 8 << 20
 
     /// A run of needed chunks of one fragment.
     private struct Piece: Sendable {
@@ -74,8 +74,10 @@ extension CairnReader {
     }
 
     /// Chunks in runs without gaps, none much longer than what is read at a time.
-    static func cut(_ chunks: [Int], of fragment: StoredFragment, _ file: RankFile) -> [Range<Int>] {
-        let limit = max(1, pieceByteCount / file.metadata.chunkByteCount)
+    static func cut(
+        _ chunks: [Int], of fragment: StoredFragment, _ file: RankFile, byteLimit: Int = pieceByteCount
+    ) -> [Range<Int>] {
+        let limit = max(1, byteLimit / file.metadata.chunkByteCount)
         var runs: [Range<Int>] = []
         var position = 0
         while position < chunks.count {

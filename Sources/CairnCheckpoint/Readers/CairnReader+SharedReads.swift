@@ -16,6 +16,9 @@ package struct SharedRead: Sendable {
 }
 
 extension CairnReader {
+    /// The bytes that a group passes on at a time.
+    private static let roundByteCount = 64 << 20
+
     /// A run of chunks that one rank reads and passes on.
     private struct SharedPiece {
         var read: Int
@@ -27,7 +30,8 @@ extension CairnReader {
     /// the rank that has read least so far, and passed on to the others. All ranks call it together with the same
     /// fragments in the same order.
     ///
-    /// Takes a buffer of at most 8 MiB for each rank of the group.
+    /// Takes a buffer of at most 64 MiB: 8 MiB for each rank of the group, less in groups of more than eight. A chunk for
+    /// each rank it takes in any case.
     ///
     /// - Returns: The bytes that this rank read.
     /// - Throws: On every rank the error of the rank that failed.
@@ -73,6 +77,7 @@ extension CairnReader {
 
     /// Who reads which piece in which round: the same on every rank, since it follows from what all know.
     private func deal(_ reads: [SharedRead], _ scatters: [FragmentScatter], ranks: Int) -> [[SharedPiece?]] {
+        let byteLimit = min(Self.pieceByteCount, Self.roundByteCount / ranks)
         var queues = [[SharedPiece]](repeating: [], count: ranks)
         var loads = [Int](repeating: 0, count: ranks)
         for (index, read) in reads.enumerated() {
@@ -83,7 +88,7 @@ extension CairnReader {
                 of: read.wanted.flatMap { $0 }, in: scatter.fragment.region, scatter.fragment.scalarType,
                 chunkByteCount: chunkByteCount
             ).chunks
-            for run in Self.cut(chunks, of: scatter.fragment, scatter.file) {
+            for run in Self.cut(chunks, of: scatter.fragment, scatter.file, byteLimit: byteLimit) {
                 let byteCount = scatter.byteRange(of: run).count
                 let reader = takers.min { (loads[$0], $0) < (loads[$1], $1) } ?? 0
                 queues[reader].append(SharedPiece(read: index, chunks: run, byteCount: byteCount))

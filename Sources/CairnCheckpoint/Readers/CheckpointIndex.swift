@@ -1,6 +1,7 @@
 public import CairnBase
 package import CairnLayout
 package import CairnTensor
+import Synchronization
 
 /// What a manifest says of a checkpoint's tensors and of where their elements are: all that planning a read takes.
 public struct CheckpointIndex: Sendable {
@@ -12,6 +13,8 @@ public struct CheckpointIndex: Sendable {
     public let tensors: [TensorDescription]
     /// Where the fragments are that follow from layouts.
     private let layouts: LayoutIndex?
+    /// Where the fragments are that are listed, of tensors with many.
+    private let listed = ListedFragments()
 
     /// - Throws: What a manifest with layouts that do not fit throws.
     init(_ manifest: Manifest, source: String) throws(CairnError) {
@@ -58,7 +61,8 @@ public struct CheckpointIndex: Sendable {
         if let fragments = layouts?.fragments(ofTensor: index, intersecting: region) { return fragments }
         let fragments = manifest.tensors[index].fragments
         guard let region else { return fragments }
-        return fragments.filter { $0.region.intersection(region) != nil }
+        if fragments.count < ListedFragments.leastCount { return fragments.filter { $0.region.overlaps(region) } }
+        return listed.index(of: index, fragments).positions(meeting: region).map { fragments[$0] }
     }
 
     /// The tensor that a name or a tie stands for.
@@ -80,11 +84,23 @@ public struct CheckpointIndex: Sendable {
         of name: String, in list: [Element], named nameOf: (Element) -> String
     ) -> Int? {
         let wanted = ExactString(name)
-        var low = 0, high = list.count
-        while low < high {
-            let middle = (low + high) / 2
-            if ExactString(nameOf(list[middle])) < wanted { low = middle + 1 } else { high = middle }
-        }
-        return low < list.count && ExactString(nameOf(list[low])) == wanted ? low : nil
+        let position = list.firstPosition { !(ExactString(nameOf($0)) < wanted) }
+        return position < list.count && ExactString(nameOf(list[position])) == wanted ? position : nil
+    }
+}
+
+/// Indices of the fragments that a manifest lists, made when they are first asked for: whoever reads a tensor of a million
+/// fragments part by part must not go through all of them for each part.
+private final class ListedFragments: Sendable {
+    /// Fewer fragments are gone through one by one.
+    static let leastCount = 16
+
+    private let indices = Mutex<[Int: RegionIndex]>([:])
+
+    func index(of tensor: Int, _ fragments: [Manifest.Fragment]) -> RegionIndex {
+        if let known = indices.withLock({ $0[tensor] }) { return known }
+        let made = RegionIndex(fragments.map(\.region))
+        indices.withLock { $0[tensor] = made }
+        return made
     }
 }

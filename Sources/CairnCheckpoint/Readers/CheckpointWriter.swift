@@ -35,7 +35,7 @@ public func copyCheckpoint(
     do {
         let notes = try writer.begin(tensors: reader.tensors, values: reader.values)
         let stored = reader.tensors.filter { $0.tiedTo == nil }
-        let total = stored.reduce(0) { $0 + $1.byteCount }
+        let total = stored.totalByteCount
         var written = 0
         let buffer = try Tensor(zeros: .u8, [max(1, bufferByteCount)])
         var pieces = buffer

@@ -23,15 +23,19 @@ public struct TensorDescription: Sendable, Hashable {
     public var byteCount: Int { scalarType.byteCount(elementCount: shape.elementCount) ?? 0 }
 }
 
+extension Sequence<TensorDescription> {
+    /// The bytes of all of them; the greatest number where a checkpoint claims more, which it may before it is read.
+    package var totalByteCount: Int { reduce(0) { $0.adding(clamped: $1.byteCount) } }
+
+    /// The elements of all of them; the greatest number where a checkpoint claims more.
+    package var totalElementCount: Int { reduce(0) { $0.adding(clamped: $1.shape.elementCount) } }
+}
+
 extension [TensorDescription] {
     /// Where the tensor of this name is in a list that is sorted by the bytes of the names.
     package func position(of name: String) -> Int? {
         let wanted = ExactString(name)
-        var low = 0, high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if ExactString(self[middle].name) < wanted { low = middle + 1 } else { high = middle }
-        }
-        return low < count && ExactString(self[low].name) == wanted ? low : nil
+        let position = firstPosition { !(ExactString($0.name) < wanted) }
+        return position < count && ExactString(self[position].name) == wanted ? position : nil
     }
 }

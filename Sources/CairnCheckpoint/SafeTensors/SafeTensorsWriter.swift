@@ -210,7 +210,7 @@ extension SafeTensorsWriter {
         guard replaces else {
             throw CairnError(
                 .alreadyExists, "there is a checkpoint of this name, or part of one",
-                .init(file: first, advice: "choose another name, or allow replacing it"))
+                .init(file: storage.place(of: first), advice: "choose another name, or allow replacing it"))
         }
         if keys.count == 1, old == [key] { return }
         // The index first: without it the rest is no checkpoint.

@@ -2,8 +2,9 @@ package import CairnBase
 
 /// What the ranks of a save tell each other at its end: a few hundred bytes of JSON.
 package enum RankNote {
-    /// A rank has written its file and made it durable; the digest is that of everything that ranks must agree on.
-    case written(Manifest.File, digest: String, step: Int)
+    /// A rank has written its file and made it durable; the digest is that of everything that ranks must agree on. The
+    /// account, if there is one, tells how that went.
+    case written(Manifest.File, digest: String, step: Int, account: JSONValue? = nil)
     /// The rank, or the commit, failed.
     case failed(CairnError)
     /// The checkpoint is there.
@@ -12,8 +13,10 @@ package enum RankNote {
     package func encoded() -> [UInt8] {
         let json: JSONValue
         switch self {
-        case .written(let file, let digest, let step):
-            json = .object(["file": file.json, "digest": .string(digest), "step": .integer(Int64(step))])
+        case .written(let file, let digest, let step, let account):
+            var object: JSONObject = ["file": file.json, "digest": .string(digest), "step": .integer(Int64(step))]
+            object["account"] = account
+            json = .object(object)
         case .failed(let error):
             var object: JSONObject = ["error": .string(error.code.description), "message": .string(error.message)]
             let context = error.context
@@ -52,7 +55,7 @@ package enum RankNote {
             } else {
                 self = .written(
                     try Manifest.File(object.object("file")), digest: try object.string("digest"),
-                    step: try object.integer("step"))
+                    step: try object.integer("step"), account: object["account"])
             }
         } catch {
             throw CairnError(.malformed, "a rank's account of its save cannot be read", cause: error)

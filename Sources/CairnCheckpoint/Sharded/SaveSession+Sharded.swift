@@ -1,4 +1,4 @@
-import CairnBase
+package import CairnBase
 import CairnLayout
 import CairnTensor
 
@@ -32,7 +32,7 @@ extension SaveSession {
 
     /// A digest of what the ranks must agree on: tensors, layouts, values, ties, step, save id, options that the manifest
     /// repeats. 32 bits of CRC and 64 of FNV-1a: against mistakes, not against forgers.
-    func digest() throws(CairnError) -> String {
+    package func digest() throws(CairnError) -> String {
         // Clocks differ.
         let bytes = Array(try globalText(time: 0).utf8)
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325

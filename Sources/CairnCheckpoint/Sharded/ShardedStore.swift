@@ -72,16 +72,16 @@ public final class ShardedStore: Sendable {
             note = .failed(error as? CairnError ?? CairnError(.inputOutput, "the rank's file could not be written", cause: error))
         }
         return communicator.rank == 0
-            ? try conclude(session, note, step: step) : try awaitVerdict(session, note)
+            ? try conclude(session, note) : try awaitVerdict(session, note)
     }
 
     /// Rank 0: hears the others, commits, and tells them.
-    private func conclude(_ session: SaveSession?, _ note: RankNote, step: Int) throws -> Manifest? {
+    private func conclude(_ session: SaveSession?, _ note: RankNote) throws -> Manifest? {
         do {
             let notes = try communicator.gather(note.encoded(), at: 0) ?? []
             let manifest: Manifest
             do {
-                manifest = try commit(session, notes, step: step)
+                manifest = try Self.commit(session, notes)
             } catch {
                 let failure = error as? CairnError
                     ?? CairnError(.inputOutput, "the checkpoint could not be committed", cause: error)
@@ -114,43 +114,62 @@ public final class ShardedStore: Sendable {
         }
     }
 
-    private func commit(_ session: SaveSession?, _ notes: [[UInt8]], step: Int) throws -> Manifest {
-        var written: [(Manifest.File, String)] = []
+    /// Rank 0: commits what the accounts of all ranks, in their order, say is written.
+    ///
+    /// - Throws: The first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step or another
+    ///   state. Nothing is committed then.
+    package static func commit(_ session: SaveSession?, _ notes: [[UInt8]]) throws -> Manifest {
+        var written: [(file: Manifest.File, digest: String, step: Int)] = []
         for (rank, bytes) in notes.enumerated() {
             switch try RankNote(parsing: bytes) {
             case .failed(let error): throw error.adding(.init(rank: rank))
-            case .written(let file, let digest, let theirs):
-                guard theirs == step else {
-                    throw CairnError(
-                        .mismatch, "a rank saves another step, so nothing is committed",
-                        .init(rank: rank, expected: "step \(step)", found: "step \(theirs)"))
-                }
-                written.append((file, digest))
+            case .written(let file, let digest, let step, _): written.append((file, digest, step))
             case .committed:
                 throw CairnError(.mismatch, "a rank sent no account of its file", .init(rank: rank))
             }
         }
-        guard let session, let first = written.first else {
+        guard let session, !written.isEmpty else {
             throw CairnError(.incomplete, "rank 0 wrote nothing, so nothing is committed", .init(rank: 0))
         }
+        if let odd = Self.oddOneOut(written.map(\.step)) {
+            throw CairnError(
+                .mismatch, "a rank saves another step, so nothing is committed",
+                .init(
+                    rank: odd.rank, expected: "step \(written[odd.reference].step), as rank \(odd.reference)",
+                    found: "step \(written[odd.rank].step)"))
+        }
+        if let odd = Self.oddOneOut(written.map(\.digest)) {
+            throw CairnError(
+                .mismatch, "a rank saves another state, so nothing is committed",
+                .init(
+                    rank: odd.rank, expected: "plan \(written[odd.reference].digest), as rank \(odd.reference)",
+                    found: "plan \(written[odd.rank].digest)",
+                    advice: "tensors, layouts, values and ties must be the same on every rank"))
+        }
         for (rank, entry) in written.enumerated() {
-            guard entry.1 == first.1 else {
-                throw CairnError(
-                    .mismatch, "a rank saves another state, so nothing is committed",
-                    .init(rank: rank, expected: "plan \(first.1), as rank 0", found: "plan \(entry.1)",
-                        advice: "tensors, layouts, values and ties must be the same on every rank"))
+            guard entry.file.rank == rank else {
+                throw CairnError(.mismatch, "a rank wrote another rank's file", .init(rank: rank, found: entry.file.name))
             }
-            guard entry.0.rank == rank else {
-                throw CairnError(.mismatch, "a rank wrote another rank's file", .init(rank: rank, found: entry.0.name))
-            }
-            if rank > 0 { try session.accept(rank: rank, entry.0, []) }
+            if rank > 0 { try session.accept(rank: rank, entry.file, []) }
         }
         return try session.commit()
     }
 
+    /// The first rank that differs from most, of equally many from rank 0, and the first of those that it differs from.
+    private static func oddOneOut<Account: Hashable>(_ accounts: [Account]) -> (rank: Int, reference: Int)? {
+        var counts: [Account: Int] = [:]
+        for account in accounts { counts[account, default: 0] += 1 }
+        guard counts.count > 1, let most = counts.values.max() else { return nil }
+        // Ascending, so that rank 0 wins a draw.
+        guard let reference = accounts.indices.first(where: { counts[accounts[$0]] == most }),
+            let rank = accounts.indices.first(where: { accounts[$0] != accounts[reference] })
+        else { return nil }
+        return (rank, reference)
+    }
+
     /// The same on every rank without a word: the shared bits and how many saves there were. Both steps are bijections,
     /// so no id returns within a run.
-    private func nextSaveID() -> SaveID {
+    package func nextSaveID() -> SaveID {
         let count = saveCount.wrappingAdd(1, ordering: .relaxed).newValue
         return SaveID(
             high: Self.mixed(nonce.0 &+ count &* 0x9E37_79B9_7F4A_7C15), low: Self.mixed(nonce.1 ^ count))

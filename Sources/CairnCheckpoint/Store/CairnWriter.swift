@@ -22,7 +22,7 @@ public final class CairnWriter: CheckpointWriter {
             values: values.map { ($0.name, $0.value) },
             ties: tensors.compactMap { tensor in tensor.tiedTo.map { (tensor.name, $0) } })
         let fragments = tensors.filter { $0.tiedTo == nil }.map {
-            RankFileStream.Fragment(
+            FragmentRequest(
                 name: $0.name, scalarType: $0.scalarType, globalShape: $0.shape, region: Region(whole: $0.shape))
         }
         tensorCount = fragments.count

@@ -13,7 +13,7 @@ public enum Producer {
 }
 
 /// Seconds since 1970.
-func currentTime() -> Double {
+package func currentTime() -> Double {
     var now = timespec()
     clock_gettime(CLOCK_REALTIME, &now)
     return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9

@@ -101,7 +101,7 @@ extension CheckpointStore {
         try storage.delete([prefix + CairnReader.manifestName])
         let rest: [String]
         if let manifest {
-            rest = manifest.files.map { prefix + $0.name }
+            rest = manifest.files.map { prefix + $0.name } + [prefix + StepName.timelineName]
         } else {
             rest = try storage.list(prefix).map(\.key)
         }
@@ -123,7 +123,8 @@ extension CheckpointStore {
             if entries.contains(where: { $0.key == prefix + CairnReader.manifestName }) {
                 // Without a readable manifest nobody knows what is debris.
                 guard let manifest = try? open(step: step).manifest else { continue }
-                named = Set(manifest.files.map { prefix + $0.name } + [prefix + CairnReader.manifestName])
+                let names = manifest.files.map(\.name) + [CairnReader.manifestName, StepName.timelineName]
+                named = Set(names.map { prefix + $0 })
             }
             let unnamed = entries.filter { !named.contains($0.key) }
             let saves = Dictionary(grouping: unnamed) { RankFileName.saveDigits(ofName: $0.key.dropFirst(prefix.count)) }

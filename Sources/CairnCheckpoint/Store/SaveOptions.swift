@@ -13,7 +13,8 @@ public struct SaveOptions: Sendable {
     public var chunkByteCount = 1 << 20
     /// Replaces a checkpoint of the same step. The old one stays whole and readable until the new one is durable.
     public var replacing = false
-    /// How many threads checksum, compress and write.
+    /// How many threads checksum, compress and write: 1 for the calling thread alone. Where writes mostly wait for the
+    /// device, and this is more than 1, more threads may wait.
     public var concurrency = ThreadPool.processorCount
     /// The time to record, in seconds since 1970; `nil` for now.
     public var time: Double?

@@ -1,6 +1,6 @@
 public import CairnBase
 package import CairnLayout
-import CairnStorage
+package import CairnStorage
 public import CairnTensor
 import Synchronization
 
@@ -35,8 +35,13 @@ public final class SaveSession: Sendable {
     /// The id of this save.
     public let saveID: SaveID
 
-    let storage: any Storage
-    let prefix: String
+    /// How the save compresses.
+    package var compression: Compression { options.compression }
+    /// The bytes that one checksum covers.
+    package var chunkByteCount: Int { options.chunkByteCount }
+
+    package let storage: any Storage
+    package let prefix: String
     private let options: SaveOptions
     /// When the save began, in seconds since 1970. Known from the start, so that rank 0's file can repeat it.
     private let time: Double
@@ -95,10 +100,10 @@ public final class SaveSession: Sendable {
     }
 
     /// The file that a rank has brought.
-    func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
+    package func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
 
     /// Takes no more part, and leaves everything as it is.
-    func end() { state.withLock { $0.ended = true } }
+    package func end() { state.withLock { $0.ended = true } }
 
     /// Writes the file of `rank`: durable when it returns, but no checkpoint yet.
     ///
@@ -108,17 +113,10 @@ public final class SaveSession: Sendable {
     public func write(
         rank: Int, fragments: [TensorFragment], values: [(name: String, value: Value)] = []
     ) throws {
-        guard (0..<rankCount).contains(rank) else {
-            throw CairnError(
-                .invalidArgument, "no such rank takes part in this save",
-                .init(rank: rank, expected: "0..<\(rankCount)"))
-        }
         let writer = RankFileWriter(
-            storage: storage, key: prefix + fileName(rank), metadata: try metadata(ofRank: rank, values: values),
-            compression: options.compression, concurrency: options.concurrency, progress: options.progress)
+            session: self, rank: rank, concurrency: options.concurrency, progress: options.progress)
         do {
-            let written = try writer.write(fragments)
-            try accept(rank: rank, written.file, written.fragments)
+            try writer.write(fragments, values: values)
         } catch let error as CairnError {
             throw error.adding(.init(rank: rank))
         }
@@ -126,7 +124,12 @@ public final class SaveSession: Sendable {
 
     /// What the file of a rank says of itself.
     func metadata(ofRank rank: Int, values: [(name: String, value: Value)]) throws(CairnError) -> RankFileMetadata {
-        RankFileMetadata(
+        guard (0..<rankCount).contains(rank) else {
+            throw CairnError(
+                .invalidArgument, "no such rank takes part in this save",
+                .init(rank: rank, expected: "0..<\(rankCount)"))
+        }
+        return RankFileMetadata(
             saveID: saveID, step: step, rank: rank, rankCount: rankCount, chunkByteCount: options.chunkByteCount,
             values: Self.sorted(values), state: rank == 0 ? try globalText() : nil)
     }

@@ -6,6 +6,9 @@ package enum StepName {
         return "step-" + String(repeating: "0", count: max(0, 8 - digits.utf8.count)) + digits + "/"
     }
 
+    /// What beside the manifest tells how a snapshot was taken and saved; no part of the checkpoint.
+    package static let timelineName = "timeline.json"
+
     /// The step that a key belongs to, or `nil` for a key that is no checkpoint's.
     package static func step(ofKey key: String) -> Int? {
         guard key.hasPrefix("step-"), let slash = key.firstIndex(of: "/") else { return nil }

@@ -1,3 +1,5 @@
+import CairnBase
+
 /// Ranks in ascending order, kept as what they have in common instead of one by one.
 ///
 /// The replicas of a fragment in a mesh of 16,384 ranks are "dp: any, tp: 3": a `RankSet` of that holds three numbers.

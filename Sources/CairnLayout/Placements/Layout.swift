@@ -35,6 +35,8 @@ public struct Layout: Sendable, Hashable {
     /// A rank with one region holds it as it is; one with several holds them one behind the other, as a one-dimensional
     /// tensor; one with none does not hold the tensor.
     public let explicit: [[Region]]?
+    /// Computed once: there may be as many regions as ranks and more, and as many such layouts as tensors.
+    private let explicitHash: Int
 
     /// Makes a layout of steps, for example `["tp": .shard(0), "dp": .flatten(.perTensor)]`.
     ///
@@ -56,6 +58,7 @@ public struct Layout: Sendable, Hashable {
         self.steps = steps
         self.padding = padding
         explicit = nil
+        explicitHash = 0
     }
 
     /// Makes a hand-placed layout.
@@ -72,6 +75,7 @@ public struct Layout: Sendable, Hashable {
         }
         self.mesh = mesh
         self.explicit = explicit
+        explicitHash = explicit.hashValue
         steps = []
         padding = [:]
     }
@@ -81,14 +85,14 @@ public struct Layout: Sendable, Hashable {
         steps = []
         padding = [:]
         explicit = nil
+        explicitHash = 0
     }
 
-    /// Leaves hand-placed regions to the comparison: there may be as many as ranks.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(mesh)
         hasher.combine(steps)
-        hasher.combine(padding.count)
-        hasher.combine(explicit?.count)
+        hasher.combine(padding)
+        hasher.combine(explicitHash)
     }
 
     /// Every rank holds the whole tensor.

@@ -10,12 +10,9 @@ struct PlacedRegions: Sendable {
         var ranks: [Int]
     }
 
-    /// By their start along `dimension`, then by offsets and extents.
+    /// By their start along the index's dimension, then by offsets and extents.
     let entries: [Entry]
-    /// The dimension in which the regions start at most different places; `nil` for scalars.
-    let dimension: Int?
-    /// For each entry the furthest end, along `dimension`, of it and the ones before.
-    private let furthestEnds: [Int]
+    private let index: RegionIndex
 
     init(_ explicit: [[Region]], shape: Shape) throws(CairnError) {
         var ranks: [Region: [Int]] = [:]
@@ -41,18 +38,9 @@ struct PlacedRegions: Sendable {
                 ranks[region, default: []].append(rank)
             }
         }
-        let regions = Array(ranks.keys)
-        let dimension = shape.extents.indices
-            .map { dimension in (dimension, Set(regions.map { $0.offsets[dimension] }).count) }
-            .max { ($0.1, -$0.0) < ($1.1, -$1.0) }?.0
-        entries = regions.sorted { Self.precedes($0, $1, along: dimension) }
-            .map { Entry(region: $0, ranks: ranks[$0] ?? []) }
-        self.dimension = dimension
-        var furthest = 0
-        furthestEnds = entries.map { entry in
-            if let dimension { furthest = max(furthest, entry.region.range(dimension).upperBound) }
-            return furthest
-        }
+        let regions = ranks.keys.sorted { Self.precedes($0, $1, along: nil) }
+        index = RegionIndex(regions)
+        entries = index.order.map { Entry(region: regions[$0], ranks: ranks[regions[$0]] ?? []) }
     }
 
     private static func precedes(_ one: Region, _ other: Region, along dimension: Int?) -> Bool {
@@ -65,23 +53,17 @@ struct PlacedRegions: Sendable {
 
     /// The entries that share an element with `query`, ascending.
     func indices(meeting query: Region) -> [Int] {
-        candidates(meeting: query).filter { entries[$0].region.intersection(query) != nil }
+        candidates(meeting: query).filter { entries[$0].region.overlaps(query) }
     }
 
     /// The entry of exactly this region.
     func index(of region: Region) -> Int? {
-        let index = entries.firstPosition { !Self.precedes($0.region, region, along: dimension) }
+        let index = entries.firstPosition { !Self.precedes($0.region, region, along: self.index.dimension) }
         return index < entries.count && entries[index].region == region ? index : nil
     }
 
     /// The entries that may meet `query`, judged by one dimension.
-    func candidates(meeting query: Region) -> Range<Int> {
-        guard let dimension else { return entries.indices }
-        let range = query.range(dimension)
-        let begin = furthestEnds.firstPosition { $0 > range.lowerBound }
-        let end = entries.firstPosition { $0.region.offsets[dimension] >= range.upperBound }
-        return begin..<max(begin, end)
-    }
+    func candidates(meeting query: Region) -> Range<Int> { index.candidates(meeting: query) }
 
     /// A rank's local tensor: its region, or its regions one behind the other; `nil` without any.
     static func localShape(of regions: [Region]) -> Shape? {

@@ -22,6 +22,8 @@ public struct ShardedShape: Sendable {
 
     /// No rank may hold more boxes of a tensor: a layout from a hostile file must not fill the memory.
     package static let maximumFragmentCount = 1 << 17
+    /// Dimensions that a tensor with a layout may have: boxes are made dimension within dimension.
+    package static let maximumDimensionCount = 255
 
     /// The layout.
     public let layout: Layout
@@ -45,8 +47,14 @@ public struct ShardedShape: Sendable {
     ///
     /// - Throws: ``CairnError/Code/invalidArgument``, naming axis and dimension, when a step names a dimension that the
     ///   shape does not have, an extent cannot be divided as asked, sizes or flat buffers do not fit, or a hand-placed
-    ///   region lies outside; ``CairnError/Code/unsupported`` when a rank would hold more than 131,072 boxes.
+    ///   region lies outside; ``CairnError/Code/unsupported`` when a rank would hold more than 131,072 boxes, or the
+    ///   shape has more than 255 dimensions.
     public init(_ layout: Layout, shape: Shape) throws(CairnError) {
+        guard shape.dimensionCount <= Self.maximumDimensionCount else {
+            throw CairnError(
+                .unsupported, "the tensor has too many dimensions for a layout",
+                .init(expected: "at most \(Self.maximumDimensionCount)", found: "\(shape.dimensionCount)"))
+        }
         self.layout = layout
         self.shape = shape
         let axes = layout.mesh.axes

@@ -1,3 +1,4 @@
+import CairnBase
 public import CairnTensor
 
 /// What ranks write.
@@ -13,7 +14,8 @@ extension WritePlan {
     public func byteCount(ofRank rank: Int) -> Int {
         var bytes = 0
         forEachWrite(ofRank: rank) { write in
-            bytes += (write.local.elementCount * tensors[write.tensor].scalarType.bitWidth + 7) / 8
+            bytes = bytes.adding(
+                clamped: tensors[write.tensor].scalarType.leastByteCount(elementCount: write.local.elementCount))
         }
         return bytes
     }
@@ -40,9 +42,8 @@ extension WritePlan {
     private func forEachPlacedWrite(ofRank rank: Int, _ index: Int, _ body: (Write) -> Void) {
         guard case .handPlaced(let regions) = entries[index].shape.arrangement else { return }
         for fragment in entries[index].shape.fragments(ofRank: rank) {
-            guard let place = regions.index(of: fragment.global), entries[index].placedWriters[place] == rank else {
-                continue
-            }
+            guard let place = regions.index(of: fragment.global), placedWriter(ofTensor: index, region: place) == rank
+            else { continue }
             body(Write(tensor: index, global: fragment.global, local: fragment.local))
         }
     }
@@ -67,7 +68,7 @@ extension WritePlan {
         var found: [Written] = []
         entry.shape.forEachShard(meeting: query) { shard in
             if let place = shard.placedIndex {
-                if let rank = entry.placedWriters[place] {
+                if let rank = placedWriter(ofTensor: index, region: place) {
                     found.append(Written(rank: rank, region: shard.fragments[0].global))
                 }
                 return

@@ -71,8 +71,9 @@ public struct WritePlan: Sendable {
         let family: Int?
         /// Where it begins on the family's tape.
         let position: Int
-        /// Of a hand-placed tensor: for each distinct region the rank that writes it, `nil` where none does.
-        let placedWriters: [Int?]
+        /// Of a hand-placed tensor: the number of each distinct region that is written, `nil` for those that another
+        /// contains. One array for all tensors that the layout is applied to.
+        let placedNumbers: [Int?]
     }
 
     /// The tensors, in the order of the list.
@@ -103,12 +104,12 @@ public struct WritePlan: Sendable {
         rankCount = tensors.first?.layout.mesh.rankCount ?? 1
         var names = Set<ExactString>(minimumCapacity: tensors.count)
         // Layers repeat: most layouts are applied to the same shape many times.
-        var known: [Applied: (shape: ShardedShape, family: Int?)] = [:]
+        var known: [Applied: (shape: ShardedShape, family: Int?, placedNumbers: [Int?])] = [:]
         var familyIndices: [FamilyKey: Int] = [:]
         var families: [Family] = []
         var entries: [Entry] = []
         entries.reserveCapacity(tensors.count)
-        for (index, tensor) in tensors.enumerated() {
+        for tensor in tensors {
             guard names.insert(ExactString(tensor.name)).inserted else {
                 throw CairnError(.invalidArgument, "two tensors have the same name", .init(tensor: tensor.name))
             }
@@ -122,19 +123,20 @@ public struct WritePlan: Sendable {
             let bits = UInt128(tensor.shape.elementCount) * UInt128(tensor.scalarType.bitWidth)
             guard let byteCount = Int(exactly: (bits + 7) / 8) else { throw Self.tooLarge(tensor) }
             let applied = Applied(layout: tensor.layout, shape: tensor.shape)
-            let (sharded, family): (ShardedShape, Int?)
+            let (sharded, family, placedNumbers): (ShardedShape, Int?, [Int?])
             if let found = known[applied] {
-                (sharded, family) = found
+                (sharded, family, placedNumbers) = found
             } else {
                 sharded = try tensor.sharded()
                 family = Self.family(of: sharded, &familyIndices, &families)
-                known[applied] = (sharded, family)
+                placedNumbers = try Self.placedNumbers(sharded, tensor)
+                known[applied] = (sharded, family, placedNumbers)
             }
             guard let family else {
                 entries.append(
                     Entry(
                         shape: sharded, byteCount: byteCount, isCut: false, isFlat: false, family: nil, position: 0,
-                        placedWriters: try Self.placedWriters(sharded, tensor, index)))
+                        placedNumbers: placedNumbers))
                 continue
             }
             let position = families[family].tape.byteCount
@@ -144,7 +146,7 @@ public struct WritePlan: Sendable {
                 Entry(
                     shape: sharded, byteCount: byteCount,
                     isCut: byteCount >= rule.smallestCutByteCount && !tensor.scalarType.isPacked,
-                    isFlat: sharded.isFlat, family: family, position: position, placedWriters: []))
+                    isFlat: sharded.isFlat, family: family, position: position, placedNumbers: []))
         }
         for (tensor, entry) in zip(tensors, entries) where entry.shape.termCount > 1 {
             do {
@@ -180,9 +182,8 @@ public struct WritePlan: Sendable {
         role == .terms ? .divides : role
     }
 
-    private static func placedWriters(
-        _ sharded: ShardedShape, _ tensor: PlacedTensor, _ index: Int
-    ) throws(CairnError) -> [Int?] {
+    /// For each distinct region of a hand-placed tensor its number among those that no other contains.
+    private static func placedNumbers(_ sharded: ShardedShape, _ tensor: PlacedTensor) throws(CairnError) -> [Int?] {
         guard case .handPlaced(let regions) = sharded.arrangement else { return [] }
         let tiles: [Int]
         do {
@@ -195,12 +196,18 @@ public struct WritePlan: Sendable {
             if one.offsets != other.offsets { return one.offsets.lexicographicallyPrecedes(other.offsets) }
             return one.shape.extents.lexicographicallyPrecedes(other.shape.extents)
         }
-        var writers = [Int?](repeating: nil, count: regions.entries.count)
-        for (number, tile) in ordered.enumerated() {
-            let ranks = regions.entries[tile].ranks
-            writers[tile] = ranks[(index + number) % ranks.count]
-        }
-        return writers
+        var numbers = [Int?](repeating: nil, count: regions.entries.count)
+        for (number, tile) in ordered.enumerated() { numbers[tile] = number }
+        return numbers
+    }
+
+    /// The rank that writes a distinct region of a hand-placed tensor; `nil` for one that another contains.
+    func placedWriter(ofTensor index: Int, region: Int) -> Int? {
+        guard case .handPlaced(let regions) = entries[index].shape.arrangement,
+            let number = entries[index].placedNumbers[region]
+        else { return nil }
+        let ranks = regions.entries[region].ranks
+        return ranks[(index + number) % ranks.count]
     }
 
     /// The shape that a tensor is stored in: its own, with the terms as a leading dimension when partial.

@@ -41,12 +41,12 @@ struct RankBatch {
         var streams: [RankFileStream] = []
         do {
             for rank in ranks {
-                var fragments: [RankFileStream.Fragment] = []
+                var fragments: [FragmentRequest] = []
                 for write in plan.writes(ofRank: rank) {
                     targets[write.tensor].append(
                         Target(slot: streams.count, fragment: fragments.count, region: write.global))
                     let tensor = plan.tensors[write.tensor]
-                    fragments.append(RankFileStream.Fragment(
+                    fragments.append(FragmentRequest(
                         name: tensor.name, scalarType: tensor.scalarType,
                         globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global))
                 }

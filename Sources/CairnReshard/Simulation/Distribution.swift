@@ -1,3 +1,5 @@
+import CairnBase
+
 /// The least, the mean and the most of some counts.
 package struct Distribution: Sendable {
     package let minimum: Int
@@ -8,7 +10,7 @@ package struct Distribution: Sendable {
     init(_ counts: [Int]) {
         minimum = counts.min() ?? 0
         maximum = counts.max() ?? 0
-        total = counts.reduce(0, +)
+        total = counts.reduce(0) { $0.adding(clamped: $1) }
         mean = counts.isEmpty ? 0 : Double(total) / Double(counts.count)
     }
 

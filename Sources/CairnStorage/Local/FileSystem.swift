@@ -19,6 +19,15 @@ package protocol FileSystem: Sendable {
     func truncate(_ descriptor: Int32, to byteCount: Int) throws(SystemCallError)
     /// fallocate(2) from offset 0: reserves space and grows the file.
     func allocate(_ descriptor: Int32, byteCount: Int) throws(SystemCallError)
+    /// Lets reads and writes of the descriptor pass by the page cache, or ends that (O_DIRECT, F_NOCACHE). Where it is on,
+    /// offsets, lengths and addresses may have to be multiples of a block: else the calls fail with EINVAL.
+    func setDirect(_ descriptor: Int32, _ isDirect: Bool) throws(SystemCallError)
+    /// What addresses must be multiples of in such reads and writes: a power of two, at most 4096.
+    func directMemoryAlignment(of descriptor: Int32) -> Int
+    /// Opens the file of a descriptor again, for reading, whatever has become of its name.
+    func reopen(_ descriptor: Int32) throws(SystemCallError) -> Int32
+    /// Whether most of a file's bytes are in the page cache, as far as the system tells: else yes.
+    func isMostlyCached(_ descriptor: Int32, byteCount: Int) -> Bool
     /// sync_file_range(2), a hint that cannot fail.
     func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int)
     /// mmap(2) of the whole file, read-only; `nil` where files cannot be mapped.
@@ -45,7 +54,7 @@ package protocol FileSystem: Sendable {
 package enum FileOpenMode: Sendable {
     /// Reading an existing file.
     case read
-    /// Writing a file that must not exist yet.
+    /// Writing, and reading again, a file that must not exist yet.
     case createExclusive
     /// Synchronizing a directory.
     case directory

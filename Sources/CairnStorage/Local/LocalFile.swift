@@ -1,4 +1,5 @@
 import CairnBase
+import Synchronization
 
 /// A file of ``LocalStorage`` opened for reading.
 final class LocalFile: StorageFile {
@@ -6,8 +7,11 @@ final class LocalFile: StorageFile {
     let byteCount: Int
     private let path: String
     private let descriptor: FileDescriptor
+    private let reading: LocalReading
+    /// What reads past the page cache; a `nil` inside once it is known that nothing does.
+    private let direct = Mutex<DirectFileReader??>(nil)
 
-    init(key: String, path: String, fileSystem: any FileSystem) throws(CairnError) {
+    init(key: String, path: String, reading: LocalReading, fileSystem: any FileSystem) throws(CairnError) {
         let status: FileStatus
         do throws(SystemCallError) {
             descriptor = try FileDescriptor(fileSystem, path, .read)
@@ -22,6 +26,7 @@ final class LocalFile: StorageFile {
         }
         self.key = key
         self.path = path
+        self.reading = reading
         byteCount = status.byteCount
     }
 
@@ -34,7 +39,10 @@ final class LocalFile: StorageFile {
         let found: Int
         do throws(SystemCallError) {
             found = try destination.withUnsafeMutableBytes { buffer throws(SystemCallError) in
-                try descriptor.readFully(at: offset, into: buffer)
+                if reading.mayBeDirect(buffer.count, of: byteCount), let direct = try directReader() {
+                    return try direct.readFully(at: offset, into: buffer)
+                }
+                return try descriptor.readFully(at: offset, into: buffer)
             }
         } catch {
             throw error.explained("read", path).adding(.init(offset: offset))
@@ -42,6 +50,21 @@ final class LocalFile: StorageFile {
         guard found == expected else {
             let current = (try? descriptor.status)?.byteCount ?? byteCount
             throw StorageKey.shortRead(of: path, at: offset, expected: expected, found: found, byteCount: current)
+        }
+    }
+
+    /// What reads past the page cache, made when it is needed for the first time.
+    private func directReader() throws(SystemCallError) -> DirectFileReader? {
+        try direct.withLock { direct throws(SystemCallError) in
+            if let direct { return direct }
+            var reader: DirectFileReader?
+            if reading == .direct || !descriptor.isMostlyCached(byteCount: byteCount),
+                let another = try descriptor.reopened()
+            {
+                reader = try DirectFileReader(another)
+            }
+            direct = .some(reader)
+            return reader
         }
     }
 

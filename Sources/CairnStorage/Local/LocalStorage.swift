@@ -13,16 +13,25 @@ import Darwin
 public struct LocalStorage: Storage {
     /// The directory that holds everything. It is made, with its parents, when the first object is written.
     public let root: String
+    /// How the bytes of new objects reach the device.
+    public let writing: LocalWriting
+    /// How objects are read.
+    public let reading: LocalReading
     package let fileSystem: any FileSystem
     /// Directories above or at the root that this process made and whose parents are not known to be on the device.
     private let unsettled = UnsettledDirectories()
 
     /// Objects below the directory `root`, which need not exist yet.
-    public init(root: String) {
-        self.init(root: root, fileSystem: PosixFileSystem())
+    public init(root: String, writing: LocalWriting = .automatic, reading: LocalReading = .automatic) {
+        self.init(root: root, writing: writing, reading: reading, fileSystem: PosixFileSystem())
     }
 
-    package init(root: String, fileSystem: any FileSystem) {
+    package init(
+        root: String, writing: LocalWriting = .automatic, reading: LocalReading = .automatic,
+        fileSystem: any FileSystem
+    ) {
+        self.writing = writing
+        self.reading = reading
         var trimmed = root.isEmpty ? "." : root
         while trimmed.utf8.count > 1, trimmed.utf8.last == UInt8(ascii: "/") { trimmed.removeLast() }
         self.root = trimmed
@@ -30,18 +39,27 @@ public struct LocalStorage: Storage {
     }
 
     public func open(_ key: String) throws(CairnError) -> any StorageFile {
-        try LocalFile(key: key, path: path(of: key), fileSystem: fileSystem)
+        try LocalFile(key: key, path: path(of: key), reading: reading, fileSystem: fileSystem)
     }
 
     public func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter {
         let path = try path(of: key)
         try StorageKey.validate(offset: 0, byteCount: byteCount ?? 0, of: path)
         let (descriptor, temporaryPath) = try openTemporary(for: path)
+        var direct: DirectFileWriter?
+        do throws(SystemCallError) {
+            if writing.isDirect(byteCount: byteCount) { direct = try DirectFileWriter(descriptor) }
+        } catch {
+            removeTemporary(temporaryPath)
+            throw error.explained("write", path)
+        }
         let writer = LocalWriter(
-            key: key, path: path, temporaryPath: temporaryPath, descriptor: descriptor, storage: self)
+            key: key, path: path, temporaryPath: temporaryPath, descriptor: descriptor, direct: direct, storage: self)
         if let byteCount, byteCount > 0 {
             do throws(SystemCallError) {
-                try descriptor.allocate(byteCount: byteCount)
+                // Direct writes end at a block, and those that make a file longer are slow: they cannot overlap.
+                let room = direct == nil ? byteCount : byteCount.roundedUp(toMultipleOf: DirectAccess.alignment)
+                try descriptor.allocate(byteCount: room ?? byteCount)
             } catch {
                 // Not every file system can reserve space, and the write itself reports what is really wrong.
                 if [ENOSPC, EDQUOT, EFBIG].contains(error.number) || error.cause != nil {

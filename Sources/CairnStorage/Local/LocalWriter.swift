@@ -23,17 +23,25 @@ final class LocalWriter: StorageWriter {
     private let storage: LocalStorage
     private let path: String
     private let temporaryPath: String
+    /// What writes past the page cache, if anything does.
+    private let direct: DirectFileWriter?
     private let state: Mutex<State>
 
-    init(key: String, path: String, temporaryPath: String, descriptor: FileDescriptor, storage: LocalStorage) {
+    init(
+        key: String, path: String, temporaryPath: String, descriptor: FileDescriptor, direct: DirectFileWriter?,
+        storage: LocalStorage
+    ) {
         self.key = key
         self.path = path
         self.temporaryPath = temporaryPath
         self.storage = storage
+        self.direct = direct
         state = Mutex(.writing(descriptor))
     }
 
     deinit { discard() }
+
+    var usefulConcurrency: Int { direct == nil ? ThreadPool.processorCount : DirectFileWriter.usefulConcurrency }
 
     func write(_ bytes: RawSpan, at offset: Int) throws(CairnError) {
         try StorageKey.validate(offset: offset, of: path)
@@ -43,7 +51,11 @@ final class LocalWriter: StorageWriter {
         let descriptor = try openDescriptor()
         do throws(SystemCallError) {
             try bytes.withUnsafeBytes { buffer throws(SystemCallError) in
-                try descriptor.writeFully(at: offset, from: buffer)
+                if let direct {
+                    try direct.write(buffer, at: offset)
+                } else {
+                    try descriptor.writeFully(at: offset, from: buffer)
+                }
             }
         } catch {
             throw fail(error.explained("write", path).adding(.init(offset: offset)))
@@ -51,13 +63,18 @@ final class LocalWriter: StorageWriter {
     }
 
     func startWriteback(at offset: Int, byteCount: Int) {
-        guard offset >= 0, byteCount > 0, let descriptor = try? openDescriptor() else { return }
+        guard direct == nil, offset >= 0, byteCount > 0, let descriptor = try? openDescriptor() else { return }
         descriptor.fileSystem.startWriteback(descriptor.number, at: offset, byteCount: byteCount)
     }
 
     func finish(byteCount: Int) throws(CairnError) {
         try StorageKey.validate(offset: 0, byteCount: byteCount, of: path)
         let descriptor = try openDescriptor()
+        do throws(SystemCallError) {
+            try direct?.flush()
+        } catch {
+            throw fail(error.explained("write", path))
+        }
         do throws(SystemCallError) {
             try descriptor.truncate(to: byteCount)
         } catch {

@@ -17,7 +17,7 @@ package struct PosixFileSystem: FileSystem {
             // Without O_NONBLOCK opening a FIFO would wait for a writer; regular files do not heed it.
             descriptor = systemOpen(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0)
         case .createExclusive:
-            descriptor = systemOpen(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+            descriptor = systemOpen(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
         case .directory:
             descriptor = systemOpen(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
         }
@@ -61,6 +61,31 @@ package struct PosixFileSystem: FileSystem {
     package func allocate(_ descriptor: Int32, byteCount: Int) throws(SystemCallError) {
         // Not posix_fallocate, which writes to every block where the file system cannot reserve.
         try check(cairn_allocate(descriptor, Int64(byteCount)), "fallocate")
+    }
+
+    package func setDirect(_ descriptor: Int32, _ isDirect: Bool) throws(SystemCallError) {
+        try check(cairn_set_direct(descriptor, isDirect ? 1 : 0), "fcntl(O_DIRECT)")
+    }
+
+    package func directMemoryAlignment(of descriptor: Int32) -> Int {
+        Int(cairn_direct_memory_alignment(descriptor))
+    }
+
+    package func reopen(_ descriptor: Int32) throws(SystemCallError) -> Int32 {
+        #if os(Linux)
+        let another = systemOpen("/proc/self/fd/\(descriptor)", O_RDONLY | O_CLOEXEC, 0)
+        guard another >= 0 else { throw SystemCallError(errno, "open") }
+        return another
+        #else
+        // Elsewhere such a descriptor shares its flags with the first one.
+        throw SystemCallError(ENOTSUP, "open")
+        #endif
+    }
+
+    package func isMostlyCached(_ descriptor: Int32, byteCount: Int) -> Bool {
+        let samples: Int32 = 64
+        let cached = cairn_cached_samples(descriptor, Int64(byteCount), samples)
+        return cached < 0 || cached * 2 > samples
     }
 
     package func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int) {

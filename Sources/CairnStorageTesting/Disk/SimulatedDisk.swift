@@ -26,9 +26,12 @@ package final class SimulatedDisk: FileSystem {
     let machine: Mutex<Machine>
 
     /// An empty disk with room for `capacity` bytes of files.
-    package convenience init(capacity: Int = .max) {
-        self.init(SimulatedDiskState(capacity: capacity))
+    package convenience init(capacity: Int = .max, directAccess: DirectAccessSupport = .aligned) {
+        self.init(SimulatedDiskState(capacity: capacity, directAccess: directAccess))
     }
+
+    /// How many reads and writes passed by the page cache.
+    package var directCallCount: Int { machine.withLock { $0.disk.directCallCount } }
 
     init(_ state: SimulatedDiskState) {
         machine = Mutex(Machine(disk: state))
@@ -115,8 +118,10 @@ package final class SimulatedDisk: FileSystem {
     ) throws(SystemCallError) -> Int {
         // Copied after the lock is released: the lock may not see the caller's pointer.
         let count = buffer.count
+        let isAligned = (offset | count) % 4096 == 0 && Int(bitPattern: buffer.baseAddress) % 512 == 0
         let bytes = try call("pread") { machine throws(SystemCallError) in
             let inode = try machine.disk.inode(of: descriptor, "pread")
+            try machine.disk.checkDirect(descriptor, isAligned, "pread")
             if machine.disk[inode: inode].isDirectory { throw SystemCallError(EISDIR, "pread") }
             let bytes = machine.disk[inode: inode].bytes
             guard offset < bytes.count else { return ArraySlice<UInt8>() }
@@ -129,9 +134,11 @@ package final class SimulatedDisk: FileSystem {
     package func write(
         _ descriptor: Int32, at offset: Int, from buffer: UnsafeRawBufferPointer
     ) throws(SystemCallError) -> Int {
-        let bytes = Array(buffer)
+        let (bytes, count) = (Array(buffer), buffer.count)
+        let isAligned = (offset | count) % 4096 == 0 && Int(bitPattern: buffer.baseAddress) % 512 == 0
         return try call("pwrite", changes: true) { machine throws(SystemCallError) in
             let inode = try machine.disk.inode(of: descriptor, "pwrite")
+            try machine.disk.checkDirect(descriptor, isAligned, "pwrite")
             return try machine.disk.write(inode, at: offset, Array(bytes.prefix(machine.shortened(bytes.count))))
         }
     }
@@ -160,6 +167,24 @@ package final class SimulatedDisk: FileSystem {
             }
         }
     }
+
+    package func setDirect(_ descriptor: Int32, _ isDirect: Bool) throws(SystemCallError) {
+        try call("fcntl") { machine throws(SystemCallError) in
+            _ = try machine.disk.inode(of: descriptor, "fcntl")
+            if isDirect, machine.disk.directAccess == .refused { throw SystemCallError(EINVAL, "fcntl") }
+            if isDirect { machine.disk.direct.insert(descriptor) } else { machine.disk.direct.remove(descriptor) }
+        }
+    }
+
+    package func directMemoryAlignment(of descriptor: Int32) -> Int { 512 }
+
+    package func reopen(_ descriptor: Int32) throws(SystemCallError) -> Int32 {
+        try call("open") { machine throws(SystemCallError) in
+            machine.disk.open(try machine.disk.inode(of: descriptor, "open"))
+        }
+    }
+
+    package func isMostlyCached(_ descriptor: Int32, byteCount: Int) -> Bool { false }
 
     package func startWriteback(_ descriptor: Int32, at offset: Int, byteCount: Int) {}
 

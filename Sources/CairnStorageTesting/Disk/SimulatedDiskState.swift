@@ -14,6 +14,11 @@ struct SimulatedDiskState: Sendable {
     /// The inode of each open descriptor.
     var descriptors: [Int32: Int] = [:]
     var nextDescriptor: Int32 = 3
+    /// The descriptors whose reads and writes pass by the page cache.
+    var direct: Set<Int32> = []
+    let directAccess: DirectAccessSupport
+    /// How many reads and writes passed by the page cache.
+    var directCallCount = 0
     var nextToken: UInt64 = 0
     /// The place of the next change in the order of all, which also serves as the clock.
     var sequence = 1
@@ -23,8 +28,9 @@ struct SimulatedDiskState: Sendable {
     private var freeInodes: [Int] = []
     private var inodesAfterSweep = 0
 
-    init(capacity: Int) {
+    init(capacity: Int, directAccess: DirectAccessSupport = .aligned) {
         self.capacity = capacity
+        self.directAccess = directAccess
         inodes[Self.root]?.links = 1
     }
 
@@ -128,6 +134,7 @@ struct SimulatedDiskState: Sendable {
 
     mutating func close(_ descriptor: Int32) throws(SystemCallError) {
         guard let inode = descriptors.removeValue(forKey: descriptor) else { throw SystemCallError(EBADF, "close") }
+        direct.remove(descriptor)
         self[inode: inode].descriptors -= 1
         release(inode)
     }

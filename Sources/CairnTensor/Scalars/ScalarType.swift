@@ -89,4 +89,10 @@ extension ScalarType: CustomStringConvertible {
         guard restBits % 8 == 0 else { return nil }
         return groups.multiplied(checked: bitWidth)?.adding(checked: restBits / 8)
     }
+
+    /// The bytes that so many elements begin, at most the greatest number: for totals that are only shown.
+    package func leastByteCount(elementCount: Int) -> Int {
+        let bits = UInt128(elementCount.magnitude) * UInt128(bitWidth)
+        return Int(clamping: (bits + 7) / 8)
+    }
 }

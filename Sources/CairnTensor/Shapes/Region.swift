@@ -67,6 +67,16 @@ public struct Region: Sendable, Hashable {
         return Region(trustedOffsets: starts, shape: Shape(extents))
     }
 
+    /// Whether two regions of the same tensor share an element.
+    package func overlaps(_ other: Region) -> Bool {
+        guard offsets.count == other.offsets.count else { return false }
+        return offsets.indices.allSatisfy { dimension in
+            max(offsets[dimension], other.offsets[dimension])
+                < min(
+                    offsets[dimension] + shape[dimension], other.offsets[dimension] + other.shape[dimension])
+        }
+    }
+
     /// The same box with its offsets counted from `origin`, which must not lie beyond them in any dimension.
     package func relative(to origin: [Int]) -> Region {
         Region(trustedOffsets: zip(offsets, origin).map { $0 - $1 }, shape: shape)

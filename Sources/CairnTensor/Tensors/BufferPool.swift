@@ -28,12 +28,39 @@ public final class BufferPool: Sendable {
     private let state = Mutex(State())
     /// The most bytes that are kept for reuse; what comes back beyond is freed.
     public let idleLimit: Int
+    /// What updates of shared tensors into this pool's memory may take.
+    package let copies = CopyBudget()
 
     /// - Parameter idleLimit: how many bytes may be kept for reuse.
     public init(idleLimit: Int) { self.idleLimit = max(0, idleLimit) }
 
     /// The counters as of now.
     public var statistics: Statistics { state.withLock { $0.statistics } }
+
+    /// What updates of tensors that snapshots still hold have cost so far.
+    public var copyStatistics: CopyStatistics { copies.statistics }
+
+    /// Takes fresh memory for buffers of these sizes, in bytes, touches it and keeps it, so that later requests find warm
+    /// memory. Stops at ``idleLimit``.
+    public func reserve(byteCounts: [Int]) {
+        var memory: [AlignedMemory] = []
+        var total = 0
+        let room = idleLimit - statistics.idleByteCount
+        for byteCount in byteCounts {
+            let size = Self.sizeClass(byteCount)
+            guard size <= room - total else { continue }
+            total += size
+            let block = AlignedMemory(byteCount: size)
+            block.base.initializeMemory(as: UInt8.self, repeating: 0, count: size)
+            memory.append(block)
+        }
+        state.withLock { state in
+            for block in memory {
+                state.idle[block.byteCount, default: []].append(block)
+                state.statistics.idleByteCount += block.byteCount
+            }
+        }
+    }
 
     /// Frees what is kept for reuse.
     public func removeAll() {

@@ -129,11 +129,23 @@ extension Tensor {
     }
 
     private mutating func makeUnique() {
-        if isUnique() { return }
-        let copy = TensorStorage(byteCount: byteCount, pool: storage.pool)
-        copy.base.copyMemory(from: storage.base + byteOffset, byteCount: byteCount)
-        storage = copy
+        let target = storageForUpdate(pool: nil)
+        guard target !== storage else { return }
+        target.base.copyMemory(from: storage.base + byteOffset, byteCount: byteCount)
+        storage = target
         byteOffset = 0
+    }
+
+    /// Where new bytes go: in place when nobody shares the old ones, else into memory of `pool` or of the tensor's own
+    /// pool, within what that pool allows.
+    private mutating func storageForUpdate(pool: BufferPool?) -> TensorStorage {
+        if isUnique() { return storage }
+        let pool = pool ?? storage.pool
+        if let budget = pool?.copies, storage.isWritable {
+            guard budget.admit(storage.byteCount, isUnique: { isUnique() }) else { return storage }
+            storage.keepCharge(to: budget)
+        }
+        return TensorStorage(byteCount: byteCount, pool: pool)
     }
 
     /// Calls `body` with the current elements and with where the new ones go; both are the same memory when nobody shares
@@ -142,11 +154,12 @@ extension Tensor {
     /// An update that reads each old element before it writes the new one at that index costs no copy in either case: it
     /// runs in place, or writes into a recycled buffer of `pool` and leaves the old bytes to whoever shares them.
     /// `body` must write every element.
-    package mutating func rewrite<Element: TensorScalar, Result>(
+    public mutating func rewrite<Element: TensorScalar, Result>(
         as type: Element.Type, pool: BufferPool? = nil,
         _ body: (_ old: UnsafeBufferPointer<Element>, _ new: UnsafeMutableBufferPointer<Element>) throws -> Result
     ) rethrows -> Result {
-        let target = isUnique() ? storage : TensorStorage(byteCount: byteCount, pool: pool ?? storage.pool)
+        precondition(scalarType == Element.scalarType, "elements of \(scalarType) rewritten as \(Element.scalarType)")
+        let target = storageForUpdate(pool: pool)
         let targetOffset = target === storage ? byteOffset : 0
         let count = shape.elementCount
         let old = UnsafeBufferPointer(
@@ -157,6 +170,20 @@ extension Tensor {
         storage = target
         byteOffset = targetOffset
         return result
+    }
+
+    /// Replaces all bytes by what `body` writes: in place when nobody shares the old ones, else into memory of `pool`.
+    ///
+    /// When `body` throws, a tensor that nobody shares holds what was written so far.
+    public mutating func overwrite(
+        pool: BufferPool? = nil, _ body: (_ new: inout MutableRawSpan) throws -> Void
+    ) rethrows {
+        let target = storageForUpdate(pool: pool)
+        let targetOffset = target === storage ? byteOffset : 0
+        var span = MutableRawSpan(_unsafeStart: target.base + targetOffset, byteCount: byteCount)
+        try body(&span)
+        storage = target
+        byteOffset = targetOffset
     }
 
     /// The same bytes under another shape of as many elements, without copying.
@@ -181,6 +208,9 @@ extension Tensor {
                 into: &destination, of: region.shape, region: Region(whole: region.shape))
         }
     }
+
+    /// Gives the bytes back to a budget that they are charged to when they are freed.
+    package func keepCharge(to budget: CopyBudget) { storage.keepCharge(to: budget) }
 
     /// Whether both refer to the very same bytes, without looking at them.
     public func sharesBytes(with other: Tensor) -> Bool {

@@ -1,3 +1,5 @@
+import Synchronization
+
 /// The bytes behind one or several tensors, and who frees them.
 ///
 /// `@unchecked Sendable`: bytes are written only through a `Tensor` whose reference is the only one, so no two threads
@@ -14,6 +16,8 @@ package final class TensorStorage: @unchecked Sendable {
     /// The first byte. Writable only if ``isWritable``.
     package let base: UnsafeMutableRawPointer
     package let byteCount: Int
+    /// Where the bytes are charged that live on only because a snapshot holds them.
+    private let charge = Mutex<CopyBudget?>(nil)
 
     /// Memory of undefined content, from `pool` if there is one.
     package init(byteCount: Int, pool: BufferPool?) {
@@ -46,11 +50,23 @@ package final class TensorStorage: @unchecked Sendable {
         if case .pooled(_, let pool) = owner { pool } else { nil }
     }
 
+    /// Gives `byteCount` bytes back to `budget` when this memory is freed; at once if it is charged already.
+    func keepCharge(to budget: CopyBudget) {
+        let isSecond = charge.withLock { charge in
+            guard charge == nil else { return true }
+            charge = budget
+            return false
+        }
+        if isSecond { budget.release(byteCount) }
+    }
+
     deinit {
         switch owner {
         case .allocated(let memory): memory.deallocate()
         case .pooled(let memory, let pool): pool.give(memory)
         case .foreign: break
         }
+        // Only now, so that an update that waits for it finds the memory in the pool.
+        charge.withLock { $0 }?.release(byteCount)
     }
 }

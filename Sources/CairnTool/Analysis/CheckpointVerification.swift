@@ -107,7 +107,7 @@ struct CheckpointVerification {
         try result.collecting {
             let reader = try open()
             let stored = reader.tensors.filter { $0.tiedTo == nil }
-            let bar = ProgressBar("reading", total: stored.reduce(0) { $0 + $1.byteCount })
+            let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
             return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error, chunk: $0.chunk) }
         }
@@ -123,7 +123,7 @@ struct CheckpointVerification {
             guard deep else { return [] }
             let blocks = TensorBlocks(reader)
             let stored = reader.tensors.filter { $0.tiedTo == nil }
-            let bar = ProgressBar("reading", total: stored.reduce(0) { $0 + $1.byteCount })
+            let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
             for tensor in stored {
                 for region in blocks.regions(of: tensor) {

@@ -29,6 +29,7 @@ struct ConvertCommand: ParsableCommand {
               cairn convert runs/kjv@400 half.safetensors --to safetensors --dtype BF16
               cairn convert llama/ runs/llama --to cairn --step 0 --rename 'model.*=$1'
               cairn convert runs/kjv export/ --to safetensors-sharded --max-shard-size 2GB
+              cairn convert shards/ llama.safetensors --to safetensors --rules megatron.yaml --mesh tp=4,pp=2,dp=1
             """)
 
     @Argument(help: ArgumentHelp("A run, a checkpoint, or a file or directory of another format.", valueName: "src"))
@@ -53,6 +54,20 @@ struct ConvertCommand: ParsableCommand {
         help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
     var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
 
+    @Option(
+        help: ArgumentHelp(
+            "SRC is a directory of another framework's shards, one a rank: unite them by these rules (Docs/Rules.md).",
+            valueName: "file"))
+    var rules: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "With --rules: sizes of mesh axes; one may follow from the number of shards.", valueName: "axis=size,…"))
+    var mesh: MeshArgument?
+
+    @Flag(help: "Add up or average what the ranks of SRC saved as terms (partial tensors).")
+    var reduce = false
+
     @Option(help: "The step of the new checkpoint, for cairn. Default: the source's step, or 0.")
     var step: Int?
 
@@ -64,25 +79,23 @@ struct ConvertCommand: ParsableCommand {
     func validate() throws {
         if let step, step < 0 { throw ValidationError("--step is not negative") }
         if step != nil, outputFormat != .cairn { throw ValidationError("--step goes with --to cairn only") }
+        if mesh != nil, rules == nil { throw ValidationError("--mesh goes with --rules only") }
     }
 
     func run() throws {
-        let location = try Location(source)
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try rules.map {
+            try ConversionSource(shards: source, rules: $0, mesh: mesh, format: options.format)
+        } ?? ConversionSource(source, format: options.format)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
             step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
             lineage: Lineage(
                 operation: "conversion",
                 parents: [
-                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
+                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: opened.path)
                 ]))
-        var recognised = try RecognisedFormat(of: location.path, forced: options.format)
-        if case .store(let store) = recognised, let manifest = opened.manifest {
-            recognised = .checkpoint(store: store, step: manifest.step)
-        }
-        let reader = try view(of: opened.reader)
-        let writer = try target.writer(reading: recognised)
+        let reader = try view(of: reduce ? opened.reduced() : opened.reader)
+        let writer = try target.writer(reading: opened.recognised)
         Interruption.watch()
         let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
         let notes: [String]
@@ -110,7 +123,7 @@ struct ConvertCommand: ParsableCommand {
     }
 
     private static func storedByteCount(_ reader: any CheckpointReader) -> Int {
-        reader.tensors.reduce(0) { $1.tiedTo == nil ? $0 + $1.byteCount : $0 }
+        reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
     }
 
     private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {

@@ -41,7 +41,7 @@ struct DiffCommand: ParsableCommand {
     func run() throws {
         let left = try OpenedCheckpoint(first, format: options.format)
         let right = try OpenedCheckpoint(second, format: options.format)
-        let bar = ProgressBar("comparing", total: left.reader.tensors.reduce(0) { $0 + $1.byteCount })
+        let bar = ProgressBar("comparing", total: left.reader.tensors.totalByteCount)
         var comparison = CheckpointComparison(tolerance: tolerance, ignoresType: ignoreDtype)
         try comparison.compare(left.reader, right.reader, where: selection.test(), progress: bar.add)
         bar.finish()

@@ -58,7 +58,7 @@ struct InspectCommand: ParsableCommand {
         _ tensors: [TensorDescription], from reader: any CheckpointReader
     ) throws -> [TensorStatistics?] {
         let blocks = TensorBlocks(reader)
-        let bar = ProgressBar("reading", total: tensors.reduce(0) { $0 + $1.byteCount })
+        let bar = ProgressBar("reading", total: tensors.totalByteCount)
         defer { bar.finish() }
         return try tensors.map { try TensorStatistics.gather($0, from: blocks, progress: bar.add) }
     }

@@ -31,8 +31,8 @@ struct InspectionReport {
         for tensor in stored {
             var total = totals[tensor.scalarType] ?? TypeTotal(scalarType: tensor.scalarType)
             total.tensorCount += 1
-            total.elementCount += tensor.shape.elementCount
-            total.byteCount += tensor.byteCount
+            total.elementCount = total.elementCount.adding(clamped: tensor.shape.elementCount)
+            total.byteCount = total.byteCount.adding(clamped: tensor.byteCount)
             totals[tensor.scalarType] = total
         }
         return totals.values.sorted { ($1.byteCount, $0.scalarType.rawValue) < ($0.byteCount, $1.scalarType.rawValue) }
@@ -69,8 +69,7 @@ struct InspectionReport {
             if !manifest.metrics.isEmpty { facts.append(("metrics", MetricsText.describe(manifest.metrics))) }
             if let lineage = manifest.lineage { facts.append(("lineage", LineageText.describe(lineage))) }
         }
-        let elementCount = stored.reduce(0) { $0 + $1.shape.elementCount }
-        let byteCount = stored.reduce(0) { $0 + $1.byteCount }
+        let (elementCount, byteCount) = (stored.totalElementCount, stored.totalByteCount)
         let tied = all.count - stored.count
         facts.append(
             (
@@ -159,8 +158,8 @@ struct InspectionReport {
         }
         document["totals"] = [
             "tensors": .count(all.count), "stored_tensors": .count(stored.count),
-            "elements": .count(stored.reduce(0) { $0 + $1.shape.elementCount }),
-            "bytes": .count(stored.reduce(0) { $0 + $1.byteCount }),
+            "elements": .count(stored.totalElementCount),
+            "bytes": .count(stored.totalByteCount),
         ]
         document["dtypes"] = .array(
             totals.map { total in

@@ -61,10 +61,11 @@ struct PlanCommand: ParsableCommand {
         for line in table.lines() { try StandardOutput.line(line) }
         guard costs.count > 1 else { return }
         let needed = costs.map(\.cost.neededByteCount)
-        let mean = Double(needed.reduce(0, +)) / Double(needed.count)
+        let total = needed.reduce(0) { $0.adding(clamped: $1) }
+        let mean = Double(total) / Double(needed.count)
         try StandardOutput.line(
-            "all: \(ByteCountText.describe(needed.reduce(0, +))) needed, "
-                + (isExact ? "\(ByteCountText.describe(costs.reduce(0) { $0 + $1.cost.readByteCount })) read, " : "")
+            "all: \(ByteCountText.describe(total)) needed, "
+                + (isExact ? "\(ByteCountText.describe(costs.reduce(0) { $0.adding(clamped: $1.cost.readByteCount) })) read, " : "")
                 + "the largest rank \(NumberText.fixed(mean > 0 ? Double(needed.max() ?? 0) / mean : 1, digits: 2)) times the mean")
     }
 

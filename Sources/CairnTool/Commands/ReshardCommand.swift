@@ -29,6 +29,9 @@ struct ReshardCommand: ParsableCommand {
 
     @OptionGroup var layouts: LayoutSelection
 
+    @Flag(help: "Add up or average what the ranks of SRC saved as terms (partial tensors).")
+    var reduce = false
+
     @Option(help: "The step of the new checkpoint. Default: the source's step, or 0.")
     var step: Int?
 
@@ -42,22 +45,18 @@ struct ReshardCommand: ParsableCommand {
     }
 
     func run() throws {
-        let location = try Location(source)
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try ConversionSource(source, format: options.format)
+        let reader = try reduce ? opened.reduced() : opened.reader
         let target = Destination(
             path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
             step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
             lineage: Lineage(
                 operation: "reshard",
                 parents: [
-                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
+                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: opened.path)
                 ]))
-        var recognised = try RecognisedFormat(of: location.path, forced: options.format)
-        if case .store(let store) = recognised, let manifest = opened.manifest {
-            recognised = .checkpoint(store: store, step: manifest.step)
-        }
-        let (store, save) = try target.store(reading: recognised)
-        let resharder = try Resharder(reading: opened.reader, tensors: layouts.tensors(of: opened.reader))
+        let (store, save) = try target.store(reading: opened.recognised)
+        let resharder = try Resharder(reading: reader, tensors: layouts.tensors(of: reader))
         Interruption.watch()
         let bar = ProgressBar("resharding", total: resharder.byteCount)
         var settings = Resharder.Options()

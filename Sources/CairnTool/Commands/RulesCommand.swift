@@ -6,7 +6,7 @@ import CairnUniversal
 /// `cairn rules`
 struct RulesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "rules", abstract: "Check, guess and print the rules that unite the shards of other frameworks.",
+        commandName: "rules", abstract: "Check, guess, print and apply the rules that unite the shards of other frameworks.",
         discussion: """
             Rules say which tensors of a distributed checkpoint are parts of which logical ones (Docs/Rules.md).
 
@@ -14,9 +14,13 @@ struct RulesCommand: ParsableCommand {
               cairn rules preset megatron-llama > rules.yaml
               cairn rules check rules.yaml shards/ --mesh pp=2,tp=4
               cairn rules infer tp2/ whole.safetensors > rules.yaml
+              cairn rules divide rules.yaml llama/ shards --mesh pp=2,dp=1,tp=4
+              cairn convert shards whole.safetensors --to safetensors --rules rules.yaml --mesh pp=2,dp=1,tp=4
             With --json, check and infer print one JSON document.
             """,
-        subcommands: [RulesCheckCommand.self, RulesInferCommand.self, RulesPresetCommand.self])
+        subcommands: [
+            RulesCheckCommand.self, RulesDivideCommand.self, RulesInferCommand.self, RulesPresetCommand.self,
+        ])
 }
 
 /// Sizes of mesh axes as an argument.
@@ -100,12 +104,15 @@ struct RulesInferCommand: ParsableCommand {
     @Option(help: "What the mesh axis is called.")
     var axis = "tp"
 
+    @Flag(help: "Read no data: every rule is then a guess.")
+    var shapesOnly = false
+
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
         let inferred = try UniversalSpec.infer(
             ShardSet([first], format: options.format).readers, ShardSet([second], format: options.format).readers,
-            axis: axis)
+            axis: axis, readsData: !shapesOnly)
         if options.json {
             try ResultDocument.print(
                 schema: "cairn-rules-infer/1",

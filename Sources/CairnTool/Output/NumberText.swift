@@ -2,10 +2,11 @@
 enum NumberText {
     /// A number with so many digits behind the point.
     static func fixed(_ value: Double, digits: Int) -> String {
-        guard value.isFinite, abs(value) < 1e15 else { return value.description }
         var scale = 1.0
         for _ in 0..<digits { scale *= 10 }
-        let scaled = Int((abs(value) * scale).rounded())
+        guard abs(value) < 1e15, let scaled = Int(exactly: (abs(value) * scale).rounded()) else {
+            return value.description
+        }
         let sign = value < 0 && scaled > 0 ? "-" : ""
         guard digits > 0 else { return sign + String(scaled) }
         let text = String(scaled)
@@ -48,7 +49,7 @@ enum NumberText {
     /// A count with its thousands apart: `12 345 678`.
     static func grouped(_ value: Int) -> String {
         var result = ""
-        for (index, digit) in String(abs(value)).reversed().enumerated() {
+        for (index, digit) in String(value.magnitude).reversed().enumerated() {
             if index > 0, index % 3 == 0 { result.append(" ") }
             result.append(digit)
         }

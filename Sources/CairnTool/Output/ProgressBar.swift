@@ -1,3 +1,4 @@
+import CairnBase
 import Synchronization
 
 /// A bar on standard error while something takes long; silent where nobody watches. Any thread may report.
@@ -31,7 +32,7 @@ final class ProgressBar: Sendable {
     func add(_ byteCount: Int) {
         guard isShown else { return }
         state.withLock { state in
-            state.done += byteCount
+            state.done = state.done.adding(clamped: byteCount)
             let now = ContinuousClock.now
             guard now - state.lastDrawn > .milliseconds(100) else { return }
             state.lastDrawn = now

@@ -75,7 +75,12 @@ public struct TransformerConfiguration: Sendable, Hashable {
         let sizes = [vocabularySize, context, layers, heads, width, feedForwardMultiple]
         // 2²⁴ each keeps every product of three within 64 bits.
         guard sizes.allSatisfy({ (1...1 << 24).contains($0) }) else {
-            throw CairnError(.invalidArgument, "a transformer's sizes are positive", .init(found: "\(sizes)"))
+            throw CairnError(
+                .invalidArgument, "a size of the transformer is out of range",
+                .init(
+                    expected: "1 to \(1 << 24) each",
+                    found: "vocabulary \(vocabularySize), context \(context), \(layers) layers, \(heads) heads, "
+                        + "width \(width), feed-forward multiple \(feedForwardMultiple)"))
         }
         guard width % heads == 0, positions != .rotary || width / heads % 2 == 0 else {
             throw CairnError(

@@ -96,7 +96,10 @@ struct ParameterUpdate: Sendable {
             // So that `exact` is the only reference and is updated in place.
             master = nil
             update(step, gradient, &exact, pool)
-            weight = try exact.converted(to: weight.scalarType, pool: pool)
+            let scalarType = weight.scalarType
+            try weight.overwrite(pool: pool) { bytes in
+                try ScalarConversion.convert(exact.bytes, from: .f32, into: &bytes, to: scalarType)
+            }
             master = exact
         } else {
             update(step, gradient, &weight, pool)

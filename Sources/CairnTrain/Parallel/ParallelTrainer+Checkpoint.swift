@@ -16,6 +16,14 @@ extension ParallelTrainer {
         }
     }
 
+    /// The names of this rank's tensors in the order in which a step updates them: the order in which a snapshot is best
+    /// drained.
+    public var updateOrder: [String] {
+        memory.sections.flatMap(\.parameters).flatMap { index in
+            [network.parameters[index].name] + (updates[index]?.tensors.map(\.name) ?? [])
+        }
+    }
+
     /// Goes on where the run stood whose state this is, on however many ranks that was.
     ///
     /// - Parameters:

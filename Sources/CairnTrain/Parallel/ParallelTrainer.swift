@@ -2,7 +2,7 @@ internal import CTrainKernels
 internal import CairnBase
 public import CairnCommunication
 internal import CairnLayout
-package import CairnTensor
+public import CairnTensor
 
 /// One rank of a transformer's training by many.
 ///
@@ -25,7 +25,8 @@ public final class ParallelTrainer {
     var weights: [Tensor] = []
     /// `nil` where other ranks keep the state.
     var updates: [ParameterUpdate?] = []
-    let pool: BufferPool
+    /// Where new values of shared tensors are written: the pool for a pipeline of snapshots.
+    public let pool: BufferPool
     let expanded: ExpandedWeights
     let memory: GradientMemory
     private let source: TextDataset
@@ -281,7 +282,7 @@ public final class ParallelTrainer {
         try memory.gatherWeights(of: section, width: width, over: groups.data)
         for index in section.parameters {
             let source = memory.weightAddress(of: index, in: section, first: 0, width: width)
-            weights[index] = try Tensor(options.precision.scalarType, weights[index].shape, pool: pool) { bytes in
+            weights[index].overwrite(pool: pool) { bytes in
                 bytes.withUnsafeMutableBytes { buffer in
                     buffer.copyMemory(from: UnsafeRawBufferPointer(start: source, count: buffer.count))
                 }

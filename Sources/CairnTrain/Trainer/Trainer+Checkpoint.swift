@@ -13,6 +13,12 @@ extension Trainer {
         return state
     }
 
+    /// The names of ``trainingState``'s tensors in the order in which a step updates them: the order in which a snapshot is
+    /// best drained.
+    public var updateOrder: [String] {
+        zip(parameters, updates).flatMap { parameter, update in [parameter.name] + update.tensors.map(\.name) }
+    }
+
     /// Goes on where the run stood whose state this is.
     ///
     /// - Parameter withoutOptimizer: Starts the optimizer afresh and restores everything else.

@@ -1,6 +1,6 @@
 internal import CTrainKernels
 internal import CairnBase
-package import CairnTensor
+public import CairnTensor
 
 /// Trains a model, deterministically: equal state gives equal bits, whatever the threads do.
 ///
@@ -41,8 +41,8 @@ public final class Trainer {
 
     var weights: [Tensor] = []
     var updates: [ParameterUpdate] = []
-    /// Where new values of shared tensors are written.
-    package let statePool: BufferPool
+    /// Where new values of shared tensors are written: the pool for a pipeline of snapshots.
+    public let statePool: BufferPool
     private let workPool: BufferPool
     private let arena: Arena
     private let workers: [any NetworkWorker]

@@ -26,8 +26,13 @@ struct TrainingRecord: Sendable {
         _ network: any Network, _ source: any ExampleSource, tokenizer: Tokenizer?,
         optimizer: OptimizerConfiguration, schedule: LearningRateSchedule, options: TrainingOptions
     ) throws(CairnError) {
-        guard options.batchSize > 0, options.gradientParts > 0, source.count(.training) > 0 else {
-            throw CairnError(.invalidArgument, "batch size, gradient parts and examples are all at least one")
+        // As with a model's sizes, 2²⁴ keeps every product of them within 64 bits.
+        guard (1...1 << 24).contains(options.batchSize), options.gradientParts > 0, source.count(.training) > 0 else {
+            throw CairnError(
+                .invalidArgument, "batch size, gradient parts and examples are all at least one",
+                .init(
+                    expected: "a batch of at most \(1 << 24)",
+                    found: "\(options.batchSize), \(options.gradientParts) and \(source.count(.training))"))
         }
         model = network.value
         data = source.identity

@@ -15,6 +15,10 @@ struct RunCommand: LaunchedCommand {
     var saveEvery = 50
     @Option(help: "How many of the newest checkpoints to keep.")
     var keepLast = 3
+    @Flag(help: "Wait for every save instead of saving snapshots while the run trains on.")
+    var blockingSaves = false
+    @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
+    var snapshotMegabytes: Int?
     @Flag(help: "Go on from the newest valid checkpoint of --out, or start if there is none.")
     var resume = false
     @Option(help: "Start from the newest valid checkpoint of another run's store.")
@@ -31,6 +35,9 @@ struct RunCommand: LaunchedCommand {
 
     func validate() throws {
         guard saveEvery > 0, keepLast > 0 else { throw ValidationError("--save-every and --keep-last are at least 1") }
+        guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
+            throw ValidationError("--snapshot-megabytes is a number of megabytes from 0 on")
+        }
     }
 
     func run(on launcher: RankLauncher) throws {
@@ -38,6 +45,8 @@ struct RunCommand: LaunchedCommand {
         plan.start = resumeFrom.map { .newestOf($0) } ?? (resume ? .newest : .fresh)
         plan.saveEvery = saveEvery
         plan.keepLast = keepLast
+        plan.hasBlockingSaves = blockingSaves
+        plan.snapshotMegabytes = snapshotMegabytes
         plan.withoutOptimizer = withoutOptimizer
         plan.stopAfter = stopAfter
         plan.hold = holdSaveOfStep.map { SaveHold(step: $0, rank: holdRank) }

@@ -2,6 +2,7 @@ import Cairn
 import CairnCommunication
 import CairnLayout
 import CairnReshard
+import CairnSnapshot
 import CairnTrain
 
 /// A run on many ranks: each trains its part, and all save one checkpoint together.
@@ -21,23 +22,41 @@ struct ParallelRun: Sendable {
         var log = LossLog(folder: plan.folder)
         if isFirst, parent != nil { try log.load(upTo: trainer.stepCount) }
         if isFirst { try plan.removeDebris() }
+        let signal = TerminationSignal.shared
+        signal.watch()
+        let saves = RunSaves(
+            plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)), isFirst: isFirst)
         while trainer.stepCount < plan.end {
-            let report = try trainer.step()
+            let report = try saves.step { try trainer.step() }
             if isFirst {
                 log.append(report)
                 plan.noteStep(trainer.stepCount, report)
             }
-            guard plan.saves(after: trainer.stepCount) else { continue }
-            if isFirst { try log.write() }
+            saves.noteReports()
+            let isLast = try anyRank(signal.isRequested, communicator)
+            guard isLast || plan.saves(after: trainer.stepCount) else { continue }
             let state = try trainer.shardedState
             var options = plan.saveOptions(report, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
                 options.progress = hold.progress(
                     byteCount: try WritePlan(state.tensors).byteCount(ofRank: communicator.rank))
             }
-            try shared.save(state, step: trainer.stepCount, options: options)
-            if isFirst { try plan.noteSave(trainer.stepCount) }
+            saves.save(step: trainer.stepCount, options: options, log: isFirst ? log : nil) { pipeline, options in
+                pipeline.snapshot(state, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+            }
+            guard !isLast else {
+                if isFirst { plan.noteTermination(trainer.stepCount) }
+                break
+            }
         }
+        try saves.finish(lastStep: trainer.stepCount)
+    }
+
+    /// Whether any rank says so: the signal may reach some a step later than others.
+    private func anyRank(_ isTrue: Bool, _ communicator: any Communicator) throws(CairnError) -> Bool {
+        var sum = [isTrue ? 1.0 : 0]
+        try communicator.allReduceSum(&sum)
+        return sum[0] > 0
     }
 
     /// - Returns: What the run goes on from, and where that is.

@@ -58,6 +58,11 @@ struct RunOptions: ParsableArguments {
         }
     }
 
+    func validate() throws {
+        guard (0...1 << 40).contains(steps) else { throw ValidationError("--steps is 0 to \(1 << 40)") }
+        guard rate.isFinite, rate >= 0 else { throw ValidationError("--rate is a number that is not negative") }
+    }
+
     /// A rank's part of a trainer at step 0.
     func makeTrainer(
         _ text: TextDataset, _ parallel: ParallelConfiguration, _ communicator: any Communicator

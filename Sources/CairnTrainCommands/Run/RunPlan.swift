@@ -23,6 +23,10 @@ struct RunPlan: Sendable {
     var withoutOptimizer = false
     /// Ends the run here, as an interruption would; schedules go by the steps of the options.
     var stopAfter: Int?
+    /// Waits for every save.
+    var hasBlockingSaves = false
+    /// The most megabytes that snapshots may take beside training; `nil` for no limit.
+    var snapshotMegabytes: Int?
     /// Keeps a save half-written for ever.
     var hold: SaveHold?
     /// Where lines for people go.
@@ -76,6 +80,9 @@ struct RunPlan: Sendable {
     /// Whether the state after a step is saved.
     func saves(after step: Int) -> Bool { step % saveEvery == 0 || step == end }
 
+    /// Says that the run ends because it was asked to.
+    func noteTermination(_ step: Int) { note("asked to end: stopping after step \(step), go on with --resume") }
+
     /// - Parameter parent: What the run resumed from.
     func saveOptions(_ report: Trainer.StepReport, parent: Manifest?, source: CheckpointStore?) -> SaveOptions {
         var options = SaveOptions()
@@ -85,10 +92,5 @@ struct RunPlan: Sendable {
             parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [])
         options.replacing = true
         return options
-    }
-
-    func noteSave(_ step: Int) throws {
-        note("saved step \(step)")
-        _ = try store.prune(RetentionPolicy(keepLast: keepLast))
     }
 }

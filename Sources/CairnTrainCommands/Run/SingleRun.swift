@@ -1,4 +1,5 @@
 import Cairn
+import CairnSnapshot
 import CairnTrain
 
 /// A run on one rank, which computes on several threads.
@@ -20,19 +21,30 @@ struct SingleRun {
             parent = manifest
         }
         try plan.removeDebris()
+        let signal = TerminationSignal.shared
+        signal.watch()
+        let saves = RunSaves(
+            plan, SnapshotPipeline(store, pool: trainer.statePool, options: RunSaves.pipelineOptions(plan)), isFirst: true)
         while trainer.stepCount < plan.end {
-            let report = try trainer.step()
+            let report = try saves.step { try trainer.step() }
             log.append(report)
             plan.noteStep(trainer.stepCount, report)
-            guard plan.saves(after: trainer.stepCount) else { continue }
-            try log.write()
-            let state = trainer.trainingState
+            saves.noteReports()
+            let isLast = signal.isRequested
+            guard isLast || plan.saves(after: trainer.stepCount) else { continue }
             var options = plan.saveOptions(report, parent: parent, source: source)
+            let state = trainer.trainingState
             if let hold = plan.hold, hold.step == trainer.stepCount {
                 options.progress = hold.progress(byteCount: state.byteCount)
             }
-            try store.save(state, step: trainer.stepCount, options: options)
-            try plan.noteSave(trainer.stepCount)
+            saves.save(step: trainer.stepCount, options: options, log: log) { pipeline, options in
+                pipeline.snapshot(state, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+            }
+            guard !isLast else {
+                plan.noteTermination(trainer.stepCount)
+                break
+            }
         }
+        try saves.finish(lastStep: trainer.stepCount)
     }
 }

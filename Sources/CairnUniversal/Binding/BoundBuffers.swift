@@ -84,13 +84,13 @@ struct BoundBuffers: Sendable {
             var offset = 0, used = 0
             for (member, shape) in zip(buffer.members, shapes) {
                 let part = shape.elementCount.dividedRoundingUp(by: parts)
+                guard let next = offset.adding(checked: part) else { throw tooLarge }
                 let count = max(0, min(part, shape.elementCount - coordinate * part))
                 members.append(
                     Member(
                         name: member.name, axis: buffer.axis, buffer: index, shape: shape, flattening: .perTensor,
                         local: offset..<offset + count))
                 if count > 0 { used = offset + count }
-                guard let next = offset.adding(checked: part) else { throw tooLarge }
                 offset = next
             }
             return Local(

@@ -2,6 +2,9 @@ import CairnBase
 
 /// A rule, or what it says of one moment, with its names read and checked.
 struct CompiledRule: Sendable {
+    /// A stack of more tensors is taken for a mistake, or for malice.
+    static let greatestSlotCount = 1 << 20
+
     /// Which rule of the specification.
     let ruleIndex: Int
     let rule: Rule
@@ -67,6 +70,7 @@ struct CompiledRule: Sendable {
         captureNames = Set(from.flatMap(\.captureNames))
         var places: Set<String> = []
         var naming = slot?.names.intersection(axes) ?? []
+        for template in from { naming.formUnion(template.boundNames.intersection(axes)) }
         for template in to {
             naming.formUnion(template.expressionNames.intersection(axes))
             for place in template.placeTexts where place != unstack { places.insert(place) }
@@ -150,6 +154,14 @@ extension NameTemplate {
                 guard case .capture(let name, .segment) = piece, let bound = bounds[name] else { return piece }
                 return .capture(name, bound)
             })
+    }
+
+    /// The names in the bounds of its captures.
+    var boundNames: Set<String> {
+        pieces.reduce(into: []) { names, piece in
+            guard case .capture(_, .range(let lower, let upper)) = piece else { return }
+            names.formUnion(lower.names.union(upper.names))
+        }
     }
 
     /// Whether what fits depends on the rank: coordinates in an expression or in a bound.

@@ -38,7 +38,7 @@ struct DivisionBinding: Sendable {
 
     private mutating func bind(allowsLosses: Bool) throws(CairnError) {
         if !allowsLosses {
-            for compiled in specification.rules where compiled.moment == nil {
+            for compiled in specification.rules where compiled.moment == nil && !compiled.rule.isForUnitingOnly {
                 for reason in compiled.lossReasons {
                     problems.append(
                         RuleProblem(
@@ -61,7 +61,7 @@ struct DivisionBinding: Sendable {
         }
         let used = Set(found.keys.map { specification.rules[$0.rule].ruleIndex })
         for (index, rule) in specification.specification.rules.enumerated()
-        where !used.contains(index) && !rule.isOptional && rule.outcome != .drop {
+        where !used.contains(index) && !rule.isOptional && !rule.isForUnitingOnly && rule.outcome != .drop {
             problems.append(
                 RuleProblem(
                     "rule \"\(rule.name)\"",
@@ -136,7 +136,7 @@ struct DivisionBinding: Sendable {
     /// A tie whose own name the logical checkpoint does not list is read from its target.
     private func addTies(to found: inout [InstanceID: Cells]) throws(CairnError) {
         for (index, compiled) in specification.rules.enumerated() {
-            guard let target = compiled.tieTarget else { continue }
+            guard let target = compiled.tieTarget, !compiled.rule.isForUnitingOnly else { continue }
             let matcher = try NameMatcher(logical: target, specification.axes, in: surroundings)
             for tensor in reader.tensors {
                 guard let texts = matcher.match(tensor.name) else { continue }
@@ -151,10 +151,13 @@ struct DivisionBinding: Sendable {
     private mutating func bind(_ compiled: CompiledRule, _ id: InstanceID, _ cells: Cells) throws(CairnError) {
         let key = id.key.map(\.string)
         let name = compiled.logicalName(compiled.to[0], key: key, unstackSlot: 0)
-        let slotCount = (cells.keys.map(\.slot).max() ?? 0) + 1
-        guard slotCount <= 1 << 20 else {
-            throw CairnError(.mismatch, "a stack has too many slots", .init(tensor: name, found: "\(slotCount)"))
+        let lastSlot = cells.keys.map(\.slot).max() ?? 0
+        guard lastSlot < CompiledRule.greatestSlotCount else {
+            throw CairnError(
+                .mismatch, "a stack has too many slots",
+                .init(tensor: name, expected: "below \(CompiledRule.greatestSlotCount)", found: "slot \(lastSlot)"))
         }
+        let slotCount = lastSlot + 1
         var rows: TensorRows = []
         for slot in 0..<slotCount {
             var row: [any TensorSource] = []

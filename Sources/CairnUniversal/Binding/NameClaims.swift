@@ -54,7 +54,7 @@ struct NameClaims {
     /// The claims on logical names.
     init(logical specification: CompiledSpecification, in surroundings: Surroundings) throws(CairnError) {
         var patterns: [Pattern] = []
-        for (rule, compiled) in specification.rules.enumerated() {
+        for (rule, compiled) in specification.rules.enumerated() where !compiled.rule.isForUnitingOnly {
             for (index, template) in compiled.to.enumerated() {
                 patterns.append(
                     Pattern(
@@ -96,21 +96,27 @@ struct NameClaims {
         return claims
     }
 
-    /// The error for names that no rule claims.
-    static func unclaimed(_ names: Set<ExactString>, in source: String, _ kind: String) -> CairnError {
+    /// The error for names that no rule claims; `rank` is one that has the first of them.
+    static func unclaimed(
+        _ names: some Collection<ExactString>, in source: String, rank: Int? = nil, _ kind: String
+    ) -> CairnError {
         let sorted = names.sorted().map(\.string)
         let listed = sorted.prefix(listedCount).joined(separator: ", ")
         let more = sorted.count > listedCount ? ", …" : ""
         return CairnError(
             .mismatch, "no rule claims \(sorted.count) \(kind) \(sorted.count == 1 ? "tensor" : "tensors")",
-            .init(file: source, found: listed + more, advice: "add a rule, or drop them by one"))
+            .init(
+                file: source, tensor: sorted.first, rank: rank, found: listed + more,
+                advice: "add a rule, or drop them by one"))
     }
 
     /// The error for a name that several rules claim.
-    static func contested(_ name: String, _ rules: [String], in source: String) -> CairnError {
+    static func contested(_ name: String, _ rules: [String], in source: String, rank: Int? = nil) -> CairnError {
         CairnError(
             .mismatch, "two rules claim one tensor: " + rules.prefix(4).joined(separator: " and "),
-            .init(file: source, tensor: name, advice: "narrow one of the patterns, or exclude the name by `except`"))
+            .init(
+                file: source, tensor: name, rank: rank,
+                advice: "narrow one of the patterns, or exclude the name by `except`"))
     }
 }
 

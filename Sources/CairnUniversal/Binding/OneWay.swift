@@ -43,11 +43,15 @@ extension CompiledRule {
 extension UniversalSpec {
     /// What of the specification works in one direction only, from shards to whole: a sentence for each rule.
     ///
+    /// Rules for uniting only are among them. They do not keep a checkpoint from being divided; it gets the names of
+    /// other rules.
+    ///
     /// - Throws: As ``validate()``.
     public func oneWayRules() throws(CairnError) -> [String] {
         let compiled = try CompiledSpecification(self)
         return compiled.rules.filter { $0.moment == nil }.flatMap { rule in
-            rule.lossReasons.map { "\(rule.label): \($0)" }
+            let spelling = rule.rule.isForUnitingOnly ? ["it is for uniting only: another rule writes its names"] : []
+            return (spelling + rule.lossReasons).map { "\(rule.label): \($0)" }
         }
     }
 }

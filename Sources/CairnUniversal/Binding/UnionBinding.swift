@@ -75,7 +75,8 @@ struct UnionBinding {
         }
         var known: [ExactString: [NameClaims.Claim]] = [:]
         var found: [InstanceID: Cells] = [:]
-        var unclaimed: Set<ExactString> = []
+        // The first rank that has it.
+        var unclaimed: [ExactString: Int] = [:]
         var contested: Set<ExactString> = []
         for (rank, shard) in shards.enumerated() {
             let here = surroundings.at(rank: rank)
@@ -86,13 +87,15 @@ struct UnionBinding {
                 known[name] = claims
                 claims += own?.claims(on: tensor.name) ?? []
                 guard let claim = claims.first else {
-                    unclaimed.insert(name)
+                    if unclaimed[name] == nil { unclaimed[name] = rank }
                     continue
                 }
                 if claims.count > 1 {
                     if contested.insert(name).inserted {
                         let labels = claims.map { specification.rules[$0.rule].label }
-                        problems.append(RuleProblem(nil, NameClaims.contested(tensor.name, labels, in: shard.source)))
+                        problems.append(
+                            RuleProblem(
+                                nil, NameClaims.contested(tensor.name, labels, in: shard.source, rank: rank)))
                     }
                     continue
                 }
@@ -106,8 +109,9 @@ struct UnionBinding {
                 }
             }
         }
-        if !unclaimed.isEmpty {
-            problems.insert(RuleProblem(nil, NameClaims.unclaimed(unclaimed, in: source, "foreign")), at: 0)
+        if let first = unclaimed.keys.min(), let rank = unclaimed[first] {
+            let error = NameClaims.unclaimed(unclaimed.keys, in: shards[rank].source, rank: rank, "foreign")
+            problems.insert(RuleProblem(nil, error), at: 0)
         }
         return found
     }
@@ -142,10 +146,13 @@ struct UnionBinding {
         }
         let key = id.key.map(\.string)
         let name = compiled.logicalName(compiled.to[0], key: key, unstackSlot: 0)
-        let slotCount = (cells.keys.map(\.slot).max() ?? 0) + 1
-        guard slotCount <= 1 << 20 else {
-            throw CairnError(.mismatch, "a stack has too many slots", .init(tensor: name, found: "\(slotCount)"))
+        let lastSlot = cells.keys.map(\.slot).max() ?? 0
+        guard lastSlot < CompiledRule.greatestSlotCount else {
+            throw CairnError(
+                .mismatch, "a stack has too many slots",
+                .init(tensor: name, expected: "below \(CompiledRule.greatestSlotCount)", found: "slot \(lastSlot)"))
         }
+        let slotCount = lastSlot + 1
         var foreign: [PlacedForeignTensor] = []
         var shapes: [CellID: Shape] = [:]
         var rows: TensorRows = []
@@ -359,6 +366,7 @@ struct UnionBinding {
                             .init(tensor: name))))
             }
         }
+        let tiedNames = Set(instances.filter { $0.tiedTo != nil }.flatMap(\.logical).map { ExactString($0.name) })
         for instance in instances {
             guard let target = instance.tiedTo, let tied = instance.logical.first else { continue }
             let label = specification.rules[instance.rule].label
@@ -369,6 +377,15 @@ struct UnionBinding {
                         CairnError(
                             .notFound, "the tensor that this one is tied to is not there",
                             .init(tensor: tied.name, expected: target))))
+                continue
+            }
+            guard !tiedNames.contains(ExactString(target)) else {
+                problems.append(
+                    RuleProblem(
+                        label,
+                        CairnError(
+                            .mismatch, "a tensor is tied to one that is tied itself, so that neither would be stored",
+                            .init(tensor: tied.name, found: target))))
                 continue
             }
             guard other.shape == tied.source.shape, other.scalarType == tied.source.scalarType else {

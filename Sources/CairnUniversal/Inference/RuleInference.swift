@@ -41,10 +41,12 @@ extension UniversalSpec {
     /// Shapes say which dimension is sharded; data is read to tell plain shards from sections side by side, and
     /// replicas from terms. Names stay as they are; numbers in them become captures where all of them tell the same.
     ///
-    /// - Parameter axis: What the axis is called.
+    /// - Parameters:
+    ///   - axis: What the axis is called.
+    ///   - readsData: Without data every rule is a guess: sections look like plain shards, terms like replicas.
     /// - Throws: ``CairnError/Code/invalidArgument`` for sets of one size, and what the readers throw.
     public static func infer(
-        _ first: [any CheckpointReader], _ second: [any CheckpointReader], axis: String = "tp"
+        _ first: [any CheckpointReader], _ second: [any CheckpointReader], axis: String = "tp", readsData: Bool = true
     ) throws(CairnError) -> InferredRules {
         guard !first.isEmpty, !second.isEmpty, first.count != second.count else {
             throw CairnError(
@@ -57,7 +59,8 @@ extension UniversalSpec {
         var found: [(name: String, placement: InferredPlacement)] = []
         var unexplained: [String] = []
         for name in names.union(others).sorted() {
-            let inference = TensorInference(name: name.string, axis: axis, first: first, second: second)
+            let inference = TensorInference(
+                name: name.string, axis: axis, first: first, second: second, readsData: readsData)
             if names.contains(name), others.contains(name), let placement = try inference.infer() {
                 found.append((name.string, placement))
             } else {

@@ -9,6 +9,8 @@ struct TensorInference {
     let axis: String
     let first: [any CheckpointReader]
     let second: [any CheckpointReader]
+    /// Whether data may be read where shapes leave something open.
+    var readsData = true
 
     /// - Returns: `nil` when nothing that is known explains both sets.
     func infer() throws(CairnError) -> InferredPlacement? {
@@ -31,6 +33,9 @@ struct TensorInference {
     // MARK: The same shape everywhere
 
     private func unsharded() throws(CairnError) -> InferredPlacement {
+        guard readsData else {
+            return InferredPlacement(remark: "replicated, by its shapes alone", isGuess: true)
+        }
         if try agrees([]) {
             return InferredPlacement(remark: "replicated: the same bits on every rank of both sets")
         }
@@ -63,6 +68,11 @@ struct TensorInference {
         for division in divisions {
             let step = On(axis, .shard(dimension, division))
             guard try fits([step], Shape(checking: shape)) else { continue }
+            guard readsData else {
+                return InferredPlacement(
+                    steps: [step], remark: "sharded over dimension \(dimension), perhaps in sections, by its shapes alone",
+                    isGuess: true)
+            }
             if try agrees([step]) {
                 return InferredPlacement(
                     steps: [step], remark: "sharded over dimension \(dimension): both sets unite to the same bits")

@@ -38,9 +38,11 @@ extension UniversalSpec {
     /// sharded over their rows, row-parallel ones over their columns; the vocabulary is padded; layers are numbered
     /// from 0 on each pipeline stage.
     ///
+    /// - Parameter fusesNorms: How division names the norms: as Transformer Engine's layers do, which hold them, or as
+    ///   modules of their own. Both spellings are read.
     /// Source: Megatron-Core's `GPTModel`, `ColumnParallelLinear`, `RowParallelLinear`, `SelfAttention`.
-    public static func megatronGPT(_ numbers: TransformerNumbers) throws -> UniversalSpec {
-        var spec = try megatron(numbers, .plain, isGated: false)
+    public static func megatronGPT(_ numbers: TransformerNumbers, fusesNorms: Bool = true) throws -> UniversalSpec {
+        var spec = try megatron(numbers, .plain, isGated: false, fusesNorms: fusesNorms)
         spec.summary = "A GPT of Megatron-Core with tensor, pipeline and data parallelism."
         return spec
     }
@@ -48,15 +50,21 @@ extension UniversalSpec {
     /// A Llama of Megatron-Core; logical names are those of the Transformers library, with gate and up apart.
     ///
     /// Read forwards it turns Megatron's shards into that library's checkpoint, backwards the other way.
-    public static func megatronLlama(_ numbers: TransformerNumbers) throws -> UniversalSpec {
-        var spec = try megatron(numbers, .llama, isGated: true)
+    ///
+    /// - Parameter fusesNorms: As for ``megatronGPT(_:fusesNorms:)``.
+    public static func megatronLlama(_ numbers: TransformerNumbers, fusesNorms: Bool = true) throws -> UniversalSpec {
+        var spec = try megatron(numbers, .llama, isGated: true, fusesNorms: fusesNorms)
         spec.summary = "A Llama of Megatron-Core under the names of the Transformers library."
         return spec
     }
 
     private static func megatron(
-        _ numbers: TransformerNumbers, _ names: TransformerNames, isGated: Bool
+        _ numbers: TransformerNumbers, _ names: TransformerNames, isGated: Bool, fusesNorms: Bool
     ) throws -> UniversalSpec {
+        /// One of two spellings of the same names.
+        func spelling(_ rule: Rule, isWritten: Bool) -> Rule {
+            isWritten ? rule.optional : rule.optional.forUnitingOnly
+        }
         /// Layers are numbered from 0 on each stage.
         func global(_ name: String, _ end: String) -> String {
             name.split(separator: "{n}", omittingEmptySubsequences: false).joined(
@@ -106,19 +114,18 @@ extension UniversalSpec {
                 On("tp", .shard(1))
             }
             Rule("down bias", from: layer + "mlp.linear_fc2.bias", to: global(names.down, ".bias")).optional
-            Rule("attention norm", from: layer + "input_layernorm" + kind, to: global(names.attentionNorm, ".{kind}"))
-                .optional
-            Rule(
-                "fused attention norm", from: layer + "self_attention.linear_qkv.layer_norm_{kind:weight|bias}",
-                to: global(names.attentionNorm, ".{kind}")
-            ).optional
-            Rule(
-                "perceptron norm", from: layer + "pre_mlp_layernorm" + kind, to: global(names.perceptronNorm, ".{kind}")
-            ).optional
-            Rule(
-                "fused perceptron norm", from: layer + "mlp.linear_fc1.layer_norm_{kind:weight|bias}",
-                to: global(names.perceptronNorm, ".{kind}")
-            ).optional
+            for (name, plain, fused, logical) in [
+                ("attention norm", "input_layernorm", "self_attention.linear_qkv", names.attentionNorm),
+                ("perceptron norm", "pre_mlp_layernorm", "mlp.linear_fc1", names.perceptronNorm),
+            ] {
+                spelling(
+                    Rule(name, from: layer + plain + kind, to: global(logical, ".{kind}")), isWritten: !fusesNorms)
+                spelling(
+                    Rule(
+                        "fused " + name, from: layer + fused + ".layer_norm_{kind:weight|bias}",
+                        to: global(logical, ".{kind}")),
+                    isWritten: fusesNorms)
+            }
             Rule("final norm", from: "decoder.final_layernorm" + kind, to: names.finalNorm + ".{kind}") {
                 On("pp", .present(on: ["pp.size - 1"]))
             }

@@ -21,6 +21,9 @@ public struct RulesPreset: Sendable {
         RulesPreset("megatron-llama", "a Llama of Megatron-Core under the names of the Transformers library") {
             try .megatronLlama(sampleNumbers)
         },
+        RulesPreset("llama", "a Llama under the names of the Transformers library on both sides: tp, pp, dp") {
+            try .llama(layers: sampleNumbers.layers, headDimension: sampleNumbers.headDimension)
+        },
         RulesPreset("deepspeed-zero", "DeepSpeed ZeRO-1 and -2: flat optimizer state over dp after tp") {
             try .deepSpeedZeRO(.one, parameters: sampleParameters)
         },

@@ -26,16 +26,30 @@ struct ShardedSource: TensorSource {
         guard region.elementCount > 0 else { return }
         var produced = 0
         for holder in sharded.holders(of: region) where holder.term == term {
-            guard let first = holder.ranks.first else { continue }
-            try read(holder.region, ofRank: first, in: region, into: &destination)
+            guard let chosen = replica(of: holder) else { continue }
+            try read(holder.region, ofRank: chosen, in: region, into: &destination)
             produced += holder.region.elementCount
-            if verifiesReplicas { try compare(holder, first: first) }
+            if verifiesReplicas { try compare(holder, with: chosen) }
         }
         guard produced == region.elementCount else {
             throw CairnError(
                 .incomplete, "the shards do not hold every element exactly once",
                 .init(tensor: name, expected: "\(region.elementCount) elements", found: "\(produced)"))
         }
+    }
+
+    /// Which of the ranks that hold a box is read: by the tensor's name and the box's place, so that replicas share the
+    /// reads and every process chooses alike.
+    private func replica(of holder: ShardedShape.Holder) -> Int? {
+        guard holder.ranks.count > 1 else { return holder.ranks.first }
+        // FNV-1a (Fowler, Noll, Vo), and the finaliser of SplitMix64 because its bits alone are weak.
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        for offset in holder.region.offsets { hash = (hash ^ UInt64(offset)) &* 0x100_0000_01B3 }
+        hash = (hash ^ (hash >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        hash = (hash ^ (hash >> 27)) &* 0x94D0_49BB_1331_11EB
+        hash ^= hash >> 31
+        return holder.ranks[Int(hash % UInt64(holder.ranks.count))]
     }
 
     private func local(_ rank: Int) throws(CairnError) -> any TensorSource {
@@ -100,9 +114,9 @@ struct ShardedSource: TensorSource {
     }
 
     /// Reads the same box from every other rank that should hold it.
-    private func compare(_ holder: ShardedShape.Holder, first: Int) throws(CairnError) {
-        let expected = try bytes(of: holder.region, ofRank: first)
-        for rank in holder.ranks where rank != first {
+    private func compare(_ holder: ShardedShape.Holder, with chosen: Int) throws(CairnError) {
+        let expected = try bytes(of: holder.region, ofRank: chosen)
+        for rank in holder.ranks where rank != chosen {
             let found = try bytes(of: holder.region, ofRank: rank)
             guard let index = zip(expected, found).enumerated().first(where: { $0.element.0 != $0.element.1 })?.offset
             else { continue }
@@ -110,7 +124,7 @@ struct ShardedSource: TensorSource {
                 .mismatch, "the replicas of a tensor differ",
                 .init(
                     tensor: name, rank: rank,
-                    expected: "the bits of rank \(first) in \(holder.region)",
+                    expected: "the bits of rank \(chosen) in \(holder.region)",
                     found: "another byte at \(index) of the region",
                     advice: "if each rank has a value of its own, the axis is partial, not replicated"))
         }

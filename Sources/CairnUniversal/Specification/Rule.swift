@@ -45,6 +45,9 @@ public struct Rule: Sendable, Hashable {
     public var shape: [IntegerExpression]?
     /// Whether the rule may match nothing.
     public var isOptional = false
+    /// Whether the rule is passed over when a logical checkpoint is divided: it reads another spelling of names that
+    /// another rule writes.
+    public var isForUnitingOnly = false
     /// Which optimizer moments go the same way.
     public var moments: Moments = .all
 
@@ -85,6 +88,13 @@ public struct Rule: Sendable, Hashable {
     public var optional: Rule {
         var rule = self
         rule.isOptional = true
+        return rule
+    }
+
+    /// The same rule, which division passes over: for another spelling of names that a rule already writes.
+    public var forUnitingOnly: Rule {
+        var rule = self
+        rule.isForUnitingOnly = true
         return rule
     }
 }

@@ -136,7 +136,8 @@ extension Rule {
     fileprivate init(reading field: YAMLField) throws(CairnError) {
         let mapping = try field.mapping()
         try mapping.allow(
-            "name", "from", "to", "except", "placement", "transforms", "shape", "tie", "drop", "optional", "moments")
+            "name", "from", "to", "except", "placement", "transforms", "shape", "tie", "drop", "optional",
+            "unite-only", "moments")
         self.init(
             try mapping.required("name").text(), from: try mapping.required("from").texts(),
             to: try mapping["to"]?.texts() ?? [])
@@ -147,6 +148,7 @@ extension Rule {
         }
         shape = try mapping["shape"]?.expressions()
         isOptional = try mapping["optional"]?.bool() ?? false
+        isForUnitingOnly = try mapping["unite-only"]?.bool() ?? false
         if let target = try mapping["tie"]?.text() { outcome = .tie(to: target) }
         if let drops = mapping["drop"], try drops.bool() {
             guard outcome == .tensors else { throw drops.error("a rule either ties or drops") }

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnTesting
 import Testing
 
 @Suite struct Base64Tests {

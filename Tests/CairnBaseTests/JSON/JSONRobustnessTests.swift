@@ -1,4 +1,5 @@
 import CairnBase
+import CairnTesting
 import Testing
 
 /// Random trees, and texts cut and changed at random: an error or a value, never a trap.

@@ -51,10 +51,11 @@ import Testing
         ]
     }
 
-    @Test func whateverTheDiskKeepsEveryCheckpointIsTheOldOrTheNewOneWhole() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func whateverTheDiskKeepsEveryCheckpointIsTheOldOrTheNewOneWhole(_ writing: LocalWriting) throws {
         let life = try Self.life()
         let disk = SimulatedDisk()
-        let store = CheckpointStore(on: disk)
+        let store = CheckpointStore(on: disk, writing: writing)
         disk.startHistory()
         // What is there after so many operations.
         var contents: [Contents] = [[:]]
@@ -91,7 +92,7 @@ import Testing
             }
         }
         let total = count.load(ordering: .relaxed)
-        print("crash enumeration: \(total) crashes at \(points.count) points of \(life.count) operations")
+        print("crash enumeration, \(writing): \(total) crashes at \(points.count) points of \(life.count) operations")
         #expect(total > 3000)
     }
 

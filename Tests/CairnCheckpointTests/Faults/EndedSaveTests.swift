@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnStorage
+import CairnTesting
 import Testing
 
 /// Storage whose `publish` does its work and then fails, as one does whose last `fsync` fails.

@@ -73,11 +73,11 @@ import Darwin
 
     /// Saves over a faulty disk and checks what became of it; whether the save went through.
     private func attempt(
-        _ save: Save, _ disk: SimulatedDisk, codes: Set<CairnError.Code>, _ place: String
+        _ save: Save, _ disk: SimulatedDisk, _ writing: LocalWriting, codes: Set<CairnError.Code>, _ place: String
     ) throws -> Bool {
         var succeeded = false
         do {
-            try save.run(CheckpointStore(on: disk), new)
+            try save.run(CheckpointStore(on: disk, writing: writing), new)
             succeeded = true
         } catch let error as CairnError {
             #expect(codes.contains(error.code), "\(place): \(error)")
@@ -101,36 +101,38 @@ import Darwin
         return succeeded
     }
 
-    @Test(arguments: [EIO, ENOSPC, EDQUOT])
-    func aSaveWithAFailedCallThrowsClearlyAndHarmsNothing(_ number: Int32) throws {
+    @Test(arguments: [EIO, ENOSPC, EDQUOT], [LocalWriting.buffered, .direct])
+    func aSaveWithAFailedCallThrowsClearlyAndHarmsNothing(_ number: Int32, _ writing: LocalWriting) throws {
         let code: CairnError.Code = number == EIO ? .inputOutput : .noSpace
         for save in Self.saves {
             var failures = 0
             let calls = try atEachCall(.fail(number)) { disk, fault throws in
-                if try !attempt(save, disk, codes: [code], "\(save.name), \(fault)") { failures += 1 }
+                if try !attempt(save, disk, writing, codes: [code], "\(save.name), \(fault)") { failures += 1 }
             }
-            print("failing calls, errno \(number), \(save.name): \(failures) of \(calls) calls failed the save")
+            print("failing calls, errno \(number), \(save.name), \(writing): \(failures) of \(calls) calls failed the save")
             #expect(failures > 15)
         }
     }
 
-    @Test func interruptedAndShortCallsAreContinued() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func interruptedAndShortCallsAreContinued(_ writing: LocalWriting) throws {
         for save in Self.saves {
             for fault in [SimulatedFault.fail(EINTR), .short] {
                 _ = try atEachCall(fault) { disk, place throws in
-                    #expect(try attempt(save, disk, codes: [], "\(save.name), \(place)"), "\(save.name), \(place)")
+                    #expect(try attempt(save, disk, writing, codes: [], "\(save.name), \(place)"), "\(save.name), \(place)")
                 }
             }
         }
     }
 
-    @Test func aDiskThatStaysFullFailsTheSaveAndKeepsTheRest() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aDiskThatStaysFullFailsTheSaveAndKeepsTheRest(_ writing: LocalWriting) throws {
         for save in Self.saves {
             _ = try atEachCall(.failFromHereOn(ENOSPC)) { disk, fault throws in
                 let place = "\(save.name), \(fault)"
                 var succeeded = false
                 do {
-                    try save.run(CheckpointStore(on: disk), new)
+                    try save.run(CheckpointStore(on: disk, writing: writing), new)
                     succeeded = true
                 } catch let error as CairnError {
                     #expect(error.code == .noSpace, "\(place): \(error)")
@@ -143,7 +145,8 @@ import Darwin
         }
     }
 
-    @Test func aDiskWithTooLittleRoomFailsTheSaveAndHasRoomForTheNextOneAfterwards() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aDiskWithTooLittleRoomFailsTheSaveAndHasRoomForTheNextOneAfterwards(_ writing: LocalWriting) throws {
         let used = start.usedBytes
         for save in Self.saves {
             var failures = 0
@@ -152,7 +155,7 @@ import Darwin
                 disk.setCapacity(used + room)
                 let place = "\(save.name), \(room) bytes of room"
                 do {
-                    try save.run(CheckpointStore(on: disk), new)
+                    try save.run(CheckpointStore(on: disk, writing: writing), new)
                 } catch let error as CairnError {
                     failures += 1
                     #expect(error.code == .noSpace, "\(place): \(error)")
@@ -167,12 +170,13 @@ import Darwin
         }
     }
 
-    @Test func aLoadWithAFailedCallThrowsOrIsExact() throws {
+    @Test(arguments: [LocalWriting.buffered, .direct])
+    func aLoadWithAFailedCallThrowsOrIsExact(_ way: LocalWriting) throws {
         for fault in [SimulatedFault.fail(EIO), .fail(EINTR), .short] {
             var failures = 0
             let calls = try atEachCall(fault) { disk, place throws in
                 do {
-                    let store = CheckpointStore(on: disk)
+                    let store = CheckpointStore(on: disk, writing: way)
                     for step in 1...2 {
                         #expect(try store.load(step: step, options: sequentialLoad) == old[step - 1], "\(place)")
                     }
@@ -185,7 +189,7 @@ import Darwin
                 }
                 #expect(disk.openDescriptorCount == 0, "\(place)")
             }
-            print("failing loads: \(fault): \(failures) of \(calls) calls failed the load")
+            print("failing loads, \(way): \(fault): \(failures) of \(calls) calls failed the load")
             #expect(fault != .fail(EIO) || failures > 20)
         }
     }

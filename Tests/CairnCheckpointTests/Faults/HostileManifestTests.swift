@@ -130,6 +130,9 @@ struct ManifestText {
         Case("tensors", tensor(#""dtype":"F32","shape":[0,4294967296,4294967296],"file":0"#)),
         Case("tensors", tensor(#""dtype":"F4","shape":[3],"file":0"#)),
         Case("tensors", tensor(#""dtype":"U8","shape":[9223372036854775808],"file":0"#)),
+        Case("tensors", tensor(#""dtype":"U8","shape":[1152921504606846976],"file":0"#)),
+        Case("tensors", #"[{"name":"v","dtype":"F4","shape":[1152921504606846976],"file":0},"#
+            + #"{"name":"w","dtype":"F4","shape":[1152921504606846976],"file":0}]"#),
         Case("tensors", tensor(#""dtype":"F32","shape":\#(deep),"file":0"#)),
         Case("tensors", "[\(ManifestText.tensor),\(ManifestText.tensor)]"),
         Case("tensors", #"[{"name":"x","dtype":"F32","shape":[2],"file":0},\#(ManifestText.tensor)]"#),
@@ -201,5 +204,60 @@ struct ManifestText {
         #expect { try Manifest(parsing: sealed(fragments), file: "manifest.json") } throws: {
             ($0 as? CairnError)?.code == .malformed
         }
+    }
+
+    /// A manifest whose tensors share one hand-placed layout.
+    private static func handPlaced(_ tensors: [String], regions: String) -> [UInt8] {
+        var text = ManifestText("tensors", "[" + tensors.joined(separator: ",") + "]")
+        text.set("requires", #"["layouts"]"#)
+        text.set("meshes", #"[[["dp",1]]]"#)
+        text.set("layouts", "[[0,{\"explicit\":[[\(regions)]]}]]")
+        return text.sealed
+    }
+
+    @Test func manyTensorsUnderOneLayoutOfManyRegionsAreCheckedOnce() throws {
+        // With work, or memory, for each region of each tensor this would not end.
+        let count = 30_000
+        let regions = (0..<count).map { "[[\($0)],[1]]" }.joined(separator: ",")
+        let tensors = (0..<count).map { number in
+            let name = String(1_000_000 + number)
+            return #"{"name":"\#(name)","dtype":"F32","shape":[\#(count)],"layout":0}"#
+        }
+        let manifest = try Manifest(parsing: Self.handPlaced(tensors, regions: regions), file: "manifest.json")
+        let storage = MemoryStorage()
+        try storage.publish(Self.handPlaced(tensors, regions: regions), as: "step-00000001/manifest.json")
+        let reader = try CairnReader(storage, prefix: "step-00000001/", source: "memory")
+        #expect(reader.tensors.count == manifest.tensors.count)
+        let last = try reader.fragments(of: "1029999", intersecting: Region(offsets: [count - 2], shape: [2]))
+        #expect(last.map(\.region.offsets) == [[count - 2], [count - 1]])
+    }
+
+    @Test func manyHandPlacedLayoutsAreToldApartAtOnce() throws {
+        // Were they told apart by comparing each with each, this would not end.
+        let count = 60_000
+        var text = ManifestText("tensors", "[" + (0..<count).map { number in
+            #"{"name":"\#(1_000_000 + number)","dtype":"F32","shape":[\#(count + 2)],"layout":\#(number)}"#
+        }.joined(separator: ",") + "]")
+        text.set("requires", #"["layouts"]"#)
+        text.set("meshes", #"[[["dp",1]]]"#)
+        text.set("layouts", "[" + (0..<count).map { number in
+            "[0,{\"explicit\":[[[[0],[\(number + 1)]],[[\(number + 1)],[\(count + 1 - number)]]]]}]"
+        }.joined(separator: ",") + "]")
+        let storage = MemoryStorage()
+        try storage.publish(text.sealed, as: "step-00000001/manifest.json")
+        let reader = try CairnReader(storage, prefix: "step-00000001/", source: "memory")
+        #expect(try reader.fragments(of: "1000007", intersecting: nil).map(\.region.offsets) == [[0], [8]])
+    }
+
+    @Test func aLayoutOfAHundredThousandDimensionsIsRefused() {
+        // A call within a call for each dimension would be more than a stack holds.
+        let ones = "[" + repeatElement("1", count: 100_000).joined(separator: ",") + "]"
+        let zeros = "[" + repeatElement("0", count: 100_000).joined(separator: ",") + "]"
+        let tensor = #"{"name":"w","dtype":"F32","shape":\#(ones),"layout":0}"#
+        let error = #expect(throws: CairnError.self) {
+            try Manifest(parsing: Self.handPlaced([tensor], regions: "[\(zeros),\(ones)]"), file: "manifest.json")
+        }
+        #expect(error?.code == .unsupported)
+        #expect(error?.context.tensor == "w")
     }
 }

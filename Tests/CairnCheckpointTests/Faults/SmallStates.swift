@@ -3,6 +3,7 @@ import CairnCheckpoint
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
+import CairnTesting
 
 /// A few kilobytes of every kind of entry, of which every part differs from seed to seed.
 func smallState(_ seed: Int, scale: Int = 1) throws -> TrainingState {
@@ -78,8 +79,10 @@ var sequentialLoad: LoadOptions {
 
 extension CheckpointStore {
     /// A store on a simulated disk.
-    convenience init(on disk: SimulatedDisk) {
-        self.init(storage: LocalStorage(root: "/run", fileSystem: disk), name: "run")
+    convenience init(on disk: SimulatedDisk, writing: LocalWriting = .buffered) {
+        let reading: LocalReading = writing == .direct ? .direct : .buffered
+        let storage = LocalStorage(root: "/run", writing: writing, reading: reading, fileSystem: disk)
+        self.init(storage: storage, name: "run")
     }
 
     /// The key of a rank's file in a committed checkpoint.

@@ -3,6 +3,7 @@ import CairnCheckpoint
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// A checkpoint that is being written is absent or whole at every moment at which the power can go.

@@ -1,15 +1,11 @@
 import CairnBase
 import CairnStorage
+import CairnTesting
 
 /// Files that other software wrote, and what is in them.
 enum SafeTensorsFixtures {
-    private static let sourceFile = #filePath
-
     /// The fixtures' directory.
-    static var path: String {
-        sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(4).joined(separator: "/")
-            + "/Fixtures/safetensors"
-    }
+    static let path = Repository.fixture("safetensors")
 
     static var storage: LocalStorage { LocalStorage(root: path) }
 

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct SafeTensorsRoundTripTests {

@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnCommunication
+import CairnLayout
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
@@ -67,7 +68,7 @@ import Testing
         }
         for error in errors {
             #expect(error?.code == .mismatch && error?.context.rank == 1, "\(String(describing: error))")
-            #expect(error?.context.expected == "step 2" && error?.context.found == "step 3")
+            #expect(error?.context.expected == "step 2, as rank 0" && error?.context.found == "step 3")
         }
     }
 
@@ -81,6 +82,30 @@ import Testing
             #expect(error?.code == .mismatch && error?.context.rank == 1, "\(String(describing: error))")
             #expect(error?.message.contains("another state") == true)
         }
+    }
+
+    /// Not whoever differs from rank 0: rank 0 may be the one that is wrong.
+    @Test(arguments: [0, 1, 2], [true, false])
+    func ofThreeRanksTheOneThatDiffersFromMostIsNamed(culprit: Int, differsInStep: Bool) throws {
+        let tensor = PlacedTensor(
+            name: "w", scalarType: .f32, shape: [6], layout: try Layout(DeviceMesh(["dp": 3]), ["dp": .shard(0)]))
+        let errors = try ThreadCommunicator.run(ranks: 3) { [store] communicator -> CairnError? in
+            let isOdd = communicator.rank == culprit
+            var state = try ShardedState(rank: communicator.rank, rankCount: 3, tensors: [tensor])
+            try state.set(Tensor([1, 2] as [Float]), for: "w")
+            state.values = [("epoch", .integer(isOdd && !differsInStep ? 2 : 1))]
+            do {
+                let sharded = try ShardedStore(store, over: communicator)
+                try sharded.save(state, step: isOdd && differsInStep ? 8 : 7)
+                return nil
+            } catch { return error as? CairnError }
+        }
+        for error in errors {
+            #expect(error?.code == .mismatch && error?.context.rank == culprit, "\(String(describing: error))")
+            #expect(error?.message.contains(differsInStep ? "another step" : "another state") == true)
+            #expect(error?.context.expected?.hasSuffix(culprit == 0 ? "as rank 1" : "as rank 0") == true)
+        }
+        #expect(try store.steps().isEmpty)
     }
 
     @Test func aRankWithAStateOfAnotherRankIsNamedToAll() throws {

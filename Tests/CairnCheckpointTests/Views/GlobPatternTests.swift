@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnTesting
 import Testing
 
 @Suite struct GlobPatternTests {

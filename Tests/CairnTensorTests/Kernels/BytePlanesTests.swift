@@ -1,5 +1,6 @@
 import CairnBase
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct BytePlanesTests {

@@ -1,7 +1,7 @@
 extension RandomAccessCollection where Index == Int {
     /// The first position whose element satisfies `predicate`, the end if none does. The elements that do stand behind
     /// those that do not.
-    func firstPosition(where predicate: (Element) -> Bool) -> Int {
+    @inlinable package func firstPosition(where predicate: (Element) -> Bool) -> Int {
         var low = startIndex
         var high = endIndex
         while low < high {

@@ -1,0 +1,280 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+import Synchronization
+
+/// The background of a pipeline: drains snapshots one after the other, each on several threads, and commits them side by
+/// side.
+final class SnapshotDrain: Sendable {
+    private struct State {
+        /// Taken and not yet let go of, oldest first.
+        var holding: [SnapshotJob] = []
+        /// Not yet ended.
+        var openCount = 0
+        /// Ended, and not yet asked for.
+        var reports: [SnapshotReport] = []
+    }
+
+    /// Ended snapshots that nobody asks for are forgotten beyond this many, oldest first.
+    private static let maximumReportCount = 1024
+    /// Commits that wait side by side. One that waits for other ranks only sleeps.
+    private static let committerCount = 4
+
+    private let store: CheckpointStore
+    private let options: SnapshotOptions
+    private let commit: any SnapshotCommit
+    private let budget: CopyBudget?
+    private let queue = BlockingQueue<SnapshotJob>()
+    private let writers: ThreadPool
+    private let committers = ThreadPool(threadCount: committerCount)
+    private let state = Monitor(State())
+
+    init(_ store: CheckpointStore, _ options: SnapshotOptions, _ commit: any SnapshotCommit, budget: CopyBudget?) {
+        self.store = store
+        self.options = options
+        self.commit = commit
+        self.budget = budget
+        // The thread that drains is one of the writers.
+        writers = ThreadPool(threadCount: max(1, options.writerCount - 1))
+    }
+
+    /// Starts the thread that drains; it ends when all is drained after ``close()``.
+    func start() {
+        startThread { while let job = self.queue.pop() { self.drain(job) } }
+    }
+
+    func close() { queue.close() }
+
+    // MARK: What training calls
+
+    /// Waits for a place, as far as back-pressure allows.
+    ///
+    /// - Returns: Why there is none; `nil` when there is.
+    func awaitPlace() -> String? {
+        let limit = max(1, options.maximumInFlight)
+        let patience: Duration
+        switch options.backPressure {
+        case .grow: return nil
+        case .skip: patience = .zero
+        case .wait(let duration): patience = duration
+        }
+        let isFree = state.wait(until: .now + patience) { $0.holding.count < limit ? true : nil } != nil
+        return isFree ? nil : "\(limit) snapshots are being drained already"
+    }
+
+    func take(_ job: SnapshotJob) {
+        state.change { state in
+            state.holding.append(job)
+            state.openCount += 1
+        }
+        queue.push(job)
+    }
+
+    /// Ends a snapshot that was never taken.
+    func refuse(_ snapshot: Snapshot, _ outcome: SnapshotOutcome, _ timeline: SnapshotTimeline, _ error: CairnError) {
+        state.change { $0.openCount += 1 }
+        committers.submit {
+            self.commit.abandon(step: snapshot.step, saveID: snapshot.saveID, because: error)
+            self.end(snapshot, SnapshotReport(step: snapshot.step, outcome: outcome, timeline: timeline))
+        }
+    }
+
+    func takeReports() -> [SnapshotReport] {
+        state.change { state in
+            defer { state.reports = [] }
+            return state.reports
+        }
+    }
+
+    func waitUntilIdle(upTo duration: Duration?) -> Bool {
+        state.wait(until: duration.map { .now + $0 }) { $0.openCount == 0 ? true : nil } ?? false
+    }
+
+    func cancelAll() {
+        for job in state.read(\.holding) {
+            job.snapshot.cancel()
+            job.letGo()
+        }
+    }
+
+    /// Gives up the oldest snapshot that holds tensors, so that training need not wait for memory.
+    func giveUpOldest() {
+        guard let job = state.read({ $0.holding.first }) else { return }
+        job.snapshot.giveUp("training needed the memory of its tensors")
+        job.letGo()
+    }
+
+    // MARK: The background
+
+    /// Hands a snapshot's bytes to the storage and lets go of each tensor as soon as its last byte is handed over.
+    private func drain(_ job: SnapshotJob) {
+        var timeline = job.timeline
+        timeline.queue = .init(since: job.taken)
+        let start = ContinuousClock.now
+        var session: SaveSession?
+        var draft: RankFileDraft?
+        do {
+            try job.snapshot.checkCancellation()
+            let (begun, made) = try begin(job)
+            session = begun
+            draft = made
+            try write(job, made)
+            release(job)
+            timeline.drain = .init(since: start)
+            timeline.encode = made.times.encode
+            timeline.store = made.times.store
+            timeline.note(job.copies, budget?.statistics)
+            let known = timeline
+            committers.submit { self.finish(job, begun, made, known) }
+        } catch {
+            release(job)
+            draft?.discard()
+            session?.cancel()
+            fail(job, timeline, error)
+        }
+    }
+
+    private func release(_ job: SnapshotJob) {
+        job.letGo()
+        state.change { $0.holding.removeAll { $0 === job } }
+    }
+
+    private func begin(_ job: SnapshotJob) throws -> (SaveSession, RankFileDraft) {
+        var options = job.options
+        options.saveID = job.snapshot.saveID
+        let content = job.content
+        let session = try store.beginSave(step: job.snapshot.step, rankCount: content.rankCount, options: options)
+        session.setPlaced(content.placed)
+        try session.setGlobal(values: content.values, ties: content.ties)
+        let requests = try content.fragments.map { fragment in
+            var request = fragment.request
+            let range = options.compression.sampleRange(
+                byteCount: fragment.byteCount, chunkByteCount: options.chunkByteCount)
+            if let range {
+                request.codec = try fragment.withBytes(range) {
+                    options.compression.codec(sample: $0, request.scalarType)
+                }
+            }
+            return request
+        }
+        do {
+            return (session, try RankFileDraft(session, rank: content.rank, requests, values: content.rankValues))
+        } catch {
+            session.cancel()
+            throw error
+        }
+    }
+
+    private func write(_ job: SnapshotJob, _ draft: RankFileDraft) throws {
+        let fragments = job.content.fragments
+        let order = job.content.drainOrder(job.order)
+        let pieces = draft.pieces(inOrder: order)
+        let left = PieceCounts(pieces.map(\.fragment), fragmentCount: fragments.count)
+        let snapshot = job.snapshot
+        let progress = job.options.progress
+        let budget = self.budget
+        // What has no bytes has no pieces either.
+        for (index, fragment) in fragments.enumerated() where left.isDone(index) { fragment.letGo() }
+        try writers.forEach(pieces.count, width: max(1, options.writerCount)) { index in
+            try snapshot.checkCancellation()
+            let piece = pieces[index]
+            let fragment = fragments[piece.fragment]
+            try fragment.withBytes(piece.byteRange) { try draft.write(piece, from: $0) }
+            if left.finishPiece(of: piece.fragment) {
+                fragment.letGo()
+                budget?.noteRelease()
+            }
+            snapshot.noteWritten(piece.byteRange.count)
+            try progress(piece.byteRange.count)
+        }
+    }
+
+    /// Makes the file durable and commits.
+    private func finish(_ job: SnapshotJob, _ session: SaveSession, _ draft: RankFileDraft, _ known: SnapshotTimeline) {
+        var timeline = known
+        do {
+            try job.snapshot.checkCancellation()
+            let start = ContinuousClock.now
+            try draft.finish()
+            timeline.durable = .init(since: start)
+            let commitStart = ContinuousClock.now
+            var ranks = try commit.commit(session, timeline, job.snapshot)
+            timeline.commit = .init(since: commitStart)
+            timeline.total = .init(since: job.taken)
+            var report = SnapshotReport(
+                step: job.snapshot.step, outcome: .committed(job.snapshot.saveID), timeline: timeline)
+            // The checkpoint is there: nothing from here on takes it back.
+            do {
+                if let own = ranks?.firstIndex(where: { $0.rank == timeline.rank }) { ranks?[own] = timeline }
+                if let ranks {
+                    try TimelineFile.write(ranks, step: job.snapshot.step, saveID: job.snapshot.saveID, in: store)
+                    if let retention = options.retention { _ = try store.prune(retention) }
+                }
+            } catch {
+                report.warnings.append(error)
+            }
+            end(job.snapshot, report)
+        } catch {
+            draft.discard()
+            session.cancel()
+            fail(job, timeline, error)
+        }
+    }
+
+    private func fail(_ job: SnapshotJob, _ timeline: SnapshotTimeline, _ error: any Error) {
+        let failure = CairnError(wrapping: error, "the snapshot could not be saved")
+        var timeline = timeline
+        timeline.total = .init(since: job.taken)
+        commit.abandon(step: job.snapshot.step, saveID: job.snapshot.saveID, because: failure)
+        end(
+            job.snapshot,
+            SnapshotReport(step: job.snapshot.step, outcome: job.snapshot.outcome(of: failure), timeline: timeline))
+    }
+
+    private func end(_ snapshot: Snapshot, _ report: SnapshotReport) {
+        options.observer?.snapshotEnded(report)
+        snapshot.end(report)
+        state.change { state in
+            state.reports.append(report)
+            if state.reports.count > Self.maximumReportCount { state.reports.removeFirst() }
+            state.openCount -= 1
+        }
+    }
+}
+
+/// How many pieces of each fragment are still to be written.
+private final class PieceCounts: Sendable {
+    private let counts: Mutex<[Int]>
+
+    init(_ fragments: [Int], fragmentCount: Int) {
+        var counts = [Int](repeating: 0, count: fragmentCount)
+        for fragment in fragments { counts[fragment] += 1 }
+        self.counts = Mutex(counts)
+    }
+
+    func isDone(_ fragment: Int) -> Bool { counts.withLock { $0[fragment] == 0 } }
+
+    /// Whether it was the fragment's last one.
+    func finishPiece(of fragment: Int) -> Bool {
+        counts.withLock { counts in
+            counts[fragment] -= 1
+            return counts[fragment] == 0
+        }
+    }
+}
+
+extension Double {
+    /// The seconds since `start`.
+    init(since start: ContinuousClock.Instant) { self = (.now - start) / .seconds(1) }
+}
+
+extension SnapshotTimeline {
+    /// Notes what training has paid since `before`.
+    mutating func note(_ before: CopyStatistics, _ now: CopyStatistics?) {
+        guard let now else { return }
+        copyCount = now.copyCount - before.copyCount
+        copiedByteCount = now.copiedByteCount - before.copiedByteCount
+        updateWait = (now.waited - before.waited) / .seconds(1)
+        heldHighWaterByteCount = now.highWaterByteCount
+    }
+}

@@ -1,0 +1,87 @@
+public import CairnBase
+public import CairnCheckpoint
+import CairnLayout
+public import CairnTensor
+
+/// A checkpoint whose ranks held terms of sums and means, read as what the terms come to.
+///
+/// A checkpoint stores every term (`Placement.partial`), stacked along a first dimension: gradients that are not yet
+/// summed, weights of replicas that drift apart until they are averaged. Through this view each such tensor has its own
+/// shape, and its terms are added in their order, in double precision, as they are read. Everything else is as it was.
+public struct ReducedReader: CheckpointReader {
+    public let tensors: [TensorDescription]
+    private let base: CairnReader
+    private let reduced: [ExactString: ReducedSource]
+
+    public var format: String { base.format }
+    public var source: String { base.source }
+    public var values: [NamedValue] { base.values }
+
+    /// - Throws: ``CairnError/Code/unsupported`` for terms that are not floating-point numbers, naming the tensor.
+    public init(_ reader: CairnReader) throws(CairnError) {
+        base = reader
+        var reduced: [ExactString: ReducedSource] = [:]
+        for tensor in reader.manifest.tensors {
+            guard let layout = tensor.layout, let reduction = reader.manifest.layouts[layout].reduction else {
+                continue
+            }
+            do throws(CairnError) {
+                let terms = try (0..<tensor.shape[0]).map { index throws(CairnError) in
+                    try TermSource(reader: reader, stored: tensor, index: index)
+                }
+                reduced[ExactString(tensor.name)] = try ReducedSource(terms, reduction)
+            } catch {
+                throw error.adding(.init(file: reader.source, tensor: tensor.name))
+            }
+        }
+        self.reduced = reduced
+        tensors = reader.tensors.map { tensor in
+            guard let whole = reduced[ExactString(tensor.tiedTo ?? tensor.name)] else { return tensor }
+            return TensorDescription(
+                name: tensor.name, scalarType: tensor.scalarType, shape: whole.shape, tiedTo: tensor.tiedTo)
+        }
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        let target = try base.description(of: name).tiedTo ?? name
+        guard let source = reduced[ExactString(target)] else {
+            return try base.read(name, region: region, into: &destination)
+        }
+        do throws(CairnError) {
+            try source.read(region, into: &destination)
+        } catch {
+            throw error.adding(.init(file: base.source, tensor: name))
+        }
+    }
+}
+
+/// One of the stacked terms of a tensor.
+private struct TermSource: TensorSource {
+    let reader: CairnReader
+    let name: String
+    let index: Int
+    let scalarType: ScalarType
+    let shape: Shape
+
+    init(reader: CairnReader, stored: Manifest.StoredTensor, index: Int) throws(CairnError) {
+        self.reader = reader
+        self.index = index
+        name = stored.name
+        scalarType = stored.scalarType
+        shape = try Shape(checking: Array(stored.shape.extents.dropFirst()))
+    }
+
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        let inStack = try Region(
+            offsets: [index] + region.offsets, shape: Shape(checking: [1] + region.shape.extents))
+        try reader.read(name, region: inStack, into: &destination)
+    }
+}
+
+extension Layout {
+    /// How the terms that the ranks hold become the tensor, if they hold terms.
+    fileprivate var reduction: Reduction? {
+        for step in steps { if case .partial(let reduction) = step.placement { return reduction } }
+        return nil
+    }
+}
