@@ -9,7 +9,8 @@ public import CairnTensor
 /// A tensor's name is the path of its dataset without the first slash: `layers/dense/vars/0`. Attributes, text and
 /// records are values at their paths. What is not understood is left out and listed under ``omissions``.
 ///
-/// HDF5 never opens a path: neither external links nor external elements nor virtual datasets make it read another file.
+/// HDF5 never opens a path: neither external links nor external elements nor virtual datasets make it read another
+/// file.
 public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReader {
     public let format: String
     public let source: String

@@ -20,7 +20,8 @@ enum Fixture {
     }
 
     /// Compares the tensors of a digest with a truth; those of `others` may be there too.
-    static func check(_ digest: CheckpointDigest, _ truth: JSONObject, others: Set<String> = [], _ name: String) throws {
+    static func check(_ digest: CheckpointDigest, _ truth: JSONObject, others: Set<String> = [], _ name: String) throws
+    {
         var expected: [String: JSONObject] = [:]
         for element in try truth.array("tensors") {
             let tensor = try element.asObject()
@@ -30,7 +31,8 @@ enum Fixture {
         for tensor in digest.tensors where !others.contains(tensor.name) {
             let truth = try #require(expected[tensor.name], "\(name) \(tensor.name)")
             #expect(try tensor.scalarType.rawValue == truth.string("dtype"), "\(name) \(tensor.name)")
-            #expect(try tensor.shape.extents == truth.array("shape").map { try $0.asInteger() }, "\(name) \(tensor.name)")
+            #expect(
+                try tensor.shape.extents == truth.array("shape").map { try $0.asInteger() }, "\(name) \(tensor.name)")
             #expect(try tensor.sha256 == truth.string("sha256"), "\(name) \(tensor.name)")
         }
     }

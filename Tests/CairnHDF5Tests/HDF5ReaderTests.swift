@@ -46,8 +46,9 @@ import Testing
         let digest = try CheckpointDigest(of: reader)
         try Fixture.check(digest, truth, "kinds.h5")
         for name in [
-            "external_link", "external_data", "virtual", "reference", "ragged", "long_double", "soft_cycle", "soft_group",
-            "group/up", "other", "opaque",
+            "external_link", "external_data", "virtual", "reference", "ragged", "long_double", "soft_cycle",
+            "soft_group",
+            "group/up", "other", "opaque"
         ] {
             #expect(reader.omissions.contains { $0.hasPrefix(name + " ") }, "\(name)")
         }

@@ -13,12 +13,14 @@ import Testing
         var generator = SeededGenerator(seed: 5)
         var tensors: [(TensorDescription, [UInt8])] = []
         for scalarType in ScalarType.allCases {
-            let whole: Shape = [3, 8], empty: Shape = [0, 8]
+            let whole: Shape = [3, 8]
+            let empty: Shape = [0, 8]
             for (name, shape) in [("m", whole), ("empty", empty)] {
                 let description = TensorDescription(
                     name: "\(scalarType)/\(name).x", scalarType: scalarType, shape: shape)
                 let bytes = (0..<description.byteCount).map { _ in
-                    scalarType == .bool ? UInt8.random(in: 0...1, using: &generator) : .random(in: 0...255, using: &generator)
+                    scalarType == .bool
+                        ? UInt8.random(in: 0...1, using: &generator) : .random(in: 0...255, using: &generator)
                 }
                 tensors.append((description, bytes))
             }
@@ -26,7 +28,8 @@ import Testing
         tensors.append((TensorDescription(name: "scalar", scalarType: .f32, shape: .scalar), [0, 0, 128, 63]))
         tensors.append((TensorDescription(name: "ünï", scalarType: .u8, shape: [2]), [1, 2]))
         tensors.append((TensorDescription(name: "tied", scalarType: .u8, shape: [2], tiedTo: "ünï"), []))
-        let many = Value.dictionary(Dictionary(uniqueKeysWithValues: (0..<20).map { ("key \($0)", .string("text \($0)")) }))
+        let many = Value.dictionary(
+            Dictionary(uniqueKeysWithValues: (0..<20).map { ("key \($0)", .string("text \($0)")) }))
         let values: [NamedValue] = [
             .init(name: "bool", value: true), .init(name: "bytes", value: .bytes([0, 255, 0])),
             .init(name: "double", value: .double(-0.0)), .init(name: "nan", value: .double(.nan)),
@@ -34,7 +37,7 @@ import Testing
             .init(name: "list", value: [1, 2.5, "x", [1, 2], ["a": 1]]), .init(name: "many", value: many),
             .init(name: "null", value: .null), .init(name: "text", value: "ünï"), .init(name: "nothing", value: ""),
             .init(name: "texts", value: ["a", "", "ccc"]), .init(name: "truths", value: [true, false]),
-            .init(name: "unsigned", value: .unsigned(.max)), .init(name: "with nul", value: "a\0b"),
+            .init(name: "unsigned", value: .unsigned(.max)), .init(name: "with nul", value: "a\0b")
         ]
         return MemoryCheckpoint(tensors: tensors, values: values)
     }
@@ -52,7 +55,8 @@ import Testing
         let state = try state()
         let (reader, notes) = try written(state)
         #expect(reader.tensors == state.tensors)
-        let before = try CheckpointDigest(of: state), after = try CheckpointDigest(of: reader)
+        let before = try CheckpointDigest(of: state)
+        let after = try CheckpointDigest(of: reader)
         #expect(before.tensors == after.tensors)
         #expect(Fixture.leaves(before) == Fixture.leaves(after))
         #expect(reader.omissions.isEmpty)
@@ -64,20 +68,23 @@ import Testing
 
     @Test func equalStatesGiveEqualFiles() throws {
         let storage = MemoryStorage()
-        for key in ["a.h5", "b.h5"] { _ = try copyCheckpoint(from: state(), to: HDF5Writer(storage: storage, key: key)) }
+        for key in ["a.h5", "b.h5"] {
+            _ = try copyCheckpoint(from: state(), to: HDF5Writer(storage: storage, key: key))
+        }
         #expect(try storage.readAll("a.h5") == storage.readAll("b.h5"))
     }
 
     @Test func weightsOfKerasSurvive() throws {
         let source = try KerasReader(path: Fixture.path("keras/model_bf16.keras"))
         let (reader, _) = try written(source, flavour: .kerasWeights)
-        let before = try CheckpointDigest(of: source), after = try CheckpointDigest(of: reader)
+        let before = try CheckpointDigest(of: source)
+        let after = try CheckpointDigest(of: reader)
         #expect(before.tensors == after.tensors)
         #expect(before.objects == after.objects)
     }
 
     @Test(arguments: [
-        ["a", "a/b"], ["a//b"], ["/a"], ["a/"], [""], ["a/./b"], ["a\0b"],
+        ["a", "a/b"], ["a//b"], ["/a"], ["a/"], [""], ["a/./b"], ["a\0b"]
     ])
     func namesThatAreNoPathsAreRefused(names: [String]) throws {
         let tensors = names.map { (TensorDescription(name: $0, scalarType: .u8, shape: [1]), [UInt8(1)]) }
@@ -99,11 +106,13 @@ import Testing
             tensors: [(TensorDescription(name: "w", scalarType: .u8, shape: [1]), [7])],
             values: [
                 .init(name: "ends", value: "x\0"), .init(name: "tree", value: ["a/b": ["c": 1]]),
-                .init(name: "w", value: ["note": "kept", "inner": ["lost": 1]]),
+                .init(name: "w", value: ["note": "kept", "inner": ["lost": 1]])
             ])
         let (reader, notes) = try written(checkpoint)
         #expect(Fixture.leaves(try CheckpointDigest(of: reader)) == ["w/note": .string("kept")])
-        for name in ["ends", "tree/a/b", "w/inner"] { #expect(notes.contains { $0.contains(name) }, "\(name): \(notes)") }
+        for name in ["ends", "tree/a/b", "w/inner"] {
+            #expect(notes.contains { $0.contains(name) }, "\(name): \(notes)")
+        }
     }
 
     @Test func anUnfinishedFileIsNone() throws {

@@ -68,7 +68,7 @@ import Testing
 
     @Test(arguments: [
         "{'descr': '<f4', 'fortran_order': False, 'shape': (3,)} ",
-        "{\"shape\":(3L,),'fortran_order':False,'descr':\"<f4\",}\n",
+        "{\"shape\":(3L,),'fortran_order':False,'descr':\"<f4\",}\n"
     ])
     func headersMayBeSpeltDifferently(header: String) throws {
         #expect(try reader(array(header, [UInt8](repeating: 0, count: 12))).tensors.map(\.shape) == [[3]])
@@ -85,7 +85,7 @@ import Testing
         "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4611686018427387904)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (1,", "",
-        String(repeating: "(", count: 50_000),
+        String(repeating: "(", count: 50_000)
     ])
     func hostileHeadersAreRefused(header: String) throws {
         #expect(refusal { _ = try reader(array(header, [0, 0, 0, 0])) }?.code == .malformed)
@@ -146,7 +146,8 @@ import Testing
             for _ in 0..<400 {
                 var changed = bytes
                 for _ in 0..<Int.random(in: 1...4, using: &generator) {
-                    changed[Int.random(in: 0..<bytes.count, using: &generator)] = .random(in: 0...255, using: &generator)
+                    changed[Int.random(in: 0..<bytes.count, using: &generator)] = .random(
+                        in: 0...255, using: &generator)
                 }
                 do {
                     let reader = try reader(changed)
@@ -169,13 +170,17 @@ import Testing
 
     /// An archive of one deflated record.
     private func archive(_ name: String, _ bytes: [UInt8], checksum: UInt32? = nil) throws -> [UInt8] {
-        func number(_ value: Int, _ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
+        func number(_ value: Int, _ count: Int) -> [UInt8] {
+            (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+        }
         let data = try deflated(bytes)
         let sum = checksum.map { Int($0) } ?? Int(crc32(0, bytes, UInt32(bytes.count)))
-        let common = number(0, 2) + number(8, 2) + number(0, 4) + number(sum, 4) + number(data.count, 4)
+        let common =
+            number(0, 2) + number(8, 2) + number(0, 4) + number(sum, 4) + number(data.count, 4)
             + number(bytes.count, 4) + number(name.utf8.count, 2) + number(0, 2)
         let local = number(0x0403_4B50, 4) + number(20, 2) + common + Array(name.utf8) + data
-        let directory = number(0x0201_4B50, 4) + number(20, 2) + number(20, 2) + common + number(0, 2) + number(0, 2)
+        let directory =
+            number(0x0201_4B50, 4) + number(20, 2) + number(20, 2) + common + number(0, 2) + number(0, 2)
             + number(0, 2) + number(0, 4) + number(0, 4) + Array(name.utf8)
         return local + directory + number(0x0605_4B50, 4) + number(0, 4) + number(1, 2) + number(1, 2)
             + number(directory.count, 4) + number(local.count, 4) + number(0, 2)
@@ -193,7 +198,8 @@ import Testing
             let part = try Tensor(.u32, [1, 1000]) {
                 try reader.read("x", region: Region(offsets: [row, 0], shape: [1, 1000]), into: &$0)
             }
-            #expect(part.bytes.withUnsafeBytes { Array($0) } == Array(data[row * 4000..<row * 4000 + 4000]), "row \(row)")
+            #expect(
+                part.bytes.withUnsafeBytes { Array($0) } == Array(data[row * 4000..<row * 4000 + 4000]), "row \(row)")
         }
         _ = try CheckpointDigest(of: reader)
         let damaged = try self.reader(self.archive("x.npy", file, checksum: 5), "f.npz")

@@ -12,7 +12,8 @@ import Testing
         var state = TrainingState()
         // Our own format, which the state goes through, has no others.
         for scalarType in ScalarType.allCases where scalarType.isSafetensorsType {
-            let whole: Shape = [3, 8], empty: Shape = [0, 8]
+            let whole: Shape = [3, 8]
+            let empty: Shape = [0, 8]
             for (name, shape) in [("\(scalarType).m", whole), ("\(scalarType)/empty", empty)] {
                 state.set(
                     try Tensor(scalarType, shape) { bytes in
@@ -25,7 +26,8 @@ import Testing
             "bool": true, "bytes": .bytes([0, 255, 0]), "double": .double(-0.0), "nan": .double(.nan), "null": .null,
             "list": [1, 2.5, "x", [1, 2], ["a": 1]], "tree": ["a": ["b": 1, "c": "x"], "empty": [:]], "text": "ünï",
             "nothing": "", "texts": ["a", "", "ccc"], "truths": [true, false], "unsigned": .unsigned(.max),
-            "nul": "a\0", "numbers": .list((0..<100).map { .integer($0) }), "wide": ["x", .string(String(repeating: "y", count: 70_000))],
+            "nul": "a\0", "numbers": .list((0..<100).map { .integer($0) }),
+            "wide": ["x", .string(String(repeating: "y", count: 70_000))]
         ]
         for (name, value) in values { state.set(value, for: name) }
         // The name of a value may be that of an array.
@@ -61,7 +63,8 @@ import Testing
         _ = try copyCheckpoint(from: source, to: NumPyWriter(storage: storage, key: "f.npz"))
         let reader = try NumPyReader(storage: storage, file: "f.npz")
         #expect(reader.tensors == source.tensors)
-        let before = try CheckpointDigest(of: source), after = try CheckpointDigest(of: reader)
+        let before = try CheckpointDigest(of: source)
+        let after = try CheckpointDigest(of: reader)
         #expect(before.tensors == after.tensors)
         #expect(before.objects == after.objects)
     }

@@ -37,7 +37,8 @@ int cairn_h5_attributes(hid_t object, int (*visit)(void *context, const char *na
 // What a name stands for, soft links followed. Returns -1 when there is nothing.
 int cairn_h5_object(hid_t location, const char *name, cairn_h5_object_kind *kind, uint64_t *address);
 
-// How many bytes the chunk at an offset is stored in, 0 when it was never written. Returns -1 when that cannot be found.
+// How many bytes the chunk at an offset is stored in, 0 when it was never written. Returns -1 when that cannot be
+// found.
 int cairn_h5_chunk_size(hid_t dataset, const hsize_t *offset, hsize_t *byte_count);
 
 hid_t cairn_h5_type_integer(int is_signed, size_t byte_count);

@@ -116,7 +116,8 @@ struct HDF5Contents {
             } else {
                 omissions.append("\(path) is a link to what is not in this file")
             }
-        case cairn_h5_group: omissions.append("\(path) is a link to a group; what that holds is listed under its own name")
+        case cairn_h5_group:
+            omissions.append("\(path) is a link to a group; what that holds is listed under its own name")
         default: break
         }
     }
@@ -191,16 +192,18 @@ private final class NameList {
     static func links(of group: hid_t) throws(CairnError) -> [(name: String, kind: cairn_h5_link_kind)] {
         let list = NameList()
         let status = withExtendedLifetime(list) {
-            cairn_h5_links(group, { context, name, kind in
-                guard let context, let name else { return -1 }
-                let list = Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue()
-                guard let name = String(validatingCString: name), !name.isEmpty else {
-                    list.isSpoilt = true
-                    return -1
-                }
-                list.links.append((name, kind))
-                return 0
-            }, Unmanaged.passUnretained(list).toOpaque())
+            cairn_h5_links(
+                group,
+                { context, name, kind in
+                    guard let context, let name else { return -1 }
+                    let list = Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue()
+                    guard let name = String(validatingCString: name), !name.isEmpty else {
+                        list.isSpoilt = true
+                        return -1
+                    }
+                    list.links.append((name, kind))
+                    return 0
+                }, Unmanaged.passUnretained(list).toOpaque())
         }
         try list.check(status, "list a group")
         return list.links
@@ -209,16 +212,18 @@ private final class NameList {
     static func attributes(of object: hid_t) throws(CairnError) -> [String] {
         let list = NameList()
         let status = withExtendedLifetime(list) {
-            cairn_h5_attributes(object, { context, name in
-                guard let context, let name else { return -1 }
-                let list = Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue()
-                guard let name = String(validatingCString: name) else {
-                    list.isSpoilt = true
-                    return -1
-                }
-                list.attributes.append(name)
-                return 0
-            }, Unmanaged.passUnretained(list).toOpaque())
+            cairn_h5_attributes(
+                object,
+                { context, name in
+                    guard let context, let name else { return -1 }
+                    let list = Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue()
+                    guard let name = String(validatingCString: name) else {
+                        list.isSpoilt = true
+                        return -1
+                    }
+                    list.attributes.append(name)
+                    return 0
+                }, Unmanaged.passUnretained(list).toOpaque())
         }
         try list.check(status, "list attributes")
         return list.attributes.sorted { ExactString($0) < ExactString($1) }

@@ -37,7 +37,8 @@ struct ChunkFilters: Sendable {
     /// - Parameter mask: A set bit for each filter that was left out for this chunk.
     /// - Throws: ``CairnError/Code/corrupted`` when the chunk cannot have come from `byteCount` bytes.
     func undo(_ stored: [UInt8], mask: UInt32, byteCount: Int) throws(CairnError) -> [UInt8] {
-        let used = filters.enumerated().filter { $0.offset >= 32 || mask & (1 << UInt32($0.offset)) == 0 }.map(\.element)
+        let used = filters.enumerated().filter { $0.offset >= 32 || mask & (1 << UInt32($0.offset)) == 0 }.map(
+            \.element)
         var bytes = stored
         for (position, filter) in used.enumerated().reversed() {
             // What a filter was given has the chunk's size and a checksum for each one taken before.
@@ -71,7 +72,8 @@ struct ChunkFilters: Sendable {
                         .corrupted, "a chunk's Fletcher-32 checksum differs: its bytes were changed",
                         .init(expected: String(sum, radix: 16), found: String(found, radix: 16)))
                 }
-            default: throw CairnError(.unsupported, "a chunk went through an unknown filter", .init(found: "\(filter.id)"))
+            default:
+                throw CairnError(.unsupported, "a chunk went through an unknown filter", .init(found: "\(filter.id)"))
             }
         }
         guard bytes.count == byteCount else { throw Self.damaged("it has another size", expected: byteCount) }
@@ -103,7 +105,8 @@ struct ChunkFilters: Sendable {
 /// The checksum of HDF5's filter of that name: Fletcher's over big-endian 16-bit words, modulo 65535.
 enum Fletcher32 {
     static func checksum(_ bytes: [UInt8]) -> UInt32 {
-        var first: UInt32 = 0, second: UInt32 = 0
+        var first: UInt32 = 0
+        var second: UInt32 = 0
         bytes.withUnsafeBufferPointer { bytes in
             var position = 0
             var words = bytes.count / 2

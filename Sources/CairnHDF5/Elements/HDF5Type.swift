@@ -51,7 +51,11 @@ enum HDF5Type {
     }
 
     private static func float(_ type: hid_t, _ size: Int) -> HDF5Type {
-        var sign = 0, exponent = 0, exponentSize = 0, mantissa = 0, mantissaSize = 0
+        var sign = 0
+        var exponent = 0
+        var exponentSize = 0
+        var mantissa = 0
+        var mantissaSize = 0
         let order = H5Tget_order(type)
         guard H5Tget_fields(type, &sign, &exponent, &exponentSize, &mantissa, &mantissaSize) >= 0,
             H5Tget_norm(type) == H5T_NORM_IMPLIED, mantissa == 0, H5Tget_offset(type) == 0,
@@ -134,7 +138,7 @@ enum OpaqueTypeName {
         ("bfloat16", .bf16), ("float8_e4m3fn", .f8e4m3), ("float8_e5m2", .f8e5m2), ("float8_e8m0fnu", .f8e8m0),
         ("float8_e4m3fnuz", .f8e4m3fnuz), ("float8_e5m2fnuz", .f8e5m2fnuz),
         // Packed, with the shape beside it.
-        ("F4", .f4), ("F6_E2M3", .f6e2m3), ("F6_E3M2", .f6e3m2),
+        ("F4", .f4), ("F6_E2M3", .f6e2m3), ("F6_E3M2", .f6e3m2)
     ]
 
     static func scalarType(_ name: String) -> ScalarType? { names.first { $0.0 == name }?.1 }

@@ -79,7 +79,8 @@ enum HDF5Value {
             }
             return nil
         case H5T_STRING:
-            return H5Tis_variable_str(type) > 0 ? "text of any length, stored where only HDF5 itself could read it" : nil
+            return H5Tis_variable_str(type) > 0
+                ? "text of any length, stored where only HDF5 itself could read it" : nil
         case H5T_ENUM, H5T_OPAQUE: return nil
         case H5T_REFERENCE: return "references"
         case H5T_VLEN: return "sequences of any length"
@@ -150,13 +151,17 @@ enum HDF5Value {
     private static func bits(_ type: hid_t, _ bytes: UnsafeRawBufferPointer) -> UInt64 {
         let isBig = H5Tget_order(type) == H5T_ORDER_BE
         var bits: UInt64 = 0
-        for index in 0..<min(8, bytes.count) { bits = bits << 8 | UInt64(bytes[isBig ? index : bytes.count - 1 - index]) }
+        for index in 0..<min(8, bytes.count) {
+            bits = bits << 8 | UInt64(bytes[isBig ? index : bytes.count - 1 - index])
+        }
         return bits
     }
 
     private static func integer(_ type: hid_t, _ bytes: UnsafeRawBufferPointer) -> Value {
         let bits = bits(type, bytes)
-        guard H5Tget_sign(type) == H5T_SGN_2 else { return Int64(exactly: bits).map { .integer($0) } ?? .unsigned(bits) }
+        guard H5Tget_sign(type) == H5T_SGN_2 else {
+            return Int64(exactly: bits).map { .integer($0) } ?? .unsigned(bits)
+        }
         let shift = Int64(64 - 8 * min(8, bytes.count))
         return .integer((Int64(bitPattern: bits) << shift) >> shift)
     }

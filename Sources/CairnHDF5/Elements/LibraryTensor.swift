@@ -45,8 +45,10 @@ struct LibraryTensor: TensorContent {
         try destination.withUnsafeMutableBytes { buffer throws(CairnError) in
             do throws(CairnError) {
                 try HDF5Library.run { () throws(CairnError) in
-                    let dataset = try HDF5Handle(H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
-                    let stored = try HDF5Handle(H5Dget_type(dataset.id), closing: H5Tclose, "find the type of a dataset")
+                    let dataset = try HDF5Handle(
+                        H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
+                    let stored = try HDF5Handle(
+                        H5Dget_type(dataset.id), closing: H5Tclose, "find the type of a dataset")
                     let type = isConverted ? memoryType : stored.id
                     guard outerCount > 0 else {
                         let status = file.reading(into: buffer) {
@@ -54,8 +56,10 @@ struct LibraryTensor: TensorContent {
                         }
                         return try HDF5Library.check(status, "read a dataset")
                     }
-                    let space = try HDF5Handle(H5Dget_space(dataset.id), closing: H5Sclose, "find the shape of a dataset")
-                    let offsets = region.offsets.map { hsize_t($0) }, extents = region.shape.extents.map { hsize_t($0) }
+                    let space = try HDF5Handle(
+                        H5Dget_space(dataset.id), closing: H5Sclose, "find the shape of a dataset")
+                    let offsets = region.offsets.map { hsize_t($0) }
+                    let extents = region.shape.extents.map { hsize_t($0) }
                     try HDF5Library.check(
                         H5Sselect_hyperslab(space.id, H5S_SELECT_SET, offsets, nil, extents, nil), "select a region")
                     let target = try HDF5Handle(

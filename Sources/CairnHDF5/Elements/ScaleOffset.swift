@@ -53,7 +53,9 @@ struct ScaleOffset {
             while missing > 0 {
                 let (byte, used) = position.quotientAndRemainder(dividingBy: 8)
                 let taken = min(missing, 8 - used)
-                let part = (data[data.startIndex + byte] >> UInt8(8 - used - taken)) & UInt8(truncatingIfNeeded: (1 << taken) - 1)
+                let part =
+                    (data[data.startIndex + byte] >> UInt8(8 - used - taken))
+                    & UInt8(truncatingIfNeeded: (1 << taken) - 1)
                 value = value << UInt64(taken) | UInt64(part)
                 position += taken
                 missing -= taken

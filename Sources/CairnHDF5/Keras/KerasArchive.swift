@@ -25,7 +25,8 @@ enum KerasArchive {
         for name in textNames where zip.contains(name) {
             let bytes = try zip.bytes(name, limit: greatestText)
             guard let text = String(validating: bytes, as: UTF8.self) else {
-                throw CairnError(.malformed, "a text of the archive is no UTF-8", .init(file: zip.file.key, found: name))
+                throw CairnError(
+                    .malformed, "a text of the archive is no UTF-8", .init(file: zip.file.key, found: name))
             }
             texts.append(NamedValue(name: name, value: .string(text)))
         }

@@ -35,9 +35,11 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
         } else {
             let zip = try ZipArchive(FileWindow(storage, key))
             let (weights, texts) = try KerasArchive.open(zip)
-            parts = [(
-                try HDF5Reader(weights, format: "keras", file: key, source: place, further: texts), key
-            )]
+            parts = [
+                (
+                    try HDF5Reader(weights, format: "keras", file: key, source: place, further: texts), key
+                )
+            ]
             records = [weights]
         }
         var tensors: [TensorDescription] = []
@@ -113,7 +115,8 @@ extension KerasReader {
             index = try JSONValue(parsing: bytes).asObject().object("weight_map")
         } catch {
             throw CairnError(
-                .malformed, "this is no index of Keras's sharded weights", .init(file: source, expected: "a weight_map"),
+                .malformed, "this is no index of Keras's sharded weights",
+                .init(file: source, expected: "a weight_map"),
                 cause: error)
         }
         var names: [String] = []
@@ -131,15 +134,20 @@ extension KerasReader {
         var seen: Set<ExactString> = []
         var parts: [(reader: HDF5Reader, file: String)] = []
         let directory = key.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(key[...$0]) } ?? ""
-        for name in names.sorted(by: { ExactString($0) < ExactString($1) }) where seen.insert(ExactString(name)).inserted {
+        for name in names.sorted(by: { ExactString($0) < ExactString($1) })
+        where seen.insert(ExactString(name)).inserted {
             guard !name.contains("/"), !name.isEmpty, name != ".", name != ".." else {
                 throw CairnError(
                     .malformed, "a shard lies elsewhere than beside its index", .init(file: source, found: name))
             }
             let file = directory + name
             do throws(CairnError) {
-                parts.append((try HDF5Reader(
-                    FileWindow(storage, file), format: "keras", file: file, source: storage.place(of: file)), file))
+                parts.append(
+                    (
+                        try HDF5Reader(
+                            FileWindow(storage, file), format: "keras", file: file, source: storage.place(of: file)),
+                        file
+                    ))
             } catch {
                 guard error.code == .notFound else { throw error }
                 throw CairnError(

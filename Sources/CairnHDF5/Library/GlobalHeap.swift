@@ -3,8 +3,8 @@ import CairnStorage
 
 /// A block of a file where text of any length is.
 ///
-/// Read here and not by HDF5, which believes the sizes and numbers in it: wrong ones make 1.10 read and write beyond its
-/// memory, or never stop. Source: HDF5 File Format Specification 3.0, III.E.
+/// Read here and not by HDF5, which believes the sizes and numbers in it: wrong ones make 1.10 read and write beyond
+/// its memory, or never stop. Source: HDF5 File Format Specification 3.0, III.E.
 struct GlobalHeap {
     /// Where it is, as the file counts.
     let address: Int

@@ -95,7 +95,8 @@ final class HDF5File: @unchecked Sendable {
             case ObjectHeaderBlock.attributeKind:
                 guard message.flags & 2 == 0, let version = message.content.first else { return nil }
                 let start = version == 3 ? 9 : 8
-                guard let byteCount = ByteFields(message.content).integer(2, 2), start + byteCount <= message.content.count
+                guard let byteCount = ByteFields(message.content).integer(2, 2),
+                    start + byteCount <= message.content.count
                 else { return nil }
                 let bytes = message.content[start..<start + byteCount].prefix { $0 != 0 }
                 guard let name = String(validating: bytes, as: UTF8.self), !name.isEmpty else { return nil }

@@ -84,7 +84,9 @@ private struct Source {
             end <= file.byteCount
         else { throw damaged("a part of it lies outside of the file", address) }
         let bytes = try file.bytes(in: offset..<end)
-        if let signature, !bytes.starts(with: signature.utf8) { throw damaged("a part of it has no \(signature)", address) }
+        if let signature, !bytes.starts(with: signature.utf8) {
+            throw damaged("a part of it has no \(signature)", address)
+        }
         if isChecked {
             let sum = ByteFields(bytes).integer(byteCount - 4, 4)
             guard sum == Int(Lookup3.checksum(bytes.dropLast(4))) else { throw damaged("a checksum differs", address) }
@@ -133,7 +135,8 @@ private struct Source {
         for page in 0..<pages where prefix.bytes[14 + page / 8] & (0x80 >> UInt8(page % 8)) != 0 {
             let first = page * pageCount
             let fields = try part(
-                block + 14 + bitmap + 4 + page * (pageCount * width + 4), min(pageCount, count - first) * width + 4, nil)
+                block + 14 + bitmap + 4 + page * (pageCount * width + 4), min(pageCount, count - first) * width + 4, nil
+            )
             for index in 0..<min(pageCount, count - first) {
                 if let entry = entry(fields, index * width, width) { found.append((first + index, entry)) }
             }
@@ -154,8 +157,11 @@ private struct Source {
         else { throw damaged("its header contradicts itself", address) }
         guard let indexBlock = header.integer(60, 8) else { return [] }
         let superCount = 1 + maximumBits - leastElements.trailingZeroBitCount
-        let directSupers = 2 * leastPointers.trailingZeroBitCount, blockPointers = 2 * (leastPointers - 1)
-        guard superCount >= directSupers, superCount <= 64 else { throw damaged("its header contradicts itself", address) }
+        let directSupers = 2 * leastPointers.trailingZeroBitCount
+        let blockPointers = 2 * (leastPointers - 1)
+        guard superCount >= directSupers, superCount <= 64 else {
+            throw damaged("its header contradicts itself", address)
+        }
         let offsetWidth = (maximumBits + 7) / 8
         let pointers = 14 + direct * width
         let index = try part(
@@ -164,11 +170,13 @@ private struct Source {
         for element in 0..<direct {
             if let entry = entry(index, 14 + element * width, width) { found.append((element, entry)) }
         }
-        var first = direct, block = 0
+        var first = direct
+        var block = 0
         for level in 0..<superCount {
             // So many elements at most were ever stored.
             guard first < lastIndex, level < 60 else { break }
-            let blockCount = 1 << (level / 2), elementCount = (1 << ((level + 1) / 2)) * leastElements
+            let blockCount = 1 << (level / 2)
+            let elementCount = (1 << ((level + 1) / 2)) * leastElements
             let pages = elementCount > 1 << pageBits ? elementCount >> pageBits : 0
             var addresses: [Int?]
             var bitmaps: ArraySlice<UInt8> = []

@@ -5,7 +5,8 @@
 ///   them; 1.10 refuses a number that it does not know. Types of version 4 or 5 become version 3, unless they are
 ///   references or of 2.0's own complex class. Layouts of version 5 become version 4; where chunks went through filters
 ///   the records of their index are wider, and those are read by ``ChunkIndex``.
-/// - Text of any length becomes elements of 16 bytes that nobody else has, ``AnyLengthText``: what they point to is read
+/// - Text of any length becomes elements of 16 bytes that nobody else has, ``AnyLengthText``: what they point to is
+/// read
 ///   by ``GlobalHeap``.
 ///
 /// Headers of version 2 get the checksum that goes with the change.
@@ -17,9 +18,12 @@ struct HeaderDisguise {
 
     /// Changes a header block that was just read, if it is one.
     ///
-    /// - Returns: Whether HDF5 may see it: an attribute that it fails to understand makes 1.10 release what it never made.
+    /// - Returns: Whether HDF5 may see it: an attribute that it fails to understand makes 1.10 release what it never
+    /// made.
     mutating func apply(to bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
-        guard let block = ObjectHeaderBlock(UnsafeRawBufferPointer(bytes), form: furtherBlocks[offset]) else { return true }
+        guard let block = ObjectHeaderBlock(UnsafeRawBufferPointer(bytes), form: furtherBlocks[offset]) else {
+            return true
+        }
         // Only what is intact is changed: damage must stay to be found.
         let isSummed = block.form != .first
         let summed = UnsafeRawBufferPointer(rebasing: bytes[..<(isSummed ? block.byteCount - 4 : 0)])
@@ -50,7 +54,9 @@ struct HeaderDisguise {
         }
         guard isChanged, isSummed else { return true }
         let changed = Lookup3.checksum(summed)
-        for index in 0..<4 { bytes[block.byteCount - 4 + index] = UInt8(truncatingIfNeeded: changed >> UInt32(index * 8)) }
+        for index in 0..<4 {
+            bytes[block.byteCount - 4 + index] = UInt8(truncatingIfNeeded: changed >> UInt32(index * 8))
+        }
         return true
     }
 
@@ -71,14 +77,17 @@ struct HeaderDisguise {
         let end = shape + (isPadded ? shapeByteCount.roundedUpToEight : shapeByteCount)
         guard end <= content.count, bytes[header + nameByteCount - 1] == 0 else { return nil }
         // Types and shapes may be kept elsewhere; a place is then named instead.
-        let isTypeShared = !isPadded && bytes[1] & 1 != 0, isShapeShared = !isPadded && bytes[1] & 2 != 0
+        let isTypeShared = !isPadded && bytes[1] & 1 != 0
+        let isShapeShared = !isPadded && bytes[1] & 2 != 0
         if !isShapeShared {
             guard shapeByteCount >= 4, (1...2).contains(bytes[shape]), bytes[shape + 1] <= 32,
-                shapeByteCount >= (bytes[shape] == 1 ? 8 : 4) + 8 * Int(bytes[shape + 1]) * (bytes[shape + 2] & 1 == 1 ? 2 : 1)
+                shapeByteCount >= (bytes[shape] == 1 ? 8 : 4) + 8 * Int(bytes[shape + 1])
+                    * (bytes[shape + 2] & 1 == 1 ? 2 : 1)
             else { return nil }
         }
         guard !isTypeShared else { return false }
-        return change(type: UnsafeMutableRawBufferPointer(rebasing: content[start..<start + typeByteCount]), from: 0, depth: 0)?
+        return change(
+            type: UnsafeMutableRawBufferPointer(rebasing: content[start..<start + typeByteCount]), from: 0, depth: 0)?
             .isChanged
     }
 
@@ -90,7 +99,8 @@ struct HeaderDisguise {
     ) -> (end: Int, isChanged: Bool)? {
         guard depth < 16, start + 8 <= bytes.count, let size = ObjectHeaderBlock.integer(.init(bytes), start + 4, 4)
         else { return nil }
-        let version = bytes[start] >> 4, kind = bytes[start] & 15
+        let version = bytes[start] >> 4
+        let kind = bytes[start] & 15
         let flags = Int(bytes[start + 1]) | Int(bytes[start + 2]) << 8
         var isChanged = false
         if version > 3, kind != 7, kind != 11 {

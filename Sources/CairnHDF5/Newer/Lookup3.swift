@@ -17,12 +17,18 @@ enum Lookup3 {
             a = a &+ word(position)
             b = b &+ word(position + 4)
             c = c &+ word(position + 8)
-            a = (a &- c) ^ rotated(c, 4); c = c &+ b
-            b = (b &- a) ^ rotated(a, 6); a = a &+ c
-            c = (c &- b) ^ rotated(b, 8); b = b &+ a
-            a = (a &- c) ^ rotated(c, 16); c = c &+ b
-            b = (b &- a) ^ rotated(a, 19); a = a &+ c
-            c = (c &- b) ^ rotated(b, 4); b = b &+ a
+            a = (a &- c) ^ rotated(c, 4)
+            c = c &+ b
+            b = (b &- a) ^ rotated(a, 6)
+            a = a &+ c
+            c = (c &- b) ^ rotated(b, 8)
+            b = b &+ a
+            a = (a &- c) ^ rotated(c, 16)
+            c = c &+ b
+            b = (b &- a) ^ rotated(a, 19)
+            a = a &+ c
+            c = (c &- b) ^ rotated(b, 4)
+            b = b &+ a
             position += 12
         }
         guard position < bytes.count else { return c }

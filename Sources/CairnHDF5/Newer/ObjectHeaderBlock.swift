@@ -58,13 +58,16 @@ struct ObjectHeaderBlock {
             wholeByteCount = byteCount
             form = .second(hasOrder: flags & 4 != 0)
         } else {
-            guard bytes[0] == 1, bytes[1] == 0, bytes.count >= 16, let size = Self.integer(bytes, 8, 4) else { return nil }
+            guard bytes[0] == 1, bytes[1] == 0, bytes.count >= 16, let size = Self.integer(bytes, 8, 4) else {
+                return nil
+            }
             form = .first
             wholeByteCount = 16 + size
             byteCount = min(bytes.count, wholeByteCount)
             position = 16
         }
-        let header: Int, end: Int
+        let header: Int
+        let end: Int
         switch form {
         case .first: (header, end) = (8, byteCount)
         case .second(let hasOrder): (header, end) = (hasOrder ? 6 : 4, byteCount - 4)

@@ -36,7 +36,8 @@ struct HDF5Plan {
                 guard !datasets.contains(ExactString(group.joined(separator: "/"))) else {
                     throw CairnError(
                         .unsupported, "a tensor would lie inside of another one",
-                        .init(file: file, tensor: tensor.name, found: group.joined(separator: "/"), advice: "rename it"))
+                        .init(file: file, tensor: tensor.name, found: group.joined(separator: "/"), advice: "rename it")
+                    )
                 }
                 addGroup(group)
             }
@@ -62,8 +63,8 @@ struct HDF5Plan {
             let names = opaque.filter { $0.scalarType == scalarType }.map(\.name)
             let some = names.prefix(3).joined(separator: ", ") + (names.count > 3 ? ", …" : "")
             notes.append(
-                "\(names.count) tensors of \(scalarType), which HDF5 has no type for (\(some)), are opaque bytes with an "
-                    + "attribute dtype that says what they are")
+                "\(names.count) tensors of \(scalarType), which HDF5 has no type for (\(some)), are opaque bytes "
+                    + "with an attribute dtype that says what they are")
         }
     }
 
@@ -72,7 +73,8 @@ struct HDF5Plan {
     private mutating func add(_ value: Value, named name: String, to group: [String]) {
         let shown = (group + [name]).joined(separator: "/")
         switch value {
-        case .dictionary(let members): addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
+        case .dictionary(let members):
+            addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:
             addMembers(elements.enumerated().map { (String($0.offset), $0.element) }, name, group)
         default:
@@ -105,7 +107,9 @@ struct HDF5Plan {
             return
         }
         // Slashes in the name of a whole tree divide it as those of tensors are divided.
-        guard let parts = group.isEmpty ? Self.components(name) : Self.components(name).flatMap({ $0.count == 1 ? $0 : nil })
+        guard
+            let parts = group.isEmpty
+                ? Self.components(name) : Self.components(name).flatMap({ $0.count == 1 ? $0 : nil })
         else {
             notes.append("the values under \(shown) are left out: no group can have that name")
             return
@@ -159,7 +163,8 @@ struct HDF5Plan {
         }
         // One attribute that is too large for a header moves all of an object's out of it, where readers, ours among
         // them, have trouble with text of any length.
-        let large = Set(attributes.filter { HDF5Attribute.byteCount(of: $0.value) > 60_000 }.map { Self.path($0.target) })
+        let large = Set(
+            attributes.filter { HDF5Attribute.byteCount(of: $0.value) > 60_000 }.map { Self.path($0.target) })
         for (target, name, value) in attributes {
             let path = Self.path(target)
             let object = try HDF5Handle(H5Oopen(file, path, H5P_DEFAULT_), closing: H5Oclose, "open an object")
@@ -183,7 +188,8 @@ enum HDF5Dataset {
         let extents = tensor.scalarType.isPacked ? [tensor.byteCount] : tensor.shape.extents
         let type = try type(of: tensor.scalarType)
         let space = try HDF5Handle(
-            extents.isEmpty ? H5Screate(H5S_SCALAR) : H5Screate_simple(Int32(extents.count), extents.map { hsize_t($0) }, nil),
+            extents.isEmpty
+                ? H5Screate(H5S_SCALAR) : H5Screate_simple(Int32(extents.count), extents.map { hsize_t($0) }, nil),
             closing: H5Sclose, "make a shape")
         let properties = try HDF5Handle(
             cairn_h5_dataset_properties(tensor.byteCount > 0 ? 1 : 0), closing: H5Pclose, "set up a dataset")

@@ -1,9 +1,9 @@
-public import CairnBase
-public import CairnCheckpoint
-public import CairnStorage
 import CHDF5
 import CHDF5Calls
+public import CairnBase
+public import CairnCheckpoint
 import CairnInterop
+public import CairnStorage
 import CairnTensor
 import Synchronization
 
@@ -158,7 +158,8 @@ enum KerasNames {
         for (group, found) in numbers where found.max() != found.count - 1 {
             throw CairnError(
                 .unsupported, "a variable is missing among those of a layer",
-                .init(file: file, tensor: group.string, expected: "0 to \(found.count - 1)", found: "\(found.sorted())"))
+                .init(file: file, tensor: group.string, expected: "0 to \(found.count - 1)", found: "\(found.sorted())")
+            )
         }
     }
 }

@@ -47,7 +47,8 @@ final class InflatedFile: StorageFile, @unchecked Sendable {
 
     func read(at offset: Int, into destination: inout MutableRawSpan) throws(CairnError) {
         guard offset >= 0, offset <= byteCount, destination.byteCount <= byteCount - offset else {
-            throw CairnError(.incomplete, "a compressed file ends too early", .init(file: key, found: "\(byteCount) bytes"))
+            throw CairnError(
+                .incomplete, "a compressed file ends too early", .init(file: key, found: "\(byteCount) bytes"))
         }
         let failure = destination.withUnsafeMutableBytes { buffer in
             lock.withLock { _ -> CairnError? in
@@ -166,12 +167,15 @@ private final class Decoder {
         stream.pointee.next_out = output.baseAddress?.assumingMemoryBound(to: UInt8.self)
         stream.pointee.avail_out = UInt32(clamping: output.count)
         let status = inflate(stream, Z_NO_FLUSH)
-        let taken = input.count - Int(stream.pointee.avail_in), made = output.count - Int(stream.pointee.avail_out)
+        let taken = input.count - Int(stream.pointee.avail_in)
+        let made = output.count - Int(stream.pointee.avail_out)
         stream.pointee.next_in = nil
         stream.pointee.next_out = nil
         consumed += taken
         produced += made
-        guard status == Z_OK || status == Z_STREAM_END || status == Z_BUF_ERROR, taken > 0 || made > 0 else { return nil }
+        guard status == Z_OK || status == Z_STREAM_END || status == Z_BUF_ERROR, taken > 0 || made > 0 else {
+            return nil
+        }
         return made
     }
 }

@@ -1,6 +1,5 @@
 package import CairnBase
 
-
 /// Writes a zip archive of stored records whose sizes are known before, at places that are known before, so that a
 /// record's bytes can be written as they come.
 ///
@@ -47,7 +46,8 @@ package struct ZipWriter {
                     .init(file: file, tensor: String(record.name.prefix(64)), expected: "at most 65535 bytes"))
             }
             guard let start = offset,
-                let least = start.adding(checked: Self.localHeaderByteCount + record.name.utf8.count + Self.zip64ByteCount),
+                let least = start.adding(
+                    checked: Self.localHeaderByteCount + record.name.utf8.count + Self.zip64ByteCount),
                 // Room for an empty field of padding, then up to the next multiple.
                 let data = (least + 4).roundedUp(toMultipleOf: Self.alignment)
             else { throw CairnError(.unsupported, "the archive would be too large", .init(file: file)) }
@@ -109,7 +109,8 @@ package struct ZipWriter {
     private func directory() -> [UInt8] {
         var bytes = Bytes()
         for record in records {
-            let isLarge = record.byteCount >= Self.limit, isFar = record.headerOffset >= Self.limit
+            let isLarge = record.byteCount >= Self.limit
+            let isFar = record.headerOffset >= Self.limit
             bytes.add(0x0201_4B50, 4)
             bytes.add(isLarge || isFar ? 45 : 20, 2)
             bytes.add(isLarge || isFar ? 45 : 20, 2)

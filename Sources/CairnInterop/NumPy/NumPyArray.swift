@@ -91,7 +91,8 @@ enum NumPyArray {
     private static func check(_ file: any StorageFile, _ header: NumPyHeader, byteCount: Int?) throws(CairnError) {
         guard let byteCount, let end = header.dataOffset.adding(checked: byteCount) else {
             throw CairnError(
-                .malformed, "the size of the .npy file is out of range", .init(file: file.key, found: "\(header.extents)"))
+                .malformed, "the size of the .npy file is out of range",
+                .init(file: file.key, found: "\(header.extents)"))
         }
         guard end <= file.byteCount else {
             throw CairnError(

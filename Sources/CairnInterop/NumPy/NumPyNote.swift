@@ -80,7 +80,8 @@ enum NumPyNote: Equatable {
             self = .tensor(scalarType: scalarType, shape: shape, ties: strings("ties") ?? [])
         case "value":
             guard let path = strings("path"), !path.isEmpty else { return nil }
-            self = .value(path: path, isText: object["form"] == .string("json"), isBytes: object["form"] == .string("bytes"))
+            self = .value(
+                path: path, isText: object["form"] == .string("json"), isBytes: object["form"] == .string("bytes"))
         default: return nil
         }
     }

@@ -49,7 +49,8 @@ struct NumPyPlan {
     private mutating func add(_ tensor: TensorDescription, ties: [String]) -> String {
         let code: String
         var extents = tensor.shape.extents
-        var scalarType: ScalarType?, shape: [Int]?
+        var scalarType: ScalarType?
+        var shape: [Int]?
         if let known = NumPyType.code(of: tensor.scalarType) {
             code = known
         } else if let width = tensor.scalarType.byteWidth {
@@ -65,8 +66,10 @@ struct NumPyPlan {
         let note = isPlain ? "" : NumPyNote.tensor(scalarType: scalarType, shape: shape, ties: ties).text
         let header = Self.header(code, extents)
         headers.append(header)
-        records.append(ZipWriter.Record(
-            name: tensor.name + NumPyReader.fileExtension, byteCount: header.count + tensor.byteCount, comment: note))
+        records.append(
+            ZipWriter.Record(
+                name: tensor.name + NumPyReader.fileExtension, byteCount: header.count + tensor.byteCount, comment: note
+            ))
         return note
     }
 
@@ -77,19 +80,22 @@ struct NumPyPlan {
             let some = found.prefix(3).map(\.name).joined(separator: ", ") + (found.count > 3 ? ", …" : "")
             let form = scalarType.isPacked ? "rows of packed bytes" : "raw \(scalarType.bitWidth / 8)-byte elements"
             notes.append(
-                "\(found.count) tensors of \(scalarType), which NumPy does not have (\(some)), are \(form); other readers "
-                    + "will not see what they are")
+                "\(found.count) tensors of \(scalarType), which NumPy does not have (\(some)), are \(form); other "
+                    + "readers will not see what they are")
         }
     }
 
     /// The header of version 1.0, ending at a multiple of 64.
     static func header(_ code: String, _ extents: [Int]) -> [UInt8] {
-        let shape = extents.count == 1 ? "(\(extents[0]),)" : "(" + extents.map(String.init).joined(separator: ", ") + ")"
+        let shape =
+            extents.count == 1 ? "(\(extents[0]),)" : "(" + extents.map(String.init).joined(separator: ", ") + ")"
         var text = Array("{'descr': '\(code)', 'fortran_order': False, 'shape': \(shape), }".utf8)
         let fixed = NumPyHeader.magic.count + 4
         let total = (fixed + text.count + 1).roundedUp(toMultipleOf: 64) ?? fixed + text.count + 1
         text += [UInt8](repeating: UInt8(ascii: " "), count: total - fixed - text.count - 1) + [UInt8(ascii: "\n")]
-        return NumPyHeader.magic + [1, 0, UInt8(truncatingIfNeeded: text.count), UInt8(truncatingIfNeeded: text.count >> 8)]
+        return NumPyHeader.magic + [
+            1, 0, UInt8(truncatingIfNeeded: text.count), UInt8(truncatingIfNeeded: text.count >> 8)
+        ]
             + text
     }
 
@@ -141,7 +147,9 @@ struct NumPyPlan {
         let texts = elements.compactMap { $0.text.map { Array($0.unicodeScalars) } }
         guard texts.count == elements.count, texts.allSatisfy({ $0.last != "\0" }) else { return nil }
         let width = max(1, texts.reduce(0) { max($0, $1.count) })
-        guard width * texts.count <= 1 << 16 || width * texts.count <= 8 * texts.reduce(0, { $0 + $1.count }) else { return nil }
+        guard width * texts.count <= 1 << 16 || width * texts.count <= 8 * texts.reduce(0, { $0 + $1.count }) else {
+            return nil
+        }
         var bytes = header("<U\(width)", extents)
         for text in texts {
             for scalar in text + [Unicode.Scalar](repeating: "\0", count: width - text.count) {
@@ -175,7 +183,8 @@ struct NumPyPlan {
         // The remark has the true name; what is free will do for the archive.
         while !names.insert(ExactString(name)).inserted { name += "_" }
         values.append(array)
-        records.append(ZipWriter.Record(
-            name: name + NumPyReader.fileExtension, byteCount: array.count, comment: note))
+        records.append(
+            ZipWriter.Record(
+                name: name + NumPyReader.fileExtension, byteCount: array.count, comment: note))
     }
 }

@@ -107,7 +107,9 @@ private struct NumPyContents {
             try leaves.add(value, at: keys.map { StateKey(spelling: $0) })
             return
         }
-        var declared: ScalarType?, shape: [Int]?, ties: [String] = []
+        var declared: ScalarType?
+        var shape: [Int]?
+        var ties: [String] = []
         if case .tensor(let scalarType, let extents, let names)? = note {
             (declared, shape, ties) = (scalarType, extents, names)
         }

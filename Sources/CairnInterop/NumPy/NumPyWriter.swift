@@ -111,7 +111,8 @@ public final class NumPyWriter: CheckpointWriter {
     private func beginTensor() throws {
         while position < headers.count {
             guard let writer, var zip else { return }
-            let header = headers[position], index = firstRecord + position
+            let header = headers[position]
+            let index = firstRecord + position
             try writer.write(header, at: zip.records[index].dataOffset)
             zip.setChecksum(CRC32.checksum(header.span.bytes), of: index)
             self.zip = zip

@@ -117,7 +117,9 @@ struct PythonLiteralParser {
     private mutating func integer() throws(Refusal) -> Int {
         let start = position
         if bytes[position] == UInt8(ascii: "-") { position += 1 }
-        while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) { position += 1 }
+        while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) {
+            position += 1
+        }
         guard let value = Int(String(decoding: bytes[start..<position], as: UTF8.self)) else {
             throw refusal("an integer is out of range")
         }

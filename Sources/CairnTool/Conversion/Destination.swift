@@ -84,7 +84,8 @@ struct Destination {
                 isSame = target == directory && Self.isName(name, ofStem: stem)
             }
         case .distributed(let path), .deepspeed(let path): isSame = target == PathInspection.canonical(path)
-        case .torch(let source), .hdf5(let source), .keras(let source), .numpy(let source): isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
+        case .torch(let source), .hdf5(let source), .keras(let source), .numpy(let source):
+            isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
         }
         if isSame { throw overSource("choose another place") }
     }
