@@ -74,7 +74,7 @@ struct HDF5Contents {
         _ path: String, at address: UInt64, softLinks: inout [String]
     ) throws(CairnError) -> [String] {
         let group = try HDF5Handle(
-            H5Gopen2(file.id, path.isEmpty ? "/" : path, H5P_DEFAULT_), closing: H5Gclose, "open a group")
+            H5Gopen2(file.id, path.isEmpty ? "/" : path, defaultProperties), closing: H5Gclose, "open a group")
         let links = try NameList.links(of: group.id)
         guard path.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.greatestDepth else {
             throw CairnError(
@@ -134,7 +134,7 @@ struct HDF5Contents {
 
     private mutating func add(dataset path: String, at address: UInt64) throws(CairnError) {
         do throws(CairnError) {
-            let id = try HDF5Handle(H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
+            let id = try HDF5Handle(H5Dopen2(file.id, path, defaultProperties), closing: H5Dclose, "open a dataset")
             var attributes = try self.attributes(of: id.id, at: address)
             var keys = Self.keys(path)
             let stored = try StoredDataset(

@@ -92,7 +92,7 @@ struct ChunkedTensor: TensorContent {
             var bytes = [UInt8](repeating: 0, count: size)
             var mask: UInt32 = 0
             let status = bytes.withUnsafeMutableBytes { memory in
-                file.reading(into: memory) { H5Dread_chunk(dataset, H5P_DEFAULT_, offset, &mask, $0) }
+                file.reading(into: memory) { H5Dread_chunk(dataset, defaultProperties, offset, &mask, $0) }
             }
             guard status >= 0 else {
                 throw file.blame(HDF5Library.failure("read a chunk", .init(tensor: path)))

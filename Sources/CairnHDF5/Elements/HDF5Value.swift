@@ -17,7 +17,7 @@ enum HDF5Value {
     static func attribute(
         _ name: String, of object: hid_t, in file: HDF5File
     ) throws(CairnError) -> Result<Value, Refusal> {
-        let id = try HDF5Handle(H5Aopen(object, name, H5P_DEFAULT_), closing: H5Aclose, "open an attribute")
+        let id = try HDF5Handle(H5Aopen(object, name, defaultProperties), closing: H5Aclose, "open an attribute")
         let space = try HDF5Handle(H5Aget_space(id.id), closing: H5Sclose, "find the shape of an attribute")
         let type = try HDF5Handle(H5Aget_type(id.id), closing: H5Tclose, "find the type of an attribute")
         return try value(type.id, space.id, in: file) { H5Aread(id.id, $0, $1) }
@@ -26,7 +26,9 @@ enum HDF5Value {
     static func dataset(_ id: hid_t, in file: HDF5File) throws(CairnError) -> Result<Value, Refusal> {
         let space = try HDF5Handle(H5Dget_space(id), closing: H5Sclose, "find the shape of a dataset")
         let type = try HDF5Handle(H5Dget_type(id), closing: H5Tclose, "find the type of a dataset")
-        return try value(type.id, space.id, in: file) { H5Dread(id, $0, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, $1) }
+        return try value(type.id, space.id, in: file) { type, memory in
+            H5Dread(id, type, allElements, allElements, defaultProperties, memory)
+        }
     }
 
     /// Elements are taken as they are stored: what HDF5 would convert it would also have to believe.

@@ -46,13 +46,13 @@ struct LibraryTensor: TensorContent {
             do throws(CairnError) {
                 try HDF5Library.run { () throws(CairnError) in
                     let dataset = try HDF5Handle(
-                        H5Dopen2(file.id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
+                        H5Dopen2(file.id, path, defaultProperties), closing: H5Dclose, "open a dataset")
                     let stored = try HDF5Handle(
                         H5Dget_type(dataset.id), closing: H5Tclose, "find the type of a dataset")
                     let type = isConverted ? memoryType : stored.id
                     guard outerCount > 0 else {
                         let status = file.reading(into: buffer) {
-                            H5Dread(dataset.id, type, H5S_ALL_, H5S_ALL_, H5P_DEFAULT_, $0)
+                            H5Dread(dataset.id, type, allElements, allElements, defaultProperties, $0)
                         }
                         return try HDF5Library.check(status, "read a dataset")
                     }
@@ -65,7 +65,7 @@ struct LibraryTensor: TensorContent {
                     let target = try HDF5Handle(
                         H5Screate_simple(Int32(outerCount), extents, nil), closing: H5Sclose, "make a shape")
                     let status = file.reading(into: buffer) {
-                        H5Dread(dataset.id, type, target.id, space.id, H5P_DEFAULT_, $0)
+                        H5Dread(dataset.id, type, target.id, space.id, defaultProperties, $0)
                     }
                     try HDF5Library.check(status, "read a dataset")
                 }

@@ -175,12 +175,12 @@ final class HDF5File: @unchecked Sendable {
     /// Opens a dataset.
     func dataset(_ path: String) throws(CairnError) -> HDF5Handle {
         try HDF5Library.run { () throws(CairnError) in
-            try HDF5Handle(H5Dopen2(id, path, H5P_DEFAULT_), closing: H5Dclose, "open a dataset")
+            try HDF5Handle(H5Dopen2(id, path, defaultProperties), closing: H5Dclose, "open a dataset")
         }
     }
 }
 
 /// The default property list.
-let H5P_DEFAULT_: hid_t = 0
+let defaultProperties: hid_t = 0
 /// All of a dataspace.
-let H5S_ALL_: hid_t = 0
+let allElements: hid_t = 0

@@ -144,6 +144,7 @@ enum HDF5Attribute {
         _ name: String, _ type: hid_t, _ space: hid_t, of object: hid_t
     ) throws(CairnError) -> HDF5Handle {
         try HDF5Handle(
-            H5Acreate2(object, name, type, space, H5P_DEFAULT_, H5P_DEFAULT_), closing: H5Aclose, "make an attribute")
+            H5Acreate2(object, name, type, space, defaultProperties, defaultProperties), closing: H5Aclose,
+            "make an attribute")
     }
 }

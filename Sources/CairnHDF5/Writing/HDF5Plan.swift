@@ -142,7 +142,7 @@ struct HDF5Plan {
         let groupProperties = try HDF5Handle(cairn_h5_group_properties(), closing: H5Pclose, "set up groups")
         for path in groups {
             _ = try HDF5Handle(
-                H5Gcreate2(file, path.joined(separator: "/"), H5P_DEFAULT_, groupProperties.id, H5P_DEFAULT_),
+                H5Gcreate2(file, path.joined(separator: "/"), defaultProperties, groupProperties.id, defaultProperties),
                 closing: H5Gclose, "make a group")
         }
         var places: [(name: String, offset: Int, byteCount: Int)] = []
@@ -155,7 +155,7 @@ struct HDF5Plan {
         }
         for tensor in tensors {
             guard let kept = tensor.tiedTo else { continue }
-            guard H5Lcreate_hard(file, kept, file, tensor.name, H5P_DEFAULT_, H5P_DEFAULT_) >= 0 else {
+            guard H5Lcreate_hard(file, kept, file, tensor.name, defaultProperties, defaultProperties) >= 0 else {
                 throw CairnError(
                     .invalidArgument, "the tensor that this one is tied to is not written",
                     .init(tensor: tensor.name, expected: kept))
@@ -167,7 +167,7 @@ struct HDF5Plan {
             attributes.filter { HDF5Attribute.byteCount(of: $0.value) > 60_000 }.map { Self.path($0.target) })
         for (target, name, value) in attributes {
             let path = Self.path(target)
-            let object = try HDF5Handle(H5Oopen(file, path, H5P_DEFAULT_), closing: H5Oclose, "open an object")
+            let object = try HDF5Handle(H5Oopen(file, path, defaultProperties), closing: H5Oclose, "open an object")
             do throws(CairnError) {
                 try HDF5Attribute.write(value, name, to: object.id, fixesText: large.contains(path))
             } catch {
@@ -194,7 +194,7 @@ enum HDF5Dataset {
         let properties = try HDF5Handle(
             cairn_h5_dataset_properties(tensor.byteCount > 0 ? 1 : 0), closing: H5Pclose, "set up a dataset")
         let dataset = try HDF5Handle(
-            H5Dcreate2(file, tensor.name, type.id, space.id, H5P_DEFAULT_, properties.id, H5P_DEFAULT_),
+            H5Dcreate2(file, tensor.name, type.id, space.id, defaultProperties, properties.id, defaultProperties),
             closing: H5Dclose, "make a dataset")
         if let name = OpaqueTypeName.name(of: tensor.scalarType) {
             try HDF5Attribute.write(.string(name), "dtype", to: dataset.id)

@@ -18,16 +18,23 @@ package struct SwappedTensor: TensorContent {
         try content.read(region, into: &destination)
         destination.withUnsafeMutableBytes { bytes in
             switch width {
-            case 2: Self.swap(bytes.bindMemory(to: UInt16.self))
-            case 4: Self.swap(bytes.bindMemory(to: UInt32.self))
-            case 8: Self.swap(bytes.bindMemory(to: UInt64.self))
+            case 2: Self.swap(bytes, as: UInt16.self)
+            case 4: Self.swap(bytes, as: UInt32.self)
+            case 8: Self.swap(bytes, as: UInt64.self)
             default: break
             }
         }
     }
 
+    /// The bytes may begin anywhere.
     @inline(__always)
-    private static func swap<Number: FixedWidthInteger>(_ numbers: UnsafeMutableBufferPointer<Number>) {
-        for index in numbers.indices { numbers[index] = numbers[index].byteSwapped }
+    private static func swap<Number: FixedWidthInteger & BitwiseCopyable>(
+        _ bytes: UnsafeMutableRawBufferPointer, as type: Number.Type
+    ) {
+        let width = MemoryLayout<Number>.size
+        for offset in stride(from: 0, through: bytes.count - width, by: width) {
+            let number = bytes.loadUnaligned(fromByteOffset: offset, as: type)
+            bytes.storeBytes(of: number.byteSwapped, toByteOffset: offset, as: type)
+        }
     }
 }
