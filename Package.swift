@@ -36,6 +36,7 @@ let package = Package(
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
         .library(name: "CairnInterop", targets: ["CairnInterop"]),
+        .library(name: "CairnHDF5", targets: ["CairnHDF5"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
         .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
         .executable(name: "cairn", targets: ["CairnTool"]),
@@ -134,6 +135,15 @@ let package = Package(
             name: "CairnInterop",
             dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
             swiftSettings: swiftSettings),
+        // HDF5 and Keras, a product of its own: nobody else needs libhdf5.
+        .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"]), .brew(["hdf5"])]),
+        .target(name: "CHDF5Calls", dependencies: ["CHDF5"]),
+        .target(
+            name: "CairnHDF5",
+            dependencies: [
+                "CHDF5", "CHDF5Calls", "CairnBase", "CairnCheckpoint", "CairnInterop", "CairnStorage", "CairnTensor",
+            ],
+            swiftSettings: swiftSettings),
         // The trainer, a product of its own: nobody else needs OpenBLAS.
         .systemLibrary(
             name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
@@ -162,8 +172,8 @@ let package = Package(
         .executableTarget(
             name: "CairnTool",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnLayout", "CairnReshard",
-                "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout",
+                "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
                 argumentParser,
             ],
             swiftSettings: swiftSettings),
@@ -236,6 +246,13 @@ let package = Package(
             name: "CairnInteropTests",
             dependencies: [
                 "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
+                "CairnTensor", "CairnTesting",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnHDF5Tests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnStorage",
                 "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),

@@ -14,6 +14,9 @@ import Testing
         (torch, "torch"), (distributed, "dcp"), (distributed + "/.metadata", "dcp"),
         (fixtures + "dcp/w2_hf/checkpoint", "dcp"), (fixtures + "dcp/w2_hf_consolidated/checkpoint", "safetensors"),
         (fixtures + "torch/state_dict/model_proto4.bin", "torch"),
+        (fixtures + "hdf5/h5py_plain/userblock.h5", "hdf5"), (fixtures + "hdf5/keras/model_bf16.keras", "keras"),
+        (fixtures + "hdf5/keras/sharded.weights.json", "keras"), (fixtures + "numpy/a.npz", "numpy"),
+        (fixtures + "numpy/fortran.npy", "numpy"),
     ])
     func formatsAreRecognisedByWhatIsInThem(path: String, format: String) throws {
         let directory = try TemporaryDirectory()
@@ -33,6 +36,27 @@ import Testing
         #expect(try before.array("objects") == after.array("objects"))
         let difference = try ToolRun("diff", path, "run@3", in: directory)
         #expect(difference.exitCode == 0, "\(difference.output)")
+    }
+
+    @Test(arguments: [
+        ("hdf5/keras/model_bf16.keras", "keras-weights", "a.weights.h5"), ("torch/train_full/ckpt.pt", "hdf5", "a.h5"),
+        ("torch/train_full/ckpt.pt", "npz", "a.npz"), ("numpy/fortran.npy", "npy", "a.npy"),
+        ("hdf5/h5py_plain/latest.h5", "npz", "b.npz"), ("numpy/compressed.npz", "hdf5", "b.h5"),
+    ])
+    func otherFormatsAreWrittenToo(path: String, format: String, file: String) throws {
+        let directory = try TemporaryDirectory()
+        let source = Self.fixtures + path
+        let converted = try ToolRun("convert", source, file, "--to", format, in: directory)
+        #expect(converted.exitCode == 0, "\(converted.errors)")
+        let before = try ToolRun("digest", source, "--json", in: directory).document()
+        let after = try ToolRun("digest", file, "--json", in: directory).document()
+        #expect(try before.array("tensors") == after.array("tensors"))
+        #expect(try before.array("objects") == after.array("objects"))
+        #expect(try ToolRun("verify", file, "--deep", in: directory).exitCode == 0)
+        // Neither replaced unasked nor written over its source.
+        #expect(try ToolRun("convert", source, file, "--to", format, in: directory).exitCode == 2)
+        #expect(try ToolRun("convert", source, file, "--to", format, "--force", in: directory).exitCode == 0)
+        #expect(try ToolRun("convert", file, file, "--to", format, "--force", in: directory).exitCode == 2)
     }
 
     @Test func whatIsLeftOutIsSaid() throws {

@@ -10,6 +10,15 @@ public enum StateKey: Sendable {
     /// The key of this text.
     public init(_ name: String) { self = .name(name) }
 
+    /// A place where the text spells one, for formats that do not tell the two apart.
+    package init(spelling name: String) {
+        if let index = Int(name), index >= 0, String(index).utf8.elementsEqual(name.utf8) {
+            self = .index(index)
+        } else {
+            self.init(name)
+        }
+    }
+
     /// As Python's `str` spells it.
     public var text: String {
         switch self {

@@ -1,11 +1,25 @@
 import CZlib
 import CairnBase
 
-/// Expands raw DEFLATE data (RFC 1951), by zlib.
-enum Inflation {
-    /// The expanded bytes, or `nil` when the data is no DEFLATE or expands to another size than `byteCount`.
+/// Expands DEFLATE data, by zlib.
+package enum Inflation {
+    /// The most that DEFLATE expands by.
+    package static let greatestRatio = 1032
+
+    /// What raw data (RFC 1951) expands to, or `nil` when it is damaged or expands to another size than `byteCount`.
     static func expand(_ source: [UInt8], byteCount: Int) -> [UInt8]? {
-        guard source.count <= UInt32.max, byteCount <= UInt32.max else { return nil }
+        expand(source, byteCount: byteCount, windowBits: -15)
+    }
+
+    /// What data with zlib's header and checksum (RFC 1950) expands to, or `nil` as above.
+    package static func expandZlib(_ source: [UInt8], byteCount: Int) -> [UInt8]? {
+        expand(source, byteCount: byteCount, windowBits: 15)
+    }
+
+    private static func expand(_ source: [UInt8], byteCount: Int, windowBits: Int32) -> [UInt8]? {
+        guard source.count <= UInt32.max, byteCount <= UInt32.max, byteCount / greatestRatio <= source.count else {
+            return nil
+        }
         var result = [UInt8](repeating: 0, count: byteCount)
         var input = source
         var spare: UInt8 = 0
@@ -14,7 +28,7 @@ enum Inflation {
                 withUnsafeMutablePointer(to: &spare) { spare in
                     var stream = z_stream()
                     guard inflateInit2_(
-                        &stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+                        &stream, windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
                     else { return false }
                     defer { inflateEnd(&stream) }
                     stream.next_in = input.baseAddress

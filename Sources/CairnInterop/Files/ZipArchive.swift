@@ -25,6 +25,8 @@ package final class ZipArchive: Sendable {
         package var headerOffset: Int
         /// Where the next record or the directory begins, in bytes.
         package var limit: Int
+        /// What the directory remarks on it.
+        package var comment = ""
     }
 
     /// The file.

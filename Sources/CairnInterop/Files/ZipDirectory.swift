@@ -98,7 +98,12 @@ struct ZipDirectory {
                 let extraLength = reader.u16(at: position + 30), let commentLength = reader.u16(at: position + 32),
                 position + Self.leastEntryByteCount + nameLength + extraLength + commentLength <= bytes.count
             else { throw malformed("the zip directory is damaged", at: offset + position) }
-            entries.append(try entry(reader, position, nameLength: nameLength, extraLength: extraLength))
+            var entry = try entry(reader, position, nameLength: nameLength, extraLength: extraLength)
+            if commentLength > 0 {
+                let start = position + Self.leastEntryByteCount + nameLength + extraLength
+                entry.comment = String(decoding: bytes[start..<start + commentLength], as: UTF8.self)
+            }
+            entries.append(entry)
             position += Self.leastEntryByteCount + nameLength + extraLength + commentLength
         }
         try limit(&entries)

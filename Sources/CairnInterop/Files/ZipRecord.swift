@@ -5,8 +5,8 @@ import Synchronization
 /// A record of a zip archive, as a file of its own.
 ///
 /// Its checksum is verified when all of it has been read, at once or in pieces; the read that completes it throws
-/// ``CairnError/Code/corrupted`` when the checksum differs. A deflated record is expanded, and verified, at the first
-/// read.
+/// ``CairnError/Code/corrupted`` when the checksum differs. A small deflated record is expanded, and verified, at the
+/// first read; a large one is expanded as it is read, a little more than is asked for where that jumps.
 package final class ZipRecord: StorageFile {
     /// The name of the archive's file.
     package let key: String
@@ -17,6 +17,11 @@ package final class ZipRecord: StorageFile {
     package var byteCount: Int { entry.byteCount }
 
     private let file: any StorageFile
+    /// What expands a record that is too large to be kept.
+    private let inflated: InflatedFile?
+
+    /// The most bytes of an expanded record that are kept in memory.
+    private static let greatestHeld = 4 << 20
 
     private struct State {
         var progress: ChecksumProgress
@@ -44,6 +49,11 @@ package final class ZipRecord: StorageFile {
                 .malformed, "a zip record overlaps another or the directory",
                 .init(file: key, offset: entry.headerOffset, found: entry.name.debugDescription))
         }
+        inflated =
+            entry.isDeflated && entry.byteCount > Self.greatestHeld
+            ? InflatedFile(
+                try FileWindow(file, offset: dataOffset, byteCount: entry.storedByteCount), byteCount: entry.byteCount)
+            : nil
         state = Mutex(State(
             progress: ChecksumProgress(byteCount: entry.byteCount),
             isVerified: entry.checksum == nil || entry.byteCount == 0))
@@ -57,6 +67,11 @@ package final class ZipRecord: StorageFile {
                     file: key, offset: dataOffset, expected: "\(offset) + \(destination.byteCount) bytes",
                     found: "\(entry.name) of \(byteCount)"))
         }
+        if let inflated {
+            try inflated.read(at: offset, into: &destination)
+            try compare(inflated.checksum)
+            return
+        }
         if entry.isDeflated {
             let bytes = try expanded()
             bytes.withUnsafeBytes { source in
@@ -64,6 +79,7 @@ package final class ZipRecord: StorageFile {
                     target.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[offset..<offset + target.count]))
                 }
             }
+            if offset + destination.byteCount == byteCount { release() }
             return
         }
         try file.read(at: dataOffset + offset, into: &destination)
@@ -71,7 +87,18 @@ package final class ZipRecord: StorageFile {
         let range = offset..<offset + destination.byteCount
         let checksum = CRC32.checksum(destination.bytes)
         let whole = state.withLock { $0.progress.add(range, checksum) }
-        guard let whole else { return }
+        try compare(whole)
+    }
+
+    /// Gives back the memory of what is expanded.
+    package func release() {
+        inflated?.release()
+        state.withLock { $0.expanded = nil }
+    }
+
+    /// Takes note of the checksum of the whole record once it is known.
+    private func compare(_ whole: UInt32?) throws(CairnError) {
+        guard let whole, state.withLock({ !$0.isVerified }) else { return }
         guard whole == entry.checksum else {
             state.withLock { $0.progress = ChecksumProgress(byteCount: byteCount) }
             throw mismatch(whole)
@@ -93,8 +120,7 @@ package final class ZipRecord: StorageFile {
             let end = min(begin + step, byteCount)
             let bytes: [UInt8]
             do throws(CairnError) {
-                bytes = entry.isDeflated
-                    ? Array(try expanded()[begin..<end]) : try file.bytes(in: dataOffset + begin..<dataOffset + end)
+                bytes = try plain(begin..<end)
             } catch {
                 return error
             }
@@ -103,6 +129,13 @@ package final class ZipRecord: StorageFile {
         }
         guard byteCount > 0, let expected = entry.checksum, expected != checksum else { return nil }
         return mismatch(checksum)
+    }
+
+    /// Bytes of the record, whatever their checksum.
+    private func plain(_ range: Range<Int>) throws(CairnError) -> [UInt8] {
+        if let inflated { return try inflated.bytes(in: range) }
+        if entry.isDeflated { return Array(try expanded()[range]) }
+        return try file.bytes(in: dataOffset + range.lowerBound..<dataOffset + range.upperBound)
     }
 
     private func expanded() throws(CairnError) -> [UInt8] {

@@ -1,13 +1,13 @@
-import CairnBase
-import CairnCheckpoint
-import CairnTensor
+package import CairnBase
+package import CairnCheckpoint
+package import CairnTensor
 
 /// The values of a nested state, each at its path, gathered into a tree again.
 ///
 /// What has the keys 0, 1, 2 … without a gap becomes a list, everything else a dictionary, so that the same state
 /// gives the same values whichever format held it; where tensors leave gaps in a list, the places are a dictionary's
 /// keys.
-struct StateLeaves {
+package struct StateLeaves {
     private struct Node {
         var value: Value?
         var children: [(key: StateKey, node: Node)] = []
@@ -18,10 +18,10 @@ struct StateLeaves {
     private var root = Node()
 
     /// - Parameter file: For messages.
-    init(file: String) { self.file = file }
+    package init(file: String) { self.file = file }
 
     /// - Throws: ``CairnError/Code/malformed`` when something is there already.
-    mutating func add(_ value: Value, at path: [StateKey]) throws(CairnError) {
+    package mutating func add(_ value: Value, at path: [StateKey]) throws(CairnError) {
         guard Self.add(value, at: path[...], to: &root) else {
             throw CairnError(
                 .malformed, "two values have one place", .init(file: file, found: StateNames.joined(path)))
@@ -46,7 +46,7 @@ struct StateLeaves {
     /// The values by the first step of their paths, sorted by name.
     ///
     /// - Throws: ``CairnError/Code/unsupported`` when two keys of a dictionary are spelt alike.
-    func values() throws(CairnError) -> [NamedValue] {
+    package func values() throws(CairnError) -> [NamedValue] {
         if let value = root.value { return [NamedValue(name: "value", value: value)] }
         var names: Set<ExactString> = []
         var values: [NamedValue] = []

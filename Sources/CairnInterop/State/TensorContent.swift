@@ -1,9 +1,9 @@
-import CairnBase
-import CairnCheckpoint
-import CairnTensor
+package import CairnBase
+package import CairnCheckpoint
+package import CairnTensor
 
 /// The elements of one tensor, wherever they are.
-protocol TensorContent: Sendable {
+package protocol TensorContent: Sendable {
     /// The type of the elements.
     var scalarType: ScalarType { get }
     /// The tensor's shape.
@@ -16,12 +16,14 @@ protocol TensorContent: Sendable {
 extension StoredTensor: TensorContent {}
 
 /// A tensor that is in memory already.
-struct HeldTensor: TensorContent {
+package struct HeldTensor: TensorContent {
     let tensor: Tensor
-    var scalarType: ScalarType { tensor.scalarType }
-    var shape: Shape { tensor.shape }
+    package var scalarType: ScalarType { tensor.scalarType }
+    package var shape: Shape { tensor.shape }
 
-    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+    package init(tensor: Tensor) { self.tensor = tensor }
+
+    package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try RegionCopy.copy(
             tensor.scalarType, from: tensor.bytes, of: tensor.shape, region: region, into: &destination,
             of: region.shape, region: Region(whole: region.shape))
@@ -29,14 +31,14 @@ struct HeldTensor: TensorContent {
 }
 
 /// The tensors of a checkpoint by name.
-struct TensorTable: Sendable {
+package struct TensorTable: Sendable {
     let source: String
     /// Sorted by the bytes of the names.
-    let descriptions: [TensorDescription]
+    package let descriptions: [TensorDescription]
     private let contents: [any TensorContent]
 
     /// - Parameter entries: Names, each once, with what they stand for and what they are tied to.
-    init(_ entries: [(name: String, content: any TensorContent, tiedTo: String?)], source: String) {
+    package init(_ entries: [(name: String, content: any TensorContent, tiedTo: String?)], source: String) {
         let sorted = entries.sorted { ExactString($0.name) < ExactString($1.name) }
         self.source = source
         descriptions = sorted.map {
@@ -57,7 +59,7 @@ struct TensorTable: Sendable {
         }
     }
 
-    func content(_ name: String) throws(CairnError) -> any TensorContent {
+    package func content(_ name: String) throws(CairnError) -> any TensorContent {
         guard let position = descriptions.position(of: name) else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
         }
@@ -65,7 +67,7 @@ struct TensorTable: Sendable {
     }
 
     /// Reads a region, checked.
-    func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+    package func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let content = try content(name)
         guard region.isInside(content.shape),
             content.scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount

@@ -17,7 +17,7 @@ public protocol OmittingReader: CheckpointReader {
 
 extension VerificationReport {
     /// Reads records and compares their checksums.
-    mutating func add(_ records: [ZipRecord], progress: (Int) throws -> Void) throws {
+    package mutating func add(_ records: [ZipRecord], progress: (Int) throws -> Void) throws {
         for record in records {
             chunkCount += 1
             byteCount += record.byteCount

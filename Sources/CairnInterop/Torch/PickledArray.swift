@@ -132,19 +132,6 @@ enum PickledArray {
     private static func number(_ leaf: PickledLeaf) -> PickledLeaf? {
         guard case .held(let tensor) = leaf else { return leaf }
         let bytes = tensor.bytes.withUnsafeBytes { Array($0) }
-        let bits = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-        switch tensor.scalarType {
-        case .bool: return .value(.bool(bits != 0))
-        case .i8: return .value(.integer(Int64(Int8(truncatingIfNeeded: bits))))
-        case .i16: return .value(.integer(Int64(Int16(truncatingIfNeeded: bits))))
-        case .i32: return .value(.integer(Int64(Int32(truncatingIfNeeded: bits))))
-        case .i64: return .value(.integer(Int64(bitPattern: bits)))
-        case .u8, .u16, .u32, .u64:
-            return .value(Int64(exactly: bits).map { .integer($0) } ?? .unsigned(bits))
-        case .f32: return .value(.double(Double(Float(bitPattern: UInt32(truncatingIfNeeded: bits)))))
-        case .f64: return .value(.double(Double(bitPattern: bits)))
-        // Half and complex numbers stay tensors without dimensions.
-        default: return leaf
-        }
+        return NumPyNumber.value(tensor.scalarType, bytes).map { .value($0) } ?? leaf
     }
 }

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnHDF5
 import CairnInterop
 
 /// What a look at one checkpoint found.
@@ -54,6 +55,14 @@ struct CheckpointVerification {
                     try DistributedCheckpointReader(path: path)
                 }
             ]
+        case .hdf5(let path) where location.selector == nil:
+            var result = try verify("hdf5", path, ["structure"], deep: deep) { try HDF5Reader(path: path) }
+            result.notes.append("only chunks with a Fletcher-32 filter have checksums: other changes cannot be noticed")
+            return [result]
+        case .keras(let path) where location.selector == nil:
+            return [try verify("keras", path, ["structure"], deep: deep) { try KerasReader(path: path) }]
+        case .numpy(let path) where location.selector == nil:
+            return [try verify("numpy", path, ["structure"], deep: deep) { try NumPyReader(path: path) }]
         default:
             throw CairnError(
                 .invalidArgument, "only a run has checkpoints to choose from with @",

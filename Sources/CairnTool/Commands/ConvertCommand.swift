@@ -16,6 +16,8 @@ struct ConvertCommand: ParsableCommand {
               dcp                  a directory of torch.distributed.checkpoint
               dcp-safetensors      the same as safetensors shards
               deepspeed-universal  a directory for DeepSpeed's load_universal
+              hdf5, keras-weights  a file; the latter is loaded by Keras 3 as NAME.weights.h5
+              npz, npy             a file; the latter has room for one tensor
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \

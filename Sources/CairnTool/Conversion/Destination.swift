@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnHDF5
 import CairnInterop
 import CairnStorage
 
@@ -33,9 +34,7 @@ struct Destination {
                 path: path, maximumShardByteCount: format == .shardedSafetensors ? maximumShardByteCount : nil,
                 replaces: replaces)
         case .torch:
-            if PathInspection.canonical(path) == PathInspection.canonical(source.path) {
-                throw overSource("choose another place")
-            }
+            try refuseFile(over: source)
             return try TorchWriter(path: path, replaces: replaces)
         case .dcp:
             try refuseDirectory(of: source)
@@ -46,7 +45,35 @@ struct Destination {
         case .universal:
             try refuseDirectory(of: source)
             return DeepSpeedUniversalWriter(path: path, step: step, replaces: replaces)
+        case .hdf5, .kerasWeights:
+            try refuseFile(over: source)
+            return try HDF5Writer(path: path, flavour: format == .hdf5 ? .plain : .kerasWeights, replaces: replaces)
+        case .npz:
+            try refuseFile(over: source)
+            return try NumPyWriter(path: path, replaces: replaces)
+        case .npy:
+            try refuseFile(over: source)
+            return try NumPyArrayWriter(path: path, replaces: replaces)
         }
+    }
+
+    /// A single file replaces nothing but itself: it must not be the source or lie inside of it.
+    private func refuseFile(over source: RecognisedFormat) throws(CairnError) {
+        if try PathInspection.kind(of: path) == .directory {
+            throw CairnError(
+                .invalidArgument, "this format is written as one file", .init(file: path, found: "a directory"))
+        }
+        let target = PathInspection.canonical(path)
+        let isSame: Bool
+        switch source {
+        case .checkpoint(let store, let step):
+            let inside = PathInspection.join(PathInspection.canonical(store), StepName.prefix(step))
+            isSame = target.hasPrefix(inside)
+        default:
+            let origin = PathInspection.canonical(source.path)
+            isSame = target == origin || target.hasPrefix(origin + "/")
+        }
+        if isSame { throw overSource("choose another place") }
     }
 
     /// Writers of directories delete old files of their format there: none may belong to the source.
@@ -79,7 +106,8 @@ struct Destination {
                 isSame = target == directory && Self.isName(name, ofStem: stem)
             }
         case .distributed(let path), .deepspeed(let path): isSame = target == PathInspection.canonical(path)
-        case .torch(let source): isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
+        case .torch(let source), .hdf5(let source), .keras(let source), .numpy(let source):
+            isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
         }
         if isSame { throw overSource("choose another place") }
     }

@@ -9,6 +9,10 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
     case dcp
     case dcpSafetensors = "dcp-safetensors"
     case universal = "deepspeed-universal"
+    case hdf5
+    case kerasWeights = "keras-weights"
+    case npz
+    case npy
 
     /// Whether the tensors can be divided over files, one for each of so many ranks.
     var isDivided: Bool { self == .dcp || self == .dcpSafetensors }

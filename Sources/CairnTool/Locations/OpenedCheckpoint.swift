@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnHDF5
 import CairnInterop
 import CairnStorage
 import CairnUniversal
@@ -42,6 +43,12 @@ struct OpenedCheckpoint {
             self.init(reader: reader, description: "torch.distributed.checkpoint", manifest: nil)
         case (.deepspeed(let path), nil):
             self.init(reader: try DeepSpeedReader(path: path), description: "DeepSpeed", manifest: nil)
+        case (.hdf5(let path), nil):
+            self.init(reader: try HDF5Reader(path: path), description: "HDF5", manifest: nil)
+        case (.keras(let path), nil):
+            self.init(reader: try KerasReader(path: path), description: "Keras", manifest: nil)
+        case (.numpy(let path), nil):
+            self.init(reader: try NumPyReader(path: path), description: "NumPy", manifest: nil)
         case (_, _?):
             throw CairnError(
                 .invalidArgument, "only a run has checkpoints to choose from with @",

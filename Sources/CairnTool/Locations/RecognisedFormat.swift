@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnHDF5
 import CairnInterop
 import CairnStorage
 
@@ -18,6 +19,12 @@ enum RecognisedFormat: Equatable {
     case distributed(path: String)
     /// A directory of DeepSpeed.
     case deepspeed(path: String)
+    /// An HDF5 file.
+    case hdf5(path: String)
+    /// A `.keras` file, or an index of Keras's sharded weights.
+    case keras(path: String)
+    /// A `.npy` or `.npz` file.
+    case numpy(path: String)
 }
 
 extension RecognisedFormat {
@@ -25,7 +32,8 @@ extension RecognisedFormat {
     var path: String {
         switch self {
         case .checkpoint(let store, _): store
-        case .store(let path), .safetensors(let path), .torch(let path), .distributed(let path), .deepspeed(let path):
+        case .store(let path), .safetensors(let path), .torch(let path), .distributed(let path), .deepspeed(let path),
+            .hdf5(let path), .keras(let path), .numpy(let path):
             path
         }
     }
@@ -38,6 +46,9 @@ enum FormatName: String, CaseIterable, ExpressibleByArgument {
     case torch
     case dcp
     case deepspeed
+    case hdf5
+    case keras
+    case numpy
 }
 
 extension RecognisedFormat {
@@ -45,6 +56,7 @@ extension RecognisedFormat {
     private static let metadataName = ".metadata"
     private static let indexSuffix = ".index.json"
     private static let fileSuffix = ".safetensors"
+    private static let kerasIndexSuffix = ".weights.json"
 
     /// Finds out what a path holds.
     ///
@@ -68,6 +80,9 @@ extension RecognisedFormat {
         if forced == .deepspeed { return .deepspeed(path: path) }
         if forced == .torch {
             throw CairnError(.unsupported, "a checkpoint of torch.save is one file", .init(file: path))
+        }
+        if forced == .hdf5 || forced == .keras || forced == .numpy {
+            throw CairnError(.unsupported, "a checkpoint of this format is a file", .init(file: path))
         }
         let names = try PathInspection.names(in: path)
         let hasSafetensors = names.contains { $0.hasSuffix(fileSuffix) || $0.hasSuffix(fileSuffix + indexSuffix) }
@@ -127,7 +142,14 @@ extension RecognisedFormat {
 
     private static func file(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
         let (directory, name) = PathInspection.split(path)
-        if forced == .torch { return .torch(path: path) }
+        switch forced {
+        case .torch: return .torch(path: path)
+        case .hdf5: return .hdf5(path: path)
+        case .keras: return .keras(path: path)
+        case .numpy: return .numpy(path: path)
+        default: break
+        }
+        if forced == nil, name.hasSuffix(kerasIndexSuffix) { return .keras(path: path) }
         if name == metadataName, forced == nil || forced == .dcp { return .distributed(path: directory) }
         if name == manifestName, forced == nil || forced == .cairn {
             let checkpoint = PathInspection.split(PathInspection.split(PathInspection.canonical(path)).directory)
@@ -149,13 +171,44 @@ extension RecognisedFormat {
         }
         let beginning = try PathInspection.beginning(of: path, byteCount: 512)
         if FileSignature.looksLikeSafetensors(beginning) { return .safetensors(path: path) }
+        if FileSignature.isNumPyArray(beginning) { return .numpy(path: path) }
+        if FileSignature.isZipArchive(beginning) { return try archive(path) }
         if TorchContainer.isTorch(beginning) { return .torch(path: path) }
+        if try hasHDF5(path) { return .hdf5(path: path) }
         throw CairnError(
             .unsupported, "the file is no checkpoint that Cairn reads",
             .init(
-                file: path, expected: "safetensors or a file of torch.save",
+                file: path, expected: "safetensors, a file of torch.save, HDF5, Keras or NumPy",
                 found: FileSignature.describe(beginning),
                 advice: "if it is safetensors all the same, say --format safetensors"))
+    }
+
+    /// Which of the formats that are zip archives a file is, by the names in it.
+    private static func archive(_ path: String) throws(CairnError) -> RecognisedFormat {
+        let (directory, name) = PathInspection.split(path)
+        let names = try ZipArchive(LocalStorage(root: directory).open(name)).entries.map(\.name)
+        let isKeras = names.contains(KerasReader.weightsRecordName)
+        let isTorch = names.contains { $0 == "data.pkl" || $0.hasSuffix("/data.pkl") }
+        // An archive of arrays; one without anything in it is what NumPy writes of no arrays.
+        let isNumPy = !isKeras && !isTorch && (names.isEmpty || names.contains { $0.hasSuffix(".npy") })
+        if isKeras, isTorch {
+            throw CairnError(
+                .unsupported, "the zip archive is both of torch.save and of Keras",
+                .init(file: path, advice: "say which by --format torch or --format keras"))
+        }
+        return isKeras ? .keras(path: path) : isNumPy ? .numpy(path: path) : .torch(path: path)
+    }
+
+    /// Whether an HDF5 file begins somewhere: at the beginning, or at 512 times a power of two.
+    private static func hasHDF5(_ path: String) throws(CairnError) -> Bool {
+        let (directory, name) = PathInspection.split(path)
+        let file = try LocalStorage(root: directory).open(name)
+        var offset = 0
+        while offset <= file.byteCount - 8 {
+            if FileSignature.isHDF5(try file.bytes(in: offset..<offset + 8)) { return true }
+            offset = offset == 0 ? 512 : offset * 2
+        }
+        return false
     }
 
     /// Whether a directory with these files is one of torch.distributed.checkpoint: it has the metadata, or shards that

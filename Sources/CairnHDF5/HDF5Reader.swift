@@ -1,0 +1,105 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnInterop
+public import CairnStorage
+public import CairnTensor
+
+/// An HDF5 file, as h5py and Keras write them.
+///
+/// A tensor's name is the path of its dataset without the first slash: `layers/dense/vars/0`. Attributes, text and
+/// records are values at their paths. What is not understood is left out and listed under ``omissions``.
+///
+/// HDF5 never opens a path: neither external links nor external elements nor virtual datasets make it read another
+/// file.
+public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReader {
+    public let format: String
+    public let source: String
+    public let values: [NamedValue]
+    public let omissions: [String]
+    public var tensors: [TensorDescription] { table.descriptions }
+
+    private let table: TensorTable
+    private let file: String
+
+    /// Opens the file of the name `key`.
+    ///
+    /// - Parameter source: What to call it in messages.
+    /// - Throws: ``CairnError/Code/malformed`` when it is damaged, as one that was cut short,
+    ///   ``CairnError/Code/incomplete`` when elements lie beyond its end.
+    public convenience init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
+        let place = source ?? storage.place(of: key)
+        try self.init(FileWindow(storage, key), format: "hdf5", file: key, source: place)
+    }
+
+    /// Opens the file at a path.
+    public convenience init(path: String) throws(CairnError) {
+        let (storage, key) = try LocalStorage.locate(path)
+        try self.init(storage: storage, file: key, source: path)
+    }
+
+    /// - Parameter further: Values that are not in the file itself.
+    init(
+        _ bytes: any StorageFile, format: String, file key: String, source: String, further: [NamedValue] = []
+    ) throws(CairnError) {
+        let contents: HDF5Contents
+        var leaves = StateLeaves(file: source)
+        do throws(CairnError) {
+            contents = try HDF5Contents(HDF5File(bytes))
+            for value in further { try leaves.add(value.value, at: [StateKey(value.name)]) }
+            for (path, value) in contents.values { try leaves.add(value, at: path) }
+        } catch {
+            var located = error
+            located.context.file = source
+            throw located
+        }
+        self.format = format
+        self.source = source
+        file = key
+        table = TensorTable(contents.tensors, source: source)
+        values = try leaves.values()
+        omissions = contents.omissions
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try table.read(name, region: region, into: &destination)
+    }
+
+    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
+        [(Region(whole: try table.content(name).shape), file)]
+    }
+
+    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+        var report = VerificationReport()
+        report.fileCount = 1
+        guard deep else { return report }
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addReading(tensor, of: self, progress: progress)
+        }
+        return report
+    }
+}
+
+extension VerificationReport {
+    /// Reads all of a tensor, by which everything is noticed that can be; goes on after damage with the next one.
+    mutating func addReading(
+        _ tensor: TensorDescription, of reader: any CheckpointReader, progress: (Int) throws -> Void
+    ) throws {
+        var buffer: [UInt8] = []
+        chunkCount += 1
+        for slab in SlabSequence(of: tensor, byteLimit: 4 << 20) {
+            let byteCount = tensor.scalarType.byteCount(elementCount: slab.elementCount) ?? 0
+            if buffer.count < byteCount { buffer = [UInt8](repeating: 0, count: byteCount) }
+            var span = buffer.mutableSpan
+            var bytes = span.mutableBytes
+            var part = bytes._mutatingExtracting(0..<byteCount)
+            do throws(CairnError) {
+                try reader.read(tensor.name, region: slab, into: &part)
+            } catch {
+                damages.append(Damage(error: error))
+                return
+            }
+            self.byteCount += byteCount
+            try progress(byteCount)
+        }
+    }
+}

@@ -1,0 +1,178 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnInterop
+public import CairnStorage
+public import CairnTensor
+
+/// A model that Keras saved in several parts: a `.keras` file, or the index of sharded weights
+/// (`NAME.weights.json`).
+///
+/// Names are the paths inside of the HDF5 files, as ``HDF5Reader`` gives them; a single `.h5` or `.weights.h5` is read
+/// by that. Of a `.keras` file `config.json` and `metadata.json` are values.
+public final class KerasReader: FragmentedReader, VerifiableReader, OmittingReader {
+    public let format = "keras"
+    public let source: String
+    public let tensors: [TensorDescription]
+    public let values: [NamedValue]
+    public let omissions: [String]
+
+    private let parts: [(reader: HDF5Reader, file: String)]
+    /// In which part each tensor is.
+    private let places: [ExactString: Int]
+    private let records: [ZipRecord]
+
+    /// Opens the file of the name `key`.
+    ///
+    /// - Parameter source: What to call it in messages.
+    /// - Throws: ``CairnError/Code/unsupported`` for something else than Keras's; ``CairnError/Code/malformed`` or
+    ///   ``CairnError/Code/incomplete`` when it is damaged or a shard is missing.
+    public init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
+        let place = source ?? storage.place(of: key)
+        self.source = place
+        if key.hasSuffix(Self.indexSuffix) {
+            parts = try Self.shards(storage, key, place)
+            records = []
+        } else {
+            let zip = try ZipArchive(FileWindow(storage, key))
+            let (weights, texts) = try KerasArchive.open(zip)
+            parts = [
+                (
+                    try HDF5Reader(weights, format: "keras", file: key, source: place, further: texts), key
+                )
+            ]
+            records = [weights]
+        }
+        var tensors: [TensorDescription] = []
+        var places: [ExactString: Int] = [:]
+        var values: [ExactString: Value] = [:]
+        for (index, part) in parts.enumerated() {
+            for tensor in part.reader.tensors {
+                guard places.updateValue(index, forKey: ExactString(tensor.name)) == nil else {
+                    throw CairnError(
+                        .malformed, "two shards have the same tensor",
+                        .init(file: place, tensor: tensor.name, found: parts[index].file))
+                }
+                tensors.append(tensor)
+            }
+            for value in part.reader.values {
+                let name = ExactString(value.name)
+                values[name] = try Self.merged(values[name], value.value, at: value.name, place)
+            }
+        }
+        self.places = places
+        self.tensors = tensors.sorted { ExactString($0.name) < ExactString($1.name) }
+        self.values = values.sorted { $0.key < $1.key }.map { NamedValue(name: $0.key.string, value: $0.value) }
+        omissions = parts.flatMap(\.reader.omissions)
+    }
+
+    /// The record of a `.keras` file that has the weights: by it such a file is told from other zip archives.
+    public static var weightsRecordName: String { KerasArchive.weightsName }
+
+    /// Opens the file at a path.
+    public convenience init(path: String) throws(CairnError) {
+        let (storage, key) = try LocalStorage.locate(path)
+        try self.init(storage: storage, file: key, source: path)
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try part(of: name).reader.read(name, region: region, into: &destination)
+    }
+
+    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
+        try part(of: name).reader.storedFragments(of: name)
+    }
+
+    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+        var report = VerificationReport()
+        report.fileCount = parts.count
+        guard deep else { return report }
+        if !records.isEmpty { try report.add(records) { _ in } }
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addReading(tensor, of: self, progress: progress)
+        }
+        return report
+    }
+
+    private func part(of name: String) throws(CairnError) -> (reader: HDF5Reader, file: String) {
+        guard let place = places[ExactString(name)] else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return parts[place]
+    }
+}
+
+extension KerasReader {
+    private static let indexSuffix = ".json"
+    private static let greatestIndex = 64 << 20
+
+    /// Opens the shards that an index names: files beside it.
+    private static func shards(
+        _ storage: any Storage, _ key: String, _ source: String
+    ) throws(CairnError) -> [(reader: HDF5Reader, file: String)] {
+        let bytes = try storage.readAll(key, limit: greatestIndex)
+        let index: JSONObject
+        do throws(JSONError) {
+            index = try JSONValue(parsing: bytes).asObject().object("weight_map")
+        } catch {
+            throw CairnError(
+                .malformed, "this is no index of Keras's sharded weights",
+                .init(file: source, expected: "a weight_map"),
+                cause: error)
+        }
+        var names: [String] = []
+        for member in index.members {
+            switch member.value {
+            case .string(let name): names.append(name)
+            case .array(let elements):
+                for element in elements {
+                    guard case .string(let name) = element else { throw malformed(source, member.key) }
+                    names.append(name)
+                }
+            default: throw malformed(source, member.key)
+            }
+        }
+        var seen: Set<ExactString> = []
+        var parts: [(reader: HDF5Reader, file: String)] = []
+        let directory = key.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(key[...$0]) } ?? ""
+        for name in names.sorted(by: { ExactString($0) < ExactString($1) })
+        where seen.insert(ExactString(name)).inserted {
+            guard !name.contains("/"), !name.isEmpty, name != ".", name != ".." else {
+                throw CairnError(
+                    .malformed, "a shard lies elsewhere than beside its index", .init(file: source, found: name))
+            }
+            let file = directory + name
+            do throws(CairnError) {
+                parts.append(
+                    (
+                        try HDF5Reader(
+                            FileWindow(storage, file), format: "keras", file: file, source: storage.place(of: file)),
+                        file
+                    ))
+            } catch {
+                guard error.code == .notFound else { throw error }
+                throw CairnError(
+                    .incomplete, "a shard is missing", .init(file: source, expected: name), cause: error)
+            }
+        }
+        guard !parts.isEmpty else {
+            throw CairnError(.malformed, "the index names no shards", .init(file: source))
+        }
+        return parts
+    }
+
+    private static func malformed(_ source: String, _ key: String) -> CairnError {
+        CairnError(.malformed, "the index does not say which shard has a variable", .init(file: source, found: key))
+    }
+
+    /// Puts together what shards say of one group.
+    private static func merged(
+        _ first: Value?, _ second: Value, at path: String, _ source: String
+    ) throws(CairnError) -> Value {
+        guard let first, first != second else { return second }
+        guard case .dictionary(var members) = first, case .dictionary(let others) = second else {
+            throw CairnError(.malformed, "two shards say different things", .init(file: source, found: path))
+        }
+        for (key, value) in others { members[key] = try merged(members[key], value, at: path + "/" + key, source) }
+        return .dictionary(members)
+    }
+}

@@ -1,0 +1,165 @@
+import CHDF5
+import CHDF5Calls
+public import CairnBase
+public import CairnCheckpoint
+import CairnInterop
+public import CairnStorage
+import CairnTensor
+import Synchronization
+
+/// Writes a checkpoint as one HDF5 file that h5py and Keras read.
+///
+/// A tensor's name is the path of its dataset: slashes divide groups, dots are part of names, so that `f[name]` finds
+/// it in h5py and ``HDF5Reader`` gives the same name back. Dictionaries of values become groups, other values
+/// attributes; tied tensors are hard links.
+///
+/// HDF5 itself makes the file's description, in memory, and says where the elements go; these are then written past it
+/// as they come. Types that NumPy lacks are opaque bytes with an attribute `dtype`, as Keras writes bfloat16.
+public final class HDF5Writer: CheckpointWriter {
+    /// What the file is for.
+    public enum Flavour: Sendable {
+        /// Any names.
+        case plain
+        /// Weights that Keras 3 loads: every tensor is at `…/vars/0`, `…/vars/1` and so on.
+        case kerasWeights
+    }
+
+    private static let alignment: UInt64 = 64
+    private static let tokens = Atomic<UInt64>(1 << 62)
+
+    private let storage: any Storage
+    private let key: String
+    private let flavour: Flavour
+    private let replaces: Bool
+    private var writer: (any StorageWriter)?
+    private var fileByteCount = 0
+    /// Where the elements of each tensor go, in the order in which they come.
+    private var places: [(name: String, offset: Int, byteCount: Int)] = []
+    private var position = 0
+    private var byteCount = 0
+    private var isFinished = false
+
+    /// Prepares to write to `key`, which nothing happens to before ``begin(tensors:values:)``.
+    ///
+    /// - Parameter replaces: Whether a file of that name may be there; it is replaced as a whole at the end.
+    public init(storage: any Storage, key: String, flavour: Flavour = .plain, replaces: Bool = false) {
+        self.storage = storage
+        self.key = key
+        self.flavour = flavour
+        self.replaces = replaces
+    }
+
+    /// Prepares to write to a plain path.
+    public convenience init(path: String, flavour: Flavour = .plain, replaces: Bool = false) throws(CairnError) {
+        let (storage, key) = try LocalStorage.locate(path)
+        self.init(storage: storage, key: key, flavour: flavour, replaces: replaces)
+    }
+
+    deinit { discard() }
+
+    /// Makes the file's description.
+    ///
+    /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for names that no path can be, and
+    ///   for tensors that would lie inside of others.
+    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
+        guard writer == nil, !isFinished else {
+            throw CairnError(.invalidArgument, "the writer has begun before", .init(file: key))
+        }
+        if !replaces { try storage.refuseExisting(key) }
+        if flavour == .kerasWeights { try KerasNames.check(tensors, file: key) }
+        let plan = try HDF5Plan(tensors: tensors, values: values, file: key)
+        let pages = MetadataPages()
+        try HDF5Library.run { () throws(CairnError) in
+            var source = pages.source(token: Self.tokens.add(1, ordering: .relaxed).newValue)
+            do throws(CairnError) {
+                let file = try HDF5Handle(cairn_h5_create(&source, Self.alignment), closing: H5Fclose, "make a file")
+                places = try plan.write(to: file.id)
+                try HDF5Library.check(H5Fflush(file.id, H5F_SCOPE_GLOBAL), "write the description of a file")
+            } catch {
+                throw error.adding(.init(file: key))
+            }
+            // The superblock of version 2 says how long the file is.
+            fileByteCount = pages.integer(at: 28, byteCount: 8) ?? 0
+        }
+        let writer = try storage.create(key, byteCount: fileByteCount)
+        self.writer = writer
+        for page in pages.sorted where page.offset < fileByteCount {
+            try writer.write(Array(page.bytes.prefix(fileByteCount - page.offset)), at: page.offset)
+        }
+        passEmpty()
+        return plan.notes
+    }
+
+    public func append(_ bytes: RawSpan) throws {
+        guard let writer, !isFinished else { throw wrongOrder("append") }
+        var rest = 0..<bytes.byteCount
+        while !rest.isEmpty {
+            guard position < places.count else {
+                throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: key))
+            }
+            let place = places[position]
+            let count = min(rest.count, place.byteCount - byteCount)
+            let end = rest.lowerBound + count
+            try writer.write(bytes.extracting(rest.lowerBound..<end), at: place.offset + byteCount)
+            byteCount += count
+            rest = end..<rest.upperBound
+            if byteCount == place.byteCount {
+                position += 1
+                byteCount = 0
+                passEmpty()
+            }
+        }
+    }
+
+    public func finish() throws {
+        guard let writer, !isFinished else { throw wrongOrder("finish") }
+        guard position == places.count else {
+            throw CairnError(
+                .incomplete, "not all bytes of a tensor were written", .init(file: key, tensor: places[position].name))
+        }
+        try writer.finish(byteCount: fileByteCount)
+        self.writer = nil
+        isFinished = true
+    }
+
+    public func discard() {
+        writer?.discard()
+        writer = nil
+        isFinished = true
+    }
+
+    private func passEmpty() {
+        while position < places.count, places[position].byteCount == 0 { position += 1 }
+    }
+
+    private func wrongOrder(_ call: String) -> CairnError {
+        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: key))
+    }
+}
+
+/// Where Keras 3 looks for variables.
+enum KerasNames {
+    /// - Throws: ``CairnError/Code/unsupported`` when a name is none of Keras's or a number is missing.
+    static func check(_ tensors: [TensorDescription], file: String) throws(CairnError) {
+        var numbers: [ExactString: Set<Int>] = [:]
+        for tensor in tensors {
+            let parts = tensor.name.split(separator: "/", omittingEmptySubsequences: false)
+            guard parts.count >= 2, parts[parts.count - 2] == "vars", let number = Int(parts[parts.count - 1]),
+                number >= 0, String(number) == parts[parts.count - 1]
+            else {
+                throw CairnError(
+                    .unsupported, "Keras finds variables by other names",
+                    .init(
+                        file: file, tensor: tensor.name, expected: "names such as layers/dense/vars/0",
+                        advice: "rename them, or write plain hdf5"))
+            }
+            numbers[ExactString(parts.dropLast().joined(separator: "/")), default: []].insert(number)
+        }
+        for (group, found) in numbers where found.max() != found.count - 1 {
+            throw CairnError(
+                .unsupported, "a variable is missing among those of a layer",
+                .init(file: file, tensor: group.string, expected: "0 to \(found.count - 1)", found: "\(found.sorted())")
+            )
+        }
+    }
+}

@@ -1,0 +1,129 @@
+import CairnBase
+import CairnCheckpoint
+import CairnDigest
+import CairnHDF5
+import CairnStorage
+import CairnTensor
+import CairnTesting
+import Testing
+
+@Suite struct HDF5WriterTests {
+    /// A state with every type of elements and every kind of value.
+    private func state() throws -> MemoryCheckpoint {
+        var generator = SeededGenerator(seed: 5)
+        var tensors: [(TensorDescription, [UInt8])] = []
+        for scalarType in ScalarType.allCases {
+            let whole: Shape = [3, 8]
+            let empty: Shape = [0, 8]
+            for (name, shape) in [("m", whole), ("empty", empty)] {
+                let description = TensorDescription(
+                    name: "\(scalarType)/\(name).x", scalarType: scalarType, shape: shape)
+                let bytes = (0..<description.byteCount).map { _ in
+                    scalarType == .bool
+                        ? UInt8.random(in: 0...1, using: &generator) : .random(in: 0...255, using: &generator)
+                }
+                tensors.append((description, bytes))
+            }
+        }
+        tensors.append((TensorDescription(name: "scalar", scalarType: .f32, shape: .scalar), [0, 0, 128, 63]))
+        tensors.append((TensorDescription(name: "ünï", scalarType: .u8, shape: [2]), [1, 2]))
+        tensors.append((TensorDescription(name: "tied", scalarType: .u8, shape: [2], tiedTo: "ünï"), []))
+        let many = Value.dictionary(
+            Dictionary(uniqueKeysWithValues: (0..<20).map { ("key \($0)", .string("text \($0)")) }))
+        let values: [NamedValue] = [
+            .init(name: "bool", value: true), .init(name: "bytes", value: .bytes([0, 255, 0])),
+            .init(name: "double", value: .double(-0.0)), .init(name: "nan", value: .double(.nan)),
+            .init(name: "large", value: ["numbers": .list((0..<20_000).map { .integer($0) }), "text": "beside it"]),
+            .init(name: "list", value: [1, 2.5, "x", [1, 2], ["a": 1]]), .init(name: "many", value: many),
+            .init(name: "null", value: .null), .init(name: "text", value: "ünï"), .init(name: "nothing", value: ""),
+            .init(name: "texts", value: ["a", "", "ccc"]), .init(name: "truths", value: [true, false]),
+            .init(name: "unsigned", value: .unsigned(.max)), .init(name: "with nul", value: "a\0b")
+        ]
+        return MemoryCheckpoint(tensors: tensors, values: values)
+    }
+
+    private func written(
+        _ checkpoint: any CheckpointReader, flavour: HDF5Writer.Flavour = .plain
+    ) throws -> (HDF5Reader, notes: [String]) {
+        let storage = MemoryStorage()
+        let writer = HDF5Writer(storage: storage, key: "f.h5", flavour: flavour)
+        let notes = try copyCheckpoint(from: checkpoint, to: writer, bufferByteCount: 16)
+        return (try HDF5Reader(storage: storage, file: "f.h5"), notes)
+    }
+
+    @Test func everyTypeAndValueComesBack() throws {
+        let state = try state()
+        let (reader, notes) = try written(state)
+        #expect(reader.tensors == state.tensors)
+        let before = try CheckpointDigest(of: state)
+        let after = try CheckpointDigest(of: reader)
+        #expect(before.tensors == after.tensors)
+        #expect(Fixture.leaves(before) == Fixture.leaves(after))
+        #expect(reader.omissions.isEmpty)
+        // Types that HDF5 lacks are named.
+        for scalarType in [ScalarType.bf16, .f4, .f6e2m3, .f8e4m3] {
+            #expect(notes.contains { $0.contains("\(scalarType)") }, "\(scalarType)")
+        }
+    }
+
+    @Test func equalStatesGiveEqualFiles() throws {
+        let storage = MemoryStorage()
+        for key in ["a.h5", "b.h5"] {
+            _ = try copyCheckpoint(from: state(), to: HDF5Writer(storage: storage, key: key))
+        }
+        #expect(try storage.readAll("a.h5") == storage.readAll("b.h5"))
+    }
+
+    @Test func weightsOfKerasSurvive() throws {
+        let source = try KerasReader(path: Fixture.path("keras/model_bf16.keras"))
+        let (reader, _) = try written(source, flavour: .kerasWeights)
+        let before = try CheckpointDigest(of: source)
+        let after = try CheckpointDigest(of: reader)
+        #expect(before.tensors == after.tensors)
+        #expect(before.objects == after.objects)
+    }
+
+    @Test(arguments: [
+        ["a", "a/b"], ["a//b"], ["/a"], ["a/"], [""], ["a/./b"], ["a\0b"]
+    ])
+    func namesThatAreNoPathsAreRefused(names: [String]) throws {
+        let tensors = names.map { (TensorDescription(name: $0, scalarType: .u8, shape: [1]), [UInt8(1)]) }
+        let error = refusal { _ = try written(MemoryCheckpoint(tensors: tensors, values: [])) }
+        #expect(error?.code == .unsupported)
+        #expect(error?.context.tensor == names.last)
+    }
+
+    @Test(arguments: [["layers/dense/0"], ["layers/dense/vars/x"], ["a/vars/0", "a/vars/2"]])
+    func namesThatKerasDoesNotKnowAreRefused(names: [String]) throws {
+        let tensors = names.map { (TensorDescription(name: $0, scalarType: .u8, shape: [1]), [UInt8(1)]) }
+        let checkpoint = MemoryCheckpoint(tensors: tensors, values: [])
+        #expect(refusal { _ = try written(checkpoint, flavour: .kerasWeights) }?.code == .unsupported)
+        _ = try written(checkpoint)
+    }
+
+    @Test func whatHasNoPlaceIsNamed() throws {
+        let checkpoint = MemoryCheckpoint(
+            tensors: [(TensorDescription(name: "w", scalarType: .u8, shape: [1]), [7])],
+            values: [
+                .init(name: "ends", value: "x\0"), .init(name: "tree", value: ["a/b": ["c": 1]]),
+                .init(name: "w", value: ["note": "kept", "inner": ["lost": 1]])
+            ])
+        let (reader, notes) = try written(checkpoint)
+        #expect(Fixture.leaves(try CheckpointDigest(of: reader)) == ["w/note": .string("kept")])
+        for name in ["ends", "tree/a/b", "w/inner"] {
+            #expect(notes.contains { $0.contains(name) }, "\(name): \(notes)")
+        }
+    }
+
+    @Test func anUnfinishedFileIsNone() throws {
+        let storage = MemoryStorage()
+        let writer = HDF5Writer(storage: storage, key: "f.h5")
+        _ = try writer.begin(tensors: [TensorDescription(name: "w", scalarType: .u8, shape: [4])], values: [])
+        #expect(throws: CairnError.self) { try writer.finish() }
+        writer.discard()
+        #expect(refusal { _ = try HDF5Reader(storage: storage, file: "f.h5") }?.code == .notFound)
+        try storage.publish([1], as: "f.h5")
+        let other = HDF5Writer(storage: storage, key: "f.h5")
+        #expect(refusal { _ = try other.begin(tensors: [], values: []) }?.code == .alreadyExists)
+    }
+}
