@@ -14,6 +14,12 @@ package struct SwappedTensor: TensorContent {
         self.width = width
     }
 
+    /// A tensor whose numbers are as wide as its type says.
+    init(_ content: any TensorContent) {
+        let type = content.scalarType
+        self.init(content, width: (type.byteWidth ?? 1) / (type.isComplex ? 2 : 1))
+    }
+
     package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try content.read(region, into: &destination)
         destination.withUnsafeMutableBytes { bytes in

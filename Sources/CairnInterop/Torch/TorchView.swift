@@ -112,7 +112,7 @@ struct TorchView: Sendable, Hashable {
             : StridedTensor(
                 file: file, scalarType: scalarType, width: unitByteCount, shape: shape, strides: strides,
                 offset: offset)
-        if isBigEndian { content = SwappedTensor(content: content) }
+        if isBigEndian { content = SwappedTensor(content) }
         return isConjugated || isNegated
             ? SignedTensor(content: content, isConjugated: isConjugated, isNegated: isNegated) : content
     }
