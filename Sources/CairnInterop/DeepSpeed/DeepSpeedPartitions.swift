@@ -35,7 +35,7 @@ struct DeepSpeedPartitions {
                 .unsupported, "this way of keeping an optimizer's state is not read",
                 .init(
                     file: first.file, expected: "single_partition_of_fp32_groups or fp32_flat_groups",
-                    advice: "states that were swapped to a disk, or written before DeepSpeed 0.3.17, are not in the file"))
+                    advice: "states that were swapped to a disk or written before 0.3.17 are not in the file"))
         }
         var names: Set<String> = []
         for tensor in first.contents.tensors {

@@ -5,10 +5,10 @@ public import CairnTensor
 
 /// A checkpoint of DeepSpeed, with or without ZeRO, also with pipeline or tensor parallelism, or a universal one.
 ///
-/// Of every parameter there are `<name>.fp32` and the optimizer's states (`.exp_avg`, `.exp_avg_sq`, …), whole, whatever
-/// ranks hold parts of them, and `.param` where the weight that the model computes with is stored; buffers are
-/// `<name>.buffer`. Values are those of the first model rank's file, and the optimizer's options, parameters and steps by
-/// groups.
+/// Of every parameter there are `<name>.fp32` and the optimizer's states (`.exp_avg`, `.exp_avg_sq`, …), whole,
+/// whatever ranks hold parts of them, and `.param` where the weight that the model computes with is stored; buffers
+/// are `<name>.buffer`. Values are those of the first model rank's file, and the optimizer's options, parameters and
+/// steps by groups.
 ///
 /// Source: `deepspeed/utils/zero_to_fp32.py` and `deepspeed/checkpoint/ds_to_universal.py` of DeepSpeed 0.19.
 public final class DeepSpeedReader: VerifiableReader, OmittingReader {

@@ -52,7 +52,9 @@ struct DeepSpeedWholeOptimizer {
             }
             return
         }
-        rank.groups = order.map { $0.map { DeepSpeedParameter(name: weights[$0].name, shape: weights[$0].content.shape) } }
+        rank.groups = order.map { places in
+            places.map { DeepSpeedParameter(name: weights[$0].name, shape: weights[$0].content.shape) }
+        }
         if !isMixed { for weight in weights { rank.add(weight.content, weight.name, "fp32") } }
         for (group, members) in numbers.enumerated() {
             for (place, number) in members.enumerated() {

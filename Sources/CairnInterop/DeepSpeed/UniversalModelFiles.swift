@@ -63,8 +63,8 @@ struct UniversalModelFiles {
         if options.isEmpty {
             options = [.dictionary([:])]
             notes.append(
-                "there are no param_groups, so that DeepSpeed will take the options of the job that loads this; only an "
-                    + "optimizer with one group loads all of it")
+                "there are no param_groups, so that DeepSpeed will take the options of the job that loads this; only "
+                    + "an optimizer with one group loads all of it")
         }
         self.options = options
         let weights = Set(plan.roles.compactMap { role -> ExactString? in
