@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnTensor
 import Foundation
+import CairnTesting
 import Testing
 
 /// Every format that can be written, whichever there are: the tool lists them itself.

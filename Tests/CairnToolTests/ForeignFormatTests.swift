@@ -10,17 +10,19 @@ import Testing
     private static let torch = fixtures + "torch/train_full/ckpt.pt"
     private static let distributed = fixtures + "dcp/w4_dtensor_zoo/checkpoint"
 
-    @Test(arguments: [
-        (torch, "torch"), (distributed, "dcp"), (distributed + "/.metadata", "dcp"),
-        (fixtures + "dcp/w2_hf/checkpoint", "dcp"), (fixtures + "dcp/w2_hf_consolidated/checkpoint", "safetensors"),
-        (fixtures + "torch/state_dict/model_proto4.bin", "torch"),
-        (fixtures + "hdf5/h5py_plain/userblock.h5", "hdf5"), (fixtures + "hdf5/keras/model_bf16.keras", "keras"),
-        (fixtures + "hdf5/keras/sharded.weights.json", "keras"), (fixtures + "numpy/a.npz", "numpy"),
-        (fixtures + "numpy/fortran.npy", "numpy"),
-    ])
+    /// Paths below the fixtures, and what is there.
+    private static let places: [(path: String, format: String)] = [
+        ("torch/train_full/ckpt.pt", "torch"), ("torch/state_dict/model_proto4.bin", "torch"),
+        ("dcp/w4_dtensor_zoo/checkpoint", "dcp"), ("dcp/w4_dtensor_zoo/checkpoint/.metadata", "dcp"),
+        ("dcp/w2_hf/checkpoint", "dcp"), ("dcp/w2_hf_consolidated/checkpoint", "safetensors"),
+        ("hdf5/h5py_plain/userblock.h5", "hdf5"), ("hdf5/keras/model_bf16.keras", "keras"),
+        ("hdf5/keras/sharded.weights.json", "keras"), ("numpy/a.npz", "numpy"), ("numpy/fortran.npy", "numpy"),
+    ]
+
+    @Test(arguments: places)
     func formatsAreRecognisedByWhatIsInThem(path: String, format: String) throws {
         let directory = try TemporaryDirectory()
-        let document = try ToolRun("inspect", path, "--json", in: directory).document()
+        let document = try ToolRun("inspect", Self.fixtures + path, "--json", in: directory).document()
         #expect(try document.string("format") == format)
         #expect(try !document.array("tensors").isEmpty)
     }

@@ -1,6 +1,7 @@
 import CHDF5
 import CHDF5Calls
 import CairnBase
+import CairnCheckpoint
 import CairnInterop
 import CairnStorage
 import CairnTensor

@@ -99,7 +99,9 @@ struct ConvertCommand: ParsableCommand {
                 parents: [
                     .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
                 ]))
-        let recognised = try recognised(location.path, opened.manifest)
+        let recognised = try union.rules != nil
+            ? RecognisedFormat.safetensors(path: location.path)
+            : RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let reader = try view(of: reduce ? opened.reduced() : opened.reader)
         let writer = try target.writer(reading: recognised)
         if let sharded = writer as? SafeTensorsWriter {
@@ -124,14 +126,6 @@ struct ConvertCommand: ParsableCommand {
         }
         for note in notes { StandardError.note(note) }
         try report(reader, step: target.step, notes: opened.omissions + notes)
-    }
-
-    /// What must not be written over.
-    private func recognised(_ path: String, _ manifest: Manifest?) throws -> RecognisedFormat {
-        if union.rules != nil { return .safetensors(path: path) }
-        let recognised = try RecognisedFormat(of: path, forced: options.format)
-        guard case .store(let store) = recognised, let manifest else { return recognised }
-        return .checkpoint(store: store, step: manifest.step)
     }
 
     /// What is to be written: chosen, renamed, cast.

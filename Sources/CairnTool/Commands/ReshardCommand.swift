@@ -45,7 +45,9 @@ struct ReshardCommand: ParsableCommand {
     }
 
     func run() throws {
-        let opened = try ConversionSource(source, format: options.format)
+        let location = try Location(source)
+        let opened = try OpenedCheckpoint(source, format: options.format)
+        let recognised = try RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let reader = try reduce ? opened.reduced() : opened.reader
         let target = Destination(
             path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
@@ -53,9 +55,9 @@ struct ReshardCommand: ParsableCommand {
             lineage: Lineage(
                 operation: "reshard",
                 parents: [
-                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: opened.path)
+                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
                 ]))
-        let (store, save) = try target.store(reading: opened.recognised)
+        let (store, save) = try target.store(reading: recognised)
         let resharder = try Resharder(reading: reader, tensors: layouts.tensors(of: reader))
         Interruption.watch()
         let bar = ProgressBar("resharding", total: resharder.byteCount)

@@ -28,6 +28,12 @@ enum RecognisedFormat: Equatable {
 }
 
 extension RecognisedFormat {
+    /// The one checkpoint that was opened, of a run: what must not be written over.
+    func narrowed(to manifest: Manifest?) -> RecognisedFormat {
+        guard case .store(let store) = self, let manifest else { return self }
+        return .checkpoint(store: store, step: manifest.step)
+    }
+
     /// The file or directory; of one checkpoint of a run, the run.
     var path: String {
         switch self {
