@@ -27,7 +27,7 @@ import Testing
         }
         tensors.append((TensorDescription(name: "scalar", scalarType: .f32, shape: .scalar), [0, 0, 128, 63]))
         tensors.append((TensorDescription(name: "ünï", scalarType: .u8, shape: [2]), [1, 2]))
-        tensors.append((TensorDescription(name: "tied", scalarType: .u8, shape: [2], tiedTo: "ünï"), []))
+        tensors.append((TensorDescription(name: "ünï_tied", scalarType: .u8, shape: [2], tiedTo: "ünï"), []))
         let many = Value.dictionary(
             Dictionary(uniqueKeysWithValues: (0..<20).map { ("key \($0)", .string("text \($0)")) }))
         let values: [NamedValue] = [

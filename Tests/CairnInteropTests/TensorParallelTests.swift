@@ -118,8 +118,11 @@ struct TensorParallelTests {
             ParameterOrder.match(parameters: parameters, groups: [[matrix, matrix], [vector, vector]])
                 == [[0, 2], [1, 3]])
         #expect(ParameterOrder.match(parameters: parameters, groups: [[matrix, vector, matrix, vector]]) == [[0, 1, 2, 3]])
+        // The second group's order says which matrix is whose.
+        #expect(
+            ParameterOrder.match(parameters: parameters, groups: [[matrix], [matrix, vector, vector]]) == [[2], [0, 1, 3]])
         // Either matrix may be the first group's.
-        #expect(ParameterOrder.match(parameters: parameters, groups: [[matrix], [matrix, vector, vector]]) == nil)
+        #expect(ParameterOrder.match(parameters: [matrix, matrix], groups: [[matrix], [matrix]]) == nil)
         #expect(ParameterOrder.match(parameters: parameters, groups: [[matrix, matrix], [vector]]) == nil)
         #expect(ParameterOrder.match(parameters: parameters, groups: [[vector, matrix, matrix, vector]]) == nil)
     }

@@ -1,17 +1,15 @@
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
-import Foundation
 import CairnTesting
+import Foundation
 import Testing
 
 /// Every format that can be written, whichever there are: the tool lists them itself.
 @Suite struct EveryFormat {
     private static func formats(in directory: TemporaryDirectory) throws -> [String] {
         let refusal = try ToolRun("convert", "a", "b", "--to", "no-such-format", in: directory).errors
-        let list = refusal.components(separatedBy: "provide one of").last ?? ""
-        return list.split(separator: "'").map(String.init)
-            .filter { $0.allSatisfy { $0.isLetter || $0.isNumber || $0 == "-" } && !$0.isEmpty && $0 != "or" }
+        return refusal.split(separator: "\n").filter { $0.hasPrefix("  - ") }.map { String($0.dropFirst(4)) }
     }
 
     /// A state as the trainer saves it: parameters, moments, a tied name, and its own values.
@@ -49,6 +47,12 @@ import Testing
         #expect(formats.contains("cairn") && formats.contains("deepspeed-universal") && formats.count >= 4)
         for format in formats {
             let out = try ToolRun("convert", "run@4", "out-" + format, "--to", format, "--json", in: directory)
+            if format == "npy" {
+                // It has room for one tensor.
+                #expect(out.failedInOneLine, "\(out.errors)")
+                #expect(try !FileManager.default.contentsOfDirectory(atPath: directory.path).contains("out-npy"))
+                continue
+            }
             #expect(out.exitCode == 0, "\(format): \(out.errors)")
             let notes = try out.document().array("notes")
             let digest = try ToolRun("digest", "out-" + format, "--json", in: directory)

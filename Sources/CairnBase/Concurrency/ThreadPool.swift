@@ -29,12 +29,16 @@ public final class ThreadPool: TaskExecutor {
     public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
     /// Starts `threadCount` threads (at least one). They end when the pool is released.
-    public init(threadCount: Int) {
+    public convenience init(threadCount: Int) { self.init(threadCount: threadCount, yielding: false) }
+
+    /// The same; threads that yield run only where others leave a processor free, as far as the system can do that.
+    package init(threadCount: Int, yielding: Bool) {
         self.threadCount = max(1, threadCount)
         for _ in 0..<self.threadCount {
             let queue = self.queue
             let executor = asUnownedTaskExecutor()
             startThread {
+                if yielding { yieldToOtherThreads() }
                 while let job = queue.pop() {
                     switch job {
                     case .task(let task): task.runSynchronously(on: executor)
@@ -145,6 +149,14 @@ private final class SharedLoop: @unchecked Sendable {
         if running == 0 { pthread_cond_broadcast(idle) }
         pthread_mutex_unlock(mutex)
     }
+}
+
+/// Makes the calling thread give way to the process's other threads.
+package func yieldToOtherThreads() {
+    #if canImport(Glibc)
+    // On Linux this is of the thread alone. 15 leaves a thirtieth of a contended processor.
+    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 15)
+    #endif
 }
 
 /// Starts a detached thread that runs `body` once.

@@ -19,6 +19,8 @@ final class SnapshotDrain: Sendable {
     private static let maximumReportCount = 1024
     /// Commits that wait side by side. One that waits for other ranks only sleeps.
     private static let committerCount = 4
+    /// Writers of a pipeline that is not told how many: as many as keep a device busy.
+    private static let automaticWriterCount = 4
 
     private let store: CheckpointStore
     private let options: SnapshotOptions
@@ -34,13 +36,17 @@ final class SnapshotDrain: Sendable {
         self.options = options
         self.commit = commit
         self.budget = budget
-        // The thread that drains is one of the writers.
-        writers = ThreadPool(threadCount: max(1, options.writerCount - 1))
+        // The thread that drains is one of the writers. Training comes first: they write while it leaves a processor free.
+        writers = ThreadPool(
+            threadCount: max(1, (options.writerCount ?? Self.automaticWriterCount) - 1), yielding: true)
     }
 
     /// Starts the thread that drains; it ends when all is drained after ``close()``.
     func start() {
-        startThread { while let job = self.queue.pop() { self.drain(job) } }
+        startThread {
+            yieldToOtherThreads()
+            while let job = self.queue.pop() { self.drain(job) }
+        }
     }
 
     func close() { queue.close() }
@@ -175,7 +181,8 @@ final class SnapshotDrain: Sendable {
         let budget = self.budget
         // What has no bytes has no pieces either.
         for (index, fragment) in fragments.enumerated() where left.isDone(index) { fragment.letGo() }
-        try writers.forEach(pieces.count, width: max(1, options.writerCount)) { index in
+        let width = max(1, options.writerCount ?? min(Self.automaticWriterCount, draft.usefulConcurrency))
+        try writers.forEach(pieces.count, width: width) { index in
             try snapshot.checkCancellation()
             let piece = pieces[index]
             let fragment = fragments[piece.fragment]

@@ -21,8 +21,9 @@ public struct SnapshotOptions: Sendable {
     public var backPressure = BackPressure.wait(upTo: .seconds(300))
     /// How many snapshots may be taken and not yet drained or given up.
     public var maximumInFlight = 2
-    /// How many threads sum, compress and write. They sleep most of the time when the storage is written past the page cache.
-    public var writerCount = 2
+    /// How many threads sum, compress and write; `nil` for as many as the storage can use. They give way to those of
+    /// training, and sleep most of the time when the storage is written past the page cache.
+    public var writerCount: Int?
     /// What is kept after each commit; `nil` keeps everything.
     public var retention: RetentionPolicy?
     /// How long a commit waits for the files of other ranks.

@@ -192,7 +192,14 @@ extension RecognisedFormat {
     /// Which of the formats that are zip archives a file is, by the names in it.
     private static func archive(_ path: String) throws(CairnError) -> RecognisedFormat {
         let (directory, name) = PathInspection.split(path)
-        let names = try ZipArchive(LocalStorage(root: directory).open(name)).entries.map(\.name)
+        let names: [String]
+        do throws(CairnError) {
+            names = try ZipArchive(LocalStorage(root: directory).open(name)).entries.map(\.name)
+        } catch {
+            var located = error
+            located.context.file = path
+            throw located
+        }
         let isKeras = names.contains(KerasReader.weightsRecordName)
         let isTorch = names.contains { $0 == "data.pkl" || $0.hasSuffix("/data.pkl") }
         // An archive of arrays; one without anything in it is what NumPy writes of no arrays.
