@@ -136,6 +136,25 @@ import Testing
         }
     }
 
+    @Test func aRankLearnsOfACommitAlthoughRetentionWasFasterThanIt() throws {
+        let storage = MemoryStorage()
+        let outcomes = try run(
+            ranks: 3, storage,
+            {
+                $0.retention = RetentionPolicy(keepLast: 1)
+                $0.maximumInFlight = 40
+                $0.commitTimeout = .seconds(30)
+            }
+        ) { pipeline, rank in
+            let snapshots = try (1...30).map { step in
+                pipeline.snapshot(try Self.part(rank, of: 3, step), step: step, options: smallChunks())
+            }
+            return snapshots.compactMap { $0.wait() }
+        }
+        #expect(outcomes.allSatisfy { $0.count == 30 && $0.allSatisfy(\.isCommitted) }, "\(outcomes)")
+        #expect(try storage.list("").filter { $0.key.hasSuffix(".note") }.isEmpty)
+    }
+
     @Test func aSlowRankDelaysTheCommitAndNothingElse() throws {
         let storage = MemoryStorage()
         let gate = Monitor(false)

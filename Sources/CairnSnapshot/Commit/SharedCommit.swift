@@ -100,12 +100,28 @@ struct SharedCommit: SnapshotCommit {
             {
                 throw error
             }
+            // Rank 0 removes the notes once it has committed: the checkpoint itself may have been replaced or deleted by
+            // retention before this rank looked.
+            if try isGone(key(rank, session.step, session.saveID)) {
+                session.end()
+                return
+            }
         } while pause.sleep()
         // Rank 0 may still be about to commit: the file stays, and is collected if nothing names it.
         session.end()
         throw CairnError(
             .incomplete, "rank 0 has not committed in time",
             .init(rank: 0, expected: "a checkpoint of step \(session.step) within \(timeout)"))
+    }
+
+    private func isGone(_ key: String) throws(CairnError) -> Bool {
+        do throws(CairnError) {
+            _ = try store.storage.open(key)
+            return false
+        } catch {
+            guard error.code == .notFound else { throw error }
+            return true
+        }
     }
 
     private func post(_ note: RankNote, _ step: Int, _ saveID: SaveID) throws(CairnError) {
