@@ -10,7 +10,7 @@ import Darwin
 /// A request to end the process, such as the SIGTERM that comes before a machine is taken away.
 ///
 /// Training looks at ``isRequested`` after each step, takes a last snapshot and drains; a loop that never looks can have what
-/// is in flight saved with ``drain(_:upTo:)``. Without either, the signal ends the process as it always did.
+/// is in flight saved with `drain(_:upTo:)`. Without either, the signal ends the process as it always did.
 public final class TerminationSignal: Sendable {
     private struct State {
         var isRequested = false
