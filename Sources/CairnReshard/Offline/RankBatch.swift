@@ -196,6 +196,7 @@ struct RankBatch {
                 let type = tensors[part.slab.tensor].scalarType
                 try progress(Self.append(part, type, to: stream, &staging))
             }
+            stream.pause()
             let used = staging
             buffers.withLock { $0.append(used) }
         }
