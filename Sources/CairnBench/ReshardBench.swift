@@ -37,6 +37,7 @@ struct ReshardBench {
                 }
             }
             if let peer { try table.record("torch DCP load 4 ranks as 2", peer.ask("load")) }
+            try prepare([plain.path])
             try table.time("plain read + plain write + fsync") {
                 try plain.read(state)
                 try plain.write(state)

@@ -23,7 +23,10 @@ public final class ThreadPool: TaskExecutor {
     public static let shared = ThreadPool(threadCount: max(2, processorCount))
 
     /// More threads than processors, for calls that mostly wait for a device.
-    package static let waiting = ThreadPool(threadCount: 8)
+    package static let waiting = ThreadPool(threadCount: max(8, processorCount))
+
+    /// How many large reads at once bring out what a device can do: more than a small machine has processors.
+    public static let usefulReadCount = max(4, processorCount)
 
     /// The processors this machine has online.
     public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
