@@ -32,16 +32,12 @@ public final class ThreadPool: TaskExecutor {
     public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
     /// Starts `threadCount` threads (at least one). They end when the pool is released.
-    public convenience init(threadCount: Int) { self.init(threadCount: threadCount, yielding: false) }
-
-    /// The same; threads that yield give way to others, as far as the system can do that.
-    package init(threadCount: Int, yielding: Bool) {
+    public init(threadCount: Int) {
         self.threadCount = max(1, threadCount)
         for _ in 0..<self.threadCount {
             let queue = self.queue
             let executor = asUnownedTaskExecutor()
             startThread {
-                if yielding { yieldToOtherThreads() }
                 while let job = queue.pop() {
                     switch job {
                     case .task(let task): task.runSynchronously(on: executor)
@@ -152,15 +148,6 @@ private final class SharedLoop: @unchecked Sendable {
         if running == 0 { pthread_cond_broadcast(idle) }
         pthread_mutex_unlock(mutex)
     }
-}
-
-/// Makes the calling thread give way to the process's other threads.
-package func yieldToOtherThreads() {
-    #if canImport(Glibc)
-    // On Linux this is of the thread alone. It leaves a fourth of a contended processor: with less, a loop that does nothing
-    // but update would starve the saving that it then waits for.
-    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
-    #endif
 }
 
 /// Starts a detached thread that runs `body` once.
