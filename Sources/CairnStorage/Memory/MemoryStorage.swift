@@ -112,7 +112,7 @@ private final class MemoryWriter: StorageWriter {
         var isOpen = true
     }
 
-    private let buffer = Mutex(Buffer())
+    private let buffer = Monitor(Buffer())
 
     init(key: String, store: @escaping @Sendable ([UInt8]) -> Void) {
         self.key = key
@@ -126,9 +126,7 @@ private final class MemoryWriter: StorageWriter {
         }
         guard bytes.byteCount > 0 else { return }
         let isOpen = bytes.withUnsafeBytes { source in
-            // The pointer does not outlive this call, which the lock's closure cannot express.
-            nonisolated(unsafe) let source = source
-            return buffer.withLock { buffer in
+            buffer.change { buffer in
                 if buffer.isOpen { MemoryWriter.copy(source, at: offset, end: end, into: &buffer.bytes) }
                 return buffer.isOpen
             }
@@ -155,7 +153,7 @@ private final class MemoryWriter: StorageWriter {
 
     /// Takes the bytes; `nil` when that was done before.
     private func close() -> [UInt8]? {
-        buffer.withLock { buffer in
+        buffer.change { buffer in
             guard buffer.isOpen else { return nil }
             defer { buffer = Buffer(isOpen: false) }
             return buffer.bytes
