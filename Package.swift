@@ -258,7 +258,7 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainToolTests",
-            dependencies: ["Cairn", "CairnTesting", "CairnTrainCommands", "CairnTrainTool"],
+            dependencies: ["Cairn", "CairnSnapshot", "CairnTesting", "CairnTrainCommands", "CairnTrainTool"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests",

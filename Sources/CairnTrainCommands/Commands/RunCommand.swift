@@ -11,8 +11,11 @@ struct RunCommand: LaunchedCommand {
     @OptionGroup var parallel: ParallelOptions
     @Option(help: "The run's folder: a checkpoint store and losses.csv.")
     var out: String
-    @Option(help: "Steps between two checkpoints.")
-    var saveEvery = 50
+    @Option(help: "Steps between two checkpoints; auto follows the interval advisor, given --mtbf.")
+    var saveEvery = SaveIntervalArgument.steps(50)
+    @Option(help: ArgumentHelp(
+        "The mean time between failures of the whole job, such as 15m, 6h or 30d.", valueName: "time"))
+    var mtbf: TimeArgument?
     @Option(help: "How many of the newest checkpoints to keep.")
     var keepLast = 3
     @Flag(help: "Wait for every save instead of saving snapshots while the run trains on.")
@@ -34,16 +37,26 @@ struct RunCommand: LaunchedCommand {
     var holdRank = 0
 
     func validate() throws {
-        guard saveEvery > 0, keepLast > 0 else { throw ValidationError("--save-every and --keep-last are at least 1") }
+        guard keepLast > 0 else { throw ValidationError("--keep-last is at least 1") }
+        guard (saveEvery == .auto) == (mtbf != nil) else {
+            throw ValidationError("--save-every auto and --mtbf TIME go together")
+        }
         guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
             throw ValidationError("--snapshot-megabytes is a number of megabytes from 0 on")
+        }
+    }
+
+    private var saveInterval: SaveInterval {
+        switch (saveEvery, mtbf) {
+        case (.steps(let steps), _): .steps(steps)
+        case (.auto, let mtbf): .advised(meanTimeBetweenFailures: mtbf?.seconds ?? .infinity)
         }
     }
 
     func run(on launcher: RankLauncher) throws {
         var plan = RunPlan(options: options, folder: out)
         plan.start = resumeFrom.map { .newestOf($0) } ?? (resume ? .newest : .fresh)
-        plan.saveEvery = saveEvery
+        plan.saveEvery = saveInterval
         plan.keepLast = keepLast
         plan.hasBlockingSaves = blockingSaves
         plan.snapshotMegabytes = snapshotMegabytes

@@ -15,6 +15,7 @@ struct ParallelRun: Sendable {
 
     /// A collective call.
     func run(_ communicator: any Communicator) throws {
+        let began = ContinuousClock.now
         let trainer = try plan.options.makeTrainer(text, parallel, communicator)
         let isFirst = communicator.rank == 0
         let (parent, source) = try restore(trainer, communicator)
@@ -25,7 +26,8 @@ struct ParallelRun: Sendable {
         let signal = TerminationSignal.shared
         signal.watch()
         let saves = RunSaves(
-            plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)), isFirst: isFirst)
+            plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)),
+            from: trainer.stepCount, began: began, isFirst: isFirst)
         while trainer.stepCount < plan.end {
             let report = try saves.step { try trainer.step() }
             if isFirst {
@@ -33,8 +35,10 @@ struct ParallelRun: Sendable {
                 plan.noteStep(trainer.stepCount, report)
             }
             saves.noteReports()
-            let isLast = try anyRank(signal.isRequested, communicator)
-            guard isLast || plan.saves(after: trainer.stepCount) else { continue }
+            // The signal may reach some ranks a step later than others, and each measures other times.
+            let (isLast, isDue) = try agree(
+                isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
+            guard isLast || isDue else { continue }
             let state = try trainer.shardedState
             var options = plan.saveOptions(report, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
@@ -52,11 +56,13 @@ struct ParallelRun: Sendable {
         try saves.finish(lastStep: trainer.stepCount)
     }
 
-    /// Whether any rank says so: the signal may reach some a step later than others.
-    private func anyRank(_ isTrue: Bool, _ communicator: any Communicator) throws(CairnError) -> Bool {
-        var sum = [isTrue ? 1.0 : 0]
-        try communicator.allReduceSum(&sum)
-        return sum[0] > 0
+    /// Whether any rank says so.
+    private func agree(
+        isLast: Bool, isDue: Bool, _ communicator: any Communicator
+    ) throws(CairnError) -> (isLast: Bool, isDue: Bool) {
+        var sums = [isLast ? 1.0 : 0, isDue ? 1 : 0]
+        try communicator.allReduceSum(&sums)
+        return (sums[0] > 0, sums[1] > 0)
     }
 
     /// - Returns: What the run goes on from, and where that is.

@@ -17,7 +17,7 @@ struct RunPlan: Sendable {
     /// The store, and the losses beside it.
     var folder: String
     var start = Start.fresh
-    var saveEvery = 50
+    var saveEvery = SaveInterval.steps(50)
     var keepLast = 3
     /// Leaves the optimizer's state out of a resume.
     var withoutOptimizer = false
@@ -76,9 +76,6 @@ struct RunPlan: Sendable {
     func noteStep(_ step: Int, _ report: Trainer.StepReport) {
         if step % 10 == 0 || step == end { note("step \(step)  loss \(decimal(report.loss))") }
     }
-
-    /// Whether the state after a step is saved.
-    func saves(after step: Int) -> Bool { step % saveEvery == 0 || step == end }
 
     /// Says that the run ends because it was asked to.
     func noteTermination(_ step: Int) { note("asked to end: stopping after step \(step), go on with --resume") }

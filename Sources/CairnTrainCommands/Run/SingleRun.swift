@@ -7,6 +7,7 @@ struct SingleRun {
     var plan: RunPlan
 
     func run() throws {
+        let began = ContinuousClock.now
         let trainer = try plan.options.makeTrainer()
         let store = plan.store
         let source = try plan.source()
@@ -24,14 +25,15 @@ struct SingleRun {
         let signal = TerminationSignal.shared
         signal.watch()
         let saves = RunSaves(
-            plan, SnapshotPipeline(store, pool: trainer.statePool, options: RunSaves.pipelineOptions(plan)), isFirst: true)
+            plan, SnapshotPipeline(store, pool: trainer.statePool, options: RunSaves.pipelineOptions(plan)),
+            from: trainer.stepCount, began: began, isFirst: true)
         while trainer.stepCount < plan.end {
             let report = try saves.step { try trainer.step() }
             log.append(report)
             plan.noteStep(trainer.stepCount, report)
             saves.noteReports()
             let isLast = signal.isRequested
-            guard isLast || plan.saves(after: trainer.stepCount) else { continue }
+            guard isLast || saves.isDue(after: trainer.stepCount) else { continue }
             var options = plan.saveOptions(report, parent: parent, source: source)
             let state = trainer.trainingState
             if let hold = plan.hold, hold.step == trainer.stepCount {
