@@ -4,7 +4,7 @@ import Testing
 
 /// A small run to interrupt and resume: which model, which optimizer, which schedule.
 struct TrainingCase: Sendable, CustomTestStringConvertible {
-    enum Model: String, Sendable, CaseIterable { case transformer, tied, perceptron }
+    enum Model: String, Sendable, CaseIterable { case transformer, tied, experts, perceptron }
 
     var model: Model
     var optimizer = OptimizerConfiguration.adamW()
@@ -50,7 +50,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
                 classifier: PerceptronConfiguration(hidden: [16, 12, 8]),
                 digits: DigitsDataset(csv: Fixture.bytes("digits.csv")), optimizer: optimizer, schedule: schedule,
                 options: options)
-        case .transformer, .tied:
+        case .transformer, .tied, .experts:
             // 98 windows: thirteen batches of eight are more than an epoch.
             options.batchSize = 8
             let text = try TextDataset(text: Self.text, context: 16)
@@ -58,6 +58,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
                 vocabularySize: text.tokenizer.vocabularySize, context: 16, layers: 2, heads: 2, width: 16)
             configuration.tiedEmbeddings = model == .tied
             configuration.biases = model == .tied
+            if model == .experts { configuration.experts = ExpertConfiguration(count: 3, width: 24) }
             return try Trainer(
                 transformer: configuration, text: text, optimizer: optimizer, schedule: schedule, options: options)
         }

@@ -76,6 +76,28 @@ void cairn_scatter_add(
 // y[i] += x[i]
 void cairn_add(size_t n, const float *x, float *y);
 
+// MARK: Experts
+
+// Of each row of scores the `chosen` largest, of equal ones the first: `choices`, and in `shares` the softmax over them alone.
+// The scores become their softmax.
+void cairn_route(size_t rows, size_t experts, size_t chosen, float *scores, int32_t *choices, float *shares);
+// The gradient by the scores, from that by the shares and from `pressure` times the sum of load * probability.
+void cairn_route_backward(
+    size_t rows, size_t experts, size_t chosen, const float *probabilities, const int32_t *choices,
+    const float *shares, const float *dshares, float pressure, const float *load, float *dscores);
+// `load` becomes the fraction of choices that each expert has. Returns the number of experts times the sum over them of
+// load and mean probability: 1 where either is even.
+double cairn_balance(
+    size_t rows, size_t experts, size_t chosen, const float *probabilities, const int32_t *choices, float *load);
+// y[r] = residual[r] (zero when null) + the sum over k of shares[r][k] (1 when null) * x[places[r][k]]
+void cairn_combine(
+    size_t rows, size_t columns, size_t chosen, const int32_t *places, const float *shares, const float *x,
+    const float *residual, float *y);
+// dx[places[r][k]] = shares[r][k] * dy[r]; dshares[r][k] = dy[r] . x[places[r][k]]
+void cairn_combine_backward(
+    size_t rows, size_t columns, size_t chosen, const int32_t *places, const float *shares, const float *x,
+    const float *dy, float *dx, float *dshares);
+
 // MARK: Optimizers
 //
 // Old and new may be the same memory.

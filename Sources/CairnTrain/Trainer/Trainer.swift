@@ -16,6 +16,9 @@ public final class Trainer {
         public var learningRate: Double
         /// The norm of the gradient over all parameters, before clipping.
         public var gradientNorm: Double
+        /// How unevenly experts share the tokens of a sequence, on average: 1 when evenly, at most the number of experts;
+        /// `nil` without experts.
+        public var expertBalance: Double?
     }
 
     let network: any Network
@@ -146,10 +149,12 @@ public final class Trainer {
         batch.removeAll()
         for index in record.loader.next(options.batchSize) { source.append(index, of: .training, to: &batch) }
         let targets = options.batchSize * network.targetsPerExample
-        let loss = gradientsOfBatch(scale: 1 / Float(targets)) / Double(targets)
+        let result = gradientsOfBatch(scale: 1 / Float(targets))
         let norm = reduceGradients()
         try update(record.update(gradientNorm: norm))
-        return record.finishStep(loss: loss, gradientNorm: norm)
+        return record.finishStep(
+            loss: result.lossSum / Double(targets), gradientNorm: norm,
+            expertBalance: (network as? Transformer)?.configuration.expertBalance(result.balanceSum, targets: targets))
     }
 
     /// Takes `count` steps, calling `report` after each.
@@ -157,8 +162,8 @@ public final class Trainer {
         for _ in 0..<count { try report(try step()) }
     }
 
-    /// Each part's gradients; returns the sum of the losses.
-    private func gradientsOfBatch(scale: Float) -> Double {
+    /// Each part's gradients; returns the sum of what the parts found out.
+    private func gradientsOfBatch(scale: Float) -> PassResult {
         let workers = self.workers
         let gradients = self.gradients
         let size = gradientSize
@@ -178,7 +183,7 @@ public final class Trainer {
                 }
             }
         }
-        return results.reduce(0) { $0 + $1.lossSum }
+        return results.reduce(into: PassResult()) { $0.add($1) }
     }
 
     /// Adds up the parts' gradients in the first; returns the norm.
@@ -250,10 +255,7 @@ public final class Trainer {
             examples.removeAll()
             for index in start..<end { source.append(index, of: split, to: &examples) }
             let results = evaluate(examples)
-            for result in results {
-                total.lossSum += result.lossSum
-                total.correctCount += result.correctCount
-            }
+            for result in results { total.add(result) }
             start = end
         }
         let targets = Double(max(1, count * network.targetsPerExample))

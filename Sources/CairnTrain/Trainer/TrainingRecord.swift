@@ -56,9 +56,10 @@ struct TrainingRecord: Sendable {
     }
 
     /// Notes that a step has been taken.
-    mutating func finishStep(loss: Double, gradientNorm: Double) -> Trainer.StepReport {
+    mutating func finishStep(loss: Double, gradientNorm: Double, expertBalance: Double?) -> Trainer.StepReport {
         let report = Trainer.StepReport(
-            step: stepCount, loss: loss, learningRate: schedule.rate(step: stepCount), gradientNorm: gradientNorm)
+            step: stepCount, loss: loss, learningRate: schedule.rate(step: stepCount), gradientNorm: gradientNorm,
+            expertBalance: expertBalance)
         optimizerStep += 1
         stepCount += 1
         lossHistory.append(loss)

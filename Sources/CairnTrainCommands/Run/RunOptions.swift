@@ -23,6 +23,16 @@ struct RunOptions: ParsableArguments {
     var heads = 4
     @Option(help: "Width of the model, or of the MLP's hidden layers.")
     var width = 128
+    @Option(help: "Experts in place of the feed-forward part of some layers; 0 for none.")
+    var experts = 0
+    @Option(help: "How many of them each token goes to.")
+    var expertsPerToken = 2
+    @Option(help: "Every how many layers there are experts.")
+    var expertsEvery = 2
+    @Option(help: "The width inside each expert; by default that inside the feed-forward part, four times --width.")
+    var expertWidth: Int?
+    @Option(help: "How much an uneven load of the experts adds to the loss.")
+    var expertBalance = 0.01
     @Option(help: "Tokens in a sequence.")
     var context = 128
     @Option(help: "Sequences or digits in a step.")
@@ -60,6 +70,7 @@ struct RunOptions: ParsableArguments {
 
     func validate() throws {
         guard (0...1 << 40).contains(steps) else { throw ValidationError("--steps is 0 to \(1 << 40)") }
+        guard experts >= 0 else { throw ValidationError("--experts is 0 or more") }
         guard rate.isFinite, rate >= 0 else { throw ValidationError("--rate is a number that is not negative") }
     }
 
@@ -82,9 +93,16 @@ struct RunOptions: ParsableArguments {
     }
 
     private func transformer(for text: TextDataset) -> TransformerConfiguration {
-        TransformerConfiguration(
+        var configuration = TransformerConfiguration(
             vocabularySize: text.tokenizer.vocabularySize, context: context, layers: layers, heads: heads,
             width: width)
+        if experts > 0 {
+            let inner = configuration.feedForwardMultiple.multipliedReportingOverflow(by: width)
+            configuration.experts = ExpertConfiguration(
+                count: experts, chosen: expertsPerToken, width: expertWidth ?? (inner.overflow ? .max : inner.partialValue),
+                every: expertsEvery, balance: expertBalance)
+        }
+        return configuration
     }
 
     private var trainingOptions: TrainingOptions {

@@ -74,7 +74,9 @@ struct RunPlan: Sendable {
     }
 
     func noteStep(_ step: Int, _ report: Trainer.StepReport) {
-        if step % 10 == 0 || step == end { note("step \(step)  loss \(decimal(report.loss))") }
+        guard step % 10 == 0 || step == end else { return }
+        let balance = report.expertBalance.map { "  balance of experts \(decimal($0))" } ?? ""
+        note("step \(step)  loss \(decimal(report.loss))" + balance)
     }
 
     /// Says that the run ends because it was asked to.
