@@ -2,7 +2,7 @@
 #include "vectors.h"
 
 DISPATCHED void cairn_route(
-    size_t rows, size_t experts, size_t chosen, float *scores, int32_t *choices, float *shares) {
+    size_t rows, size_t experts, size_t chosen, float scale, float *scores, int32_t *choices, float *shares) {
     for (size_t r = 0; r < rows; r++) {
         float *row = scores + r * experts;
         int32_t *choice = choices + r * chosen;
@@ -25,7 +25,7 @@ DISPATCHED void cairn_route(
             share[k] = fast_exp(share[k] - largest);
             sum += share[k];
         }
-        for (size_t k = 0; k < chosen; k++) share[k] /= sum;
+        for (size_t k = 0; k < chosen; k++) share[k] *= scale / sum;
         for (size_t e = 0; e < experts; e++) {
             row[e] = fast_exp(row[e] - largest);
             total += row[e];
@@ -35,7 +35,7 @@ DISPATCHED void cairn_route(
 }
 
 DISPATCHED void cairn_route_backward(
-    size_t rows, size_t experts, size_t chosen, const float *probabilities, const int32_t *choices,
+    size_t rows, size_t experts, size_t chosen, float scale, const float *probabilities, const int32_t *choices,
     const float *shares, const float *dshares, float pressure, const float *load, float *dscores) {
     for (size_t r = 0; r < rows; r++) {
         const float *p = probabilities + r * experts;
@@ -46,7 +46,7 @@ DISPATCHED void cairn_route_backward(
         const float *share = shares + r * chosen, *dshare = dshares + r * chosen;
         float inner = 0;
         for (size_t k = 0; k < chosen; k++) inner += share[k] * dshare[k];
-        for (size_t k = 0; k < chosen; k++) d[choices[r * chosen + k]] += share[k] * (dshare[k] - inner);
+        for (size_t k = 0; k < chosen; k++) d[choices[r * chosen + k]] += share[k] * (dshare[k] - inner / scale);
     }
 }
 

@@ -21,7 +21,7 @@ import Testing
         for (count, chosen, every, balance) in [(3, 3, 1, 0.0), (4, 2, 1, 0.5), (4, 2, 2, 0), (3, 1, 2, 0.5), (2, 2, 2, 0.1)] {
             for hasOtherOptions in [false, true] {
                 list.append(
-                    model(ExpertConfiguration(count: count, chosen: chosen, width: 10, every: every, balance: balance)) {
+                    model(ExpertConfiguration(count: count, chosen: chosen, width: 10, every: every, balance: balance, scale: chosen == count ? 2.5 : 1)) {
                         $0.biases = hasOtherOptions
                         $0.feedForward = hasOtherOptions ? .swiglu : .gelu
                         $0.tiedEmbeddings = !hasOtherOptions
@@ -87,10 +87,10 @@ import Testing
         var scores: [Float] = [0, 3, 3, 1, 3, -1, 5, 5, 2, 2]
         var choices = [Int32](repeating: -1, count: 6)
         var shares = [Float](repeating: 0, count: 6)
-        cairn_route(2, 5, 3, &scores, &choices, &shares)
+        cairn_route(2, 5, 3, 2, &scores, &choices, &shares)
         #expect(choices == [1, 2, 4, 1, 2, 3])
         for row in 0..<2 {
-            #expect(abs(shares[row * 3..<row * 3 + 3].reduce(0, +) - 1) < 1e-6)
+            #expect(abs(shares[row * 3..<row * 3 + 3].reduce(0, +) - 2) < 1e-6)
             #expect(abs(scores[row * 5..<row * 5 + 5].reduce(0, +) - 1) < 1e-6)
         }
         #expect(shares[3] == shares[4] && shares[4] > shares[5])

@@ -19,6 +19,7 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
     var hasOtherOptions = false
     /// In every second layer.
     var experts: Int?
+    var average: WeightAverage?
 
     var testDescription: String {
         let parts = [
@@ -54,6 +55,7 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
         options.batchSize = batchSize
         options.seed = 3
         options.precision = precision
+        options.average = average
         return options
     }
 

@@ -10,6 +10,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
     var optimizer = OptimizerConfiguration.adamW()
     var schedule = LearningRateSchedule(peak: 0.01)
     var precision = WeightPrecision.float32
+    var average: WeightAverage?
 
     var testDescription: String { "\(model) \(optimizer.kind) \(schedule.shape) \(precision)" }
 
@@ -35,6 +36,10 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
                 cases += optimizers.map { TrainingCase(model: model, optimizer: $0, precision: precision) }
             }
             cases += schedules.map { TrainingCase(model: model, schedule: $0) }
+            cases += WeightPrecision.allCases.map {
+                TrainingCase(
+                    model: model, precision: $0, average: WeightAverage(decay: 0.9, warmsUp: $0 == .float32))
+            }
         }
         return cases
     }()
@@ -43,6 +48,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
         var options = TrainingOptions()
         options.seed = seed
         options.precision = precision
+        options.average = average
         switch model {
         case .perceptron:
             options.batchSize = 24

@@ -78,12 +78,13 @@ void cairn_add(size_t n, const float *x, float *y);
 
 // MARK: Experts
 
-// Of each row of scores the `chosen` largest, of equal ones the first: `choices`, and in `shares` the softmax over them alone.
-// The scores become their softmax.
-void cairn_route(size_t rows, size_t experts, size_t chosen, float *scores, int32_t *choices, float *shares);
+// Of each row of scores the `chosen` largest, of equal ones the first: `choices`, and in `shares` `scale` times the softmax
+// over them alone. The scores become their softmax.
+void cairn_route(
+    size_t rows, size_t experts, size_t chosen, float scale, float *scores, int32_t *choices, float *shares);
 // The gradient by the scores, from that by the shares and from `pressure` times the sum of load * probability.
 void cairn_route_backward(
-    size_t rows, size_t experts, size_t chosen, const float *probabilities, const int32_t *choices,
+    size_t rows, size_t experts, size_t chosen, float scale, const float *probabilities, const int32_t *choices,
     const float *shares, const float *dshares, float pressure, const float *load, float *dscores);
 // `load` becomes the fraction of choices that each expert has. Returns the number of experts times the sum over them of
 // load and mean probability: 1 where either is even.

@@ -17,13 +17,18 @@ public struct ExpertConfiguration: Sendable, Hashable {
     public var every: Int
     /// How much an uneven distribution of tokens adds to the loss.
     public var balance: Double
+    /// What the sum over a token's experts is multiplied by: as many as it takes to make up one feed-forward part.
+    public var scale: Double
 
-    public init(count: Int, chosen: Int = 2, width: Int, every: Int = 2, balance: Double = 0.01) {
+    public init(
+        count: Int, chosen: Int = 2, width: Int, every: Int = 2, balance: Double = 0.01, scale: Double = 1
+    ) {
         self.count = count
         self.chosen = chosen
         self.width = width
         self.every = every
         self.balance = balance
+        self.scale = scale
     }
 
     /// Whether a layer has experts.
@@ -33,21 +38,30 @@ public struct ExpertConfiguration: Sendable, Hashable {
     func validate(layers: Int) throws(CairnError) {
         // 2¹² experts of 2²⁴ columns stay within what the model's other sizes may be.
         guard (1...1 << 12).contains(count), (1...count).contains(chosen), (1...1 << 24).contains(width),
-            (1...layers).contains(every), balance.isFinite, balance >= 0
+            (1...layers).contains(every), balance.isFinite, balance >= 0, scale.isFinite, scale > 0
         else {
             throw CairnError(
                 .invalidArgument, "there cannot be such experts",
                 .init(
                     expected: "1 to \(1 << 12) experts, no more chosen than there are, width 1 to \(1 << 24), in a layer "
-                        + "of 1 to \(layers), a balance of 0 or more",
-                    found: "\(count) experts, \(chosen) chosen, width \(width), in a layer of \(every), balance \(balance)"))
+                        + "of 1 to \(layers), a balance of 0 or more, a scale above 0",
+                    found: "\(count) experts, \(chosen) chosen, width \(width), in a layer of \(every), balance \(balance), "
+                        + "scale \(scale)"))
         }
     }
 
     var value: Value {
         .dictionary([
             "count": .integer(Int64(count)), "chosen": .integer(Int64(chosen)), "width": .integer(Int64(width)),
-            "every": .integer(Int64(every)), "balance": .double(balance),
+            "every": .integer(Int64(every)), "balance": .double(balance), "scale": .double(scale),
         ])
+    }
+
+    init(_ fields: ValueFields) throws(CairnError) {
+        self.init(
+            count: try fields.integer("count"), chosen: try fields.integer("chosen"), width: try fields.integer("width"),
+            every: try fields.integer("every"), balance: try fields.double("balance"),
+            scale: try fields.double("scale"))
+        try fields.allowOnly(["count", "chosen", "width", "every", "balance", "scale"])
     }
 }

@@ -1,4 +1,4 @@
-internal import CairnBase
+public import CairnBase
 public import CairnTensor
 
 /// The structure of a decoder-only transformer.
@@ -104,6 +104,35 @@ public struct TransformerConfiguration: Sendable, Hashable {
                 .init(found: "\(heads) heads, width \(width)"))
         }
         try experts?.validate(layers: layers)
+    }
+
+    /// The structure that a checkpoint's value `model` tells.
+    ///
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is no transformer's structure,
+    ///   ``CairnError/Code/invalidArgument`` for a transformer that cannot be.
+    public init(_ value: Value?) throws(CairnError) {
+        let fields = try ValueFields("model", value)
+        try fields.expect("kind", "transformer")
+        self.init(
+            vocabularySize: try fields.integer("vocabulary_size"), context: try fields.integer("context"),
+            layers: try fields.integer("layers"), heads: try fields.integer("heads"), width: try fields.integer("width"))
+        feedForwardMultiple = try fields.integer("feed_forward_multiple")
+        positions = try fields.choice("positions")
+        norm = try fields.choice("norm")
+        feedForward = try fields.choice("feed_forward")
+        tiedEmbeddings = try fields.bool("tied_embeddings")
+        biases = try fields.bool("biases")
+        fusedQKV = try fields.bool("fused_qkv")
+        var known: Set<String> = [
+            "kind", "vocabulary_size", "context", "layers", "heads", "width", "feed_forward_multiple", "positions",
+            "norm", "feed_forward", "tied_embeddings", "biases", "fused_qkv",
+        ]
+        if fields.has("experts") {
+            experts = try ExpertConfiguration(fields.fields("experts"))
+            known.insert("experts")
+        }
+        try fields.allowOnly(known)
+        try validate()
     }
 
     /// The structure as a value to store.

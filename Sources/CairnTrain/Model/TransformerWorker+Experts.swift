@@ -15,7 +15,8 @@ extension TransformerWorker {
         layer.feedForwardNorm.forward(
             weights, a.middle, into: a.middleNormed, statistics: a.middleStatistics, rows: rows)
         experts.router.forward(weights, a.middleNormed, into: e.probabilities, stride: choice.count, rows: rows)
-        cairn_route(rows, choice.count, choice.chosen, e.probabilities, e.choices, e.shares)
+        cairn_route(
+            rows, choice.count, choice.chosen, Float(choice.scale), e.probabilities, e.choices, e.shares)
         let counts = e.arrange(rows: rows)
         cairn_gather(rows * choice.chosen, width, e.tokens, 0, Int32(rows), a.middleNormed, scratch.assigned)
         try plan(e, counts)
@@ -84,7 +85,7 @@ extension TransformerWorker {
         let pressure = scale * Float(choice.balance) * Float(choice.count)
         _ = balance(e, scratch, sequences: sequences) { first in
             cairn_route_backward(
-                c.context, choice.count, choice.chosen, e.probabilities + first * choice.count,
+                c.context, choice.count, choice.chosen, Float(choice.scale), e.probabilities + first * choice.count,
                 e.choices + first * choice.chosen, e.shares + first * choice.chosen,
                 scratch.shareGradients + first * choice.chosen, pressure, scratch.load,
                 scratch.scoreGradients + first * choice.count)

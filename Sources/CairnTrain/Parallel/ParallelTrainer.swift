@@ -72,7 +72,8 @@ public final class ParallelTrainer {
             Transformer(configuration), text, tokenizer: text.tokenizer, optimizer: optimizer, schedule: schedule,
             options: options)
         plan = try PlacementPlan(
-            configuration, stages: stages, optimizer: optimizer.kind, precision: options.precision, parallel)
+            configuration, stages: stages, optimizer: optimizer.kind, precision: options.precision,
+            hasAverage: options.average != nil, parallel)
         let groups = try RankGroups(parallel.mesh, communicator)
         let part = TransformerPart(
             of: configuration, layers: stages[groups.pipeline.index], share: groups.tensor.index,
@@ -145,7 +146,11 @@ public final class ParallelTrainer {
         updates = try indices.indices.map { index in
             let parameter = plan.parameters[indices[index]]
             guard let part = try keptPart(index) else { return nil }
-            return try ParameterUpdate(parameter.specification, weight: part, optimizer, pool: pool)
+            var update = try ParameterUpdate(
+                parameter.specification, weight: part, optimizer, hasAverage: options.average != nil, pool: pool)
+            // It is no part of the optimizer's state.
+            if let average = updates.isEmpty ? nil : updates[index]?.average { update.average = average }
+            return update
         }
         record.optimizerStep = 0
     }

@@ -32,7 +32,7 @@ struct PlacementPlan: Sendable {
 
     init(
         _ model: TransformerConfiguration, stages: [Range<Int>], optimizer: OptimizerConfiguration.Kind,
-        precision: WeightPrecision, _ parallel: ParallelConfiguration
+        precision: WeightPrecision, hasAverage: Bool, _ parallel: ParallelConfiguration
     ) throws(CairnError) {
         let mesh = parallel.mesh
         let dataCount = parallel.dataCount
@@ -112,7 +112,8 @@ struct PlacementPlan: Sendable {
             }
             + parameters.flatMap { parameter in
                 ParameterUpdate.slotNames(
-                    of: parameter.specification.name, parameter.rule, hasMaster: weightType != .f32
+                    of: parameter.specification.name, parameter.rule, hasMaster: weightType != .f32,
+                    hasAverage: hasAverage
                 ).map { name in
                     PlacedTensor(
                         name: name, scalarType: .f32, shape: parameter.specification.shape,

@@ -137,8 +137,12 @@ public final class Trainer {
 
     /// Starts the optimizer afresh from the weights as they are.
     func resetOptimizer() throws {
-        updates = try zip(network.parameters, weights).map { parameter, weight in
-            try ParameterUpdate(parameter, weight: weight, optimizer, pool: statePool)
+        updates = try zip(network.parameters, weights).enumerated().map { index, parameter in
+            var update = try ParameterUpdate(
+                parameter.0, weight: parameter.1, optimizer, hasAverage: options.average != nil, pool: statePool)
+            // It is no part of the optimizer's state.
+            if let average = updates.isEmpty ? nil : updates[index].average { update.average = average }
+            return update
         }
         record.optimizerStep = 0
     }

@@ -21,6 +21,8 @@ struct TrainingRecord: Sendable {
     var optimizer: OptimizerConfiguration
     /// The steps that the optimizer's state has seen.
     var optimizerStep = 0
+    /// The steps that the average of the weights has seen.
+    var averageCount = 0
 
     init(
         _ network: any Network, _ source: any ExampleSource, tokenizer: Tokenizer?,
@@ -34,6 +36,7 @@ struct TrainingRecord: Sendable {
                     expected: "a batch of at most \(1 << 24)",
                     found: "\(options.batchSize), \(options.gradientParts) and \(source.count(.training))"))
         }
+        try options.average?.validate()
         model = network.value
         data = source.identity
         self.tokenizer = tokenizer
@@ -52,7 +55,7 @@ struct TrainingRecord: Sendable {
         if let limit = options.maximumGradientNorm, norm > limit { scale = Float(limit / (norm + 1e-6)) }
         return ParameterUpdate.Step(
             configuration: optimizer, learningRate: schedule.rate(step: stepCount), number: optimizerStep + 1,
-            gradientScale: scale)
+            gradientScale: scale, averageDecay: options.average?.decay(after: averageCount))
     }
 
     /// Notes that a step has been taken.
@@ -62,6 +65,7 @@ struct TrainingRecord: Sendable {
             expertBalance: expertBalance)
         optimizerStep += 1
         stepCount += 1
+        if options.average != nil { averageCount += 1 }
         lossHistory.append(loss)
         return report
     }
@@ -74,6 +78,7 @@ struct TrainingRecord: Sendable {
             "schedule": schedule.value, "optimizer": optimizer.value(step: optimizerStep),
         ]
         if let tokenizer { values["tokenizer"] = tokenizer.value }
+        if let average = options.average { values["average"] = average.value(count: averageCount) }
         return values
     }
 
@@ -107,6 +112,10 @@ struct TrainingRecord: Sendable {
         }
         new.random = try PhiloxGenerator(ValueFields("random", values["random"]))
         new.schedule = try LearningRateSchedule(ValueFields("schedule", values["schedule"]))
+        if let average = options.average {
+            new.averageCount = try ValueFields("average", values["average"]).integer("count")
+            try expect("average", values, average.value(count: new.averageCount))
+        }
         new.optimizerStep = 0
         if !withoutOptimizer {
             let fields = try ValueFields("optimizer", values["optimizer"])
@@ -119,6 +128,7 @@ struct TrainingRecord: Sendable {
     private func checkNames(_ values: [String: Value], withoutOptimizer: Bool) throws(CairnError) {
         var names: Set<String> = ["trainer", "model", "data", "loader", "random", "schedule", "optimizer"]
         if tokenizer != nil { names.insert("tokenizer") }
+        if options.average != nil { names.insert("average") }
         for name in values.keys.sorted() where !names.contains(name) {
             throw CairnError(.mismatch, "the stored state has a value \"\(name)\" that nothing reads")
         }

@@ -18,6 +18,12 @@ struct RunCommand: LaunchedCommand {
     var mtbf: TimeArgument?
     @Option(help: "How many of the newest checkpoints to keep.")
     var keepLast = 3
+    @Option(help: "Evaluate the weights on the validation data every so many steps; checkpoints keep the losses.")
+    var evaluateEvery: Int?
+    @Option(help: "Evaluate the mean of so many of the latest weights too (on one rank).")
+    var lawa: Int?
+    @Option(help: "How many steps lie between those weights.")
+    var lawaEvery = 10
     @Flag(help: "Wait for every save instead of saving snapshots while the run trains on.")
     var blockingSaves = false
     @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
@@ -41,6 +47,10 @@ struct RunCommand: LaunchedCommand {
         guard (saveEvery == .auto) == (mtbf != nil) else {
             throw ValidationError("--save-every auto and --mtbf TIME go together")
         }
+        guard [evaluateEvery, lawa, lawaEvery].allSatisfy({ $0.map { (1...1 << 40).contains($0) } ?? true }) else {
+            throw ValidationError("--evaluate-every, --lawa and --lawa-every are at least 1")
+        }
+        guard lawa == nil || evaluateEvery != nil else { throw ValidationError("--lawa needs --evaluate-every") }
         guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
             throw ValidationError("--snapshot-megabytes is a number of megabytes from 0 on")
         }
@@ -58,6 +68,8 @@ struct RunCommand: LaunchedCommand {
         plan.start = resumeFrom.map { .newestOf($0) } ?? (resume ? .newest : .fresh)
         plan.saveEvery = saveInterval
         plan.keepLast = keepLast
+        plan.evaluateEvery = evaluateEvery
+        plan.latest = lawa.map { ($0, lawaEvery) }
         plan.hasBlockingSaves = blockingSaves
         plan.snapshotMegabytes = snapshotMegabytes
         plan.withoutOptimizer = withoutOptimizer
@@ -76,6 +88,7 @@ struct RunCommand: LaunchedCommand {
             }
         }
         guard options.model == .transformer else { throw ValidationError("only a transformer trains on many ranks") }
+        guard lawa == nil else { throw ValidationError("--lawa is for one rank") }
         let text = try options.makeText()
         try launcher.launch(ranks) { [plan, parallel] communicator in
             let configuration = try parallel.configuration(rankCount: communicator.size)

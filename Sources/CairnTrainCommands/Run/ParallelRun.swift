@@ -35,12 +35,17 @@ struct ParallelRun: Sendable {
                 plan.noteStep(trainer.stepCount, report)
             }
             saves.noteReports()
+            var losses: [(name: String, loss: Double)] = []
+            if let every = plan.evaluateEvery, trainer.stepCount % every == 0 || trainer.stepCount == plan.end {
+                losses = [("validation", try trainer.evaluate().loss)]
+                if isFirst { plan.noteEvaluation(trainer.stepCount, losses) }
+            }
             // The signal may reach some ranks a step later than others, and each measures other times.
             let (isLast, isDue) = try agree(
                 isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
             guard isLast || isDue else { continue }
             let state = try trainer.shardedState
-            var options = plan.saveOptions(report, parent: parent, source: source)
+            var options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
                 options.progress = hold.progress(
                     byteCount: try WritePlan(state.tensors).byteCount(ofRank: communicator.rank))

@@ -8,8 +8,10 @@ extension RunOptions {
         if experts > 0 {
             words += ["--experts", "\(experts)", "--experts-per-token", "\(expertsPerToken)"]
             words += ["--experts-every", "\(expertsEvery)", "--expert-balance", "\(expertBalance)"]
+            words += ["--expert-scale", "\(expertScale)"]
             if let expertWidth { words += ["--expert-width", "\(expertWidth)"] }
         }
+        if let ema { words += ["--ema", "\(ema)"] }
         if let text { words += ["--text", text] }
         if let digits { words += ["--digits", digits] }
         if bf16 { words.append("--bf16") }

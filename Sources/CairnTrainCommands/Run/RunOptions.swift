@@ -33,6 +33,8 @@ struct RunOptions: ParsableArguments {
     var expertWidth: Int?
     @Option(help: "How much an uneven load of the experts adds to the loss.")
     var expertBalance = 0.01
+    @Option(help: "What the sum over a token's experts is multiplied by: what an upcycled model of parts says.")
+    var expertScale = 1.0
     @Option(help: "Tokens in a sequence.")
     var context = 128
     @Option(help: "Sequences or digits in a step.")
@@ -47,6 +49,8 @@ struct RunOptions: ParsableArguments {
     var rate = 1e-3
     @Option(help: "Determines the first weights and the order of the data.")
     var seed: UInt64 = 1
+    @Option(help: "Keep a moving average of the weights with this decay, such as 0.999.")
+    var ema: Double?
     @Flag(help: "Keep the weights in BF16, with 32-bit master copies in the optimizer.")
     var bf16 = false
 
@@ -100,7 +104,7 @@ struct RunOptions: ParsableArguments {
             let inner = configuration.feedForwardMultiple.multipliedReportingOverflow(by: width)
             configuration.experts = ExpertConfiguration(
                 count: experts, chosen: expertsPerToken, width: expertWidth ?? (inner.overflow ? .max : inner.partialValue),
-                every: expertsEvery, balance: expertBalance)
+                every: expertsEvery, balance: expertBalance, scale: expertScale)
         }
         return configuration
     }
@@ -109,6 +113,7 @@ struct RunOptions: ParsableArguments {
         var options = TrainingOptions()
         options.batchSize = batch
         options.seed = seed
+        options.average = ema.map { WeightAverage(decay: $0) }
         options.precision = bf16 ? .bfloat16WithMaster : .float32
         return options
     }

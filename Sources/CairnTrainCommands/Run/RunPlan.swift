@@ -19,6 +19,10 @@ struct RunPlan: Sendable {
     var start = Start.fresh
     var saveEvery = SaveInterval.steps(50)
     var keepLast = 3
+    /// Every how many steps the weights are evaluated on the validation data, if they are.
+    var evaluateEvery: Int?
+    /// How many of the latest weights are averaged to be evaluated too, and how many steps apart.
+    var latest: (count: Int, spacing: Int)?
     /// Leaves the optimizer's state out of a resume.
     var withoutOptimizer = false
     /// Ends the run here, as an interruption would; schedules go by the steps of the options.
@@ -73,6 +77,10 @@ struct RunPlan: Sendable {
         }
     }
 
+    func noteEvaluation(_ step: Int, _ losses: [(name: String, loss: Double)]) {
+        note("step \(step)  " + losses.map { "\($0.name) \(decimal($0.loss))" }.joined(separator: "  "))
+    }
+
     func noteStep(_ step: Int, _ report: Trainer.StepReport) {
         guard step % 10 == 0 || step == end else { return }
         let balance = report.expertBalance.map { "  balance of experts \(decimal($0))" } ?? ""
@@ -82,10 +90,16 @@ struct RunPlan: Sendable {
     /// Says that the run ends because it was asked to.
     func noteTermination(_ step: Int) { note("asked to end: stopping after step \(step), go on with --resume") }
 
-    /// - Parameter parent: What the run resumed from.
-    func saveOptions(_ report: Trainer.StepReport, parent: Manifest?, source: CheckpointStore?) -> SaveOptions {
+    /// - Parameters:
+    ///   - metrics: What is kept with the checkpoint besides the loss.
+    ///   - parent: What the run resumed from.
+    func saveOptions(
+        _ report: Trainer.StepReport, metrics: [(name: String, loss: Double)] = [], parent: Manifest?,
+        source: CheckpointStore?
+    ) -> SaveOptions {
         var options = SaveOptions()
         options.metrics = ["loss": report.loss]
+        for metric in metrics { options.metrics[metric.name] = metric.loss }
         options.lineage = Lineage(
             operation: "training",
             parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [])

@@ -27,14 +27,19 @@ struct SingleRun {
         let saves = RunSaves(
             plan, SnapshotPipeline(store, pool: trainer.statePool, options: RunSaves.pipelineOptions(plan)),
             from: trainer.stepCount, began: began, isFirst: true)
+        var evaluation = try plan.evaluateEvery.map { every throws(CairnError) in
+            try RunEvaluation(every: every, latest: plan.latest)
+        }
         while trainer.stepCount < plan.end {
             let report = try saves.step { try trainer.step() }
             log.append(report)
             plan.noteStep(trainer.stepCount, report)
             saves.noteReports()
+            let losses = try evaluation?.evaluate(trainer, end: plan.end)
+            if let losses { plan.noteEvaluation(trainer.stepCount, losses) }
             let isLast = signal.isRequested
             guard isLast || saves.isDue(after: trainer.stepCount) else { continue }
-            var options = plan.saveOptions(report, parent: parent, source: source)
+            var options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
             let state = trainer.trainingState
             if let hold = plan.hold, hold.step == trainer.stepCount {
                 options.progress = hold.progress(byteCount: state.byteCount)
