@@ -46,10 +46,14 @@ struct TrainCommand: ParsableCommand {
               cairn-train branch runs/kjv@400 runs/decayed --decay-steps 40
               cairn-train upcycle runs/kjv@400 runs/moe --experts 4
               cairn-train run --model mlp --digits Fixtures/data/digits.csv --out runs/digits
+              cairn-train experiment lawa --text Fixtures/data/kjv.txt --out runs/lawa
               cairn-train layouts --text Fixtures/data/kjv.txt --out runs/layouts
               cairn-train demo --text Fixtures/data/kjv.txt --out runs/demo
             """,
-        version: "0.1.0", subcommands: [RunCommand.self, BranchCommand.self, UpcycleCommand.self, LayoutsCommand.self, DemoCommand.self])
+        version: "0.1.0", subcommands: [
+            RunCommand.self, BranchCommand.self, UpcycleCommand.self, CheckCommand.self, ExperimentCommand.self, LayoutsCommand.self,
+            DemoCommand.self,
+        ])
 }
 
 /// `cairn-train-mpi`

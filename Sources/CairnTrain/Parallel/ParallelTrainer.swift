@@ -29,7 +29,7 @@ public final class ParallelTrainer {
     public let pool: BufferPool
     let expanded: ExpandedWeights
     let memory: GradientMemory
-    private let source: TextDataset
+    let source: TextDataset
     private let stage: PipelineStage
     /// Of Muon's matrices that tensor parallelism divides.
     let matrices: [DividedMatrix?]
@@ -211,10 +211,14 @@ public final class ParallelTrainer {
     /// The mean loss and the accuracy over the first `limit` examples of a split, all by default. A collective call;
     /// changes nothing but buffers.
     public func evaluate(_ split: Split = .validation, limit: Int = .max) throws -> Evaluation {
-        let count = min(limit, source.count(split))
+        try evaluate(split, 0..<min(max(0, limit), source.count(split)))
+    }
+
+    /// The mean loss and the accuracy over a range of examples. A collective call.
+    func evaluate(_ split: Split, _ range: Range<Int>) throws -> Evaluation {
         var sums = [0.0, 0.0]
-        for start in stride(from: 0, to: count, by: options.batchSize) {
-            let examples = min(options.batchSize, count - start)
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: options.batchSize) {
+            let examples = min(options.batchSize, range.upperBound - start)
             let share = TransformerPart.balanced(examples, part: groups.share.index, of: groups.share.count)
             batch.removeAll()
             for index in share { source.append(start + index, of: split, to: &batch) }
@@ -226,7 +230,7 @@ public final class ParallelTrainer {
             sums[1] += Double(result.correctCount)
         }
         try groups.world.allReduceSum(&sums)
-        let targets = Double(max(1, count * network.targetsPerExample))
+        let targets = Double(max(1, range.count * network.targetsPerExample))
         return Evaluation(loss: sums[0] / targets, accuracy: sums[1] / targets)
     }
 

@@ -248,21 +248,25 @@ public final class Trainer {
     ///
     /// Changes nothing but buffers.
     public func evaluate(_ split: Split = .validation, limit: Int = .max) -> Evaluation {
-        let count = min(limit, source.count(split))
+        evaluate(split, 0..<min(max(0, limit), source.count(split)))
+    }
+
+    /// The mean loss and the accuracy over a range of examples.
+    func evaluate(_ split: Split, _ range: Range<Int>) -> Evaluation {
         let parts = workers.count
         let capacity = options.batchSize / parts * parts
         var total = PassResult()
-        var start = 0
+        var start = range.lowerBound
         var examples = Batch()
-        while start < count {
-            let end = min(count, start + max(1, capacity))
+        while start < range.upperBound {
+            let end = min(range.upperBound, start + max(1, capacity))
             examples.removeAll()
             for index in start..<end { source.append(index, of: split, to: &examples) }
             let results = evaluate(examples)
             for result in results { total.add(result) }
             start = end
         }
-        let targets = Double(max(1, count * network.targetsPerExample))
+        let targets = Double(max(1, range.count * network.targetsPerExample))
         return Evaluation(loss: total.lossSum / targets, accuracy: Double(total.correctCount) / targets)
     }
 

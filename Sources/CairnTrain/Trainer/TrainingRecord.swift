@@ -129,7 +129,8 @@ struct TrainingRecord: Sendable {
         var names: Set<String> = ["trainer", "model", "data", "loader", "random", "schedule", "optimizer"]
         if tokenizer != nil { names.insert("tokenizer") }
         if options.average != nil { names.insert("average") }
-        for name in values.keys.sorted() where !names.contains(name) {
+        // A fingerprint tells what the model computes; nothing depends on it.
+        for name in values.keys.sorted() where !names.contains(name) && name != "fingerprint" {
             throw CairnError(.mismatch, "the stored state has a value \"\(name)\" that nothing reads")
         }
         for name in names.sorted() where values[name] == nil && !(withoutOptimizer && name == "optimizer") {

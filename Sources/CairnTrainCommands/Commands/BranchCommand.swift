@@ -2,8 +2,6 @@ import ArgumentParser
 import Cairn
 import CairnTrain
 
-extension LearningRateSchedule.Decay: ExpressibleByArgument {}
-
 /// Starts a run from another's checkpoint, under another schedule.
 struct BranchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -20,6 +18,8 @@ struct BranchCommand: ParsableCommand {
               cairn-train branch runs/decayed@440 runs/on --constant
             """)
 
+    enum Decay: String, ExpressibleByArgument, CaseIterable { case linear, inverse }
+
     @Argument(help: "The checkpoint: a run's folder, or RUN@STEP.")
     var source: String
     @Argument(help: "The folder of the new run.")
@@ -27,7 +27,7 @@ struct BranchCommand: ParsableCommand {
     @Option(help: "Decay the learning rate within so many steps from here.")
     var decaySteps: Int?
     @Option(help: "How it falls: linear, or inverse (its reciprocal rises in a straight line).")
-    var decay = LearningRateSchedule.Decay.linear
+    var decay = Decay.linear
     @Option(help: "Down to this fraction of the peak; by default what the schedule says.")
     var floor: Double?
     @Flag(help: "Go on at the peak.")
@@ -48,7 +48,7 @@ struct BranchCommand: ParsableCommand {
         var schedule = try LearningRateSchedule(values["schedule"])
         if let floor { schedule.floor = floor }
         schedule.shape = decaySteps.map {
-            .warmupStableDecay(stableUntil: step, decaySteps: $0, decay: decay)
+            .warmupStableDecay(stableUntil: step, decaySteps: $0, decay: decay == .linear ? .linear : .inverse)
         } ?? .constant
         values["schedule"] = schedule.value
         var options = SaveOptions()

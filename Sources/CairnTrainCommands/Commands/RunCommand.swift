@@ -24,6 +24,8 @@ struct RunCommand: LaunchedCommand {
     var lawa: Int?
     @Option(help: "How many steps lie between those weights.")
     var lawaEvery = 10
+    @Flag(help: "Store with each checkpoint what the model makes of some validation sequences, and compare on resume.")
+    var fingerprint = false
     @Flag(help: "Wait for every save instead of saving snapshots while the run trains on.")
     var blockingSaves = false
     @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
@@ -69,6 +71,7 @@ struct RunCommand: LaunchedCommand {
         plan.saveEvery = saveInterval
         plan.keepLast = keepLast
         plan.evaluateEvery = evaluateEvery
+        plan.hasFingerprint = fingerprint
         plan.latest = lawa.map { ($0, lawaEvery) }
         plan.hasBlockingSaves = blockingSaves
         plan.snapshotMegabytes = snapshotMegabytes

@@ -44,7 +44,8 @@ struct ParallelRun: Sendable {
             let (isLast, isDue) = try agree(
                 isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
             guard isLast || isDue else { continue }
-            let state = try trainer.shardedState
+            var state = try trainer.shardedState
+            if plan.hasFingerprint { state.values.append(("fingerprint", try trainer.fingerprint().value)) }
             var options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
                 options.progress = hold.progress(
@@ -84,6 +85,9 @@ struct ParallelRun: Sendable {
         let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
         try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
         if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }
+        var quiet = plan
+        if !isFirst { quiet.note = { _ in } }
+        try quiet.checkFingerprint(loaded.state.values) { try trainer.fingerprint() }
         return (loaded.manifest, source)
     }
 }

@@ -135,9 +135,4 @@ struct RunOptions: ParsableArguments {
         }
         return LearningRateSchedule(peak: rate, warmupSteps: warmup, shape: shape)
     }
-
-    private func readFile(_ path: String) throws -> [UInt8] {
-        let place = try LocalStorage.locate(path)
-        return try place.storage.readAll(place.key, limit: 1 << 30)
-    }
 }

@@ -23,6 +23,8 @@ struct RunPlan: Sendable {
     var evaluateEvery: Int?
     /// How many of the latest weights are averaged to be evaluated too, and how many steps apart.
     var latest: (count: Int, spacing: Int)?
+    /// Whether checkpoints tell what the model makes of some sequences.
+    var hasFingerprint = false
     /// Leaves the optimizer's state out of a resume.
     var withoutOptimizer = false
     /// Ends the run here, as an interruption would; schedules go by the steps of the options.
@@ -65,6 +67,23 @@ struct RunPlan: Sendable {
     func noteResume(_ parent: Manifest, of source: CheckpointStore, skipped: [CheckpointStore.Skipped]) {
         for skipped in skipped { note("skipped step \(skipped.step): \(skipped.error)") }
         note("resumed from step \(parent.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
+    }
+
+    /// Compares what the model computes with what it did when it was saved, where that is known.
+    ///
+    /// - Parameter fingerprint: A collective call on many ranks: called only if there is something to compare with.
+    /// - Throws: ``CairnError/Code/mismatch`` when it computes something else.
+    func checkFingerprint(_ values: [(name: String, value: Value)], _ fingerprint: () throws -> Fingerprint) throws {
+        guard let stored = values.first(where: { $0.name == "fingerprint" })?.value else { return }
+        let difference = try fingerprint().difference(from: Fingerprint(stored))
+        guard difference <= Fingerprint.tolerance else {
+            throw CairnError(
+                .mismatch, "the loaded model computes something else than when it was saved",
+                .init(
+                    expected: "losses of some sequences within \(Fingerprint.tolerance)", found: "\(difference) off",
+                    advice: "compare the checkpoint with its parent: cairn-train check"))
+        }
+        note("the loaded model computes what it did: losses of some sequences differ by \(scientific(difference))")
     }
 
     /// Nobody else writes to this run, so what a killed save left behind can go at once.

@@ -18,6 +18,7 @@ struct SingleRun {
             try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
             let manifest = try source.open(step: loaded.step).manifest
             plan.noteResume(manifest, of: source, skipped: loaded.skipped)
+            try plan.checkFingerprint(loaded.state.values) { trainer.fingerprint() }
             try log.load(upTo: loaded.step)
             parent = manifest
         }
@@ -40,7 +41,8 @@ struct SingleRun {
             let isLast = signal.isRequested
             guard isLast || saves.isDue(after: trainer.stepCount) else { continue }
             var options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
-            let state = trainer.trainingState
+            var state = trainer.trainingState
+            if plan.hasFingerprint { state.set(trainer.fingerprint().value, for: "fingerprint") }
             if let hold = plan.hold, hold.step == trainer.stepCount {
                 options.progress = hold.progress(byteCount: state.byteCount)
             }
