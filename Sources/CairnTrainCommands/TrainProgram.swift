@@ -51,7 +51,8 @@ struct TrainCommand: ParsableCommand {
               cairn-train demo --text Fixtures/data/kjv.txt --out runs/demo
             """,
         version: "0.1.0", subcommands: [
-            RunCommand.self, BranchCommand.self, UpcycleCommand.self, CheckCommand.self, ExperimentCommand.self, LayoutsCommand.self,
+            RunCommand.self, BranchCommand.self, UpcycleCommand.self, EvaluateCommand.self, CheckCommand.self,
+            ExperimentCommand.self, LayoutsCommand.self,
             DemoCommand.self,
         ])
 }

@@ -19,12 +19,22 @@ extension Trainer {
     public func evaluate(
         weights other: [String: Tensor], _ split: Split = .validation, limit: Int = .max
     ) throws(CairnError) -> Evaluation {
+        try evaluate(weights: other, examples: 0..<min(max(0, limit), source.count(split)), of: split)
+    }
+
+    /// The same over a range of examples.
+    package func evaluate(
+        weights other: [String: Tensor], examples: Range<Int>, of split: Split = .validation
+    ) throws(CairnError) -> Evaluation {
         let kept = weights
         defer {
             weights = kept
             expanded.update(kept)
         }
         try replaceParameters(other)
-        return evaluate(split, limit: limit)
+        return evaluate(split, examples)
     }
+
+    /// How well the model does over a range of examples.
+    package func evaluate(examples: Range<Int>, of split: Split = .validation) -> Evaluation { evaluate(split, examples) }
 }

@@ -1,4 +1,4 @@
-public import CairnBase
+internal import CairnBase
 public import CairnTensor
 
 extension Trainer {

@@ -38,10 +38,10 @@ struct CheckCommand: ParsableCommand {
 
     func run() throws {
         let bytes = try readFile(text)
-        let reader = try Self.open(checkpoint)
+        let reader = try StoredModel.open(checkpoint)
         let expected: Fingerprint
         if let against {
-            expected = try Self.fingerprint(try Self.open(against), bytes, exampleCount: examples)
+            expected = try StoredModel.trainer(StoredModel.open(against), text: bytes).fingerprint(exampleCount: examples)
         } else {
             guard let stored = reader.values.first(where: { $0.name == "fingerprint" }) else {
                 throw CairnError(
@@ -50,27 +50,12 @@ struct CheckCommand: ParsableCommand {
             }
             expected = try Fingerprint(stored.value)
         }
-        let found = try Self.fingerprint(reader, bytes, exampleCount: expected.losses.count)
+        let found = try StoredModel.trainer(reader, text: bytes).fingerprint(exampleCount: expected.losses.count)
         let difference = found.difference(from: expected)
         let isSame = difference <= tolerance
         say(
             "\(checkpoint) computes \(isSame ? "the same" : "SOMETHING ELSE"): the losses of \(expected.losses.count) "
                 + "sequences differ by at most \(scientific(difference))")
         guard isSame else { throw ExitCode(1) }
-    }
-
-    private static func open(_ path: String) throws -> any CheckpointReader {
-        path.hasSuffix(".safetensors") ? try SafeTensorsReader(path: path) : try StoreArgument(path).open()
-    }
-
-    private static func fingerprint(
-        _ reader: any CheckpointReader, _ text: [UInt8], exampleCount: Int
-    ) throws -> Fingerprint {
-        let values = Dictionary(reader.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
-        let trainer = try Trainer(evaluating: values, text: text)
-        var weights: [String: Tensor] = [:]
-        for (name, _) in trainer.parameters { weights[name] = try reader.tensor(name) }
-        try trainer.replaceParameters(weights)
-        return trainer.fingerprint(exampleCount: exampleCount)
     }
 }

@@ -13,10 +13,12 @@ protocol Experiment {
 
 /// All that there are.
 enum ExperimentCatalogue {
-    static let all: [any Experiment.Type] = [
-        ResumeExperiment.self, LatestWeightsExperiment.self, MovingAverageExperiment.self, UpcycleExperiment.self,
-        DecayExperiment.self, MuonReshardExperiment.self,
-    ]
+    static var all: [any Experiment.Type] {
+        [
+            ResumeExperiment.self, LatestWeightsExperiment.self, MovingAverageExperiment.self, UpcycleExperiment.self,
+            DecayExperiment.self, MuonReshardExperiment.self,
+        ]
+    }
 }
 
 /// What an experiment found.
