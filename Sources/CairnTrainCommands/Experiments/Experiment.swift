@@ -1,7 +1,7 @@
 import CairnTrain
 
 /// A claim of a paper, tried in small.
-protocol Experiment {
+protocol Experiment: SendableMetatype {
     /// What it is called on the command line.
     static var name: String { get }
     /// What it tries, in a sentence.
@@ -11,14 +11,26 @@ protocol Experiment {
     static func run(_ setting: ExperimentSetting) throws -> ExperimentResult
 }
 
+/// An experiment by name.
+struct ListedExperiment: Sendable {
+    let name: String
+    let summary: String
+    let run: @Sendable (ExperimentSetting) throws -> ExperimentResult
+
+    init<Kind: Experiment>(_: Kind.Type) {
+        name = Kind.name
+        summary = Kind.summary
+        run = { try Kind.run($0) }
+    }
+}
+
 /// All that there are.
 enum ExperimentCatalogue {
-    static var all: [any Experiment.Type] {
-        [
-            ResumeExperiment.self, LatestWeightsExperiment.self, MovingAverageExperiment.self, UpcycleExperiment.self,
-            DecayExperiment.self, MuonReshardExperiment.self,
-        ]
-    }
+    static let all: [ListedExperiment] = [
+        ListedExperiment(ResumeExperiment.self), ListedExperiment(LatestWeightsExperiment.self),
+        ListedExperiment(MovingAverageExperiment.self), ListedExperiment(UpcycleExperiment.self),
+        ListedExperiment(DecayExperiment.self), ListedExperiment(MuonReshardExperiment.self),
+    ]
 }
 
 /// What an experiment found.
