@@ -18,10 +18,15 @@ import Testing
 
     static let configurations: [TransformerConfiguration] = {
         var list: [TransformerConfiguration] = []
-        for (count, chosen, every, balance) in [(3, 3, 1, 0.0), (4, 2, 1, 0.5), (4, 2, 2, 0), (3, 1, 2, 0.5), (2, 2, 2, 0.1)] {
+        for (count, chosen, every, balance) in [
+            (3, 3, 1, 0.0), (4, 2, 1, 0.5), (4, 2, 2, 0), (3, 1, 2, 0.5), (2, 2, 2, 0.1),
+        ] {
             for hasOtherOptions in [false, true] {
+                let experts = ExpertConfiguration(
+                    count: count, chosen: chosen, width: 10, every: every, balance: balance,
+                    scale: chosen == count ? 2.5 : 1)
                 list.append(
-                    model(ExpertConfiguration(count: count, chosen: chosen, width: 10, every: every, balance: balance, scale: chosen == count ? 2.5 : 1)) {
+                    model(experts) {
                         $0.biases = hasOtherOptions
                         $0.feedForward = hasOtherOptions ? .swiglu : .gelu
                         $0.tiedEmbeddings = !hasOtherOptions
@@ -36,7 +41,8 @@ import Testing
     @Test(arguments: zip(configurations, [4, 4, 13, 13, 13, 13, 10, 10, 4, 4] as [UInt64]))
     func gradientsMatchDifferences(_ configuration: TransformerConfiguration, seed: UInt64) {
         expectGradientsMatchDifferences(
-            of: Transformer(configuration), on: TransformerGradientTests.batch(vocabulary: 11, context: 7, sequences: 3),
+            of: Transformer(configuration),
+            on: TransformerGradientTests.batch(vocabulary: 11, context: 7, sequences: 3),
             seed: seed, step: 0.005)
     }
 

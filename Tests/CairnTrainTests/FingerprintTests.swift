@@ -36,7 +36,9 @@ import Testing
         #expect(Fingerprint(losses: [1, 2]).difference(from: Fingerprint(losses: [1])) == .infinity)
         #expect(Fingerprint(losses: []).difference(from: Fingerprint(losses: [])) == .infinity)
         #expect(Fingerprint(losses: [.nan]).difference(from: Fingerprint(losses: [1])) == .infinity)
-        for value: Value? in [nil, .dictionary(["kind": "example-losses"]), .dictionary(["kind": "x", "losses": .list([])])] {
+        for value: Value? in [
+            nil, .dictionary(["kind": "example-losses"]), .dictionary(["kind": "x", "losses": .list([])]),
+        ] {
             #expect(throws: CairnError.self) { try Fingerprint(value) }
         }
     }

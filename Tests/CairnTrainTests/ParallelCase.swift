@@ -24,7 +24,8 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
     var testDescription: String {
         let parts = [
             mesh, zero ? "zero" : "", "\(optimizer.kind)", "\(precision)", "batch \(batchSize)",
-            stageLayers.map { "stages \($0)" } ?? "", experts.map { "\($0) experts" } ?? "", hasOtherOptions ? "untied, biases" : "tied",
+            stageLayers.map { "stages \($0)" } ?? "", experts.map { "\($0) experts" } ?? "",
+            hasOtherOptions ? "untied, biases" : "tied",
         ]
         return parts.filter { !$0.isEmpty }.joined(separator: " ")
     }

@@ -21,8 +21,9 @@ import Testing
         // A model that computes something else is not trained on.
         let store = CheckpointStore(path: folder.path)
         var state = try store.load(step: 18)
-        let weight = try state.tensor("model.layers.0.mlp.up.weight")
-        state.set(try Tensor(weight.elements(as: Float.self).map { -$0 }, weight.shape), for: "model.layers.0.mlp.up.weight")
+        let name = "model.layers.0.mlp.up.weight"
+        let weight = try state.tensor(name)
+        state.set(try Tensor(weight.elements(as: Float.self).map { -$0 }, weight.shape), for: name)
         try store.save(state, step: 19)
         #expect(try Child(["check", folder.path, "--text", Self.text]).wait() == 1)
         #expect(try Child(["check", folder.path, "--against", folder.path + "@18", "--text", Self.text]).wait() == 1)
@@ -31,7 +32,8 @@ import Testing
 
     @Test func anUpcycledModelAndAFileComputeTheSame() throws {
         let folder = try TemporaryDirectory()
-        let (dense, sparse, file) = (folder.path + "/dense", folder.path + "/sparse", folder.path + "/model.safetensors")
+        let (dense, sparse) = (folder.path + "/dense", folder.path + "/sparse")
+        let file = folder.path + "/model.safetensors"
         #expect(try Child(["run", "--out", dense, "--steps", "10"] + Self.model).wait() == 0)
         #expect(try Child(["upcycle", dense, sparse, "--experts", "4"]).wait() == 0)
         #expect(try Child(["check", sparse, "--text", Self.text]).wait() == 0)

@@ -26,7 +26,8 @@ import Testing
         try run(
             "many",
             [
-                [], ["--mesh", experts == nil ? "tp=2,dp=2" : "dp=2,ep=2", "--zero"], ["--mesh", "pp=2,tp=2", "--micro-batches", "2"],
+                [], ["--mesh", experts == nil ? "tp=2,dp=2" : "dp=2,ep=2", "--zero"],
+                ["--mesh", "pp=2,tp=2", "--micro-batches", "2"],
                 ["--ranks", "3", "--zero"], [],
             ])
         let one = try RunLosses(folder: folder.path + "/one")

@@ -73,7 +73,10 @@ import Testing
             let error = #expect(throws: CairnError.self) {
                 let spec = try UniversalSpec(mesh: []) {
                     Rule("experts", from: "{x}.w", to: "{x}.{e}.w") {
-                        Apply(.copy(slot: slot, count: IntegerExpression("\(count)"), parts: IntegerExpression("\(parts)")))
+                        Apply(
+                            .copy(
+                                slot: slot, count: IntegerExpression("\(count)"),
+                                parts: IntegerExpression("\(parts)")))
                     }
                     Rule.drop("rest", from: "m.**")
                 }

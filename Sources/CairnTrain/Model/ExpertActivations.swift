@@ -1,10 +1,11 @@
 internal import CTrainKernels
 internal import CairnTensor
 
-/// What the way back needs of one layer of experts; R rows of tokens, N = R · chosen assignments of a token to an expert.
+/// What the way back needs of one layer of experts; R rows of tokens, N = R · chosen assignments of a token to an
+/// expert.
 ///
-/// Assignments are ordered by expert, then by token; so those of a rank's experts lie side by side. A rank computes M of
-/// them: those for its experts, of all ranks that the experts are divided over, rank after rank.
+/// Assignments are ordered by expert, then by token; so those of a rank's experts lie side by side. A rank computes M
+/// of them: those for its experts, of all ranks that the experts are divided over, rank after rank.
 ///
 /// `@unchecked Sendable`: the worker that owns it runs one pass at a time.
 final class ExpertActivations: @unchecked Sendable {

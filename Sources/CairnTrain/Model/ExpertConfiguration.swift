@@ -4,8 +4,8 @@ internal import CairnTensor
 /// A mixture of experts in place of the feed-forward part of some layers (Shazeer et al. 2017; Fedus et al. 2022): a
 /// router gives each token to a few of many feed-forward parts, whose outputs are added with weights that sum to one.
 ///
-/// No token is dropped, however many want the same expert. That each token gets the same sum of weights makes a layer of
-/// equal experts compute what one of them does.
+/// No token is dropped, however many want the same expert. That each token gets the same sum of weights makes a layer
+/// of equal experts compute what one of them does.
 public struct ExpertConfiguration: Sendable, Hashable {
     /// How many experts a layer has.
     public var count: Int
@@ -43,10 +43,10 @@ public struct ExpertConfiguration: Sendable, Hashable {
             throw CairnError(
                 .invalidArgument, "there cannot be such experts",
                 .init(
-                    expected: "1 to \(1 << 12) experts, no more chosen than there are, width 1 to \(1 << 24), in a layer "
-                        + "of 1 to \(layers), a balance of 0 or more, a scale above 0",
-                    found: "\(count) experts, \(chosen) chosen, width \(width), in a layer of \(every), balance \(balance), "
-                        + "scale \(scale)"))
+                    expected: "1 to \(1 << 12) experts, no more chosen than there are, width 1 to \(1 << 24), in a "
+                        + "layer of 1 to \(layers), a balance of 0 or more, a scale above 0",
+                    found: "\(count) experts, \(chosen) chosen, width \(width), in a layer of \(every), "
+                        + "balance \(balance), scale \(scale)"))
         }
     }
 
@@ -59,7 +59,8 @@ public struct ExpertConfiguration: Sendable, Hashable {
 
     init(_ fields: ValueFields) throws(CairnError) {
         self.init(
-            count: try fields.integer("count"), chosen: try fields.integer("chosen"), width: try fields.integer("width"),
+            count: try fields.integer("count"), chosen: try fields.integer("chosen"),
+            width: try fields.integer("width"),
             every: try fields.integer("every"), balance: try fields.double("balance"),
             scale: try fields.double("scale"))
         try fields.allowOnly(["count", "chosen", "width", "every", "balance", "scale"])

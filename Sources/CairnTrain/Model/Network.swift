@@ -25,8 +25,8 @@ package protocol NetworkWorker: AnyObject, Sendable {
     /// Runs the examples forward and, given `gradients`, backward.
     ///
     /// - Parameters:
-    ///   - gradients: what the gradients of the summed loss, with ``Network/balanceWeight`` times the summed balance, times
-    ///     `scale` are added to; parallel to the parameters.
+    ///   - gradients: what the gradients of the summed loss, with ``Network/balanceWeight`` times the summed balance,
+    ///     times `scale` are added to; parallel to the parameters.
     func run(
         _ examples: Examples, weights: ParameterPointers, gradients: GradientPointers?, scale: Float
     ) -> PassResult
@@ -38,7 +38,8 @@ package struct PassResult: Sendable, Hashable {
     package var lossSum = 0.0
     /// How many targets were the most likely.
     package var correctCount: Int64 = 0
-    /// How unevenly experts share the tokens: summed over targets and layers of experts, 1 each where they share evenly.
+    /// How unevenly experts share the tokens: summed over targets and layers of experts, 1 each where they share
+    /// evenly.
     package var balanceSum = 0.0
 
     package init() {}

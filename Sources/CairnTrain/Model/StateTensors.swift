@@ -58,7 +58,9 @@ extension TransformerConfiguration {
         var routers: [String: Tensor] = [:]
         for parameter in Transformer(self).parameters where parameter.name.hasSuffix(".mlp.router.weight") {
             let values = parameter.initialization.values(parameter.shape.elementCount / granularity, &random)
-            let rows = (0..<parameter.shape[0]).flatMap { values[$0 / granularity * width..<($0 / granularity + 1) * width] }
+            let rows = (0..<parameter.shape[0]).flatMap { row in
+                values[row / granularity * width..<(row / granularity + 1) * width]
+            }
             routers[parameter.name] = try Tensor(rows, parameter.shape)
         }
         return routers

@@ -108,14 +108,15 @@ public struct TransformerConfiguration: Sendable, Hashable {
 
     /// The structure that a checkpoint's value `model` tells.
     ///
-    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is no transformer's structure,
-    ///   ``CairnError/Code/invalidArgument`` for a transformer that cannot be.
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is no transformer's
+    ///   structure, ``CairnError/Code/invalidArgument`` for a transformer that cannot be.
     public init(_ value: Value?) throws(CairnError) {
         let fields = try ValueFields("model", value)
         try fields.expect("kind", "transformer")
         self.init(
             vocabularySize: try fields.integer("vocabulary_size"), context: try fields.integer("context"),
-            layers: try fields.integer("layers"), heads: try fields.integer("heads"), width: try fields.integer("width"))
+            layers: try fields.integer("layers"), heads: try fields.integer("heads"),
+            width: try fields.integer("width"))
         feedForwardMultiple = try fields.integer("feed_forward_multiple")
         positions = try fields.choice("positions")
         norm = try fields.choice("norm")

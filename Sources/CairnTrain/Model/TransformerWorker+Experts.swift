@@ -99,9 +99,9 @@ extension TransformerWorker {
             weights, gradients, x: a.middle, statistics: a.middleStatistics, dy: narrow, dx: stream, rows: rows)
     }
 
-    /// The balance of each sequence by itself, so that it does not depend on what else is in a batch: the number of experts
-    /// times the sum over them of the share of assignments and the mean probability (Fedus et al. 2022; by sequence:
-    /// DeepSeek-AI 2024).
+    /// The balance of each sequence by itself, so that it does not depend on what else is in a batch: the number of
+    /// experts times the sum over them of the share of assignments and the mean probability (Fedus et al. 2022; by
+    /// sequence: DeepSeek-AI 2024).
     ///
     /// - Parameter body: called with the first row of each sequence while its shares are in ``ExpertScratch/load``.
     private func balance(

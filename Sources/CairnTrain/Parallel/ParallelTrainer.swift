@@ -101,7 +101,8 @@ public final class ParallelTrainer {
         expanded = ExpandedWeights(network.parameters, options.precision, arena)
         stage = PipelineStage(
             network, groups, parallel,
-            capacity: TransformerPart.balanced(options.batchSize, part: 0, of: groups.share.count).count, pool: workPool)
+            capacity: TransformerPart.balanced(options.batchSize, part: 0, of: groups.share.count).count,
+            pool: workPool)
         matrices = try indices.map { index throws(CairnError) in
             let parameter = plan.parameters[index]
             guard case .muon(let blocks) = parameter.rule, groups.tensor.count > 1,

@@ -1,8 +1,8 @@
 public import CairnBase
 public import CairnTensor
 
-/// What a model makes of a few fixed sequences: tells whether a checkpoint, however it was loaded, converted, divided or
-/// rewritten, still computes what it did when it was saved. Checksums tell that of its bytes, not of its meaning.
+/// What a model makes of a few fixed sequences: tells whether a checkpoint, however it was loaded, converted, divided
+/// or rewritten, still computes what it did when it was saved. Checksums tell that of its bytes, not of its meaning.
 public struct Fingerprint: Sendable, Hashable {
     /// The difference that rounding alone explains, in nats.
     public static let tolerance = 1e-4
@@ -27,8 +27,8 @@ public struct Fingerprint: Sendable, Hashable {
         .dictionary(["kind": "example-losses", "losses": .list(losses.map { .double($0) })])
     }
 
-    /// The largest difference of an example's loss; infinite where not the same examples were looked at, or a loss is no
-    /// number.
+    /// The largest difference of an example's loss; infinite where not the same examples were looked at, or a loss is
+    /// no number.
     public func difference(from other: Fingerprint) -> Double {
         guard losses.count == other.losses.count, !losses.isEmpty else { return .infinity }
         return zip(losses, other.losses).reduce(0) { largest, pair in

@@ -36,5 +36,7 @@ extension Trainer {
     }
 
     /// How well the model does over a range of examples.
-    package func evaluate(examples: Range<Int>, of split: Split = .validation) -> Evaluation { evaluate(split, examples) }
+    package func evaluate(examples: Range<Int>, of split: Split = .validation) -> Evaluation {
+        evaluate(split, examples)
+    }
 }

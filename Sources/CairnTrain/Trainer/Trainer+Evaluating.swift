@@ -2,8 +2,8 @@ internal import CairnBase
 public import CairnTensor
 
 extension Trainer {
-    /// A trainer of the language model that a checkpoint's values tell of, to evaluate weights with; its own are those of
-    /// a run at the beginning.
+    /// A trainer of the language model that a checkpoint's values tell of, to evaluate weights with; its own are those
+    /// of a run at the beginning.
     ///
     /// - Parameters:
     ///   - values: of which `model` is needed, `tokenizer` and `trainer` are used.

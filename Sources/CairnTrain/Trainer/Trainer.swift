@@ -4,8 +4,8 @@ public import CairnTensor
 
 /// Trains a model, deterministically: equal state gives equal bits, whatever the threads do.
 ///
-/// Everything that a step depends on is in ``state()``; a trainer that has been given that state goes on bit for bit as the
-/// one that it was taken from.
+/// Everything that a step depends on is in ``state()``; a trainer that has been given that state goes on bit for bit as
+/// the one that it was taken from.
 public final class Trainer {
     /// What a step did.
     public struct StepReport: Sendable, Hashable {
@@ -16,8 +16,8 @@ public final class Trainer {
         public var learningRate: Double
         /// The norm of the gradient over all parameters, before clipping.
         public var gradientNorm: Double
-        /// How unevenly experts share the tokens of a sequence, on average: 1 when evenly, at most the number of experts;
-        /// `nil` without experts.
+        /// How unevenly experts share the tokens of a sequence, on average: 1 when evenly, at most the number of
+        /// experts; `nil` without experts.
         public var expertBalance: Double?
     }
 

@@ -8,8 +8,8 @@ struct BranchCommand: ParsableCommand {
         commandName: "branch",
         abstract: "Starts a run from a checkpoint of another one, with a schedule that decays, or goes on, from there.",
         discussion: """
-            Warm-up, stable, decay (WSD): train at a constant rate, and branch off a decay wherever a finished model is \
-            wanted. With --constant a run goes on at the peak from a decayed checkpoint (WSD-S). Everything else, \
+            Warm-up, stable, decay (WSD): train at a constant rate, and branch off a decay wherever a finished model \
+            is wanted. With --constant a run goes on at the peak from a decayed checkpoint (WSD-S). Everything else, \
             optimizer and data position too, is the parent's; the new checkpoint names it.
 
             EXAMPLES

@@ -41,7 +41,8 @@ struct CheckCommand: ParsableCommand {
         let reader = try StoredModel.open(checkpoint)
         let expected: Fingerprint
         if let against {
-            expected = try StoredModel.trainer(StoredModel.open(against), text: bytes).fingerprint(exampleCount: examples)
+            let other = try StoredModel.trainer(StoredModel.open(against), text: bytes)
+            expected = other.fingerprint(exampleCount: examples)
         } else {
             guard let stored = reader.values.first(where: { $0.name == "fingerprint" }) else {
                 throw CairnError(

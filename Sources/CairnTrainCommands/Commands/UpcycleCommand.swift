@@ -35,7 +35,8 @@ struct UpcycleCommand: ParsableCommand {
     @Option(help: "How much an uneven load of the experts adds to the loss.")
     var expertBalance = 0.01
     @Option(help: """
-        The optimizer's state: expand copies it with the experts, carry starts that of the experts from zero, drop all of it.
+        The optimizer's state: expand copies it with the experts, carry starts that of the experts from zero, drop all \
+        of it.
         """)
     var optimizer = Upcycling.OptimizerState.expand
     @Option(help: "Determines the routers.")
@@ -88,8 +89,8 @@ extension UpcycledCheckpoint {
             names.isEmpty ? "" : ": " + names.prefix(3).joined(separator: ", ") + (names.count > 3 ? ", …" : "")
         }
         return [
-            "copied       \(copied.count) tensors; \(experts.count) of them to \(experts.first?.to.count ?? 0) experts each, "
-                + "\(ties) of these stored once",
+            "copied       \(copied.count) tensors; \(experts.count) of them to \(experts.first?.to.count ?? 0) experts "
+                + "each, \(ties) of these being stored once with others",
             "initialised  \(initialised.count) tensors" + some(initialised.map { "\($0.name) (\($0.how))" }),
             "dropped      \(dropped.count) tensors" + some(dropped),
         ]

@@ -1,8 +1,8 @@
 import Cairn
 import CairnTrain
 
-/// Decays that branch off a run at a constant rate, and a run that goes on from a decayed checkpoint: WSD (Hu et al. 2024)
-/// and WSD-S (Wen et al. 2024).
+/// Decays that branch off a run at a constant rate, and a run that goes on from a decayed checkpoint: WSD (Hu et al.
+/// 2024) and WSD-S (Wen et al. 2024).
 struct DecayExperiment: Experiment {
     static let name = "wsd-s"
     static let summary = "What a decay gains, and whether going on from decayed checkpoints is as good as going back."
@@ -84,7 +84,8 @@ struct DecayExperiment: Experiment {
                     mark: "o", width: 1.5))
         }
         curves.append(
-            LossCurve(name: "on from a decayed one", points: meanCurve(onCurves), colour: "#d62728", mark: "x", width: 1.5))
+            LossCurve(
+                name: "on from a decayed one", points: meanCurve(onCurves), colour: "#d62728", mark: "x", width: 1.5))
         result.panels = [ChartPanel(label: "validation loss (nats)", curves: curves, hasLegend: true)]
         let gains = lengths.map { Sample(trunk[$0] ?? []) - Sample(decayed[$0] ?? []) }
         result.claim(

@@ -13,7 +13,9 @@ struct LatestWeightsExperiment: Experiment {
         var means: [Int: [[(step: Int, loss: Double)]]] = [:]
         for seed in setting.seeds {
             let trainer = try setting.trainer(seed: seed)
-            var latest = try counts.map { count throws(CairnError) in try LatestWeights(count: count, spacing: spacing) }
+            var latest = try counts.map { count throws(CairnError) in
+                try LatestWeights(count: count, spacing: spacing)
+            }
             var losses: [(step: Int, loss: Double)] = []
             var averaged = counts.map { _ in [(step: Int, loss: Double)]() }
             while trainer.stepCount < setting.steps {
@@ -41,21 +43,22 @@ struct LatestWeightsExperiment: Experiment {
             result.rows.append(
                 ["\(step)", sample(raw, step)?.text ?? ""] + counts.map { sample(means[$0] ?? [], step)?.text ?? "" })
         }
-        let curves = [LossCurve(name: "last checkpoint", points: meanCurve(raw), colour: "#999999", mark: "·", width: 4)]
-            + zip(counts, ["#2ca02c", "#1f77b4", "#d62728"]).map { count, colour in
-                LossCurve(
-                    name: "mean of \(count), \(spacing) steps apart", points: meanCurve(means[count] ?? []), colour: colour,
-                    mark: "o", width: 1.5)
-            }
+        let last = LossCurve(
+            name: "last checkpoint", points: meanCurve(raw), colour: "#999999", mark: "·", width: 4)
+        let curves = [last] + zip(counts, ["#2ca02c", "#1f77b4", "#d62728"]).map { count, colour in
+            LossCurve(
+                name: "mean of \(count), \(spacing) steps apart", points: meanCurve(means[count] ?? []),
+                colour: colour, mark: "o", width: 1.5)
+        }
         result.panels = [ChartPanel(label: "validation loss (nats)", curves: curves, hasLegend: true)]
         let late = meanCurve(means[3] ?? []).filter { $0.step >= setting.steps / 2 }
-        let last = Dictionary(meanCurve(raw).map { ($0.step, $0.loss) }, uniquingKeysWith: { $1 })
-        let gains = late.map { (last[$0.step] ?? .nan) - $0.loss }
+        let losses = Dictionary(meanCurve(raw).map { ($0.step, $0.loss) }, uniquingKeysWith: { $1 })
+        let gains = late.map { (losses[$0.step] ?? .nan) - $0.loss }
         result.claim(
             "in the second half the mean of three is ahead of the last checkpoint at every step",
             gains.allSatisfy { $0 > 0 }, "by \(decimal(gains.min() ?? .nan)) to \(decimal(gains.max() ?? .nan))")
         let early = meanCurve(means[10] ?? []).first
-        let gap = early.map { $0.loss - (last[$0.step] ?? .nan) } ?? .nan
+        let gap = early.map { $0.loss - (losses[$0.step] ?? .nan) } ?? .nan
         result.claim(
             "early on too many are averaged: the mean of ten is behind", gap > 0,
             "by \(decimal(gap)) at step \(early?.step ?? 0)")

@@ -4,7 +4,7 @@ import CairnTrain
 /// Moving averages of the weights, kept in the trainer's state.
 struct MovingAverageExperiment: Experiment {
     static let name = "ema"
-    static let summary = "Whether a moving average is ahead of the weights, for which decay, and whether it survives a resume."
+    static let summary = "Whether a moving average is ahead of the weights, by which decay, and survives a resume."
 
     static func run(_ setting: ExperimentSetting) throws -> ExperimentResult {
         let decays = [0.9, 0.97, 0.99, 0.997, 0.999]
@@ -35,12 +35,14 @@ struct MovingAverageExperiment: Experiment {
         }
         var result = ExperimentResult(columns: ["decay"] + places.map { "step \($0)" })
         result.rows.append(["the weights"] + places.map { Sample(raw[$0] ?? []).text })
-        for decay in decays { result.rows.append(["\(decay)"] + places.map { Sample(averaged[decay]?[$0] ?? []).text }) }
+        for decay in decays {
+            result.rows.append(["\(decay)"] + places.map { Sample(averaged[decay]?[$0] ?? []).text })
+        }
         let colours = ["#1f77b4", "#17becf", "#2ca02c", "#ff7f0e", "#d62728"]
         let curves = [
             LossCurve(
-                name: "the weights", points: places.map { ($0, Sample(raw[$0] ?? []).mean) }, colour: "#999999", mark: "·",
-                width: 4)
+                name: "the weights", points: places.map { ($0, Sample(raw[$0] ?? []).mean) }, colour: "#999999",
+                mark: "·", width: 4)
         ] + zip(decays, colours).map { decay, colour in
             LossCurve(
                 name: "decay \(decay)", points: places.map { ($0, Sample(averaged[decay]?[$0] ?? []).mean) },

@@ -7,7 +7,7 @@ import CairnTrain
 /// Muon whose matrices' momenta are divided over ranks, and divided anew ("Muon is scalable", Liu et al. 2025).
 struct MuonReshardExperiment: Experiment {
     static let name = "muon-reshard"
-    static let summary = "Whether Muon's state can be divided over other ranks, what it takes, and whether it learns faster."
+    static let summary = "Whether Muon's state can be divided over other ranks, what it takes, and what it gains."
 
     private static let meshes = ["dp=1", "dp=2", "dp=4", "tp=2", "dp=2,tp=2"]
 
@@ -65,13 +65,16 @@ struct MuonReshardExperiment: Experiment {
             "a run goes on under any division as if nothing had happened", largest < LossDeviation.tolerance,
             "losses off by at most \(scientific(largest))")
         result.claim(
-            "resumed twice under the same division it has the same bits", isIdentical, "\(after) losses, \(meshes.count) meshes")
+            "resumed twice under the same division it has the same bits", isIdentical,
+            "\(after) losses, \(meshes.count) meshes")
         let (less, more) = (bytes["Muon"] ?? 0, bytes["AdamW"] ?? 1)
         result.claim(
-            "Muon keeps less state than AdamW", less < more, "\(less) bytes against \(more), embedding and vectors included")
+            "Muon keeps less state than AdamW", less < more,
+            "\(less) bytes against \(more), embedding and vectors included")
         let gain = Sample(adamEnds) - Sample(muonEnds)
         result.claim(
-            "at equal steps it is ahead of AdamW, with every seed", gain.values.allSatisfy { $0 > 0 }, "by \(gain.text)")
+            "at equal steps it is ahead of AdamW, with every seed", gain.values.allSatisfy { $0 > 0 },
+            "by \(gain.text)")
         return result
     }
 

@@ -66,7 +66,8 @@ struct ResumeExperiment: Experiment {
         for (name, tensor) in state.tensors {
             let isLost = loss == .first && name.hasPrefix("optimizer.exp_avg.")
                 || loss == .second && name.hasPrefix("optimizer.exp_avg_sq.")
-            if isLost { state.set(try Tensor([Float](repeating: 0, count: tensor.shape.elementCount), tensor.shape), for: name) }
+            guard isLost else { continue }
+            state.set(try Tensor([Float](repeating: 0, count: tensor.shape.elementCount), tensor.shape), for: name)
         }
         if loss == .steps, case .dictionary(var optimizer) = try state.value("optimizer") {
             optimizer["step"] = .integer(0)

@@ -11,7 +11,9 @@ struct UpcycleExperiment: Experiment {
         let spacing = max(1, after / 8)
         let kinds: [(name: String, upcycling: Upcycling?)] =
             [("dense, trained on", nil)]
-            + Upcycling.OptimizerState.allCases.map { ("4 experts, \($0)", Upcycling(experts: 4, every: 1, optimizer: $0)) }
+            + Upcycling.OptimizerState.allCases.map {
+                ("4 experts, \($0)", Upcycling(experts: 4, every: 1, optimizer: $0))
+            }
             + [("8 half experts, expand", Upcycling(experts: 8, chosen: 4, every: 1, granularity: 2))]
         var starts: [[Double]] = kinds.map { _ in [] }
         var ends: [[Double]] = kinds.map { _ in [] }
@@ -74,7 +76,9 @@ struct UpcycleExperiment: Experiment {
         result.claim(
             "after equal steps it is ahead of the dense model, with every seed", gain.values.allSatisfy { $0 > 0 },
             "by \(gain.text)")
-        func bump(_ suffix: String) -> Double { Sample(bumps[kinds.firstIndex { $0.name.hasSuffix(suffix) } ?? 1]).mean }
+        func bump(_ suffix: String) -> Double {
+            Sample(bumps[kinds.firstIndex { $0.name.hasSuffix(suffix) } ?? 1]).mean
+        }
         result.claim(
             "copying the optimizer's state spares a bump of the loss", bump("expand") < bump("drop"),
             "\(decimal(bump("expand"))) with it, \(decimal(bump("carry"))) without that of the experts, "

@@ -103,7 +103,8 @@ struct RunOptions: ParsableArguments {
         if experts > 0 {
             let inner = configuration.feedForwardMultiple.multipliedReportingOverflow(by: width)
             configuration.experts = ExpertConfiguration(
-                count: experts, chosen: expertsPerToken, width: expertWidth ?? (inner.overflow ? .max : inner.partialValue),
+                count: experts, chosen: expertsPerToken,
+                width: expertWidth ?? (inner.overflow ? .max : inner.partialValue),
                 every: expertsEvery, balance: expertBalance, scale: expertScale)
         }
         return configuration

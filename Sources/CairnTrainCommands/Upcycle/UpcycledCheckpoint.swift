@@ -85,7 +85,8 @@ package struct UpcycledCheckpoint: Sendable {
     /// Whether what is kept of a parameter are weights themselves.
     private static func areWeights(_ slot: String) -> Bool { slot == "master" || slot == "average" }
 
-    /// Every tensor that a run of the model has, and no other: what is copied under another name would be lost silently.
+    /// Every tensor that a run of the model has, and no other: what is copied under another name would be lost
+    /// silently.
     private static func check(
         _ reader: ExtendedReader, against wanted: [StateTensor], ties: [(name: String, target: String)]
     ) throws(CairnError) {

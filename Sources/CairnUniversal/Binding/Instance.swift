@@ -43,8 +43,8 @@ struct BoundInstance: Sendable {
     /// The logical tensors, with what they are read from.
     var logical: [(name: String, source: any TensorSource)]
     var tiedTo: String?
-    /// How many of the logical tensors are tensors; of those behind them each is a copy of one, in the same order. `nil`
-    /// where all are.
+    /// How many of the logical tensors are tensors; of those behind them each is a copy of one, in the same order.
+    /// `nil` where all are.
     var originalCount: Int?
 
     /// The name that the logical tensor at a position is tied to.

@@ -57,7 +57,8 @@ public struct UnitedReader: CheckpointReader {
                 entries.append(
                     (
                         TensorDescription(
-                            name: name, scalarType: source.scalarType, shape: source.shape, tiedTo: instance.tie(at: position)),
+                            name: name, scalarType: source.scalarType, shape: source.shape,
+                            tiedTo: instance.tie(at: position)),
                         source
                     ))
             }
