@@ -46,7 +46,11 @@ struct ResumeExperiment: Experiment {
             let points = meanCurve(runs.map { run in run.enumerated().map { (before + $0.offset + 1, $0.element) } })
             curves.append(LossCurve(name: loss.rawValue, points: points, colour: colour, mark: "o", width: 1.5))
         }
-        result.panels = [ChartPanel(label: "excess training loss (nats)", curves: curves, hasLegend: true)]
+        result.panels = [
+            ChartPanel(
+                label: "excess training loss (nats)", scale: .logarithmic(smallest: 1e-4), curves: curves,
+                hasLegend: true)
+        ]
         result.claim(
             "a whole resume is the uninterrupted run", isIdentical,
             isIdentical ? "every tensor and value has the same bits" : "some bits differ")
