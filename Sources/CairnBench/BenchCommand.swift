@@ -32,7 +32,7 @@ struct BenchCommand: ParsableCommand {
     var paths = false
     @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
     var convert = false
-    @Flag(help: "Drop the files from the page cache before each load.")
+    @Flag(help: "Read from the device instead of the page cache: files are dropped from it before each load.")
     var cold = false
 
     func run() throws {
@@ -72,7 +72,7 @@ struct BenchCommand: ParsableCommand {
             if let peerProcess { try table.record("safetensors save_file + fsync", peerProcess.ask("save")) }
             let prefix = folder + "/store/step-00000001/"
             let files = try store.open(step: 1).manifest.files.map { prefix + $0.name }
-            func prepare(_ paths: [String]) throws { if cold { for path in paths { try PageCache.drop(path) } } }
+            func prepare(_ paths: [String]) throws { try PageCache.prepare(paths, cold: cold) }
             try prepare([plain.path])
             try table.time("plain read") { try plain.read(state) }
             try prepare(files)

@@ -54,7 +54,23 @@ struct PlainFile {
     }
 }
 
+/// Where the next read of files comes from.
 enum PageCache {
+    /// Makes it the device or memory, for all files alike, whatever way they were written.
+    static func prepare(_ paths: [String], cold: Bool) throws {
+        for path in paths { try cold ? drop(path) : fill(path) }
+    }
+
+    /// Makes the next read of a file come from memory.
+    static func fill(_ path: String) throws {
+        let descriptor = open(path, O_RDONLY)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+        defer { buffer.deallocate() }
+        while systemRead(descriptor, buffer, 1 << 20) > 0 {}
+    }
+
     /// Makes the next read of a file come from the disk.
     static func drop(_ path: String) throws {
         let descriptor = open(path, O_RDONLY)

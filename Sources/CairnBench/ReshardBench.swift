@@ -23,7 +23,7 @@ struct ReshardBench {
         try Resharder(reading: store.open(step: 1), tensors: four).write(to: store, step: 4, options: options)
         if let peer { _ = try peer.ask("save") }
         let files = try store.open(step: 4).manifest.files.map { folder + "/store/step-00000004/" + $0.name }
-        func prepare(_ paths: [String]) throws { if cold { for path in paths { try PageCache.drop(path) } } }
+        func prepare(_ paths: [String]) throws { try PageCache.prepare(paths, cold: cold) }
         for round in 0..<rounds {
             Table.note("round \(round + 1) of \(rounds)")
             try prepare([plain.path])
@@ -37,6 +37,7 @@ struct ReshardBench {
                 }
             }
             if let peer { try table.record("torch DCP load 4 ranks as 2", peer.ask("load")) }
+            try prepare([plain.path])
             try table.time("plain read + plain write + fsync") {
                 try plain.read(state)
                 try plain.write(state)

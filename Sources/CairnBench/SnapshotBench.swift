@@ -37,6 +37,9 @@ struct SnapshotBench {
             ("plain write, two threads, O_DIRECT + fsync", HardPlainFile(folder: folder, manner: .direct)),
         ].filter { $0.1.isPossible }
         for (name, file) in hard { table.note(name, .init(durable: try timed { try file.write(work.state) })) }
+        if let (_, direct) = hard.last {
+            table.note("the last beside computing", .init(durable: try timed(beside: work) { try direct.write(work.state) }))
+        }
         for (_, file) in hard { file.remove() }
         table.note("copy of the state into warm memory", .init(durable: try copyTime(work)))
         let store = CheckpointStore(path: folder + "/snapshots")
@@ -99,6 +102,15 @@ struct SnapshotBench {
                 "\(kind), \(regime == "after" ? "after" : "at once")",
                 .init(call: answer[0], stall: answer[1], durable: answer[2], base: answer[3], first: answer[4]))
         }
+    }
+
+    /// The same while the computing of a step goes on.
+    private func timed(beside work: AdamWork, _ body: () throws -> Void) throws -> Double {
+        let computing = OneBehind()
+        try computing.start { work.compute() }
+        let seconds = try timed(body)
+        try computing.wait()
+        return seconds
     }
 
     private func timed(_ body: () throws -> Void) throws -> Double {

@@ -9,7 +9,7 @@ extension ReadPlan {
         /// Where local tensors take their memory from.
         public var pool: BufferPool?
         /// How many threads read.
-        public var concurrency = ThreadPool.processorCount
+        public var concurrency = ThreadPool.usefulReadCount
         /// Called from any reading thread with the number of bytes just read; throwing stops.
         public var progress: @Sendable (Int) throws -> Void = { _ in }
 
@@ -130,7 +130,7 @@ extension ReadPlan {
             }
         }
         let all = work
-        try ThreadPool.shared.forEach(all.count, width: options.concurrency) { position in
+        try ThreadPool.waiting.forEach(all.count, width: options.concurrency) { position in
             let (tensor, target) = (all[position].tensor, all[position].target)
             let slab = try Tensor(tensor.scalarType, target.region.shape) { bytes in
                 try reader.read(tensor.name, region: target.region, into: &bytes)

@@ -50,6 +50,30 @@ import Testing
         #expect(storage.readByteCount - 4 * opening == 64 * 1024 * 4)
     }
 
+    @Test func replicasReadEquallyMuch() throws {
+        let mesh = try DeviceMesh(["dp": 4])
+        let base = MemoryStorage()
+        var state = TrainingState()
+        var tensors: [PlacedTensor] = []
+        for index in 0..<8 {
+            tensors.append(PlacedTensor(
+                name: "w\(index)", scalarType: .f32, shape: [64, 256], layout: .replicated(on: mesh)))
+            state.set(try Tensor(zeros: .f32, [64, 256]), for: "w\(index)")
+        }
+        try CheckpointStore(storage: base, name: "memory").save(state, step: 1)
+        // Each rank's own view of the storage tells what that rank read.
+        let placed = tensors
+        let counts = try ThreadCommunicator.run(ranks: 4) { communicator in
+            let storage = RecordingStorage(base)
+            let reader = try CheckpointStore(storage: storage, name: "memory").open(step: 1)
+            _ = try reader.verify(deep: false)
+            storage.forget()
+            _ = try ShardedState(reading: reader, rank: communicator.rank, tensors: placed, with: communicator)
+            return storage.readByteCount
+        }
+        #expect(counts == [Int](repeating: 2 * 64 * 256 * 4, count: 4))
+    }
+
     @Test func aRankThatCannotReadIsNamedToAll() throws {
         let mesh = try DeviceMesh(["dp": 2])
         let store = CheckpointStore(storage: MemoryStorage(), name: "memory")

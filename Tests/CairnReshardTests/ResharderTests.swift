@@ -61,6 +61,29 @@ import Testing
         }
     }
 
+    /// With fewer open files than ranks the source is gone through several times, but no byte of it read again.
+    @Test func eachBatchOfFilesReadsOnlyWhatItWrites() throws {
+        let storage = RecordingStorage(MemoryStorage())
+        let store = CheckpointStore(storage: storage, name: "memory")
+        var state = TrainingState()
+        for name in ["v", "w"] { state.set(try Tensor(zeros: .f32, [128, 256]), for: name) }
+        var options = Resharder.Options()
+        options.save.chunkByteCount = 4096
+        options.bufferByteCount = 1 << 16
+        options.openFileLimit = 1
+        try store.save(state, step: 1, options: options.save)
+        let layout = try Layout(DeviceMesh(["dp": 8]), ["dp": .shard(0)])
+        let reader = try store.open(step: 1)
+        _ = try reader.verify(deep: false)
+        storage.forget()
+        try Resharder(
+            reading: reader,
+            tensors: ["v", "w"].map { PlacedTensor(name: $0, scalarType: .f32, shape: [128, 256], layout: layout) }
+        ).write(to: store, step: 2, options: options)
+        let data = storage.reads.filter { $0.key.hasPrefix("step-00000001/") && $0.key.hasSuffix(".safetensors") }
+        #expect(data.reduce(0) { $0 + $1.range.count } == 2 * 128 * 256 * 4)
+    }
+
     private static func save(_ state: RandomState, in store: CheckpointStore, step: Int) throws {
         _ = try ThreadCommunicator.run(ranks: state.rankCount) { communicator in
             var options = SaveOptions()

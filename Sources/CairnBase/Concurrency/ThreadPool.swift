@@ -23,22 +23,21 @@ public final class ThreadPool: TaskExecutor {
     public static let shared = ThreadPool(threadCount: max(2, processorCount))
 
     /// More threads than processors, for calls that mostly wait for a device.
-    package static let waiting = ThreadPool(threadCount: 8)
+    package static let waiting = ThreadPool(threadCount: max(8, processorCount))
+
+    /// How many large reads at once bring out what a device can do: more than a small machine has processors.
+    public static let usefulReadCount = max(4, processorCount)
 
     /// The processors this machine has online.
     public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
     /// Starts `threadCount` threads (at least one). They end when the pool is released.
-    public convenience init(threadCount: Int) { self.init(threadCount: threadCount, yielding: false) }
-
-    /// The same; threads that yield give way to others, as far as the system can do that.
-    package init(threadCount: Int, yielding: Bool) {
+    public init(threadCount: Int) {
         self.threadCount = max(1, threadCount)
         for _ in 0..<self.threadCount {
             let queue = self.queue
             let executor = asUnownedTaskExecutor()
             startThread {
-                if yielding { yieldToOtherThreads() }
                 while let job = queue.pop() {
                     switch job {
                     case .task(let task): task.runSynchronously(on: executor)
@@ -149,15 +148,6 @@ private final class SharedLoop: @unchecked Sendable {
         if running == 0 { pthread_cond_broadcast(idle) }
         pthread_mutex_unlock(mutex)
     }
-}
-
-/// Makes the calling thread give way to the process's other threads.
-package func yieldToOtherThreads() {
-    #if canImport(Glibc)
-    // On Linux this is of the thread alone. It leaves a fourth of a contended processor: with less, a loop that does nothing
-    // but update would starve the saving that it then waits for.
-    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 5)
-    #endif
 }
 
 /// Starts a detached thread that runs `body` once.

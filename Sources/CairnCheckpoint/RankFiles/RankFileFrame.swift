@@ -12,16 +12,20 @@ struct RankFileFrame: Sendable {
 
     /// Makes the file of a rank, without any data yet.
     ///
+    /// - Parameter isStreamed: Whether its bytes come one after the other, rather than from many threads.
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow; what the storage throws.
     init(
-        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [(name: String, value: Value)]
+        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [(name: String, value: Value)],
+        isStreamed: Bool = false
     ) throws(CairnError) {
         self.session = session
         metadata = try session.metadata(ofRank: rank, values: values)
         plan = try RankFilePlan(requests, metadata: metadata)
-        writer = try session.storage.create(
-            session.prefix + session.fileName(rank),
-            byteCount: plan.headerByteCount.adding(checked: plan.dataByteCount))
+        let key = session.prefix + session.fileName(rank)
+        let byteCount = plan.headerByteCount.adding(checked: plan.dataByteCount)
+        writer = isStreamed
+            ? try session.storage.createStreamed(key, byteCount: byteCount)
+            : try session.storage.create(key, byteCount: byteCount)
     }
 
     /// Writes bytes at an offset of the data, and sends them on their way to the device.

@@ -26,7 +26,7 @@ package final class RankFileStream: @unchecked Sendable {
     package init(
         _ session: SaveSession, rank: Int, fragments: [FragmentRequest], values: [(name: String, value: Value)] = []
     ) throws(CairnError) {
-        frame = try RankFileFrame(session, rank: rank, fragments, values: values)
+        frame = try RankFileFrame(session, rank: rank, fragments, values: values, isStreamed: true)
         stored = frame.plan.items.map(\.stored)
         for index in stored.indices { stored[index].chunks = [] }
         progress = [Progress](repeating: Progress(position: 0), count: fragments.count)
@@ -67,6 +67,9 @@ package final class RankFileStream: @unchecked Sendable {
         }
         progress[fragment] = state
     }
+
+    /// Lets go of memory, for whoever goes on with another file first.
+    package func pause() { frame.writer.pause() }
 
     /// Makes the file durable and part of its save.
     ///

@@ -38,7 +38,7 @@ extension CairnReader {
     /// - Throws: What damaged, missing or contradicting files throw; what `progress` throws.
     @discardableResult
     package func read(
-        _ reads: [FragmentRead], concurrency: Int = ThreadPool.processorCount,
+        _ reads: [FragmentRead], concurrency: Int = ThreadPool.usefulReadCount,
         progress: @escaping @Sendable (Int) throws -> Void = { _ in }
     ) throws -> Int {
         var pieces: [Piece] = []
@@ -53,7 +53,7 @@ extension CairnReader {
         pieces.sort { ($0.scatter.file.metadata.rank, $0.offset) < ($1.scatter.file.metadata.rank, $1.offset) }
         let work = pieces
         let buffers = Mutex<[[UInt8]]>([])
-        try ThreadPool.shared.forEach(work.count, width: concurrency) { index in
+        try ThreadPool.waiting.forEach(work.count, width: concurrency) { index in
             // Buffers go from piece to piece: fresh memory costs more than the copy.
             var buffer = buffers.withLock { $0.popLast() } ?? []
             try work[index].scatter.read(chunks: work[index].chunks, buffer: &buffer)

@@ -39,7 +39,7 @@ extension CairnReader {
     /// - Parameter progress: Called from any reading thread with the number of bytes just summed; throwing stops.
     /// - Throws: Only what `progress` throws, as ``CairnError/Code/cancelled``.
     public func verify(
-        deep: Bool = true, concurrency: Int = ThreadPool.processorCount,
+        deep: Bool = true, concurrency: Int = ThreadPool.usefulReadCount,
         progress: @escaping @Sendable (Int) throws -> Void = { _ in }
     ) throws(CairnError) -> VerificationReport {
         var report = VerificationReport()
@@ -82,7 +82,7 @@ extension CairnReader {
 extension RankFile {
     /// Reads and sums every chunk; expands those that are compressed.
     func verifyChunks(
-        concurrency: Int = ThreadPool.processorCount, progress: @escaping @Sendable (Int) throws -> Void
+        concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void
     ) throws(CairnError) -> VerificationReport {
         let chunksPerPiece = max(1, (8 << 20) / metadata.chunkByteCount)
         var pieces: [(fragment: Int, chunks: Range<Int>)] = []
@@ -94,7 +94,7 @@ extension RankFile {
         let work = pieces
         let reports = Mutex([VerificationReport](repeating: VerificationReport(), count: work.count))
         do {
-            try ThreadPool.shared.forEach(work.count, width: concurrency) { index in
+            try ThreadPool.waiting.forEach(work.count, width: concurrency) { index in
                 let fragment = self.fragments[work[index].fragment]
                 var report = VerificationReport()
                 var buffer = [UInt8](repeating: 0, count: self.metadata.chunkByteCount)

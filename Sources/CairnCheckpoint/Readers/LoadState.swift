@@ -11,7 +11,7 @@ public struct LoadOptions: Sendable {
     /// Where tensors take their memory from.
     public var pool: BufferPool?
     /// How many threads read.
-    public var concurrency = ThreadPool.processorCount
+    public var concurrency = ThreadPool.usefulReadCount
     /// Called from any reading thread with the number of bytes just read; throwing stops the load.
     public var progress: @Sendable (Int) throws -> Void = { _ in }
 
@@ -100,7 +100,7 @@ private struct ParallelLoad {
         }
         let (work, reader, progress) = (pieces, reader, options.progress)
         try withExtendedLifetime(tensors) {
-            try ThreadPool.shared.forEach(work.count, width: options.concurrency) { index in
+            try ThreadPool.waiting.forEach(work.count, width: options.concurrency) { index in
                 let piece = work[index]
                 var destination = piece.memory.bytes.mutableBytes
                 switch piece.part {

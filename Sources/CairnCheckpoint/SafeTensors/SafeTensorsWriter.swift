@@ -191,7 +191,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
             let next = current.map { $0.file + 1 } ?? first
             try finishFile()
             let total = headers[next].count + (plan.files[next].last?.byteRange.upperBound ?? 0)
-            let writer = try storage.create(keys[next], byteCount: total)
+            let writer = try storage.createStreamed(keys[next], byteCount: total)
             current = (next, writer)
             try writer.write(headers[next], at: 0)
         }

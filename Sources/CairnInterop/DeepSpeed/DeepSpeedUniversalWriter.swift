@@ -176,7 +176,7 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
                     .init(key: "param", node: .tensor(next.tensor.name)),
                 ]),
                 tensors: [.init(description: next.tensor, storage: 0)])
-            let file = try storage.create(key, byteCount: byteCount + pickle.count + 2048)
+            let file = try storage.createStreamed(key, byteCount: byteCount + pickle.count + 2048)
             var archive = try TorchArchiveWriter(file, prefix: Self.archivePrefix, pickle: pickle)
             try archive.beginStorage(byteCount: byteCount)
             current = (file, archive, key)

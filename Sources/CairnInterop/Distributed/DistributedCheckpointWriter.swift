@@ -109,7 +109,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         for part in stored.flatMap(\.parts) { sizes[part.file] += part.byteCount + 2048 }
         for index in 0..<fileCount {
             let name = "__\(index)_0.distcp"
-            files.append(File(name: name, writer: try storage.create(prefix + name, byteCount: sizes[index])))
+            files.append(File(name: name, writer: try storage.createStreamed(prefix + name, byteCount: sizes[index])))
         }
     }
 
@@ -156,6 +156,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         let place = DistributedMetadata.Place(
             file: files[file].name, offset: files[file].offset, byteCount: byteCount)
         files[file].offset += byteCount
+        if fileCount > 1 { files[file].writer.pause() }
         return place
     }
 

@@ -113,7 +113,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
             .serialized(alignment: Self.alignment)
         for member in members { places[member.order].offset += header.count }
         let key = prefix + ShardedSafeTensors.fileName(shard: file + 1)
-        let writer = try storage.create(key, byteCount: header.count + end)
+        let writer = try storage.createStreamed(key, byteCount: header.count + end)
         files.append(File(key: key, writer: writer, byteCount: header.count + end))
         try writer.write(header, at: 0)
     }
@@ -150,10 +150,10 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
             let count = min(rest.count, place.byteCount - byteCount)
             try files[place.file].writer.write(
                 bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: place.offset + byteCount)
-            files[place.file].writer.startWriteback(at: place.offset + byteCount, byteCount: count)
             byteCount += count
             rest = rest.lowerBound + count..<rest.upperBound
             if byteCount == place.byteCount {
+                if fileCount > 1 { files[place.file].writer.pause() }
                 position += 1
                 byteCount = 0
             }

@@ -52,7 +52,7 @@ public final class NumPyArrayWriter: CheckpointWriter {
         if !replaces { try storage.refuseExisting(key) }
         let header = NumPyPlan.header(code, tensor.shape.extents)
         byteCount = header.count + tensor.byteCount
-        let writer = try storage.create(key, byteCount: byteCount)
+        let writer = try storage.createStreamed(key, byteCount: byteCount)
         self.writer = writer
         try writer.write(header, at: 0)
         position = header.count

@@ -49,7 +49,7 @@ public final class NumPyWriter: CheckpointWriter {
         if !replaces { try storage.refuseExisting(key) }
         let plan = try NumPyPlan(tensors: tensors, values: values, file: key)
         var zip = try ZipLayout(plan.records, file: key)
-        let writer = try storage.create(key, byteCount: zip.byteCount)
+        let writer = try storage.createStreamed(key, byteCount: zip.byteCount)
         self.writer = writer
         for (index, bytes) in plan.values.enumerated() {
             zip.setChecksum(CRC32.checksum(bytes.span.bytes), of: index)

@@ -63,7 +63,7 @@ public final class TorchWriter: CheckpointWriter {
             throw error.adding(.init(file: storage.place(of: key)))
         }
         let total = stored.reduce(pickle.bytes.count) { $0 + $1.byteCount + 256 }
-        let file = try storage.create(key, byteCount: total)
+        let file = try storage.createStreamed(key, byteCount: total)
         self.file = file
         archive = try TorchArchiveWriter(
             file, prefix: Self.prefix, pickle: pickle.bytes, isOrdered: pickle.isOrdered)

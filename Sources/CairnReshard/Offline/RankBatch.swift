@@ -72,7 +72,20 @@ struct RankBatch {
     }
 
     /// Reads what the ranks write, writes it, and makes the files durable.
-    func write(through buffer: SlabBuffer) throws {
+    ///
+    /// - Parameter buffers: Two: one is read into while the other is written.
+    func write(through buffers: (SlabBuffer, SlabBuffer)) throws {
+        let writing = OneBehind()
+        var (buffer, other) = buffers
+        /// Reads the buffer's slabs and has them written.
+        func flush() throws {
+            let slabs = buffer.slabs
+            try read(slabs)
+            // When the next begins, this is done: the buffers change places.
+            try writing.start { try write(slabs) }
+            (buffer, other) = (other, buffer)
+            buffer.removeAll()
+        }
         do {
             let plan = resharder.plan
             for index in plan.tensors.indices where !targets[index].isEmpty {
@@ -82,15 +95,18 @@ struct RankBatch {
                 for slab in SlabSequence(of: whole, byteLimit: buffer.slabByteCount) {
                     guard let region = needed(of: slab, ofTensor: index) else { continue }
                     if try buffer.add(region, ofTensor: index, type) { continue }
-                    try flush(buffer)
+                    try flush()
                     _ = try buffer.add(region, ofTensor: index, type)
                 }
             }
-            try flush(buffer)
+            try flush()
+            try writing.wait()
+            for buffer in [buffer, other] { buffer.removeAll() }
             let streams = streams
             try ThreadPool.shared.forEach(streams.count, width: options.concurrency) { try streams[$0].finish() }
         } catch {
-            buffer.removeAll()
+            try? writing.wait()
+            for buffer in [buffer, other] { buffer.removeAll() }
             for stream in streams { stream.discard() }
             throw error
         }
@@ -115,18 +131,13 @@ struct RankBatch {
         return try? Region(offsets: low, shape: Shape(zip(low, high).map { $1 - $0 }))
     }
 
-    /// Reads the buffer's slabs and writes them.
-    private func flush(_ buffer: SlabBuffer) throws {
-        let slabs = buffer.slabs
-        try withExtendedLifetime(buffer) {
-            if let cairn = resharder.reader as? CairnReader {
-                try cairn.read(fragmentReads(slabs, cairn.index), concurrency: options.concurrency)
-            } else {
-                try readRegions(slabs)
-            }
-            try write(slabs)
+    /// Reads slabs into their memory.
+    private func read(_ slabs: [SlabBuffer.Slab]) throws {
+        if let cairn = resharder.reader as? CairnReader {
+            try cairn.read(fragmentReads(slabs, cairn.index))
+        } else {
+            try readRegions(slabs)
         }
-        buffer.removeAll()
     }
 
     /// The stored fragments that slabs are in: chunks that neighbouring slabs share are read once.
@@ -196,6 +207,7 @@ struct RankBatch {
                 let type = tensors[part.slab.tensor].scalarType
                 try progress(Self.append(part, type, to: stream, &staging))
             }
+            stream.pause()
             let used = staging
             buffers.withLock { $0.append(used) }
         }

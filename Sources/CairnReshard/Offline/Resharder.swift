@@ -19,7 +19,7 @@ public struct Resharder: Sendable {
         /// What any save may be told. Files are not compressed. Lineage is noted if none is given. `progress` is told of
         /// bytes that were written.
         public var save = SaveOptions()
-        /// The bytes of the buffer that the source is read into.
+        /// The bytes of the two buffers that the source is read into.
         public var bufferByteCount = 64 << 20
         /// The most rank files that are open at once. With more ranks the source is gone through once for each batch of
         /// them, each time reading only what that batch writes.
@@ -83,12 +83,13 @@ public struct Resharder: Sendable {
         do {
             session.setPlaced(plan.tensors)
             try session.setGlobal(values: reader.values.map { ($0.name, $0.value) }, ties: ties)
-            let buffer = SlabBuffer(byteCount: max(options.bufferByteCount, 1 << 16))
+            let half = max(options.bufferByteCount / 2, 1 << 16)
+            let buffers = (SlabBuffer(byteCount: half), SlabBuffer(byteCount: half))
             let width = max(1, options.openFileLimit)
             for first in stride(from: 0, to: plan.rankCount, by: width) {
                 let batch = try RankBatch(
                     self, session, ranks: first..<min(plan.rankCount, first + width), save)
-                try batch.write(through: buffer)
+                try batch.write(through: buffers)
             }
             return try session.commit()
         } catch {

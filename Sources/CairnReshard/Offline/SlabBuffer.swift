@@ -30,7 +30,8 @@ final class SlabBuffer {
         guard byteCount <= storage.byteCount - used else { return false }
         let memory = UnsafeMutableRawBufferPointer(start: storage.base + used, count: byteCount)
         slabs.append(Slab(tensor: tensor, region: region, memory: SlabMemory(bytes: memory)))
-        used = min(storage.byteCount, (used + byteCount + 63) / 64 * 64)
+        // At pages, for reads past the page cache.
+        used = min(storage.byteCount, (used + byteCount + 4095) / 4096 * 4096)
         return true
     }
 

@@ -19,8 +19,9 @@ final class SnapshotDrain: Sendable {
     private static let maximumReportCount = 1024
     /// Commits that wait side by side. One that waits for other ranks only sleeps.
     private static let committerCount = 4
-    /// Writers of a pipeline that is not told how many: as many as keep a device busy.
-    private static let automaticWriterCount = 4
+    /// Writers of a pipeline that is not told how many: as many as keep a device busy, on a small machine half its
+    /// processors. A lower priority for them was measured and gains nothing: their work is done some time.
+    private static let automaticWriterCount = max(2, min(4, ThreadPool.processorCount / 2))
 
     private let store: CheckpointStore
     private let options: SnapshotOptions
@@ -36,15 +37,13 @@ final class SnapshotDrain: Sendable {
         self.options = options
         self.commit = commit
         self.budget = budget
-        // The thread that drains is one of the writers. Training comes first: they write while it leaves a processor free.
-        writers = ThreadPool(
-            threadCount: max(1, (options.writerCount ?? Self.automaticWriterCount) - 1), yielding: true)
+        // The thread that drains is one of the writers.
+        writers = ThreadPool(threadCount: max(1, (options.writerCount ?? Self.automaticWriterCount) - 1))
     }
 
     /// Starts the thread that drains; it ends when all is drained after ``close()``.
     func start() {
         startThread {
-            yieldToOtherThreads()
             while let job = self.queue.pop() { self.drain(job) }
         }
     }
