@@ -13,7 +13,7 @@ import Testing
         try storage.publish(Array(kjv[..<60_000]), as: "text")
         let arguments = [
             "experiment", name, "--text", folder.path + "/text", "--digits", Repository.fixture("data/digits.csv"),
-            "--out", folder.path, "--steps", "40", "--seeds", "2",
+            "--out", folder.path, "--steps", "40", "--seeds", "1", "--validation", "8",
         ]
         #expect(try Child(arguments).wait() == 0)
         let table = String(decoding: try storage.readAll("\(name).md", limit: 1 << 20), as: UTF8.self)

@@ -21,14 +21,16 @@ struct ExperimentCommand: ParsableCommand {
     var seeds = 3
     @Option(help: "The steps of a run.")
     var steps = 600
+    @Option(help: "How many validation sequences are evaluated.")
+    var validation = 200
 
     func validate() throws {
         guard ExperimentCatalogue.all.contains(where: { $0.name == name }) else {
             let names = ExperimentCatalogue.all.map(\.name).joined(separator: ", ")
             throw ValidationError("there is no experiment \"\(name)\": it is one of \(names)")
         }
-        guard (1...100).contains(seeds), (40...1 << 20).contains(steps) else {
-            throw ValidationError("--seeds is 1 to 100, --steps 40 to \(1 << 20)")
+        guard (1...100).contains(seeds), (40...1 << 20).contains(steps), (2...1 << 20).contains(validation) else {
+            throw ValidationError("--seeds is 1 to 100, --steps 40 to \(1 << 20), --validation 2 to \(1 << 20)")
         }
     }
 
@@ -37,7 +39,8 @@ struct ExperimentCommand: ParsableCommand {
         let dataset = try TextDataset(text: readFile(text), context: 64)
         let setting = ExperimentSetting(
             text: dataset, digits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
-            seeds: (1...UInt64(seeds)).map { $0 }, steps: steps)
+            seeds: (1...UInt64(seeds)).map { $0 }, steps: steps,
+            validationCount: min(validation, dataset.count(.validation)))
         let result = try experiment.run(setting)
         say(result.text)
         var chart = VectorChart(title: experiment.summary)

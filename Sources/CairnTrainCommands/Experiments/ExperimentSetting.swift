@@ -10,7 +10,7 @@ struct ExperimentSetting {
     /// The steps of a run, which an experiment divides as it needs.
     let steps: Int
     /// How many windows of the validation text are evaluated.
-    let validationCount = 200
+    let validationCount: Int
 
     /// The step at a fraction of a run.
     func step(_ fraction: Double) -> Int { max(1, Int((Double(steps) * fraction).rounded())) }
