@@ -159,7 +159,8 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot", "CairnTrain",
+                "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot",
+                "CairnTrain", "CairnUniversal",
                 argumentParser,
             ],
             swiftSettings: swiftSettings),
@@ -258,7 +259,10 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainToolTests",
-            dependencies: ["Cairn", "CairnTesting", "CairnTrainCommands", "CairnTrainTool"],
+            dependencies: [
+                "Cairn", "CairnSnapshot", "CairnTesting", "CairnTrain", "CairnTrainCommands", "CairnTrainTool",
+                "CairnUniversal",
+            ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnTrainTests",

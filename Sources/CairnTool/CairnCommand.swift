@@ -25,7 +25,8 @@ struct CairnCommand: ParsableCommand {
             """,
         version: "cairn " + Producer.version,
         subcommands: [
-            ListCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self, DiffCommand.self,
+            ListCommand.self, LineageCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self,
+            DiffCommand.self,
             ConvertCommand.self, ReshardCommand.self, PlanCommand.self, SimulateCommand.self, PruneCommand.self,
             RepairCommand.self, RulesCommand.self,
         ])

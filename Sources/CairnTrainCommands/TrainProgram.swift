@@ -43,11 +43,18 @@ struct TrainCommand: ParsableCommand {
               cairn-train run --text Fixtures/data/kjv.txt --out runs/kjv --steps 400
               cairn-train run --text Fixtures/data/kjv.txt --out runs/kjv --steps 400 --resume
               cairn-train run --text Fixtures/data/kjv.txt --out runs/four --ranks 4 --mesh tp=2,dp=2 --zero
+              cairn-train branch runs/kjv@400 runs/decayed --decay-steps 40
+              cairn-train upcycle runs/kjv@400 runs/moe --experts 4
               cairn-train run --model mlp --digits Fixtures/data/digits.csv --out runs/digits
+              cairn-train experiment lawa --text Fixtures/data/kjv.txt --out runs/lawa
               cairn-train layouts --text Fixtures/data/kjv.txt --out runs/layouts
               cairn-train demo --text Fixtures/data/kjv.txt --out runs/demo
             """,
-        version: "0.1.0", subcommands: [RunCommand.self, LayoutsCommand.self, DemoCommand.self])
+        version: "0.1.0", subcommands: [
+            RunCommand.self, BranchCommand.self, UpcycleCommand.self, EvaluateCommand.self, CheckCommand.self,
+            ExperimentCommand.self, LayoutsCommand.self,
+            DemoCommand.self,
+        ])
 }
 
 /// `cairn-train-mpi`

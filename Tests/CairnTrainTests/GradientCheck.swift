@@ -30,10 +30,10 @@ func expectGradientsMatchDifferences(
         }
         defer { for pointer in pointers { pointer.deallocate() } }
         return batch.withExamples { examples in
-            worker.run(
+            let result = worker.run(
                 examples, weights: ParameterPointers(pointers.map { UnsafePointer($0) }), gradients: gradients,
-                scale: scale
-            ).lossSum / Double(batch.targets.count)
+                scale: scale)
+            return (result.lossSum + network.balanceWeight * result.balanceSum) / Double(batch.targets.count)
         }
     }
     let buffers = gradients.map { array in

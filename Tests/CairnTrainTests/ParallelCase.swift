@@ -17,11 +17,15 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
     /// Untied, with biases, layer norm, learned positions, SwiGLU and apart queries, keys and values; else the opposite
     /// of each.
     var hasOtherOptions = false
+    /// In every second layer.
+    var experts: Int?
+    var average: WeightAverage?
 
     var testDescription: String {
         let parts = [
             mesh, zero ? "zero" : "", "\(optimizer.kind)", "\(precision)", "batch \(batchSize)",
-            stageLayers.map { "stages \($0)" } ?? "", hasOtherOptions ? "untied, biases" : "tied",
+            stageLayers.map { "stages \($0)" } ?? "", experts.map { "\($0) experts" } ?? "",
+            hasOtherOptions ? "untied, biases" : "tied",
         ]
         return parts.filter { !$0.isEmpty }.joined(separator: " ")
     }
@@ -36,6 +40,7 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
         var model = TransformerConfiguration(
             vocabularySize: text.tokenizer.vocabularySize, context: 16, layers: 4, heads: 4, width: 16)
         model.feedForwardMultiple = 2
+        model.experts = experts.map { ExpertConfiguration(count: $0, chosen: 2, width: 24, balance: 0.02) }
         guard hasOtherOptions else { return model }
         model.tiedEmbeddings = false
         model.biases = true
@@ -51,6 +56,7 @@ struct ParallelCase: Sendable, CustomTestStringConvertible {
         options.batchSize = batchSize
         options.seed = 3
         options.precision = precision
+        options.average = average
         return options
     }
 

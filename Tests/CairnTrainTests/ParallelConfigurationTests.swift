@@ -30,7 +30,7 @@ import Testing
 
     @Test(arguments: [
         ("sp=2", nil, "sp"), ("tp=5", nil, "divided"), ("pp=5", nil, "stages"), ("pp=2", [4, 0], "stages"),
-        ("pp=2", [2, 3], "stages"),
+        ("pp=2", [2, 3], "stages"), ("ep=2", nil, "experts"),
     ] as [(String, [Int]?, String)])
     func whatCannotBeDividedIsRefused(mesh: String, stageLayers: [Int]?, word: String) throws {
         let run = ParallelCase(mesh: mesh, stageLayers: stageLayers)

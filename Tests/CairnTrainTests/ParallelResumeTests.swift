@@ -8,6 +8,7 @@ import Testing
     @Test(arguments: [
         ParallelCase(mesh: "tp=2,dp=2", zero: true, optimizer: .muon(), precision: .bfloat16WithMaster),
         ParallelCase(mesh: "dp=2,pp=2", zero: true), ParallelCase(mesh: "tp=3", hasOtherOptions: true),
+        ParallelCase(mesh: "dp=2,ep=2", zero: true, optimizer: .muon(), experts: 4),
     ])
     func aRestoredRunGoesOnBitForBit(_ run: ParallelCase) throws {
         let ranks = try run.run { trainer in
@@ -30,15 +31,18 @@ import Testing
     }
 
     /// One rank, then several meshes one after the other, then one rank again: all the time the same run.
-    @Test func aRunMovesFromMeshToMesh() throws {
-        var run = ParallelCase(mesh: "dp=1", optimizer: .muon())
+    @Test(arguments: [
+        (nil, ["tp=3,dp=2", "pp=2,tp=2", "dp=3"]), (5, ["ep=3", "dp=2,ep=2", "pp=2,tp=2"]),
+    ] as [(Int?, [String])])
+    func aRunMovesFromMeshToMesh(experts: Int?, meshes: [String]) throws {
+        var run = ParallelCase(mesh: "dp=1", optimizer: .muon(), experts: experts)
         let single = try run.makeTrainer()
         try single.train(steps: 20)
         let beginning = try run.makeTrainer()
         try beginning.train(steps: 4)
         var values = beginning.state().values
         var tensors = beginning.state().tensorsByName
-        for (mesh, zero) in [("tp=3,dp=2", true), ("pp=2,tp=2", false), ("dp=3", true)] {
+        for (mesh, zero) in zip(meshes, [true, false, true]) {
             run.mesh = mesh
             run.zero = zero
             let (wholes, settings) = (tensors, values)

@@ -19,6 +19,16 @@ import Testing
         ParallelCase(mesh: "pp=2,dp=2", zero: true, optimizer: .muon(), microBatches: 2),
         ParallelCase(mesh: "tp=2,pp=2", optimizer: .muon(), precision: .bfloat16WithMaster),
         ParallelCase(mesh: "dp=2,pp=2,tp=2", zero: true, batchSize: 7, microBatches: 4),
+        ParallelCase(mesh: "dp=2,tp=2", zero: true, optimizer: .muon(), experts: 4, average: WeightAverage(decay: 0.9)),
+        ParallelCase(mesh: "ep=2", experts: 4),
+        ParallelCase(mesh: "ep=3", zero: true, optimizer: .muon(), hasOtherOptions: true, experts: 4),
+        ParallelCase(mesh: "ep=4", batchSize: 3, experts: 4),
+        ParallelCase(
+            mesh: "dp=2,ep=2", zero: true, precision: .bfloat16WithMaster, experts: 3,
+            average: WeightAverage(decay: 0.5, warmsUp: false)),
+        ParallelCase(mesh: "ep=2,tp=2,dp=2", zero: true, optimizer: .muon(), experts: 4),
+        ParallelCase(mesh: "pp=2,ep=2,tp=2", batchSize: 5, microBatches: 4, hasOtherOptions: true, experts: 4),
+        ParallelCase(mesh: "dp=2,pp=2,ep=2", zero: true, microBatches: 2, experts: 5),
     ]
 
     @Test(arguments: cases)
@@ -65,7 +75,8 @@ import Testing
 
     @Test(arguments: [
         ParallelCase(mesh: "tp=3,pp=2", hasOtherOptions: true), ParallelCase(mesh: "pp=2,tp=2", microBatches: 3),
-        ParallelCase(mesh: "dp=3"),
+        ParallelCase(mesh: "dp=3"), ParallelCase(mesh: "ep=2,tp=2", hasOtherOptions: true, experts: 3),
+        ParallelCase(mesh: "pp=2,ep=2,dp=2", experts: 4),
     ])
     func gradientsOfWholeParametersAreThoseOfOneRank(_ run: ParallelCase) throws {
         let single = try run.makeTrainer()

@@ -4,12 +4,13 @@ import Testing
 
 /// A small run to interrupt and resume: which model, which optimizer, which schedule.
 struct TrainingCase: Sendable, CustomTestStringConvertible {
-    enum Model: String, Sendable, CaseIterable { case transformer, tied, perceptron }
+    enum Model: String, Sendable, CaseIterable { case transformer, tied, experts, perceptron }
 
     var model: Model
     var optimizer = OptimizerConfiguration.adamW()
     var schedule = LearningRateSchedule(peak: 0.01)
     var precision = WeightPrecision.float32
+    var average: WeightAverage?
 
     var testDescription: String { "\(model) \(optimizer.kind) \(schedule.shape) \(precision)" }
 
@@ -35,6 +36,10 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
                 cases += optimizers.map { TrainingCase(model: model, optimizer: $0, precision: precision) }
             }
             cases += schedules.map { TrainingCase(model: model, schedule: $0) }
+            cases += WeightPrecision.allCases.map {
+                TrainingCase(
+                    model: model, precision: $0, average: WeightAverage(decay: 0.9, warmsUp: $0 == .float32))
+            }
         }
         return cases
     }()
@@ -43,6 +48,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
         var options = TrainingOptions()
         options.seed = seed
         options.precision = precision
+        options.average = average
         switch model {
         case .perceptron:
             options.batchSize = 24
@@ -50,7 +56,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
                 classifier: PerceptronConfiguration(hidden: [16, 12, 8]),
                 digits: DigitsDataset(csv: Fixture.bytes("digits.csv")), optimizer: optimizer, schedule: schedule,
                 options: options)
-        case .transformer, .tied:
+        case .transformer, .tied, .experts:
             // 98 windows: thirteen batches of eight are more than an epoch.
             options.batchSize = 8
             let text = try TextDataset(text: Self.text, context: 16)
@@ -58,6 +64,7 @@ struct TrainingCase: Sendable, CustomTestStringConvertible {
                 vocabularySize: text.tokenizer.vocabularySize, context: 16, layers: 2, heads: 2, width: 16)
             configuration.tiedEmbeddings = model == .tied
             configuration.biases = model == .tied
+            if model == .experts { configuration.experts = ExpertConfiguration(count: 3, width: 24) }
             return try Trainer(
                 transformer: configuration, text: text, optimizer: optimizer, schedule: schedule, options: options)
         }

@@ -10,13 +10,14 @@ import Testing
     ]
 
     /// Each part of the run ends in a checkpoint from which the next one goes on, on other ranks.
-    @Test(arguments: ["adamw", "muon"])
-    func aRunGoesOnFromTheCheckpointOfAnyMesh(optimizer: String) throws {
+    @Test(arguments: ["adamw", "muon"], [nil, 3])
+    func aRunGoesOnFromTheCheckpointOfAnyMesh(optimizer: String, experts: Int?) throws {
         let folder = try TemporaryDirectory()
         func run(_ name: String, _ parts: [[String]]) throws {
             for (index, part) in parts.enumerated() {
                 var arguments = Self.model + ["--optimizer", optimizer, "--out", "\(folder.path)/\(name)"]
                 arguments += ["--steps", "\(10 * (index + 1))"] + part
+                if let experts { arguments += ["--experts", "\(experts)"] }
                 if index > 0 { arguments.append("--resume") }
                 #expect(try Child(arguments).wait() == 0, "\(name), part \(index)")
             }
@@ -25,7 +26,8 @@ import Testing
         try run(
             "many",
             [
-                [], ["--mesh", "tp=2,dp=2", "--zero"], ["--mesh", "pp=2,tp=2", "--micro-batches", "2"],
+                [], ["--mesh", experts == nil ? "tp=2,dp=2" : "dp=2,ep=2", "--zero"],
+                ["--mesh", "pp=2,tp=2", "--micro-batches", "2"],
                 ["--ranks", "3", "--zero"], [],
             ])
         let one = try RunLosses(folder: folder.path + "/one")

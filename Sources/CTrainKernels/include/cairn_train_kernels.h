@@ -45,18 +45,19 @@ void cairn_causal_softmax(size_t rows, size_t columns, size_t stride, size_t fir
 void cairn_softmax_backward(
     size_t rows, size_t columns, size_t stride, float scale, const float *p, float *dp, size_t dstride);
 
-// The sum over rows of -log softmax(logits)[target]. The logits become its gradient times `scale`. Adds to `correct` how
-// many targets have the largest logit.
+// The sum over rows of -log softmax(logits)[target]. The logits become its gradient times `scale`. Adds to `correct`
+// how many targets have the largest logit.
 double cairn_cross_entropy(
     size_t rows, size_t columns, const int32_t *targets, float scale, float *logits, int64_t *correct);
 
-// The same of logits whose columns are divided over `count` parts, in two halves with an exchange between. Of its columns,
-// which begin at `first`, a part finds for each row the largest logit, the sum of the exponentials relative to it, and the
-// target's logit (minus infinity when the target is elsewhere): `statistics`, [rows, 3]. The logits become exponentials.
+// The same of logits whose columns are divided over `count` parts, in two halves with an exchange between. Of its
+// columns, which begin at `first`, a part finds for each row the largest logit, the sum of the exponentials relative to
+// it, and the target's logit (minus infinity when the target is elsewhere): `statistics`, [rows, 3]. The logits become
+// exponentials.
 void cairn_cross_entropy_part(
     size_t rows, size_t columns, const int32_t *targets, int32_t first, float *logits, float *statistics);
-// From the `statistics` of all parts, [count, rows, 3], the sum over rows and, of part `index`, the gradient times `scale`
-// in place of the exponentials. Loss and `correct` have the same bits in every part.
+// From the `statistics` of all parts, [count, rows, 3], the sum over rows and, of part `index`, the gradient times
+// `scale` in place of the exponentials. Loss and `correct` have the same bits in every part.
 double cairn_cross_entropy_join(
     size_t rows, size_t columns, const int32_t *targets, int32_t first, float scale, size_t count, size_t index,
     const float *statistics, float *exponentials, int64_t *correct);
@@ -75,6 +76,29 @@ void cairn_scatter_add(
     float *dtable);
 // y[i] += x[i]
 void cairn_add(size_t n, const float *x, float *y);
+
+// MARK: Experts
+
+// Of each row of scores the `chosen` largest, of equal ones the first: `choices`, and in `shares` `scale` times the
+// softmax over them alone. The scores become their softmax.
+void cairn_route(
+    size_t rows, size_t experts, size_t chosen, float scale, float *scores, int32_t *choices, float *shares);
+// The gradient by the scores, from that by the shares and from `pressure` times the sum of load * probability.
+void cairn_route_backward(
+    size_t rows, size_t experts, size_t chosen, float scale, const float *probabilities, const int32_t *choices,
+    const float *shares, const float *dshares, float pressure, const float *load, float *dscores);
+// `load` becomes the fraction of choices that each expert has. Returns the number of experts times the sum over them of
+// load and mean probability: 1 where either is even.
+double cairn_balance(
+    size_t rows, size_t experts, size_t chosen, const float *probabilities, const int32_t *choices, float *load);
+// y[r] = residual[r] (zero when null) + the sum over k of shares[r][k] (1 when null) * x[places[r][k]]
+void cairn_combine(
+    size_t rows, size_t columns, size_t chosen, const int32_t *places, const float *shares, const float *x,
+    const float *residual, float *y);
+// dx[places[r][k]] = shares[r][k] * dy[r]; dshares[r][k] = dy[r] . x[places[r][k]]
+void cairn_combine_backward(
+    size_t rows, size_t columns, size_t chosen, const int32_t *places, const float *shares, const float *x,
+    const float *dy, float *dx, float *dshares);
 
 // MARK: Optimizers
 //

@@ -40,14 +40,13 @@ package struct Examples: @unchecked Sendable {
 }
 
 extension Batch {
-    /// Calls `body` with all examples by address. The batch is not empty.
+    /// Calls `body` with all examples by address.
     package func withExamples<Result>(_ body: (Examples) throws -> Result) rethrows -> Result {
-        try inputs.withUnsafeBufferPointer { inputs in
+        guard exampleCount > 0 else { return try withNoExamples(body) }
+        return try inputs.withUnsafeBufferPointer { inputs in
             try features.withUnsafeBufferPointer { features in
                 try targets.withUnsafeBufferPointer { targets in
-                    guard let firstTarget = targets.baseAddress, exampleCount > 0 else {
-                        preconditionFailure("an empty batch")
-                    }
+                    guard let firstTarget = targets.baseAddress else { preconditionFailure("examples without targets") }
                     return try body(
                         Examples(
                             inputs: inputs.isEmpty ? nil : inputs.baseAddress,
@@ -57,6 +56,16 @@ extension Batch {
                             targetStride: targets.count / exampleCount, count: exampleCount))
                 }
             }
+        }
+    }
+
+    /// No examples of tokens: a pass over them computes nothing.
+    private func withNoExamples<Result>(_ body: (Examples) throws -> Result) rethrows -> Result {
+        try withUnsafePointer(to: Int32(0)) { nothing in
+            try body(
+                Examples(
+                    inputs: nothing, inputStride: 0, features: nil, featureStride: 0, targets: nothing,
+                    targetStride: 0, count: 0))
         }
     }
 }

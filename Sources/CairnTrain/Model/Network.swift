@@ -10,8 +10,14 @@ package protocol Network: Sendable {
     var value: Value { get }
     /// How many numbers an example makes the model predict.
     var targetsPerExample: Int { get }
+    /// How much ``PassResult/balanceSum`` adds to the loss that is minimised.
+    var balanceWeight: Double { get }
     /// Buffers for passes over up to `exampleCapacity` examples.
     func makeWorker(exampleCapacity: Int, pool: BufferPool) -> any NetworkWorker
+}
+
+extension Network {
+    package var balanceWeight: Double { 0 }
 }
 
 /// Computes passes, one at a time, in buffers of its own.
@@ -19,7 +25,8 @@ package protocol NetworkWorker: AnyObject, Sendable {
     /// Runs the examples forward and, given `gradients`, backward.
     ///
     /// - Parameters:
-    ///   - gradients: what the gradients of the summed loss times `scale` are added to; parallel to the parameters.
+    ///   - gradients: what the gradients of the summed loss, with ``Network/balanceWeight`` times the summed balance,
+    ///     times `scale` are added to; parallel to the parameters.
     func run(
         _ examples: Examples, weights: ParameterPointers, gradients: GradientPointers?, scale: Float
     ) -> PassResult
@@ -31,8 +38,18 @@ package struct PassResult: Sendable, Hashable {
     package var lossSum = 0.0
     /// How many targets were the most likely.
     package var correctCount: Int64 = 0
+    /// How unevenly experts share the tokens: summed over targets and layers of experts, 1 each where they share
+    /// evenly.
+    package var balanceSum = 0.0
 
     package init() {}
+
+    /// Adds what another pass found out.
+    mutating func add(_ other: PassResult) {
+        lossSum += other.lossSum
+        correctCount += other.correctCount
+        balanceSum += other.balanceSum
+    }
 }
 
 /// The parameters by address, in the network's order.
@@ -57,7 +74,7 @@ package struct GradientPointers: @unchecked Sendable {
     subscript(index: Int) -> UnsafeMutablePointer<Float> { pointers[index] }
 }
 
-/// Float buffers that live as long as this object.
+/// Buffers that live as long as this object.
 ///
 /// `@unchecked Sendable`: whoever owns the arena orders the access.
 final class Arena: @unchecked Sendable {
@@ -67,11 +84,43 @@ final class Arena: @unchecked Sendable {
     init(pool: BufferPool) { self.pool = pool }
 
     /// Zeroed room for `count` numbers.
-    func floats(_ count: Int) -> UnsafeMutablePointer<Float> {
-        let storage = TensorStorage(byteCount: max(1, count) * MemoryLayout<Float>.stride, pool: pool)
+    func floats(_ count: Int) -> UnsafeMutablePointer<Float> { zeros(count, 0) }
+
+    /// Zeroed room for `count` whole numbers.
+    func integers(_ count: Int) -> UnsafeMutablePointer<Int32> { zeros(count, 0) }
+
+    private func zeros<Element: BitwiseCopyable>(_ count: Int, _ zero: Element) -> UnsafeMutablePointer<Element> {
+        let storage = TensorStorage(byteCount: max(1, count) * MemoryLayout<Element>.stride, pool: pool)
         storages.append(storage)
-        let start = storage.base.assumingMemoryBound(to: Float.self)
-        start.update(repeating: 0, count: max(1, count))
+        let start = storage.base.bindMemory(to: Element.self, capacity: max(1, count))
+        start.update(repeating: zero, count: max(1, count))
+        return start
+    }
+}
+
+/// A float buffer that grows with what is asked of it.
+///
+/// `@unchecked Sendable`: whoever owns it orders the access.
+final class GrowingFloats: @unchecked Sendable {
+    private var storage: TensorStorage
+    private var capacity: Int
+    private let pool: BufferPool
+
+    init(_ count: Int, pool: BufferPool) {
+        capacity = max(1, count)
+        self.pool = pool
+        storage = TensorStorage(byteCount: capacity * MemoryLayout<Float>.stride, pool: pool)
+    }
+
+    /// Where it is.
+    var start: UnsafeMutablePointer<Float> { storage.base.assumingMemoryBound(to: Float.self) }
+
+    /// Makes room for `count` numbers, by half more than that where there was too little; what it held is lost then.
+    func reserve(_ count: Int) -> UnsafeMutablePointer<Float> {
+        if count > capacity {
+            capacity = count + count / 2
+            storage = TensorStorage(byteCount: capacity * MemoryLayout<Float>.stride, pool: pool)
+        }
         return start
     }
 }

@@ -55,15 +55,18 @@ package struct ParameterSpecification: Sendable, Hashable {
     package let initialization: Initialization
     /// `nil` where every rank of tensor parallelism has all of it.
     package let division: TensorDivision?
+    /// Which expert of its layer it belongs to, if to one.
+    package let expert: Int?
 
     package init(
         _ name: String, _ shape: Shape, _ role: ParameterRole, _ initialization: Initialization,
-        _ division: TensorDivision? = nil
+        _ division: TensorDivision? = nil, expert: Int? = nil
     ) {
         self.name = name
         self.shape = shape
         self.role = role
         self.initialization = initialization
         self.division = division
+        self.expert = expert
     }
 }

@@ -3,15 +3,19 @@ package import CairnTensor
 /// A decoder-only transformer, norms before the blocks (Radford et al. 2019; Touvron et al. 2023 with other options),
 /// or the part of it that one rank computes.
 package struct Transformer: Network {
+    /// What follows attention in a layer.
+    enum SecondHalf: Sendable {
+        case feedForward(FeedForward)
+        case experts(ExpertLayer)
+    }
+
     struct Layer: Sendable {
         let attentionNorm: Normalization
         /// One fused, or queries, keys and values.
         let projections: [Linear]
         let output: Linear
         let feedForwardNorm: Normalization
-        let gate: Linear?
-        let up: Linear
-        let down: Linear
+        let secondHalf: SecondHalf
     }
 
     let configuration: TransformerConfiguration
@@ -36,29 +40,31 @@ package struct Transformer: Network {
         var list: [ParameterSpecification] = []
         func add(
             _ name: String, _ shape: Shape, _ role: ParameterRole, _ start: Initialization,
-            _ division: TensorDivision? = nil
+            _ division: TensorDivision? = nil, expert: Int? = nil
         ) -> Int {
-            list.append(ParameterSpecification("model." + name, shape, role, start, division))
+            list.append(ParameterSpecification("model." + name, shape, role, start, division, expert: expert))
             return list.count - 1
         }
         /// Rows divided: each rank computes some of the outputs.
         func columnParallel(
-            _ name: String, outputs: Int, sections: Int = 1, unit: Int = 1
+            _ name: String, outputs: Int, sections: Int = 1, unit: Int = 1, expert: Int? = nil
         ) -> Linear {
             let division = TensorDivision(dimension: 0, sections: sections, unit: unit)
             let weight = add(
-                "\(name).weight", [outputs, c.width], .hidden(blocks: sections), .normal(deviation: 0.02), division)
-            let bias = c.biases ? add("\(name).bias", [outputs], .vector, .zeros, division) : nil
+                "\(name).weight", [outputs, c.width], .hidden(blocks: sections), .normal(deviation: 0.02), division,
+                expert: expert)
+            let bias =
+                c.biases ? add("\(name).bias", [outputs], .vector, .zeros, division, expert: expert) : nil
             return Linear(weight: weight, bias: bias, inputs: c.width, outputs: outputs)
         }
         // What writes to the residual stream starts smaller, the more layers add up (GPT-2).
         let residualDeviation = 0.02 / Float(2 * c.layers).squareRoot()
         /// Columns divided: each rank computes a term of every output.
-        func rowParallel(_ name: String, inputs: Int, unit: Int = 1) -> Linear {
+        func rowParallel(_ name: String, inputs: Int, unit: Int = 1, expert: Int? = nil) -> Linear {
             let weight = add(
                 "\(name).weight", [c.width, inputs], .hidden(blocks: 1), .normal(deviation: residualDeviation),
-                TensorDivision(dimension: 1, unit: unit))
-            let bias = c.biases ? add("\(name).bias", [c.width], .vector, .zeros) : nil
+                TensorDivision(dimension: 1, unit: unit), expert: expert)
+            let bias = c.biases ? add("\(name).bias", [c.width], .vector, .zeros, expert: expert) : nil
             return Linear(weight: weight, bias: bias, inputs: inputs, outputs: c.width)
         }
         func norm(_ name: String) -> Normalization {
@@ -69,6 +75,27 @@ package struct Transformer: Network {
         func table(_ name: String) -> Int {
             add(
                 name, [part.vocabulary.count, c.width], .edge, .normal(deviation: 0.02), TensorDivision(dimension: 0))
+        }
+        func feedForward(_ name: String, inner: Int, expert: Int? = nil) -> FeedForward {
+            FeedForward(
+                gate: c.feedForward == .swiglu
+                    ? columnParallel("\(name).gate", outputs: inner, expert: expert) : nil,
+                up: columnParallel("\(name).up", outputs: inner, expert: expert),
+                down: rowParallel("\(name).down", inputs: inner, expert: expert))
+        }
+        func secondHalf(_ layer: Int) -> SecondHalf {
+            let name = "layers.\(layer).mlp"
+            guard let experts = c.experts(in: layer) else {
+                return .feedForward(feedForward(name, inner: part.inner.count))
+            }
+            let router = add("\(name).router.weight", [experts.count, c.width], .edge, .normal(deviation: 0.02))
+            return .experts(
+                ExpertLayer(
+                    configuration: experts,
+                    router: Linear(weight: router, bias: nil, inputs: c.width, outputs: experts.count),
+                    experts: part.experts.map { expert in
+                        feedForward("\(name).experts.\(expert)", inner: part.expertInner.count, expert: expert)
+                    }))
         }
         let headWidth = c.width / c.heads
         let attended = part.heads.count * headWidth
@@ -87,9 +114,7 @@ package struct Transformer: Network {
                     },
                 output: rowParallel("\(name).attention.output", inputs: attended, unit: headWidth),
                 feedForwardNorm: norm("\(name).mlp_norm"),
-                gate: c.feedForward == .swiglu ? columnParallel("\(name).mlp.gate", outputs: part.inner.count) : nil,
-                up: columnParallel("\(name).mlp.up", outputs: part.inner.count),
-                down: rowParallel("\(name).mlp.down", inputs: part.inner.count))
+                secondHalf: secondHalf(index))
         }
         finalNorm = part.isLastStage ? norm("final_norm") : nil
         head =
@@ -109,6 +134,8 @@ package struct Transformer: Network {
     package var value: Value { configuration.value }
 
     package var targetsPerExample: Int { configuration.context }
+
+    package var balanceWeight: Double { configuration.experts?.balance ?? 0 }
 
     package func makeWorker(exampleCapacity: Int, pool: BufferPool) -> any NetworkWorker {
         TransformerWorker(self, sequences: exampleCapacity, partners: NoPartners(), pool: pool)

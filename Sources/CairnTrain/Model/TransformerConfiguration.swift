@@ -1,4 +1,4 @@
-internal import CairnBase
+public import CairnBase
 public import CairnTensor
 
 /// The structure of a decoder-only transformer.
@@ -46,6 +46,8 @@ public struct TransformerConfiguration: Sendable, Hashable {
     public var biases = false
     /// Whether queries, keys and values are one matrix on top of each other.
     public var fusedQKV = true
+    /// What some layers have in place of the feed-forward part, if any do.
+    public var experts: ExpertConfiguration?
 
     public init(vocabularySize: Int, context: Int, layers: Int, heads: Int, width: Int) {
         self.vocabularySize = vocabularySize
@@ -57,6 +59,20 @@ public struct TransformerConfiguration: Sendable, Hashable {
 
     /// The width inside the feed-forward part.
     var innerWidth: Int { feedForwardMultiple * width }
+
+    /// The experts of a layer that has any.
+    func experts(in layer: Int) -> ExpertConfiguration? {
+        experts.flatMap { $0.isIn(layer: layer) ? $0 : nil }
+    }
+
+    /// The mean balance of the layers with experts, from ``PassResult/balanceSum``; `nil` where none have.
+    func expertBalance(_ sum: Double, targets: Int) -> Double? {
+        let layers = expertLayerCount
+        return layers > 0 ? sum / Double(layers * targets) : nil
+    }
+
+    /// How many layers have experts.
+    var expertLayerCount: Int { (0..<layers).filter { experts(in: $0) != nil }.count }
 
     /// Throws ``CairnError/Code/invalidArgument`` unless such a model exists and can learn this text.
     func validate(for text: TextDataset) throws(CairnError) {
@@ -87,17 +103,51 @@ public struct TransformerConfiguration: Sendable, Hashable {
                 .invalidArgument, "the heads must divide the width, into even parts for rotary positions",
                 .init(found: "\(heads) heads, width \(width)"))
         }
+        try experts?.validate(layers: layers)
+    }
+
+    /// The structure that a checkpoint's value `model` tells.
+    ///
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is no transformer's
+    ///   structure, ``CairnError/Code/invalidArgument`` for a transformer that cannot be.
+    public init(_ value: Value?) throws(CairnError) {
+        let fields = try ValueFields("model", value)
+        try fields.expect("kind", "transformer")
+        self.init(
+            vocabularySize: try fields.integer("vocabulary_size"), context: try fields.integer("context"),
+            layers: try fields.integer("layers"), heads: try fields.integer("heads"),
+            width: try fields.integer("width"))
+        feedForwardMultiple = try fields.integer("feed_forward_multiple")
+        positions = try fields.choice("positions")
+        norm = try fields.choice("norm")
+        feedForward = try fields.choice("feed_forward")
+        tiedEmbeddings = try fields.bool("tied_embeddings")
+        biases = try fields.bool("biases")
+        fusedQKV = try fields.bool("fused_qkv")
+        var known: Set<String> = [
+            "kind", "vocabulary_size", "context", "layers", "heads", "width", "feed_forward_multiple", "positions",
+            "norm", "feed_forward", "tied_embeddings", "biases", "fused_qkv",
+        ]
+        if fields.has("experts") {
+            experts = try ExpertConfiguration(fields.fields("experts"))
+            known.insert("experts")
+        }
+        try fields.allowOnly(known)
+        try validate()
     }
 
     /// The structure as a value to store.
     public var value: Value {
-        .dictionary([
+        var fields: [String: Value] = [
             "kind": .string("transformer"), "vocabulary_size": .integer(Int64(vocabularySize)),
             "context": .integer(Int64(context)), "layers": .integer(Int64(layers)), "heads": .integer(Int64(heads)),
             "width": .integer(Int64(width)), "feed_forward_multiple": .integer(Int64(feedForwardMultiple)),
             "positions": .string(positions.rawValue), "norm": .string(norm.rawValue),
             "feed_forward": .string(feedForward.rawValue), "tied_embeddings": .bool(tiedEmbeddings),
             "biases": .bool(biases), "fused_qkv": .bool(fusedQKV),
-        ])
+        ]
+        // A model without experts is stored as it was before there were any.
+        if let experts { fields["experts"] = experts.value }
+        return .dictionary(fields)
     }
 }

@@ -4,7 +4,7 @@ extension TransformerWorker {
     /// Adds to the gradients of the part's parameters: from the loss in the last stage, from ``stream`` in the others.
     /// Leaves in ``stream`` what the stage before goes on with.
     func backward(
-        _ examples: Examples, _ weights: ParameterPointers, _ gradients: GradientPointers
+        _ examples: Examples, _ weights: ParameterPointers, _ gradients: GradientPointers, scale: Float
     ) throws(Partners.Failure) {
         let c = network.configuration
         let rows = examples.count * c.context
@@ -18,7 +18,13 @@ extension TransformerWorker {
         }
         for index in network.layers.indices.reversed() {
             let layer = network.layers[index]
-            try feedForwardBackward(layer, layers[index], rows: rows, weights, gradients)
+            switch layer.secondHalf {
+            case .feedForward(let part):
+                try feedForwardBackward(layer, part, layers[index], rows: rows, weights, gradients)
+            case .experts(let experts):
+                try expertsBackward(
+                    layer, experts, layers[index], sequences: examples.count, weights, gradients, scale: scale)
+            }
             try attentionBackward(layer, layers[index], sequences: examples.count, weights, gradients)
         }
         guard network.part.isFirstStage, let embedding = network.embedding, let tokens = examples.inputs else { return }
@@ -33,23 +39,13 @@ extension TransformerWorker {
     }
 
     private func feedForwardBackward(
-        _ layer: Transformer.Layer, _ a: Activations, rows: Int, _ weights: ParameterPointers,
+        _ layer: Transformer.Layer, _ part: FeedForward, _ a: Activations, rows: Int, _ weights: ParameterPointers,
         _ gradients: GradientPointers
     ) throws(Partners.Failure) {
         let width = network.configuration.width
-        let inner = network.part.inner.count
-        layer.down.backward(weights, gradients, x: a.activated, dy: stream, stride: width, dx: wide, rows: rows)
-        if let gate = layer.gate {
-            // `wide` turns from the gradient of the product into that of `up`.
-            cairn_swiglu_backward(rows * inner, a.gate, a.up, wide, gateGradient, wide)
-            gate.backward(
-                weights, gradients, x: a.middleNormed, dy: gateGradient, stride: inner, dx: narrow, rows: rows)
-        } else {
-            cairn_gelu_backward(rows * inner, a.up, wide, wide)
-        }
-        layer.up.backward(
-            weights, gradients, x: a.middleNormed, dy: wide, stride: inner, dx: narrow,
-            accumulate: layer.gate != nil, rows: rows)
+        part.backward(
+            weights, gradients, x: a.middleNormed, gated: a.gate, raised: a.up, activated: a.activated, dy: stream,
+            dx: narrow, wide: wide, gateGradient: gateGradient, rows: rows)
         try partners.sum(narrow, count: rows * width)
         layer.feedForwardNorm.backward(
             weights, gradients, x: a.middle, statistics: a.middleStatistics, dy: narrow, dx: stream, rows: rows)

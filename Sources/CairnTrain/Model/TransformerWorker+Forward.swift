@@ -2,14 +2,25 @@ internal import CTrainKernels
 
 extension TransformerWorker {
     /// Runs the part's layers: from the tokens in the first stage, from ``input`` in the others, to ``output``.
-    func forward(_ examples: Examples, _ weights: ParameterPointers) throws(Partners.Failure) {
+    ///
+    /// - Returns: ``PassResult/balanceSum`` of these layers.
+    func forward(_ examples: Examples, _ weights: ParameterPointers) throws(Partners.Failure) -> Double {
         precondition(examples.count <= capacity, "more examples than the worker has room for")
+        var balance = 0.0
         if network.part.isFirstStage { try embed(examples, weights) }
         for index in network.layers.indices {
             let next = index + 1 < layers.count ? layers[index + 1].input : output
             try attend(network.layers[index], layers[index], sequences: examples.count, weights)
-            try feedForward(network.layers[index], layers[index], into: next, sequences: examples.count, weights)
+            switch network.layers[index].secondHalf {
+            case .feedForward(let part):
+                try feedForward(
+                    network.layers[index], part, layers[index], into: next, sequences: examples.count, weights)
+            case .experts(let experts):
+                balance += try expertsForward(
+                    network.layers[index], experts, layers[index], into: next, sequences: examples.count, weights)
+            }
         }
+        return balance
     }
 
     private func embed(_ examples: Examples, _ weights: ParameterPointers) throws(Partners.Failure) {
@@ -49,21 +60,14 @@ extension TransformerWorker {
     }
 
     private func feedForward(
-        _ layer: Transformer.Layer, _ a: Activations, into next: UnsafeMutablePointer<Float>, sequences: Int,
-        _ weights: ParameterPointers
+        _ layer: Transformer.Layer, _ part: FeedForward, _ a: Activations, into next: UnsafeMutablePointer<Float>,
+        sequences: Int, _ weights: ParameterPointers
     ) throws(Partners.Failure) {
         let rows = sequences * network.configuration.context
-        let inner = network.part.inner.count
         layer.feedForwardNorm.forward(
             weights, a.middle, into: a.middleNormed, statistics: a.middleStatistics, rows: rows)
-        layer.up.forward(weights, a.middleNormed, into: a.up, stride: inner, rows: rows)
-        if let gate = layer.gate {
-            gate.forward(weights, a.middleNormed, into: a.gate, stride: inner, rows: rows)
-            cairn_swiglu(rows * inner, a.gate, a.up, a.activated)
-        } else {
-            cairn_gelu(rows * inner, a.up, a.activated)
-        }
-        try join(layer.down, a.activated, residual: a.middle, into: next, rows: rows, weights)
+        part.activate(weights, a.middleNormed, gated: a.gate, raised: a.up, into: a.activated, rows: rows)
+        try join(part.down, a.activated, residual: a.middle, into: next, rows: rows, weights)
     }
 
     /// residual + x·Wᵀ + b, each partner having some of the columns of W and of x.

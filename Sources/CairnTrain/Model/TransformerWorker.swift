@@ -10,12 +10,13 @@ import Darwin
 /// The passes of a transformer or of a rank's part of one, in buffers that are made once.
 ///
 /// Widths in the shapes below are this part's: `attended` is that of its heads, `inner` its share of the feed-forward
-/// part. What a part computes of the residual stream is a term of a sum over ``TensorPartners``; they join at four
+/// part. What a part computes of the residual stream is a term of a sum over ``LayerPartners``; they join at four
 /// places each way: after the embedding, after attention, after the feed-forward part and in the loss, and coming back
-/// after the gradients of the inputs of head, feed-forward part and attention.
+/// after the gradients of the inputs of head, feed-forward part and attention. Tokens and what experts make of them go
+/// to and fro between the ranks that the experts are divided over.
 ///
 /// `@unchecked Sendable`: one pass at a time uses it.
-final class TransformerWorker<Partners: TensorPartners>: @unchecked Sendable {
+final class TransformerWorker<Partners: LayerPartners>: @unchecked Sendable {
     /// What the way back needs of one layer; R = sequences · context rows.
     struct Activations {
         let input: UnsafeMutablePointer<Float>  // [R, width]
@@ -27,12 +28,19 @@ final class TransformerWorker<Partners: TensorPartners>: @unchecked Sendable {
         let middle: UnsafeMutablePointer<Float>  // [R, width]
         let middleNormed: UnsafeMutablePointer<Float>  // [R, width]
         let middleStatistics: UnsafeMutablePointer<Float>  // [R, 2]
+        // Without experts.
         let gate: UnsafeMutablePointer<Float>  // [R, inner], SwiGLU only
         let up: UnsafeMutablePointer<Float>  // [R, inner]
         let activated: UnsafeMutablePointer<Float>  // [R, inner]
+        let experts: ExpertActivations?
 
-        init(_ arena: Arena, _ c: TransformerConfiguration, _ attention: CausalAttention, inner: Int, sequences: Int) {
+        init(
+            _ arena: Arena, _ c: TransformerConfiguration, _ attention: CausalAttention, inner: Int, sequences: Int,
+            experts: ExpertActivations?
+        ) {
             let rows = sequences * c.context
+            let inner = experts == nil ? inner : 0
+            self.experts = experts
             let width = attention.heads * attention.headWidth
             input = arena.floats(rows * c.width)
             normed = arena.floats(rows * c.width)
@@ -55,6 +63,7 @@ final class TransformerWorker<Partners: TensorPartners>: @unchecked Sendable {
     private let arena: Arena
     let attention: CausalAttention
     let layers: [Activations]
+    let expertScratch: ExpertScratch?
     /// What comes out of the last layer, which another stage may go on with.
     let output: UnsafeMutablePointer<Float>  // [R, width]
     let outputNormed: UnsafeMutablePointer<Float>  // [R, width]
@@ -87,7 +96,19 @@ final class TransformerWorker<Partners: TensorPartners>: @unchecked Sendable {
         self.arena = arena
         self.attention = attention
         capacity = sequences
-        layers = part.layers.map { _ in Activations(arena, c, attention, inner: inner, sequences: sequences) }
+        layers = part.layers.map { layer in
+            let experts = c.experts(in: layer).map { experts in
+                ExpertActivations(
+                    arena, experts, rows: rows, width: c.width, inner: part.expertInner.count,
+                    isGated: c.feedForward == .swiglu, pool: pool)
+            }
+            return Activations(arena, c, attention, inner: inner, sequences: sequences, experts: experts)
+        }
+        expertScratch = c.experts.map { experts in
+            ExpertScratch(
+                arena, experts, rows: rows, width: c.width, inner: part.expertInner.count,
+                isGated: c.feedForward == .swiglu, pool: pool)
+        }
         output = arena.floats(rows * c.width)
         outputNormed = arena.floats(scoreRows * c.width)
         outputStatistics = arena.floats(scoreRows * 2)
@@ -128,9 +149,10 @@ extension TransformerWorker: NetworkWorker where Partners == NoPartners {
     func run(
         _ examples: Examples, weights: ParameterPointers, gradients: GradientPointers?, scale: Float
     ) -> PassResult {
-        forward(examples, weights)
-        let result = loss(examples, weights, scale: scale)
-        if let gradients { backward(examples, weights, gradients) }
+        var result = PassResult()
+        result.balanceSum = forward(examples, weights)
+        result.add(loss(examples, weights, scale: scale))
+        if let gradients { backward(examples, weights, gradients, scale: scale) }
         return result
     }
 }

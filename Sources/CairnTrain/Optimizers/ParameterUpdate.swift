@@ -29,11 +29,17 @@ struct ParameterUpdate: Sendable {
         }
     }
 
-    /// The names of what is kept of a parameter: `optimizer.<slot>.<parameter>`.
-    static func slotNames(of name: String, _ rule: Rule, hasMaster: Bool) -> [String] {
-        var slots = rule == .adamW ? ["exp_avg", "exp_avg_sq"] : ["momentum"]
-        if hasMaster { slots.append("master") }
-        return slots.map { "optimizer.\($0).\(name)" }
+    /// The names of what is kept of a parameter: `optimizer.<slot>.<parameter>`, and `average.<parameter>`.
+    static func slotNames(of name: String, _ rule: Rule, hasMaster: Bool, hasAverage: Bool) -> [String] {
+        slots(rule, hasMaster: hasMaster).map { "optimizer.\($0).\(name)" }
+            + (hasAverage ? [averageName(of: name)] : [])
+    }
+
+    static func averageName(of name: String) -> String { "average.\(name)" }
+
+    /// What the optimizer keeps of a parameter.
+    static func slots(_ rule: Rule, hasMaster: Bool) -> [String] {
+        (rule == .adamW ? ["exp_avg", "exp_avg_sq"] : ["momentum"]) + (hasMaster ? ["master"] : [])
     }
 
     /// What all parameters of one step share.
@@ -43,6 +49,8 @@ struct ParameterUpdate: Sendable {
         /// The first step is 1.
         var number: Int
         var gradientScale: Float
+        /// How much of the average of the weights is kept, if one is kept.
+        var averageDecay: Double?
     }
 
     let name: String
@@ -56,6 +64,8 @@ struct ParameterUpdate: Sendable {
     var second: Tensor?
     /// The exact weight where the model keeps a rounded one.
     var master: Tensor?
+    /// The moving average of the exact weight, where one is kept.
+    var average: Tensor?
 
     /// The update of a parameter that has had none.
     ///
@@ -63,7 +73,7 @@ struct ParameterUpdate: Sendable {
     ///   when it is not of type F32.
     init(
         _ specification: ParameterSpecification, weight: Tensor, _ configuration: OptimizerConfiguration,
-        pool: BufferPool
+        hasAverage: Bool, pool: BufferPool
     ) throws {
         name = specification.name
         shape = weight.shape
@@ -72,20 +82,43 @@ struct ParameterUpdate: Sendable {
         first = try Tensor(zeros: .f32, shape, pool: pool)
         second = rule == .adamW ? try Tensor(zeros: .f32, shape, pool: pool) : nil
         master = weight.scalarType == .f32 ? nil : try weight.converted(to: .f32, pool: pool)
+        average = hasAverage ? master ?? weight : nil
     }
 
     /// The names and tensors of the state.
     var tensors: [(name: String, tensor: Tensor)] {
-        let names = Self.slotNames(of: name, rule, hasMaster: master != nil)
-        return zip(names, [first, second, master].compactMap(\.self)).map { (name: $0, tensor: $1) }
+        let names = Self.slotNames(of: name, rule, hasMaster: master != nil, hasAverage: average != nil)
+        return zip(names, [first, second, master, average].compactMap(\.self)).map { (name: $0, tensor: $1) }
     }
 
     /// Takes over tensors of the same names, types and shapes.
     mutating func replace(_ take: (String, Tensor) throws(CairnError) -> Tensor) throws(CairnError) {
-        var names = Self.slotNames(of: name, rule, hasMaster: master != nil)
+        var names = Self.slotNames(of: name, rule, hasMaster: master != nil, hasAverage: false)
         first = try take(names.removeFirst(), first)
         if let old = second { second = try take(names.removeFirst(), old) }
         if let old = master { master = try take(names.removeFirst(), old) }
+        try replaceAverage(take)
+    }
+
+    /// Takes over the average, which is no part of the optimizer's state.
+    mutating func replaceAverage(_ take: (String, Tensor) throws(CairnError) -> Tensor) throws(CairnError) {
+        if let old = average { average = try take(Self.averageName(of: name), old) }
+    }
+
+    /// Lets the average follow the weight of a step that has been taken.
+    mutating func follow(_ step: Step, _ weight: Tensor, pool: BufferPool) {
+        guard let decay = step.averageDecay, average != nil else { return }
+        let exact = master ?? weight
+        // The very weight: the next update goes elsewhere.
+        guard decay > 0 else { return average = exact }
+        let share = Float(1 - decay)
+        exact.bytes.withUnsafeBytes { bytes in
+            guard let weights = bytes.assumingMemoryBound(to: Float.self).baseAddress else { return }
+            average?.rewrite(as: Float.self, pool: pool) { old, new in
+                guard let old = old.baseAddress, let new = new.baseAddress else { return }
+                cairn_scale_add(bytes.count / MemoryLayout<Float>.stride, Float(decay), old, share, weights, new)
+            }
+        }
     }
 
     /// One step: updates `weight`, of type F32 or rounded from the master copy.
@@ -104,6 +137,7 @@ struct ParameterUpdate: Sendable {
         } else {
             update(step, gradient, &weight, pool)
         }
+        follow(step, weight, pool: pool)
     }
 
     private mutating func update(

@@ -105,6 +105,7 @@ extension ParameterUpdate {
         } else {
             change(&weight)
         }
+        follow(step, weight, pool: pool)
     }
 }
 

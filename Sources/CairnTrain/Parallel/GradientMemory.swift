@@ -16,6 +16,8 @@ struct GradientMemory: Sendable {
         var count: Int
         /// The rank's parameters in it, by index.
         var parameters: [Int]
+        /// Whether they are experts', which the ranks of expert parallelism have none of in common.
+        var isExperts: Bool
     }
 
     let sections: [Section]
@@ -34,8 +36,10 @@ struct GradientMemory: Sendable {
         var offsets = [Int](repeating: 0, count: parameters.count)
         var end = 0
         func close(_ members: [Int], count: Int, counts: [Int]?) {
-            guard !members.isEmpty else { return }
-            sections.append(Section(start: end, counts: counts, count: count, parameters: members))
+            guard let first = members.first else { return }
+            let isExperts = parameters[first].specification.expert != nil
+            sections.append(
+                Section(start: end, counts: counts, count: count, parameters: members, isExperts: isExperts))
             end += count
         }
         /// Places tensors one behind the other, each in whole cache lines; returns the room that they take.
@@ -47,12 +51,16 @@ struct GradientMemory: Sendable {
             }
             return size
         }
-        func members(_ keeper: PlacementPlan.Keeper) -> [Int] {
-            parameters.indices.filter { parameters[$0].keeper == keeper }
+        func members(_ keeper: PlacementPlan.Keeper, ofExperts isExperts: Bool) -> [Int] {
+            parameters.indices.filter {
+                parameters[$0].keeper == keeper && (parameters[$0].specification.expert != nil) == isExperts
+            }
         }
 
-        let kept = members(.all)
-        close(kept, count: place(kept, after: 0), counts: nil)
+        for isExperts in [false, true] {
+            let kept = members(.all, ofExperts: isExperts)
+            close(kept, count: place(kept, after: 0), counts: nil)
+        }
         var buffers: [Int: [Int]] = [:]
         for index in parameters.indices {
             guard case .stretch(_, let buffer) = parameters[index].keeper else { continue }
@@ -69,10 +77,12 @@ struct GradientMemory: Sendable {
             }
             close(members, count: part * dataCount, counts: Array(repeating: part, count: dataCount))
         }
-        var counts: [Int] = []
-        for owner in 0..<dataCount { counts.append(place(members(.one(owner)), after: counts.reduce(0, +))) }
-        let owned = (0..<dataCount).flatMap { members(.one($0)) }
-        close(owned, count: counts.reduce(0, +), counts: counts)
+        for isExperts in [false, true] {
+            let owned = (0..<dataCount).map { members(.one($0), ofExperts: isExperts) }
+            var counts: [Int] = []
+            for members in owned { counts.append(place(members, after: counts.reduce(0, +))) }
+            close(owned.flatMap(\.self), count: counts.reduce(0, +), counts: counts)
+        }
 
         self.sections = sections
         self.offsets = offsets
@@ -90,11 +100,15 @@ struct GradientMemory: Sendable {
 
     func clear() { base.elements.update(repeating: 0) }
 
-    /// Sums the gradients over the ranks of data parallelism; each gets those that it needs.
-    func reduce(over data: RankGroups.Axis) throws(CairnError) {
-        guard data.count > 1 else { return }
+    /// Sums the gradients over the ranks that have other examples; each gets those that it needs.
+    ///
+    /// An expert has seen the examples of all ranks that the experts are divided over.
+    func reduce(over groups: RankGroups) throws(CairnError) {
+        let data = groups.data
         for section in sections {
             let values = UnsafeMutableBufferPointer(start: address(section.start), count: section.count)
+            if groups.experts.count > 1, !section.isExperts { try groups.experts.communicator.allReduceSum(values) }
+            guard data.count > 1 else { continue }
             if let counts = section.counts {
                 try data.communicator.reduceScatterSum(values, counts: counts)
             } else {

@@ -3,8 +3,8 @@ public import CairnLayout
 
 /// How the training of a transformer is divided over ranks.
 ///
-/// The axes of ``mesh`` say how: `dp` divides each batch, `tp` each matrix, `pp` the layers. They stand in any order,
-/// and one that is missing has size 1.
+/// The axes of ``mesh`` say how: `dp` divides each batch, `ep` each batch and the experts, `tp` each matrix, `pp` the
+/// layers. They stand in any order, and one that is missing has size 1.
 public struct ParallelConfiguration: Sendable, Hashable {
     /// The ranks.
     public var mesh: DeviceMesh
@@ -29,6 +29,7 @@ public struct ParallelConfiguration: Sendable, Hashable {
 extension ParallelConfiguration {
     var dataCount: Int { mesh.size(of: AxisName.data) ?? 1 }
     var tensorCount: Int { mesh.size(of: AxisName.tensor) ?? 1 }
+    var expertRankCount: Int { mesh.size(of: AxisName.experts) ?? 1 }
     var stageCount: Int { mesh.size(of: AxisName.pipeline) ?? 1 }
 
     /// How many micro-batches there are.
@@ -48,13 +49,19 @@ extension ParallelConfiguration {
                 .invalidArgument, "the number of micro-batches is out of range",
                 .init(expected: "1 to \(Self.largestMicroBatchCount)", found: "\(microBatchCount)"))
         }
-        let smallest = min(model.heads, model.vocabularySize, model.innerWidth)
+        let smallest = min(
+            model.heads, model.vocabularySize, model.innerWidth, model.experts?.width ?? model.innerWidth)
         guard tensorCount <= smallest else {
             throw CairnError(
                 .invalidArgument, "a matrix cannot be divided over so many ranks",
                 .init(
                     expected: "tp of at most \(smallest) for \(model.heads) heads, \(model.vocabularySize) tokens",
                     found: "\(tensorCount)"))
+        }
+        guard expertRankCount == 1 || expertRankCount <= model.experts?.count ?? 0 else {
+            throw CairnError(
+                .invalidArgument, "experts cannot be divided over so many ranks",
+                .init(expected: "ep of at most \(model.experts?.count ?? 1)", found: "\(expertRankCount)"))
         }
         let counts = stageLayers ?? (0..<stageCount).map {
             TransformerPart.balanced(model.layers, part: $0, of: stageCount).count
@@ -82,5 +89,6 @@ enum AxisName {
     static let data = "dp"
     static let tensor = "tp"
     static let pipeline = "pp"
-    static let all = [data, tensor, pipeline]
+    static let experts = "ep"
+    static let all = [data, experts, tensor, pipeline]
 }

@@ -49,11 +49,14 @@ extension ParallelTrainer {
             try Trainer.take(parameter.name, like: old, from: tensors)
         }
         var newUpdates = updates
-        if !withoutOptimizer {
-            for index in newUpdates.indices {
-                try newUpdates[index]?.replace { (name, old) throws(CairnError) in
-                    try Trainer.take(name, like: old, from: tensors)
-                }
+        for index in newUpdates.indices {
+            func take(_ name: String, _ old: Tensor) throws(CairnError) -> Tensor {
+                try Trainer.take(name, like: old, from: tensors)
+            }
+            if withoutOptimizer {
+                try newUpdates[index]?.replaceAverage(take)
+            } else {
+                try newUpdates[index]?.replace(take)
             }
         }
         weights = newWeights

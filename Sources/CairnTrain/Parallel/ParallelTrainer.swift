@@ -29,7 +29,7 @@ public final class ParallelTrainer {
     public let pool: BufferPool
     let expanded: ExpandedWeights
     let memory: GradientMemory
-    private let source: TextDataset
+    let source: TextDataset
     private let stage: PipelineStage
     /// Of Muon's matrices that tensor parallelism divides.
     let matrices: [DividedMatrix?]
@@ -72,11 +72,13 @@ public final class ParallelTrainer {
             Transformer(configuration), text, tokenizer: text.tokenizer, optimizer: optimizer, schedule: schedule,
             options: options)
         plan = try PlacementPlan(
-            configuration, stages: stages, optimizer: optimizer.kind, precision: options.precision, parallel)
+            configuration, stages: stages, optimizer: optimizer.kind, precision: options.precision,
+            hasAverage: options.average != nil, parallel)
         let groups = try RankGroups(parallel.mesh, communicator)
         let part = TransformerPart(
             of: configuration, layers: stages[groups.pipeline.index], share: groups.tensor.index,
-            shareCount: groups.tensor.count)
+            shareCount: groups.tensor.count, expertShare: groups.experts.index,
+            expertShareCount: groups.experts.count)
         let network = Transformer(configuration, part: part)
         let workPool = BufferPool(idleLimit: 1 << 30)
         let arena = Arena(pool: workPool)
@@ -99,7 +101,8 @@ public final class ParallelTrainer {
         expanded = ExpandedWeights(network.parameters, options.precision, arena)
         stage = PipelineStage(
             network, groups, parallel,
-            capacity: TransformerPart.balanced(options.batchSize, part: 0, of: groups.data.count).count, pool: workPool)
+            capacity: TransformerPart.balanced(options.batchSize, part: 0, of: groups.share.count).count,
+            pool: workPool)
         matrices = try indices.map { index throws(CairnError) in
             let parameter = plan.parameters[index]
             guard case .muon(let blocks) = parameter.rule, groups.tensor.count > 1,
@@ -144,7 +147,11 @@ public final class ParallelTrainer {
         updates = try indices.indices.map { index in
             let parameter = plan.parameters[indices[index]]
             guard let part = try keptPart(index) else { return nil }
-            return try ParameterUpdate(parameter.specification, weight: part, optimizer, pool: pool)
+            var update = try ParameterUpdate(
+                parameter.specification, weight: part, optimizer, hasAverage: options.average != nil, pool: pool)
+            // It is no part of the optimizer's state.
+            if let average = updates.isEmpty ? nil : updates[index]?.average { update.average = average }
+            return update
         }
         record.optimizerStep = 0
     }
@@ -177,7 +184,7 @@ public final class ParallelTrainer {
     @discardableResult
     public func step() throws -> Trainer.StepReport {
         let targets = options.batchSize * network.targetsPerExample
-        let share = TransformerPart.balanced(options.batchSize, part: groups.data.index, of: groups.data.count)
+        let share = TransformerPart.balanced(options.batchSize, part: groups.share.index, of: groups.share.count)
         lastExamples = Array(record.loader.next(options.batchSize)[share])
         batch.removeAll()
         for index in lastExamples { source.append(index, of: .training, to: &batch) }
@@ -186,12 +193,15 @@ public final class ParallelTrainer {
             try stage.run(batch, weights: pointers, gradients: memory.pointers, scale: 1 / Float(targets))
         }
         try sumTiedGradient()
-        try memory.reduce(over: groups.data)
-        var sums = [groups.tensor.index == 0 ? result.lossSum : 0, squares()]
+        try memory.reduce(over: groups)
+        var sums = [squares(), 0, 0]
+        if groups.tensor.index == 0 { (sums[1], sums[2]) = (result.lossSum, result.balanceSum) }
         try groups.world.allReduceSum(&sums)
-        let norm = sums[1].squareRoot()
+        let norm = sums[0].squareRoot()
         try update(record.update(gradientNorm: norm))
-        return record.finishStep(loss: sums[0] / Double(targets), gradientNorm: norm)
+        return record.finishStep(
+            loss: sums[1] / Double(targets), gradientNorm: norm,
+            expertBalance: network.configuration.expertBalance(sums[2], targets: targets))
     }
 
     /// Takes `count` steps, calling `report` after each.
@@ -202,11 +212,15 @@ public final class ParallelTrainer {
     /// The mean loss and the accuracy over the first `limit` examples of a split, all by default. A collective call;
     /// changes nothing but buffers.
     public func evaluate(_ split: Split = .validation, limit: Int = .max) throws -> Evaluation {
-        let count = min(limit, source.count(split))
+        try evaluate(split, 0..<min(max(0, limit), source.count(split)))
+    }
+
+    /// The mean loss and the accuracy over a range of examples. A collective call.
+    func evaluate(_ split: Split, _ range: Range<Int>) throws -> Evaluation {
         var sums = [0.0, 0.0]
-        for start in stride(from: 0, to: count, by: options.batchSize) {
-            let examples = min(options.batchSize, count - start)
-            let share = TransformerPart.balanced(examples, part: groups.data.index, of: groups.data.count)
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: options.batchSize) {
+            let examples = min(options.batchSize, range.upperBound - start)
+            let share = TransformerPart.balanced(examples, part: groups.share.index, of: groups.share.count)
             batch.removeAll()
             for index in share { source.append(start + index, of: split, to: &batch) }
             let result = try expanded.withPointers(weights) { pointers in
@@ -217,7 +231,7 @@ public final class ParallelTrainer {
             sums[1] += Double(result.correctCount)
         }
         try groups.world.allReduceSum(&sums)
-        let targets = Double(max(1, count * network.targetsPerExample))
+        let targets = Double(max(1, range.count * network.targetsPerExample))
         return Evaluation(loss: sums[0] / targets, accuracy: sums[1] / targets)
     }
 
@@ -248,6 +262,7 @@ public final class ParallelTrainer {
         for (index, parameter) in network.parameters.enumerated() {
             // Of replicas the first one counts.
             guard parameter.division != nil || groups.tensor.index == 0,
+                parameter.expert != nil || groups.experts.index == 0,
                 !(index == network.embedding && groups.pipeline.index > 0),
                 plan.parameters[indices[index]].keeper != .all || groups.data.index == 0,
                 let range = keptRange(index)

@@ -26,33 +26,35 @@ final class PipelineStage {
             stage: groups.pipeline.index, of: groups.pipeline.count, microBatches: microBatches)
         let sequences = capacity.dividedRoundingUp(by: microBatches)
         workers = (0..<slots).map { _ in
-            TransformerWorker(network, sequences: sequences, partners: CommunicatingPartners(groups.tensor), pool: pool)
+            TransformerWorker(network, sequences: sequences, partners: CommunicatingPartners(groups), pool: pool)
         }
     }
 
     /// Runs this rank's examples forward and, given `gradients`, backward.
     ///
-    /// - Returns: What the last stage found out; of the other stages nothing.
+    /// - Returns: What this stage found out: the loss only the last one, the balance of its layers each.
     func run(
         _ batch: Batch, weights: ParameterPointers, gradients: GradientPointers?, scale: Float
     ) throws -> PassResult {
         var total = PassResult()
-        // All ranks that would exchange something have as few.
-        guard batch.exampleCount > 0 else { return total }
+        // Ranks that exchange tokens with others that have some take part without any of their own; else all ranks that
+        // would exchange something have as few.
+        let takesPart = groups.experts.count > 1
+        guard batch.exampleCount > 0 || takesPart else { return total }
         let passes = schedule.passes(
             stage: groups.pipeline.index, of: groups.pipeline.count, microBatches: microBatches)
         try batch.withExamples { examples in
             let count = examples.count
             for pass in passes {
                 let part = pass.microBatch * count / microBatches..<(pass.microBatch + 1) * count / microBatches
-                guard !part.isEmpty else { continue }
+                guard !part.isEmpty || takesPart else { continue }
                 let worker = workers[pass.microBatch % workers.count]
                 if !pass.isBackward {
                     let result = try forward(examples[part], worker, weights, scale: scale, tag: 2 * pass.microBatch)
-                    total.lossSum += result.lossSum
-                    total.correctCount += result.correctCount
+                    total.add(result)
                 } else if let gradients {
-                    try backward(examples[part], worker, weights, gradients, tag: 2 * pass.microBatch + 1)
+                    try backward(
+                        examples[part], worker, weights, gradients, scale: scale, tag: 2 * pass.microBatch + 1)
                 }
             }
         }
@@ -65,19 +67,23 @@ final class PipelineStage {
     ) throws(CairnError) -> PassResult {
         let stage = groups.pipeline.index
         if !network.part.isFirstStage { try receive(worker.input, examples.count, from: stage - 1, tag: tag) }
-        try worker.forward(examples, weights)
-        if network.part.isLastStage { return try worker.loss(examples, weights, scale: scale) }
-        try send(worker.output, examples.count, to: stage + 1, tag: tag)
-        return PassResult()
+        var result = PassResult()
+        result.balanceSum = try worker.forward(examples, weights)
+        if network.part.isLastStage {
+            result.add(try worker.loss(examples, weights, scale: scale))
+        } else {
+            try send(worker.output, examples.count, to: stage + 1, tag: tag)
+        }
+        return result
     }
 
     private func backward(
         _ examples: Examples, _ worker: TransformerWorker<CommunicatingPartners>, _ weights: ParameterPointers,
-        _ gradients: GradientPointers, tag: Int
+        _ gradients: GradientPointers, scale: Float, tag: Int
     ) throws(CairnError) {
         let stage = groups.pipeline.index
         if !network.part.isLastStage { try receive(worker.stream, examples.count, from: stage + 1, tag: tag) }
-        try worker.backward(examples, weights, gradients)
+        try worker.backward(examples, weights, gradients, scale: scale)
         if !network.part.isFirstStage { try send(worker.stream, examples.count, to: stage - 1, tag: tag) }
     }
 
@@ -89,6 +95,7 @@ final class PipelineStage {
     private func send(
         _ values: UnsafeMutablePointer<Float>, _ examples: Int, to stage: Int, tag: Int
     ) throws(CairnError) {
+        guard examples > 0 else { return }
         try groups.pipeline.communicator.send(
             UnsafeRawBufferPointer(UnsafeBufferPointer(start: values, count: count(examples))), to: stage, tag: tag)
     }
@@ -96,6 +103,7 @@ final class PipelineStage {
     private func receive(
         _ values: UnsafeMutablePointer<Float>, _ examples: Int, from stage: Int, tag: Int
     ) throws(CairnError) {
+        guard examples > 0 else { return }
         try groups.pipeline.communicator.receive(
             UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(start: values, count: count(examples))),
             from: stage, tag: tag)

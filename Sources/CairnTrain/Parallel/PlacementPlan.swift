@@ -32,11 +32,11 @@ struct PlacementPlan: Sendable {
 
     init(
         _ model: TransformerConfiguration, stages: [Range<Int>], optimizer: OptimizerConfiguration.Kind,
-        precision: WeightPrecision, _ parallel: ParallelConfiguration
+        precision: WeightPrecision, hasAverage: Bool, _ parallel: ParallelConfiguration
     ) throws(CairnError) {
         let mesh = parallel.mesh
         let dataCount = parallel.dataCount
-        // The first rank's parts: no other rank has larger ones.
+        // The first rank's parts, with all experts: no other rank has larger ones.
         let parts = stages.map { layers in
             Transformer(
                 model, part: TransformerPart(of: model, layers: layers, share: 0, shareCount: parallel.tensorCount))
@@ -50,15 +50,24 @@ struct PlacementPlan: Sendable {
             }
         }
         let whole = Transformer(model).parameters
+        let owners = (0..<parallel.expertRankCount).flatMap { rank in
+            TransformerPart.balanced(model.experts?.count ?? 0, part: rank, of: parallel.expertRankCount)
+                .map { _ in rank }
+        }
+        /// Which rank of expert parallelism has it, if not all have.
+        func owner(_ parameter: ParameterSpecification) -> Int? {
+            parallel.expertRankCount > 1 ? parameter.expert.map { owners[$0] } : nil
+        }
         let rules = whole.map { ParameterUpdate.rule(optimizer, $0.role) }
         var keepers = [Keeper](repeating: .all, count: whole.count)
         if parallel.zero, dataCount > 1 {
-            // One buffer for each stage, and one for what several stages have.
-            var buffers: [[Int]: [Int]] = [:]
+            // One buffer for each stage, for the experts of each rank of a stage, and one for what several stages have.
+            var buffers: [Holders: [Int]] = [:]
             for (index, parameter) in whole.enumerated() {
-                buffers[stagesOf[parameter.name] ?? [], default: []].append(index)
+                let holders = Holders(stages: stagesOf[parameter.name] ?? [], expertRank: owner(parameter))
+                buffers[holders, default: []].append(index)
             }
-            let order = buffers.keys.sorted { ($0.count, $0.first ?? 0) < ($1.count, $1.first ?? 0) }
+            let order = buffers.keys.sorted { $0.key < $1.key }
             for (buffer, key) in order.enumerated() {
                 let members = buffers[key] ?? []
                 let flat = members.filter { rules[$0].isElementwise }
@@ -78,6 +87,7 @@ struct PlacementPlan: Sendable {
             if stages.count > 1 {
                 steps.append(.init(AxisName.pipeline, .present(on: stagesOf[specification.name] ?? [])))
             }
+            if let owner = owner(specification) { steps.append(.init(AxisName.experts, .present(on: [owner]))) }
             if parallel.tensorCount > 1, let division = specification.division {
                 steps.append(.init(AxisName.tensor, division.placement(of: specification.shape)))
             }
@@ -102,13 +112,23 @@ struct PlacementPlan: Sendable {
             }
             + parameters.flatMap { parameter in
                 ParameterUpdate.slotNames(
-                    of: parameter.specification.name, parameter.rule, hasMaster: weightType != .f32
+                    of: parameter.specification.name, parameter.rule, hasMaster: weightType != .f32,
+                    hasAverage: hasAverage
                 ).map { name in
                     PlacedTensor(
                         name: name, scalarType: .f32, shape: parameter.specification.shape,
                         layout: parameter.stateLayout)
                 }
             }
+    }
+
+    /// The ranks that have a parameter, but for data and tensor parallelism.
+    private struct Holders: Hashable {
+        var stages: [Int]
+        /// `nil` for what all ranks of expert parallelism have.
+        var expertRank: Int?
+
+        var key: (Int, Int, Int) { (stages.count, stages.first ?? 0, expertRank ?? -1) }
     }
 
     /// An owner for each matrix such that all have about as many elements: the largest first, each to whom has least.

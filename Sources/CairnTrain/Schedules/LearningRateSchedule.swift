@@ -1,4 +1,4 @@
-internal import CairnBase
+public import CairnBase
 public import CairnTensor
 
 #if canImport(Glibc)
@@ -82,6 +82,11 @@ public struct LearningRateSchedule: Sendable, Hashable {
         }
         return .dictionary(fields)
     }
+
+    /// The schedule that a checkpoint's value `schedule` tells.
+    ///
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is none.
+    public init(_ value: Value?) throws(CairnError) { try self.init(ValueFields("schedule", value)) }
 
     init(_ fields: ValueFields) throws(CairnError) {
         peak = try fields.double("peak")

@@ -3,12 +3,13 @@ public import CairnTensor
 
 /// Everything that a training run's next steps depend on.
 public struct TrainerState: Sendable {
-    /// Parameters (`model.…`) and what the optimizer keeps of each (`optimizer.<slot>.model.…`), by name.
+    /// Parameters (`model.…`), what the optimizer keeps of each (`optimizer.<slot>.model.…`) and their moving averages
+    /// (`average.model.…`), by name.
     public var tensors: [(name: String, tensor: Tensor)]
     /// Names that stand for a tensor of another name.
     public var ties: [(name: String, target: String)]
-    /// Counters, constants, positions: `trainer`, `model`, `data`, `loader`, `random`, `schedule`, `optimizer` and, of a
-    /// language model, `tokenizer`.
+    /// Counters, constants, positions: `trainer`, `model`, `data`, `loader`, `random`, `schedule`, `optimizer`, of a
+    /// language model `tokenizer`, with a moving average `average`.
     public var values: [String: Value]
 }
 
@@ -48,11 +49,14 @@ extension Trainer {
             throw CairnError(.mismatch, "a tied tensor differs from \"\(target)\"", .init(tensor: name))
         }
         var newUpdates = updates
-        if !withoutOptimizer {
-            for index in newUpdates.indices {
-                try newUpdates[index].replace { (name, old) throws(CairnError) in
-                    try Self.take(name, like: old, from: tensors)
-                }
+        for index in newUpdates.indices {
+            func take(_ name: String, _ old: Tensor) throws(CairnError) -> Tensor {
+                try Self.take(name, like: old, from: tensors)
+            }
+            if withoutOptimizer {
+                try newUpdates[index].replaceAverage(take)
+            } else {
+                try newUpdates[index].replace(take)
             }
         }
 

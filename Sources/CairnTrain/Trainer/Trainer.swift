@@ -4,8 +4,8 @@ public import CairnTensor
 
 /// Trains a model, deterministically: equal state gives equal bits, whatever the threads do.
 ///
-/// Everything that a step depends on is in ``state()``; a trainer that has been given that state goes on bit for bit as the
-/// one that it was taken from.
+/// Everything that a step depends on is in ``state()``; a trainer that has been given that state goes on bit for bit as
+/// the one that it was taken from.
 public final class Trainer {
     /// What a step did.
     public struct StepReport: Sendable, Hashable {
@@ -16,6 +16,9 @@ public final class Trainer {
         public var learningRate: Double
         /// The norm of the gradient over all parameters, before clipping.
         public var gradientNorm: Double
+        /// How unevenly experts share the tokens of a sequence, on average: 1 when evenly, at most the number of
+        /// experts; `nil` without experts.
+        public var expertBalance: Double?
     }
 
     let network: any Network
@@ -134,8 +137,12 @@ public final class Trainer {
 
     /// Starts the optimizer afresh from the weights as they are.
     func resetOptimizer() throws {
-        updates = try zip(network.parameters, weights).map { parameter, weight in
-            try ParameterUpdate(parameter, weight: weight, optimizer, pool: statePool)
+        updates = try zip(network.parameters, weights).enumerated().map { index, parameter in
+            var update = try ParameterUpdate(
+                parameter.0, weight: parameter.1, optimizer, hasAverage: options.average != nil, pool: statePool)
+            // It is no part of the optimizer's state.
+            if let average = updates.isEmpty ? nil : updates[index].average { update.average = average }
+            return update
         }
         record.optimizerStep = 0
     }
@@ -146,10 +153,12 @@ public final class Trainer {
         batch.removeAll()
         for index in record.loader.next(options.batchSize) { source.append(index, of: .training, to: &batch) }
         let targets = options.batchSize * network.targetsPerExample
-        let loss = gradientsOfBatch(scale: 1 / Float(targets)) / Double(targets)
+        let result = gradientsOfBatch(scale: 1 / Float(targets))
         let norm = reduceGradients()
         try update(record.update(gradientNorm: norm))
-        return record.finishStep(loss: loss, gradientNorm: norm)
+        return record.finishStep(
+            loss: result.lossSum / Double(targets), gradientNorm: norm,
+            expertBalance: (network as? Transformer)?.configuration.expertBalance(result.balanceSum, targets: targets))
     }
 
     /// Takes `count` steps, calling `report` after each.
@@ -157,8 +166,8 @@ public final class Trainer {
         for _ in 0..<count { try report(try step()) }
     }
 
-    /// Each part's gradients; returns the sum of the losses.
-    private func gradientsOfBatch(scale: Float) -> Double {
+    /// Each part's gradients; returns the sum of what the parts found out.
+    private func gradientsOfBatch(scale: Float) -> PassResult {
         let workers = self.workers
         let gradients = self.gradients
         let size = gradientSize
@@ -178,7 +187,7 @@ public final class Trainer {
                 }
             }
         }
-        return results.reduce(0) { $0 + $1.lossSum }
+        return results.reduce(into: PassResult()) { $0.add($1) }
     }
 
     /// Adds up the parts' gradients in the first; returns the norm.
@@ -239,24 +248,25 @@ public final class Trainer {
     ///
     /// Changes nothing but buffers.
     public func evaluate(_ split: Split = .validation, limit: Int = .max) -> Evaluation {
-        let count = min(limit, source.count(split))
+        evaluate(split, 0..<min(max(0, limit), source.count(split)))
+    }
+
+    /// The mean loss and the accuracy over a range of examples.
+    func evaluate(_ split: Split, _ range: Range<Int>) -> Evaluation {
         let parts = workers.count
         let capacity = options.batchSize / parts * parts
         var total = PassResult()
-        var start = 0
+        var start = range.lowerBound
         var examples = Batch()
-        while start < count {
-            let end = min(count, start + max(1, capacity))
+        while start < range.upperBound {
+            let end = min(range.upperBound, start + max(1, capacity))
             examples.removeAll()
             for index in start..<end { source.append(index, of: split, to: &examples) }
             let results = evaluate(examples)
-            for result in results {
-                total.lossSum += result.lossSum
-                total.correctCount += result.correctCount
-            }
+            for result in results { total.add(result) }
             start = end
         }
-        let targets = Double(max(1, count * network.targetsPerExample))
+        let targets = Double(max(1, range.count * network.targetsPerExample))
         return Evaluation(loss: total.lossSum / targets, accuracy: Double(total.correctCount) / targets)
     }
 

@@ -23,6 +23,8 @@ public struct TrainingOptions: Sendable, Hashable {
     /// Into how many parts a step's examples are divided; their gradients are added in order. The bits of the result
     /// depend on it, and not on how many threads there are.
     public var gradientParts = 4
+    /// The moving average of the weights that is kept beside them, if one is.
+    public var average: WeightAverage?
 
     public init() {}
 }

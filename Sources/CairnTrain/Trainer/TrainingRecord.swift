@@ -21,6 +21,8 @@ struct TrainingRecord: Sendable {
     var optimizer: OptimizerConfiguration
     /// The steps that the optimizer's state has seen.
     var optimizerStep = 0
+    /// The steps that the average of the weights has seen.
+    var averageCount = 0
 
     init(
         _ network: any Network, _ source: any ExampleSource, tokenizer: Tokenizer?,
@@ -34,6 +36,7 @@ struct TrainingRecord: Sendable {
                     expected: "a batch of at most \(1 << 24)",
                     found: "\(options.batchSize), \(options.gradientParts) and \(source.count(.training))"))
         }
+        try options.average?.validate()
         model = network.value
         data = source.identity
         self.tokenizer = tokenizer
@@ -52,15 +55,17 @@ struct TrainingRecord: Sendable {
         if let limit = options.maximumGradientNorm, norm > limit { scale = Float(limit / (norm + 1e-6)) }
         return ParameterUpdate.Step(
             configuration: optimizer, learningRate: schedule.rate(step: stepCount), number: optimizerStep + 1,
-            gradientScale: scale)
+            gradientScale: scale, averageDecay: options.average?.decay(after: averageCount))
     }
 
     /// Notes that a step has been taken.
-    mutating func finishStep(loss: Double, gradientNorm: Double) -> Trainer.StepReport {
+    mutating func finishStep(loss: Double, gradientNorm: Double, expertBalance: Double?) -> Trainer.StepReport {
         let report = Trainer.StepReport(
-            step: stepCount, loss: loss, learningRate: schedule.rate(step: stepCount), gradientNorm: gradientNorm)
+            step: stepCount, loss: loss, learningRate: schedule.rate(step: stepCount), gradientNorm: gradientNorm,
+            expertBalance: expertBalance)
         optimizerStep += 1
         stepCount += 1
+        if options.average != nil { averageCount += 1 }
         lossHistory.append(loss)
         return report
     }
@@ -73,6 +78,7 @@ struct TrainingRecord: Sendable {
             "schedule": schedule.value, "optimizer": optimizer.value(step: optimizerStep),
         ]
         if let tokenizer { values["tokenizer"] = tokenizer.value }
+        if let average = options.average { values["average"] = average.value(count: averageCount) }
         return values
     }
 
@@ -106,6 +112,10 @@ struct TrainingRecord: Sendable {
         }
         new.random = try PhiloxGenerator(ValueFields("random", values["random"]))
         new.schedule = try LearningRateSchedule(ValueFields("schedule", values["schedule"]))
+        if let average = options.average {
+            new.averageCount = try ValueFields("average", values["average"]).integer("count")
+            try expect("average", values, average.value(count: new.averageCount))
+        }
         new.optimizerStep = 0
         if !withoutOptimizer {
             let fields = try ValueFields("optimizer", values["optimizer"])
@@ -118,7 +128,9 @@ struct TrainingRecord: Sendable {
     private func checkNames(_ values: [String: Value], withoutOptimizer: Bool) throws(CairnError) {
         var names: Set<String> = ["trainer", "model", "data", "loader", "random", "schedule", "optimizer"]
         if tokenizer != nil { names.insert("tokenizer") }
-        for name in values.keys.sorted() where !names.contains(name) {
+        if options.average != nil { names.insert("average") }
+        // A fingerprint tells what the model computes; nothing depends on it.
+        for name in values.keys.sorted() where !names.contains(name) && name != "fingerprint" {
             throw CairnError(.mismatch, "the stored state has a value \"\(name)\" that nothing reads")
         }
         for name in names.sorted() where values[name] == nil && !(withoutOptimizer && name == "optimizer") {

@@ -35,6 +35,18 @@ struct ValueFields {
         return value
     }
 
+    func has(_ name: String) -> Bool { fields[name] != nil }
+
+    /// One of the texts that the type knows.
+    func choice<Choice: RawRepresentable<String> & CaseIterable>(_ name: String) throws(CairnError) -> Choice {
+        let found = try string(name)
+        guard let choice = Choice(rawValue: found) else {
+            let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Self.wrong("\(path).\(name)", "one of \(known)", .string(found))
+        }
+        return choice
+    }
+
     /// Throws unless the field has this very value.
     func expect(_ name: String, _ expected: Value) throws(CairnError) {
         let found = try field(name)

@@ -1,6 +1,8 @@
 /// Loss curves as an SVG picture: panels one below the other over the same steps.
 struct VectorChart {
     var title: String
+    /// What the horizontal axis is.
+    var axis = "step"
     private let width = 860.0
     private let panelHeight = 340.0
     private let gap = 40.0
@@ -35,7 +37,7 @@ struct VectorChart {
             let step = first + (last - first) * tick / 5
             svg += "<text x=\"\(round(x(step)))\" y=\"\(bottom + 20)\" text-anchor=\"middle\">\(step)</text>\n"
         }
-        svg += "<text x=\"\(width / 2)\" y=\"\(height - 10)\" text-anchor=\"middle\">step</text>\n"
+        svg += "<text x=\"\(width / 2)\" y=\"\(height - 10)\" text-anchor=\"middle\">\(escape(axis))</text>\n"
         return svg + "</svg>\n"
     }
 

@@ -11,10 +11,21 @@ struct RunCommand: LaunchedCommand {
     @OptionGroup var parallel: ParallelOptions
     @Option(help: "The run's folder: a checkpoint store and losses.csv.")
     var out: String
-    @Option(help: "Steps between two checkpoints.")
-    var saveEvery = 50
+    @Option(help: "Steps between two checkpoints; auto follows the interval advisor, given --mtbf.")
+    var saveEvery = SaveIntervalArgument.steps(50)
+    @Option(help: ArgumentHelp(
+        "The mean time between failures of the whole job, such as 15m, 6h or 30d.", valueName: "time"))
+    var mtbf: TimeArgument?
     @Option(help: "How many of the newest checkpoints to keep.")
     var keepLast = 3
+    @Option(help: "Evaluate the weights on the validation data every so many steps; checkpoints keep the losses.")
+    var evaluateEvery: Int?
+    @Option(help: "Evaluate the mean of so many of the latest weights too (on one rank).")
+    var lawa: Int?
+    @Option(help: "How many steps lie between those weights.")
+    var lawaEvery = 10
+    @Flag(help: "Store with each checkpoint what the model makes of some validation sequences, and compare on resume.")
+    var fingerprint = false
     @Flag(help: "Wait for every save instead of saving snapshots while the run trains on.")
     var blockingSaves = false
     @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
@@ -34,17 +45,34 @@ struct RunCommand: LaunchedCommand {
     var holdRank = 0
 
     func validate() throws {
-        guard saveEvery > 0, keepLast > 0 else { throw ValidationError("--save-every and --keep-last are at least 1") }
+        guard keepLast > 0 else { throw ValidationError("--keep-last is at least 1") }
+        guard (saveEvery == .auto) == (mtbf != nil) else {
+            throw ValidationError("--save-every auto and --mtbf TIME go together")
+        }
+        guard [evaluateEvery, lawa, lawaEvery].allSatisfy({ $0.map { (1...1 << 40).contains($0) } ?? true }) else {
+            throw ValidationError("--evaluate-every, --lawa and --lawa-every are at least 1")
+        }
+        guard lawa == nil || evaluateEvery != nil else { throw ValidationError("--lawa needs --evaluate-every") }
         guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
             throw ValidationError("--snapshot-megabytes is a number of megabytes from 0 on")
+        }
+    }
+
+    private var saveInterval: SaveInterval {
+        switch (saveEvery, mtbf) {
+        case (.steps(let steps), _): .steps(steps)
+        case (.auto, let mtbf): .advised(meanTimeBetweenFailures: mtbf?.seconds ?? .infinity)
         }
     }
 
     func run(on launcher: RankLauncher) throws {
         var plan = RunPlan(options: options, folder: out)
         plan.start = resumeFrom.map { .newestOf($0) } ?? (resume ? .newest : .fresh)
-        plan.saveEvery = saveEvery
+        plan.saveEvery = saveInterval
         plan.keepLast = keepLast
+        plan.evaluateEvery = evaluateEvery
+        plan.hasFingerprint = fingerprint
+        plan.latest = lawa.map { ($0, lawaEvery) }
         plan.hasBlockingSaves = blockingSaves
         plan.snapshotMegabytes = snapshotMegabytes
         plan.withoutOptimizer = withoutOptimizer
@@ -63,6 +91,7 @@ struct RunCommand: LaunchedCommand {
             }
         }
         guard options.model == .transformer else { throw ValidationError("only a transformer trains on many ranks") }
+        guard lawa == nil else { throw ValidationError("--lawa is for one rank") }
         let text = try options.makeText()
         try launcher.launch(ranks) { [plan, parallel] communicator in
             let configuration = try parallel.configuration(rankCount: communicator.size)

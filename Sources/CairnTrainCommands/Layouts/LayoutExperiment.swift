@@ -87,7 +87,7 @@ struct LayoutExperiment {
 
     private func plan(_ name: String) -> RunPlan {
         var plan = RunPlan(options: options, folder: folder + "/" + name)
-        plan.saveEvery = options.steps
+        plan.saveEvery = .steps(options.steps)
         plan.note = { line in if line.hasPrefix("skipped") { say("   " + line) } }
         return plan
     }

@@ -6,7 +6,10 @@ import CairnTrain
 struct ParallelOptions: ParsableArguments {
     @Option(help: "How many ranks train together.")
     var ranks: Int?
-    @Option(help: "What they divide: dp the batch, tp the matrices, pp the layers, as in dp=2,tp=2. By default dp.")
+    @Option(help: """
+        What they divide: dp the batch, ep the batch and the experts, tp the matrices, pp the layers, as in dp=2,tp=2. \
+        By default dp.
+        """)
     var mesh: String?
     @Flag(help: "Share the optimizer's state over dp (ZeRO stage 1).")
     var zero = false

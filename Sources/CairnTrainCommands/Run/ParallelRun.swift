@@ -15,6 +15,7 @@ struct ParallelRun: Sendable {
 
     /// A collective call.
     func run(_ communicator: any Communicator) throws {
+        let began = ContinuousClock.now
         let trainer = try plan.options.makeTrainer(text, parallel, communicator)
         let isFirst = communicator.rank == 0
         let (parent, source) = try restore(trainer, communicator)
@@ -25,7 +26,8 @@ struct ParallelRun: Sendable {
         let signal = TerminationSignal.shared
         signal.watch()
         let saves = RunSaves(
-            plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)), isFirst: isFirst)
+            plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)),
+            from: trainer.stepCount, began: began, isFirst: isFirst)
         while trainer.stepCount < plan.end {
             let report = try saves.step { try trainer.step() }
             if isFirst {
@@ -33,10 +35,18 @@ struct ParallelRun: Sendable {
                 plan.noteStep(trainer.stepCount, report)
             }
             saves.noteReports()
-            let isLast = try anyRank(signal.isRequested, communicator)
-            guard isLast || plan.saves(after: trainer.stepCount) else { continue }
-            let state = try trainer.shardedState
-            var options = plan.saveOptions(report, parent: parent, source: source)
+            var losses: [(name: String, loss: Double)] = []
+            if let every = plan.evaluateEvery, trainer.stepCount % every == 0 || trainer.stepCount == plan.end {
+                losses = [("validation", try trainer.evaluate().loss)]
+                if isFirst { plan.noteEvaluation(trainer.stepCount, losses) }
+            }
+            // The signal may reach some ranks a step later than others, and each measures other times.
+            let (isLast, isDue) = try agree(
+                isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
+            guard isLast || isDue else { continue }
+            var state = try trainer.shardedState
+            if plan.hasFingerprint { state.values.append(("fingerprint", try trainer.fingerprint().value)) }
+            var options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
                 options.progress = hold.progress(
                     byteCount: try WritePlan(state.tensors).byteCount(ofRank: communicator.rank))
@@ -52,11 +62,13 @@ struct ParallelRun: Sendable {
         try saves.finish(lastStep: trainer.stepCount)
     }
 
-    /// Whether any rank says so: the signal may reach some a step later than others.
-    private func anyRank(_ isTrue: Bool, _ communicator: any Communicator) throws(CairnError) -> Bool {
-        var sum = [isTrue ? 1.0 : 0]
-        try communicator.allReduceSum(&sum)
-        return sum[0] > 0
+    /// Whether any rank says so.
+    private func agree(
+        isLast: Bool, isDue: Bool, _ communicator: any Communicator
+    ) throws(CairnError) -> (isLast: Bool, isDue: Bool) {
+        var sums = [isLast ? 1.0 : 0, isDue ? 1 : 0]
+        try communicator.allReduceSum(&sums)
+        return (sums[0] > 0, sums[1] > 0)
     }
 
     /// - Returns: What the run goes on from, and where that is.
@@ -73,6 +85,9 @@ struct ParallelRun: Sendable {
         let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
         try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
         if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }
+        var quiet = plan
+        if !isFirst { quiet.note = { _ in } }
+        try quiet.checkFingerprint(loaded.state.values) { try trainer.fingerprint() }
         return (loaded.manifest, source)
     }
 }

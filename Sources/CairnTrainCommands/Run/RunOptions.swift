@@ -23,6 +23,18 @@ struct RunOptions: ParsableArguments {
     var heads = 4
     @Option(help: "Width of the model, or of the MLP's hidden layers.")
     var width = 128
+    @Option(help: "Experts in place of the feed-forward part of some layers; 0 for none.")
+    var experts = 0
+    @Option(help: "How many of them each token goes to.")
+    var expertsPerToken = 2
+    @Option(help: "Every how many layers there are experts.")
+    var expertsEvery = 2
+    @Option(help: "The width inside each expert; by default that inside the feed-forward part, four times --width.")
+    var expertWidth: Int?
+    @Option(help: "How much an uneven load of the experts adds to the loss.")
+    var expertBalance = 0.01
+    @Option(help: "What the sum over a token's experts is multiplied by: what an upcycled model of parts says.")
+    var expertScale = 1.0
     @Option(help: "Tokens in a sequence.")
     var context = 128
     @Option(help: "Sequences or digits in a step.")
@@ -37,6 +49,8 @@ struct RunOptions: ParsableArguments {
     var rate = 1e-3
     @Option(help: "Determines the first weights and the order of the data.")
     var seed: UInt64 = 1
+    @Option(help: "Keep a moving average of the weights with this decay, such as 0.999.")
+    var ema: Double?
     @Flag(help: "Keep the weights in BF16, with 32-bit master copies in the optimizer.")
     var bf16 = false
 
@@ -60,6 +74,7 @@ struct RunOptions: ParsableArguments {
 
     func validate() throws {
         guard (0...1 << 40).contains(steps) else { throw ValidationError("--steps is 0 to \(1 << 40)") }
+        guard experts >= 0 else { throw ValidationError("--experts is 0 or more") }
         guard rate.isFinite, rate >= 0 else { throw ValidationError("--rate is a number that is not negative") }
     }
 
@@ -82,15 +97,24 @@ struct RunOptions: ParsableArguments {
     }
 
     private func transformer(for text: TextDataset) -> TransformerConfiguration {
-        TransformerConfiguration(
+        var configuration = TransformerConfiguration(
             vocabularySize: text.tokenizer.vocabularySize, context: context, layers: layers, heads: heads,
             width: width)
+        if experts > 0 {
+            let inner = configuration.feedForwardMultiple.multipliedReportingOverflow(by: width)
+            configuration.experts = ExpertConfiguration(
+                count: experts, chosen: expertsPerToken,
+                width: expertWidth ?? (inner.overflow ? .max : inner.partialValue),
+                every: expertsEvery, balance: expertBalance, scale: expertScale)
+        }
+        return configuration
     }
 
     private var trainingOptions: TrainingOptions {
         var options = TrainingOptions()
         options.batchSize = batch
         options.seed = seed
+        options.average = ema.map { WeightAverage(decay: $0) }
         options.precision = bf16 ? .bfloat16WithMaster : .float32
         return options
     }
@@ -111,10 +135,5 @@ struct RunOptions: ParsableArguments {
         case .constant: .constant
         }
         return LearningRateSchedule(peak: rate, warmupSteps: warmup, shape: shape)
-    }
-
-    private func readFile(_ path: String) throws -> [UInt8] {
-        let place = try LocalStorage.locate(path)
-        return try place.storage.readAll(place.key, limit: 1 << 30)
     }
 }

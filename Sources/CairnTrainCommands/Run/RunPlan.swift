@@ -17,8 +17,14 @@ struct RunPlan: Sendable {
     /// The store, and the losses beside it.
     var folder: String
     var start = Start.fresh
-    var saveEvery = 50
+    var saveEvery = SaveInterval.steps(50)
     var keepLast = 3
+    /// Every how many steps the weights are evaluated on the validation data, if they are.
+    var evaluateEvery: Int?
+    /// How many of the latest weights are averaged to be evaluated too, and how many steps apart.
+    var latest: (count: Int, spacing: Int)?
+    /// Whether checkpoints tell what the model makes of some sequences.
+    var hasFingerprint = false
     /// Leaves the optimizer's state out of a resume.
     var withoutOptimizer = false
     /// Ends the run here, as an interruption would; schedules go by the steps of the options.
@@ -63,6 +69,23 @@ struct RunPlan: Sendable {
         note("resumed from step \(parent.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
     }
 
+    /// Compares what the model computes with what it did when it was saved, where that is known.
+    ///
+    /// - Parameter fingerprint: A collective call on many ranks: called only if there is something to compare with.
+    /// - Throws: ``CairnError/Code/mismatch`` when it computes something else.
+    func checkFingerprint(_ values: [(name: String, value: Value)], _ fingerprint: () throws -> Fingerprint) throws {
+        guard let stored = values.first(where: { $0.name == "fingerprint" })?.value else { return }
+        let difference = try fingerprint().difference(from: Fingerprint(stored))
+        guard difference <= Fingerprint.tolerance else {
+            throw CairnError(
+                .mismatch, "the loaded model computes something else than when it was saved",
+                .init(
+                    expected: "losses of some sequences within \(Fingerprint.tolerance)", found: "\(difference) off",
+                    advice: "compare the checkpoint with its parent: cairn-train check"))
+        }
+        note("the loaded model computes what it did: losses of some sequences differ by \(scientific(difference))")
+    }
+
     /// Nobody else writes to this run, so what a killed save left behind can go at once.
     func removeDebris() throws {
         guard case .newest = start else { return }
@@ -73,20 +96,29 @@ struct RunPlan: Sendable {
         }
     }
 
-    func noteStep(_ step: Int, _ report: Trainer.StepReport) {
-        if step % 10 == 0 || step == end { note("step \(step)  loss \(decimal(report.loss))") }
+    func noteEvaluation(_ step: Int, _ losses: [(name: String, loss: Double)]) {
+        note("step \(step)  " + losses.map { "\($0.name) \(decimal($0.loss))" }.joined(separator: "  "))
     }
 
-    /// Whether the state after a step is saved.
-    func saves(after step: Int) -> Bool { step % saveEvery == 0 || step == end }
+    func noteStep(_ step: Int, _ report: Trainer.StepReport) {
+        guard step % 10 == 0 || step == end else { return }
+        let balance = report.expertBalance.map { "  balance of experts \(decimal($0))" } ?? ""
+        note("step \(step)  loss \(decimal(report.loss))" + balance)
+    }
 
     /// Says that the run ends because it was asked to.
     func noteTermination(_ step: Int) { note("asked to end: stopping after step \(step), go on with --resume") }
 
-    /// - Parameter parent: What the run resumed from.
-    func saveOptions(_ report: Trainer.StepReport, parent: Manifest?, source: CheckpointStore?) -> SaveOptions {
+    /// - Parameters:
+    ///   - metrics: What is kept with the checkpoint besides the loss.
+    ///   - parent: What the run resumed from.
+    func saveOptions(
+        _ report: Trainer.StepReport, metrics: [(name: String, loss: Double)] = [], parent: Manifest?,
+        source: CheckpointStore?
+    ) -> SaveOptions {
         var options = SaveOptions()
         options.metrics = ["loss": report.loss]
+        for metric in metrics { options.metrics[metric.name] = metric.loss }
         options.lineage = Lineage(
             operation: "training",
             parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [])

@@ -16,15 +16,29 @@ final class RunSaves {
     /// Whether this rank speaks and prunes.
     private let isFirst: Bool
     private var stall: StallMeter
+    private var timing: SaveTiming
+    private var timelines: [SnapshotTimeline] = []
+    /// How long it took to get ready, in seconds: what a restart costs.
+    private let timeToStart: Double
     /// The newest step whose snapshot did not become a checkpoint, and why.
     private(set) var lastFailure: (step: Int, outcome: SnapshotOutcome)?
 
-    init(_ plan: RunPlan, _ pipeline: SnapshotPipeline, isFirst: Bool) {
+    /// - Parameters:
+    ///   - step: Where the run goes on from.
+    ///   - began: When the run began to load what it needs.
+    init(
+        _ plan: RunPlan, _ pipeline: SnapshotPipeline, from step: Int, began: ContinuousClock.Instant, isFirst: Bool
+    ) {
         self.plan = plan
         self.pipeline = pipeline
         self.isFirst = isFirst
         stall = StallMeter()
+        timing = SaveTiming(plan.saveEvery, from: step, to: plan.end)
+        timeToStart = (ContinuousClock.now - began) / .seconds(1)
     }
+
+    /// Whether the state after a step is saved. With an advised interval the first rank's answer counts.
+    func isDue(after step: Int) -> Bool { timing.isDue(after: step) }
 
     /// How a pipeline of this run works.
     static func pipelineOptions(_ plan: RunPlan) -> SnapshotOptions {
@@ -54,6 +68,7 @@ final class RunSaves {
         let snapshot = try take(pipeline, options)
         if plan.hasBlockingSaves { snapshot.wait() }
         stall.noteCall(.now - start)
+        timing.noteSave(of: step)
         noteReports()
     }
 
@@ -61,13 +76,28 @@ final class RunSaves {
     func noteReports() {
         for report in pipeline.takeReports() {
             stall.noteEnd(report.timeline)
+            // The advisor looks at the last ones only.
+            timelines = timelines.suffix(63) + [report.timeline]
             if report.outcome.isCommitted {
                 if isFirst { note(report) }
             } else {
                 lastFailure = (report.step, report.outcome)
                 if isFirst { plan.note("step \(report.step) was not saved: \(report.outcome)") }
             }
+            followAdvice()
         }
+    }
+
+    /// Lets the interval follow what has been measured since.
+    private func followAdvice() {
+        guard let stepTime = stall.stepTime else { return }
+        let advice = timing.follow(
+            timelines, slowdown: stall.slowdown, timeToRestart: timeToStart, stepTime: stepTime)
+        guard isFirst, let advice else { return }
+        plan.note(
+            "a snapshot every \(advice.steps) steps from now on"
+                + (advice.isBoundByDurability ? ", as soon as the last one is durable" : "")
+                + ": expected to lose \(decimal(advice.loss.total * 100)) % of the time")
     }
 
     private func note(_ report: SnapshotReport) {

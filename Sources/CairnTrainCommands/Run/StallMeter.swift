@@ -27,6 +27,19 @@ struct StallMeter {
         if whileDraining { drainingSteps.append(duration) } else { otherSteps.append(duration) }
     }
 
+    /// How long a step takes without a snapshot beside it, in seconds; any step where there is no other.
+    var stepTime: Double? {
+        Self.median((otherSteps.isEmpty ? drainingSteps : otherSteps).map { $0 / .seconds(1) })
+    }
+
+    /// How many seconds longer than others the steps beside a snapshot take, for all steps of a snapshot together.
+    var slowdown: Double {
+        guard !totals.isEmpty, let draining = Self.median(drainingSteps.map { $0 / .seconds(1) }),
+            let other = Self.median(otherSteps.map { $0 / .seconds(1) })
+        else { return 0 }
+        return max(0, draining - other) * Double(drainingSteps.count) / Double(totals.count)
+    }
+
     /// A line for people; `nil` where nothing was saved.
     var summary: String? {
         guard let call = Self.median(calls.map { $0 / .seconds(1) }) else { return nil }

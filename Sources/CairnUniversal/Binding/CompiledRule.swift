@@ -18,7 +18,7 @@ struct CompiledRule: Sendable {
     let transforms: [RuleTransform]
     /// The slot of a stack: which of the tensors that become one this is.
     let stackSlot: Arithmetic?
-    /// The capture of the logical name that tells apart what an unstacked tensor becomes.
+    /// The capture of the logical name that tells apart what an unstacked or copied tensor becomes.
     let unstackCapture: String?
     /// The open places of the logical names that tell instances apart, by how they are written, sorted.
     let placeTexts: [String]
@@ -64,6 +64,7 @@ struct CompiledRule: Sendable {
         for transform in transforms {
             if case .stack(_, let text) = transform { slot = try ArithmeticParser.parse(text.text) }
             if case .unstack(_, let capture) = transform { unstack = capture }
+            if case .copy(let copies) = transform { unstack = copies.slot }
         }
         stackSlot = slot
         unstackCapture = unstack

@@ -43,4 +43,20 @@ struct BoundInstance: Sendable {
     /// The logical tensors, with what they are read from.
     var logical: [(name: String, source: any TensorSource)]
     var tiedTo: String?
+    /// How many of the logical tensors are tensors; of those behind them each is a copy of one, in the same order.
+    /// `nil` where all are.
+    var originalCount: Int?
+
+    /// The name that the logical tensor at a position is tied to.
+    func tie(at position: Int) -> String? {
+        guard let originalCount, position >= originalCount else { return tiedTo }
+        return logical[position % originalCount].name
+    }
+}
+
+extension CompiledRule {
+    /// Whether it makes copies.
+    var hasCopies: Bool {
+        transforms.contains { if case .copy = $0 { true } else { false } }
+    }
 }

@@ -20,6 +20,7 @@ extension CompiledRule {
                 }
             case .strip(let padding) where padding.multiple == nil:
                 reasons.append("what is padded is not said: give strip a multiple")
+            case .copy: reasons.append("what it copies may differ later")
             default: break
             }
         }

@@ -56,7 +56,7 @@ struct RuleValidation {
         guard let target = compiled.to.first else { throw error("it has no logical name") }
         let slot = compiled.unstackCapture
         if let slot, captures.contains(slot) {
-            throw error("the slot of unstack is a capture of the foreign name", found: slot)
+            throw error("the slot of unstack or copy is a capture of the foreign name", found: slot)
         }
         var used: Set<String> = []
         for template in compiled.to + (compiled.tieTarget.map { [$0] } ?? []) {
@@ -72,7 +72,7 @@ struct RuleValidation {
                 throw error("its logical names have different open places", found: template.text)
             }
             if let slot, !template.captureNames.contains(slot) {
-                throw error("a logical name lacks the slot of unstack", found: template.text)
+                throw error("a logical name lacks the slot of unstack or copy", found: template.text)
             }
         }
         used.formUnion(compiled.stackSlot?.names ?? [])
@@ -116,6 +116,12 @@ struct RuleValidation {
                 guard IdentifierText.isName(slot), !known.contains(slot) else {
                     throw error("the slot of unstack has no proper name", found: slot)
                 }
+            case .copy(let copies):
+                unstacks += 1
+                guard IdentifierText.isName(copies.slot), !known.contains(copies.slot) else {
+                    throw error("the slot of copy has no proper name", found: copies.slot)
+                }
+                for expression in [copies.count, copies.parts] { try check(expression) }
             case .permute(let order):
                 guard order.sorted() == Array(order.indices) else {
                     throw error("its permutation does not name each dimension once", found: "\(order)")
@@ -126,13 +132,15 @@ struct RuleValidation {
                 if let multiple = padding.multiple { try check(multiple) }
             }
         }
-        guard stacks <= 1, unstacks <= 1 else { throw error("it stacks or unstacks twice") }
+        guard stacks <= 1, unstacks <= 1 else { throw error("it stacks, or unstacks or copies, twice") }
         guard rule.outcome == .drop || count == compiled.to.count else {
             throw error(
                 "\(compiled.from.count) tensors become \(count), and there are \(compiled.to.count) logical names",
                 advice: "add a split or a fuse, or correct the names")
         }
-        if case .tie = rule.outcome, count != 1 { throw error("only one tensor at a time can be tied") }
+        if case .tie = rule.outcome, count != 1 || compiled.hasCopies {
+            throw error("only one tensor at a time can be tied")
+        }
     }
 
     private func check(_ expression: IntegerExpression) throws(CairnError) {

@@ -189,7 +189,11 @@ struct UnionBinding {
                 }
             }
             let tied = compiled.tieTarget.map { compiled.logicalName($0, key: key, unstackSlot: nil) }
-            return (BoundInstance(rule: id.rule, foreign: foreign, logical: logical, tiedTo: tied), shapes)
+            var instance = BoundInstance(rule: id.rule, foreign: foreign, logical: logical, tiedTo: tied)
+            for case .copy(let copies) in compiled.transforms {
+                instance.originalCount = try application.counts(copies).parts * compiled.to.count
+            }
+            return (instance, shapes)
         } catch {
             throw error.adding(.init(tensor: name))
         }

@@ -49,7 +49,7 @@ public struct UnitedReader: CheckpointReader {
         }
         var entries: [(description: TensorDescription, source: any TensorSource)] = []
         for instance in binding.instances {
-            for (name, original) in instance.logical {
+            for (position, (name, original)) in instance.logical.enumerated() {
                 var source = original
                 if verifiesTies, let equal = copies[ExactString(name)] {
                     source = EqualSource(base: source, copies: equal)
@@ -57,7 +57,8 @@ public struct UnitedReader: CheckpointReader {
                 entries.append(
                     (
                         TensorDescription(
-                            name: name, scalarType: source.scalarType, shape: source.shape, tiedTo: instance.tiedTo),
+                            name: name, scalarType: source.scalarType, shape: source.shape,
+                            tiedTo: instance.tie(at: position)),
                         source
                     ))
             }

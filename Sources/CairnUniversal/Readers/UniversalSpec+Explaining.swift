@@ -59,9 +59,10 @@ extension UniversalSpec {
                         name: tensor.name, scalarType: tensor.scalarType, shape: tensor.sharded.shape,
                         layout: tensor.sharded.layout, rankCount: tensor.localNames.count)
                 },
-                logical: instance.logical.map { name, source in
+                logical: instance.logical.enumerated().map { position, tensor in
                     TensorDescription(
-                        name: name, scalarType: source.scalarType, shape: source.shape, tiedTo: instance.tiedTo)
+                        name: tensor.name, scalarType: tensor.source.scalarType, shape: tensor.source.shape,
+                        tiedTo: instance.tie(at: position))
                 },
                 transforms: rule.transforms.map(\.yaml))
         }

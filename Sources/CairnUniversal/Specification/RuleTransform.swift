@@ -37,6 +37,25 @@ public enum RuleTransform: Sendable, Hashable {
         }
     }
 
+    /// One tensor that becomes several equal ones, or its parts that do.
+    public struct Copies: Sendable, Hashable {
+        /// The capture of the logical name that numbers them.
+        public var slot: String
+        /// How many there are.
+        public var count: IntegerExpression
+        /// Into how many equal parts the tensor is cut first: copy `i` is of part `i mod parts`.
+        public var parts: IntegerExpression
+        /// The dimension along which it is cut.
+        public var dimension: Int
+
+        public init(slot: String, count: IntegerExpression, parts: IntegerExpression = 1, dimension: Int = 0) {
+            self.slot = slot
+            self.count = count
+            self.parts = parts
+            self.dimension = dimension
+        }
+    }
+
     /// One tensor into as many as the rule has logical names.
     case split(Parts)
     /// As many as the rule has foreign names into one.
@@ -46,6 +65,9 @@ public enum RuleTransform: Sendable, Hashable {
     case stack(axis: Int, slot: IntegerExpression)
     /// One tensor into one for each index of an axis; `slot` is the capture of the logical name that tells them apart.
     case unstack(axis: Int, slot: String)
+    /// One tensor into copies, such as the experts that a feed-forward part becomes. The first copy of each part is a
+    /// tensor, the others are tied to it. One-way: what were copies may differ later.
+    case copy(Copies)
     /// The dimensions in another order: dimension i of the result is `order[i]` of the original.
     case permute([Int])
     /// Another element type. One-way where it loses bits; `from` is what the way back casts to.
@@ -67,6 +89,13 @@ public enum RuleTransform: Sendable, Hashable {
         dimension: Int, sizes: [IntegerExpression]? = nil, groups: IntegerExpression = 1
     ) -> RuleTransform {
         .fuse(Parts(dimension: dimension, sizes: sizes, groups: groups))
+    }
+
+    /// One tensor into copies of it, or of its parts.
+    public static func copy(
+        slot: String, count: IntegerExpression, parts: IntegerExpression = 1, dimension: Int = 0
+    ) -> RuleTransform {
+        .copy(Copies(slot: slot, count: count, parts: parts, dimension: dimension))
     }
 
     /// Leaves padding out.

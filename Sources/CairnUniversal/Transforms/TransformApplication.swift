@@ -22,6 +22,7 @@ struct TransformApplication {
             case .fuse(let parts): rows = try map(rows) { row throws(CairnError) in try fuse(row, parts) }
             case .stack(let axis, _): rows = try stack(rows, axis)
             case .unstack(let axis, _): rows = try unstack(rows, axis)
+            case .copy(let copies): rows = try copy(rows, copies)
             case .permute(let order):
                 rows = try each(rows) { tensor throws(CairnError) in
                     try permute(tensor, order)
@@ -54,6 +55,7 @@ struct TransformApplication {
                 }
             case .stack(let axis, _): rows = try unstack(rows, axis)
             case .unstack(let axis, _): rows = try stack(rows, axis)
+            case .copy(let copies): rows = try original(rows, copies)
             case .permute(let order):
                 var inverse = order
                 for (index, dimension) in order.enumerated() { inverse[dimension] = index }
@@ -206,6 +208,48 @@ struct TransformApplication {
             result.append(slices)
         }
         return result
+    }
+
+    /// The numbers of copies and of parts.
+    func counts(_ copies: RuleTransform.Copies) throws(CairnError) -> (copies: Int, parts: Int) {
+        let count = try surroundings.number(copies.count, of: "the number of copies", atLeast: 1)
+        let parts = try surroundings.number(copies.parts, of: "the number of parts", atLeast: 1)
+        guard count <= CompiledRule.greatestSlotCount, count % parts == 0 else {
+            throw CairnError(
+                .mismatch, "there cannot be so many copies",
+                .init(expected: "a multiple of \(parts), at most \(CompiledRule.greatestSlotCount)", found: "\(count)"))
+        }
+        return (count, parts)
+    }
+
+    private func copy(_ rows: TensorRows, _ copies: RuleTransform.Copies) throws(CairnError) -> TensorRows {
+        guard rows.count == 1, let row = rows.first else {
+            throw CairnError(.mismatch, "only one tensor at a time is copied")
+        }
+        let (count, parts) = try counts(copies)
+        var columns: TensorRows = []
+        for tensor in row {
+            columns.append(
+                parts == 1
+                    ? [tensor] : try split([tensor], .init(dimension: copies.dimension), count: parts))
+        }
+        return (0..<count).map { slot in columns.map { $0[slot % parts] } }
+    }
+
+    /// The way back: what the first copies are made of.
+    private func original(_ rows: TensorRows, _ copies: RuleTransform.Copies) throws(CairnError) -> TensorRows {
+        let (count, parts) = try counts(copies)
+        guard rows.count == count, let first = rows.first else {
+            throw CairnError(
+                .mismatch, "there are not as many copies as the rule says",
+                .init(expected: "\(count)", found: "\(rows.count)"))
+        }
+        guard parts > 1 else { return [first] }
+        var row: [any TensorSource] = []
+        for column in first.indices {
+            row += try fuse(rows[..<parts].map { $0[column] }, .init(dimension: copies.dimension))
+        }
+        return [row]
     }
 
     private func permute(_ tensor: any TensorSource, _ order: [Int]) throws(CairnError) -> any TensorSource {

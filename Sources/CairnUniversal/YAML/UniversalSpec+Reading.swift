@@ -295,6 +295,12 @@ extension RuleTransform {
             let mapping = try value.mapping()
             try mapping.allow("axis", "slot")
             self = .unstack(axis: try mapping.required("axis").number(), slot: try mapping.required("slot").text())
+        case "copy":
+            let mapping = try value.mapping()
+            try mapping.allow("slot", "count", "parts", "dimension")
+            self = .copy(
+                slot: try mapping.required("slot").text(), count: try mapping.required("count").expression(),
+                parts: try mapping["parts"]?.expression() ?? 1, dimension: try mapping["dimension"]?.number() ?? 0)
         case "cast":
             let mapping = try value.mapping()
             try mapping.allow("from", "to")
@@ -303,7 +309,7 @@ extension RuleTransform {
         }
     }
 
-    private static let known = "split, fuse, stack, unstack, permute, transpose, cast, strip, pad"
+    private static let known = "split, fuse, stack, unstack, copy, permute, transpose, cast, strip, pad"
 }
 
 extension RuleTransform.Parts {

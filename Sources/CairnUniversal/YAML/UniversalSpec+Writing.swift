@@ -204,6 +204,13 @@ extension RuleTransform {
             "stack: " + YAMLText.inline([("axis", "\(axis)"), ("slot", YAMLText.scalar(slot.text))])
         case .unstack(let axis, let slot):
             "unstack: " + YAMLText.inline([("axis", "\(axis)"), ("slot", YAMLText.scalar(slot))])
+        case .copy(let copies):
+            "copy: "
+                + YAMLText.inline([
+                    ("slot", YAMLText.scalar(copies.slot)), ("count", YAMLText.scalar(copies.count.text)),
+                    ("parts", copies.parts == 1 ? nil : YAMLText.scalar(copies.parts.text)),
+                    ("dimension", copies.dimension == 0 ? nil : "\(copies.dimension)"),
+                ])
         case .cast(let from, let to):
             "cast: " + YAMLText.inline([("from", from?.description), ("to", to.description)])
         }

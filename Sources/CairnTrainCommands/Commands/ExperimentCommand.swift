@@ -1,0 +1,53 @@
+import ArgumentParser
+import Cairn
+import CairnTrain
+
+/// Tries a paper's claim in small.
+struct ExperimentCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "experiment",
+        abstract: "Tries in small what papers claim of stored checkpoints: a table, a picture, and whether it shows.",
+        discussion: ExperimentCatalogue.all.map { "  \(padded($0.name, 26)) \($0.summary)" }.joined(separator: "\n"))
+
+    @Argument(help: "Which one.")
+    var name: String
+    @Option(help: "The text that transformers learn.")
+    var text: String
+    @Option(help: "The handwritten digits that classifiers learn.")
+    var digits: String?
+    @Option(help: "A folder for the checkpoints, the picture and the table; what was left there before is replaced.")
+    var out: String
+    @Option(help: "How many seeds.")
+    var seeds = 3
+    @Option(help: "The steps of a run.")
+    var steps = 600
+    @Option(help: "How many validation sequences are evaluated.")
+    var validation = 200
+
+    func validate() throws {
+        guard ExperimentCatalogue.all.contains(where: { $0.name == name }) else {
+            let names = ExperimentCatalogue.all.map(\.name).joined(separator: ", ")
+            throw ValidationError("there is no experiment \"\(name)\": it is one of \(names)")
+        }
+        guard (1...100).contains(seeds), (40...1 << 20).contains(steps), (2...1 << 20).contains(validation) else {
+            throw ValidationError("--seeds is 1 to 100, --steps 40 to \(1 << 20), --validation 2 to \(1 << 20)")
+        }
+    }
+
+    func run() throws {
+        guard let experiment = ExperimentCatalogue.all.first(where: { $0.name == name }) else { return }
+        let dataset = try TextDataset(text: readFile(text), context: 64)
+        let setting = ExperimentSetting(
+            text: dataset, digits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
+            seeds: (1...UInt64(seeds)).map { $0 }, steps: steps,
+            validationCount: min(validation, dataset.count(.validation)))
+        let result = try experiment.run(setting)
+        say(result.text)
+        var chart = VectorChart(title: experiment.summary)
+        chart.axis = result.axis
+        let storage = LocalStorage(root: out)
+        try storage.publish(Array(chart.draw(result.panels).utf8), as: "\(name).svg")
+        try storage.publish(Array(result.markdown.utf8), as: "\(name).md")
+        say("\nThe picture is \(out)/\(name).svg, the table \(out)/\(name).md")
+    }
+}

@@ -1,0 +1,76 @@
+import Cairn
+import CairnTrain
+
+/// Averages of the latest checkpoints of a run (LAWA, Kaddour 2022).
+struct LatestWeightsExperiment: Experiment {
+    static let name = "lawa"
+    static let summary = "Whether the mean of the latest checkpoints is ahead of the last one."
+
+    static func run(_ setting: ExperimentSetting) throws -> ExperimentResult {
+        let spacing = setting.step(0.05)
+        let counts = [3, 5, 10]
+        var raw: [[(step: Int, loss: Double)]] = []
+        var means: [Int: [[(step: Int, loss: Double)]]] = [:]
+        for seed in setting.seeds {
+            let trainer = try setting.trainer(seed: seed)
+            var latest = try counts.map { count throws(CairnError) in
+                try LatestWeights(count: count, spacing: spacing)
+            }
+            var losses: [(step: Int, loss: Double)] = []
+            var averaged = counts.map { _ in [(step: Int, loss: Double)]() }
+            while trainer.stepCount < setting.steps {
+                try trainer.step()
+                let step = trainer.stepCount
+                guard step % spacing == 0 else { continue }
+                losses.append((step, setting.loss(trainer)))
+                for index in counts.indices {
+                    latest[index].note(step, trainer.parameters)
+                    if let mean = try latest[index].mean() {
+                        averaged[index].append((step, try setting.loss(trainer, mean)))
+                    }
+                }
+            }
+            raw.append(losses)
+            for (index, count) in counts.enumerated() { means[count, default: []].append(averaged[index]) }
+        }
+        var result = ExperimentResult(columns: ["step", "last"] + counts.map { "mean of \($0)" })
+        func sample(_ curves: [[(step: Int, loss: Double)]], _ step: Int) -> Sample? {
+            let values = curves.compactMap { curve in curve.first { $0.step == step }?.loss }
+            return values.isEmpty ? nil : Sample(values)
+        }
+        for place in [0.25, 0.5, 0.75, 1] {
+            let step = setting.step(place) / spacing * spacing
+            result.rows.append(
+                ["\(step)", sample(raw, step)?.text ?? ""] + counts.map { sample(means[$0] ?? [], step)?.text ?? "" })
+        }
+        let last = LossCurve(
+            name: "last checkpoint", points: meanCurve(raw), colour: "#999999", mark: "·", width: 4)
+        let curves = [last] + zip(counts, ["#2ca02c", "#1f77b4", "#d62728"]).map { count, colour in
+            LossCurve(
+                name: "mean of \(count), \(spacing) steps apart", points: meanCurve(means[count] ?? []),
+                colour: colour, mark: "o", width: 1.5)
+        }
+        result.panels = [ChartPanel(label: "validation loss (nats)", curves: curves, hasLegend: true)]
+        let late = meanCurve(means[3] ?? []).filter { $0.step >= setting.steps / 2 }
+        let losses = Dictionary(meanCurve(raw).map { ($0.step, $0.loss) }, uniquingKeysWith: { $1 })
+        let gains = late.map { (losses[$0.step] ?? .nan) - $0.loss }
+        result.claim(
+            "in the second half the mean of three is ahead of the last checkpoint at every step",
+            gains.allSatisfy { $0 > 0 }, "by \(decimal(gains.min() ?? .nan)) to \(decimal(gains.max() ?? .nan))")
+        let early = meanCurve(means[10] ?? []).first
+        let gap = early.map { $0.loss - (losses[$0.step] ?? .nan) } ?? .nan
+        result.claim(
+            "early on too many are averaged: the mean of ten is behind", gap > 0,
+            "by \(decimal(gap)) at step \(early?.step ?? 0)")
+        if let target = late.first, let reached = meanCurve(raw).first(where: { $0.loss <= target.loss })?.step {
+            result.claim(
+                "averaging saves steps", reached > target.step,
+                "the mean of three at step \(target.step) is reached by the run itself at step \(reached)")
+        } else if let target = late.first {
+            result.claim(
+                "averaging saves steps", true,
+                "the mean of three at step \(target.step) is not reached by the run itself by step \(setting.steps)")
+        }
+        return result
+    }
+}

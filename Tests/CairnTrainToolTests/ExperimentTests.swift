@@ -1,0 +1,33 @@
+import Cairn
+import CairnTesting
+import Testing
+
+/// The experiments on very short runs: that they run, and say what they found.
+@Suite(.serialized) struct ExperimentTests {
+    @Test(arguments: ["resume-without-optimizer", "lawa", "ema", "upcycle", "wsd-s", "muon-reshard"])
+    func anExperimentWritesItsTableAndItsPicture(name: String) throws {
+        let folder = try TemporaryDirectory()
+        // A part of the text is enough.
+        let storage = LocalStorage(root: folder.path)
+        let kjv = try LocalStorage(root: Repository.fixture("data")).readAll("kjv.txt", limit: 1 << 24)
+        try storage.publish(Array(kjv[..<60_000]), as: "text")
+        let arguments = [
+            "experiment", name, "--text", folder.path + "/text", "--digits", Repository.fixture("data/digits.csv"),
+            "--out", folder.path, "--steps", "40", "--seeds", "1", "--validation", "8",
+        ]
+        #expect(try Child(arguments).wait() == 0)
+        let table = String(decoding: try storage.readAll("\(name).md", limit: 1 << 20), as: UTF8.self)
+        let rows = table.split(separator: "\n").filter { $0.hasPrefix("| ") }
+        #expect(rows.count > 2 && Set(rows.map { $0.split(separator: "|").count }).count == 1, "\(table)")
+        #expect(!table.contains("nan"), "\(table)")
+        #expect(table.split(separator: "\n").filter { $0.hasPrefix("- ") }.count >= 2)
+        let picture = String(decoding: try storage.readAll("\(name).svg", limit: 1 << 20), as: UTF8.self)
+        #expect(picture.contains("<polyline") && picture.hasSuffix("</svg>\n"))
+    }
+
+    @Test func anExperimentThatThereIsNotIsRefused() throws {
+        let folder = try TemporaryDirectory()
+        let words = ["experiment", "perpetuum", "--text", Repository.fixture("data/kjv.txt"), "--out", folder.path]
+        #expect(try Child(words).wait() == 64)
+    }
+}
