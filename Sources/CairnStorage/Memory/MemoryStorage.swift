@@ -1,5 +1,4 @@
 public import CairnBase
-import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -9,14 +8,14 @@ import Darwin
 
 /// Objects in memory: for tests, and as the fastest tier of a snapshot. Nothing survives the process.
 public final class MemoryStorage: Storage {
-    private let objects = Mutex<[String: MemoryObject]>([:])
+    private let objects = Monitor<[String: MemoryObject]>([:])
 
     /// An empty storage.
     public init() {}
 
     public func open(_ key: String) throws(CairnError) -> any StorageFile {
         try StorageKey.validate(key)
-        guard let object = objects.withLock({ $0[key] }) else {
+        guard let object = objects.read({ $0[key] }) else {
             throw CairnError(.notFound, "no such object", .init(file: key))
         }
         return MemoryFile(key: key, object: object)
@@ -35,7 +34,7 @@ public final class MemoryStorage: Storage {
 
     public func list(_ prefix: String) throws(CairnError) -> [StorageEntry] {
         try StorageKey.validate(prefix: prefix)
-        return objects.withLock { objects in
+        return objects.read { objects in
             objects.compactMap { key, object in
                 guard StorageKey.has(key, prefix: prefix) else { return nil }
                 return StorageEntry(key: key, byteCount: object.bytes.count, modified: object.modified)
@@ -45,14 +44,14 @@ public final class MemoryStorage: Storage {
 
     public func delete(_ keys: [String]) throws(CairnError) {
         for key in keys { try StorageKey.validate(key) }
-        objects.withLock { objects in
+        objects.change { objects in
             for key in keys { objects[key] = nil }
         }
     }
 
     private func store(_ bytes: [UInt8], as key: String) {
         let object = MemoryObject(bytes: bytes, modified: currentTime())
-        objects.withLock { $0[key] = object }
+        objects.change { $0[key] = object }
     }
 
     private func currentTime() -> Int64 {
