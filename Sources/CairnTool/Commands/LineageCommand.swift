@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnStorage
 
 /// `cairn lineage`
 struct LineageCommand: ParsableCommand {
