@@ -115,7 +115,7 @@ package struct LineageForest {
             if let step = parent.step { text += "@\(step)" }
             text += " (not here)"
         }
-        if let coefficient = parent.coefficient { text += " ×\(NumberText.short(coefficient))" }
+        if let coefficient = parent.coefficient { text += " ×\(NumberText.brief(coefficient))" }
         return text
     }
 
