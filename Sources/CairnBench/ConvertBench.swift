@@ -26,6 +26,7 @@ struct ConvertBench {
         let out = folder + "/converted.safetensors"
         for round in 0..<rounds {
             Table.note("round \(round + 1) of \(rounds)")
+            try PageCache.prepare([source], cold: false)
             try table.time(Self.copy) { try FileCopy.copy(source, to: folder + "/copy.pt") }
             try table.time(Self.toSafetensors) {
                 _ = try copyCheckpoint(
@@ -33,11 +34,14 @@ struct ConvertBench {
             }
             try table.record("torch.load + save_file + fsync", peer.ask("torch"))
             try table.record("torch.load mapped + save_file + fsync", peer.ask("torch-mapped"))
+            let shardFiles = try LocalStorage(root: shards).list("").map { shards + "/" + $0.key }
+            try PageCache.prepare(shardFiles, cold: false)
             try table.time(Self.fromShards) {
                 _ = try copyCheckpoint(
                     from: DistributedCheckpointReader(path: shards), to: SafeTensorsWriter(path: out, replaces: true))
             }
             try table.record("dcp.load + save_file + fsync", peer.ask("dcp"))
+            try PageCache.prepare([out], cold: false)
             try table.time("cairn safetensors to .pt") {
                 _ = try copyCheckpoint(
                     from: SafeTensorsReader(path: out), to: TorchWriter(path: folder + "/converted.pt", replaces: true))
