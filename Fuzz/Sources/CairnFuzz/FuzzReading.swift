@@ -11,8 +11,7 @@ enum FuzzReading {
     private static let mostParts = 64
 
     static func all(of reader: some CheckpointReader) throws {
-        _ = reader.values.map { "\($0.value)" }
-        if let structure = reader.structure { _ = "\(structure)" }
+        _ = reader.values.count + (reader.structure == nil ? 0 : 1)
         for tensor in reader.tensors.prefix(mostParts) where tensor.byteCount <= mostBytes {
             do {
                 _ = try reader.tensor(tensor.name)
