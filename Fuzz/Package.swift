@@ -1,21 +1,54 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// A package of its own, so that nobody else builds what only a fuzzer can link. Scripts/fuzz builds and runs it.
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+/// A module of the library, from its own sources.
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Cairn/" + name, swiftSettings: swiftSettings)
+}
+
+// A package of its own, so that nobody else builds what only a fuzzer can link. Scripts/fuzz builds and runs it. It takes
+// the sources instead of the products, because what is fed in part, as zip archives are, is not public.
 let package = Package(
     name: "CairnFuzz",
     platforms: [.macOS(.v15)],
-    dependencies: [.package(name: "Cairn", path: "..")],
     targets: [
+        .target(name: "CCairnSystem", path: "Cairn/CCairnSystem"),
+        .target(name: "CCairnKernels", path: "Cairn/CCairnKernels"),
+        .systemLibrary(name: "CZstd", path: "Cairn/CZstd", pkgConfig: "libzstd"),
+        .systemLibrary(name: "CZlib", path: "Cairn/CZlib", pkgConfig: "zlib"),
+        .systemLibrary(name: "CHDF5", path: "Cairn/CHDF5", pkgConfig: "hdf5"),
+        .target(name: "CHDF5Calls", dependencies: ["CHDF5"], path: "Cairn/CHDF5Calls"),
+        module("CairnBase", ["CCairnKernels"]),
+        module("CairnTensor", ["CairnBase", "CCairnKernels"]),
+        module("CairnLayout", ["CairnBase", "CairnTensor"]),
+        module("CairnStorage", ["CairnBase", "CCairnSystem"]),
+        module("CairnCommunication", ["CairnBase"]),
+        module(
+            "CairnCheckpoint",
+            ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"]),
+        module(
+            "CairnInterop",
+            ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"]),
+        module(
+            "CairnHDF5",
+            [
+                "CHDF5", "CHDF5Calls", "CairnBase", "CairnCheckpoint", "CairnInterop", "CairnStorage", "CairnTensor",
+            ]),
         .target(name: "CFuzzer"),
         .executableTarget(
             name: "cairn-fuzz",
             dependencies: [
-                "CFuzzer",
-                .product(name: "CairnCheckpoint", package: "Cairn"), .product(name: "CairnInterop", package: "Cairn"),
-                .product(name: "CairnStorage", package: "Cairn"), .product(name: "CairnTensor", package: "Cairn"),
+                "CFuzzer", "CairnBase", "CairnCheckpoint", "CairnHDF5", "CairnInterop", "CairnStorage", "CairnTensor",
             ],
-            path: "Sources/CairnFuzz",
-            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+            path: "Sources/CairnFuzz", swiftSettings: swiftSettings),
     ]
 )

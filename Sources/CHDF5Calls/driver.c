@@ -83,7 +83,11 @@ static herr_t source_read(
         if (file->source.write == NULL) return -1;
         memset((char *)buffer + there, 0, byte_count - there);
     }
-    return there == 0 ? 0 : file->source.read(file->source.context, address, there, buffer, type == H5FD_MEM_OHDR);
+    if (there == 0) return 0;
+    cairn_h5_content content = type == H5FD_MEM_OHDR           ? cairn_h5_header
+                               : type == H5FD_MEM_FHEAP_DBLOCK ? cairn_h5_heap_block
+                                                               : cairn_h5_other_content;
+    return file->source.read(file->source.context, address, there, buffer, content);
 }
 
 static herr_t source_write(

@@ -40,6 +40,29 @@ import Testing
         #expect(digest.objects.map(\.value) == [.bool(true), .bool(false)])
     }
 
+    @Test func attributesThatAHeaderHasNoRoomForAreRead() throws {
+        let digest = try CheckpointDigest(of: HDF5Reader(path: Fixture.path("more/dense.h5")))
+        var expected: [String: Value] = [:]
+        for holder in ["w", "group"] {
+            for index in 0..<60 {
+                let name = "\(holder)/a" + (index < 10 ? "0" : "") + String(index)
+                switch index % 6 {
+                case 0: expected[name] = .integer(Int64(index))
+                case 1: expected[name] = .string("text \(index) é")
+                case 2: expected[name] = .string("\(index)")
+                case 3: for part in 0..<3 { expected["\(name)/\(part)"] = .double(Double(part) + Double(index) / 2) }
+                case 4: expected[name] = .bool(index % 4 == 0)
+                default:
+                    for (part, text) in ["\(index)", "", String(repeating: "x", count: 40)].enumerated() {
+                        expected["\(name)/\(part)"] = .string(text)
+                    }
+                }
+            }
+        }
+        #expect(Fixture.leaves(digest) == expected)
+        #expect(digest.tensors.map(\.name) == ["w"])
+    }
+
     @Test func whatLiesElsewhereIsLeftOutByName() throws {
         let reader = try HDF5Reader(path: Fixture.path("more/kinds.h5"))
         let truth = try #require(try Fixture.truth("more").first { $0.file == "more/kinds.h5" }).truth

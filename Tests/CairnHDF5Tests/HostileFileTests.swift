@@ -29,6 +29,15 @@ import Testing
         }
     }
 
+    /// An attribute whose type is nothing, in a header that says beside it that its attributes were elsewhere.
+    @Test func anAttributeThatCannotBeUnderstoodIsNotShownToHDF5() async {
+        await #expect(processExitsWith: .success) {
+            var bytes = try Fixture.bytes("h5py_plain/userblock.h5")
+            (bytes[58_304], bytes[65_632], bytes[104_435]) = (4, 0, 0)
+            HostileFileTests.readAll(bytes)
+        }
+    }
+
     @Test func aCutAnywhereIsRefused() throws {
         let bytes = try Fixture.bytes("more/kinds.h5")
         let storage = MemoryStorage()

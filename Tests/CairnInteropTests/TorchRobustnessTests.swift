@@ -1,4 +1,3 @@
-import CZlib
 import CairnBase
 import CairnCheckpoint
 import CairnInterop
@@ -18,24 +17,7 @@ import Testing
     }
 
     /// A zip archive of stored records, as small as can be.
-    private func archive(_ records: [(name: String, bytes: [UInt8])]) -> [UInt8] {
-        func number(_ value: Int, _ byteCount: Int) -> [UInt8] {
-            (0..<byteCount).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-        }
-        var file: [UInt8] = []
-        var directory: [UInt8] = []
-        for (name, bytes) in records {
-            let sum = Int(crc32(0, bytes, UInt32(bytes.count)))
-            let common = number(0, 6) + number(0, 4) + number(sum, 4) + number(bytes.count, 4) + number(bytes.count, 4)
-                + number(name.utf8.count, 2) + number(0, 2)
-            directory += number(0x0201_4B50, 4) + number(0, 2) + common + number(0, 2) + number(0, 2) + number(0, 2)
-                + number(0, 4) + number(file.count, 4) + Array(name.utf8)
-            file += number(0x0403_4B50, 4) + common + Array(name.utf8) + bytes
-        }
-        let end = number(0x0605_4B50, 4) + number(0, 4) + number(records.count, 2) + number(records.count, 2)
-            + number(directory.count, 4) + number(file.count, 4) + number(0, 2)
-        return file + directory + end
-    }
+    private func archive(_ records: [(name: String, bytes: [UInt8])]) -> [UInt8] { TestArchive(records).bytes }
 
     private func refusal(_ bytes: [UInt8]) throws -> CairnError {
         do {

@@ -101,4 +101,17 @@ enum Corruption {
         bytes[bytes.count - 1] ^= 1
         try bytes.write(to: url)
     }
+
+    @Test func aFailedConversionLeavesNotEvenADirectory() throws {
+        let directory = try TemporaryDirectory()
+        let damaged = Repository.fixture("torch/other_containers/bitflip_data.pt")
+        for format in ["cairn", "safetensors", "safetensors-sharded", "dcp", "dcp-safetensors", "torch", "npz"] {
+            let run = try ToolRun("convert", damaged, "new/sub/" + format, "--to", format, in: directory)
+            #expect(run.failedInOneLine && run.errors.contains("CRC-32"), "\(format): \(run.errors)")
+            #expect(try directory.names().isEmpty, "\(format)")
+        }
+        try FileManager.default.createDirectory(atPath: directory.path("old"), withIntermediateDirectories: false)
+        #expect(try ToolRun("convert", damaged, "old", "--to", "cairn", in: directory).exitCode == 2)
+        #expect(try directory.names() == ["old"])
+    }
 }

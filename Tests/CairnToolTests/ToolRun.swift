@@ -21,10 +21,18 @@ struct ToolRun {
     }
 
     /// Runs the tool to its end, with both streams into files.
-    init(_ arguments: [String], in directory: TemporaryDirectory) throws {
+    ///
+    /// - Parameter memoryLimit: The most bytes of address space that it may have.
+    init(_ arguments: [String], memoryLimit: Int? = nil, in directory: TemporaryDirectory) throws {
         let process = Process()
         process.executableURL = Self.executable
         process.arguments = arguments
+        if let memoryLimit {
+            // One arena, because every one reserves address space of its own.
+            let script = "ulimit -v \(memoryLimit >> 10) && MALLOC_ARENA_MAX=1 exec \"$0\" \"$@\""
+            process.executableURL = URL(fileURLWithPath: "/bin/sh")
+            process.arguments = ["-c", script, Self.executable.path] + arguments
+        }
         process.currentDirectoryURL = directory.url
         let token = UUID().uuidString
         let outputFile = directory.url.appendingPathComponent(".output-" + token)

@@ -1,4 +1,5 @@
 import CairnCheckpoint
+import CairnHDF5
 import CairnInterop
 import CairnStorage
 import CairnTensor
@@ -7,19 +8,24 @@ import CairnTensor
 enum FuzzTarget: String, CaseIterable {
     /// A pickle, in a zip file of `torch.save` with two storages.
     case pickle
+    /// A zip archive, whatever is in it.
+    case zip
     /// Any file that PyTorch might have written: zip archives, legacy files, bare pickles.
     case torch
     case safetensors
-    /// The `.metadata` of torch.distributed.checkpoint, beside files of zeros.
+    /// A `.npy` or a `.npz` file.
+    case numpy
+    /// The `.metadata` of torch.distributed.checkpoint, beside the files of four ranks.
     case dcp
     /// The manifest of a checkpoint.
     case manifest
+    /// A rank file of a checkpoint that lost its manifest.
+    case rankfile
+    /// An HDF5 file. HDF5 itself, a C library, is not followed by the fuzzer.
+    case hdf5
 
     /// Set once, before anything runs.
     nonisolated(unsafe) static var current = FuzzTarget.pickle
-
-    /// Tensors up to this size are read.
-    private static let mostBytes = 1 << 16
 
     func run(_ bytes: [UInt8]) {
         let storage = MemoryStorage()
@@ -31,24 +37,37 @@ enum FuzzTarget: String, CaseIterable {
                     ("archive/data/1", [UInt8](repeating: 2, count: 4096)),
                 ])
                 try storage.publish(archive, as: "file")
-                try read(TorchReader(storage: storage, file: "file"))
+                try FuzzReading.all(of: TorchReader(storage: storage, file: "file"))
+            case .zip:
+                try storage.publish(bytes, as: "file")
+                try FuzzReading.all(of: ZipArchive(storage.open("file")))
             case .torch:
                 try storage.publish(bytes, as: "file")
-                try read(TorchReader(storage: storage, file: "file"))
+                try FuzzReading.all(of: TorchReader(storage: storage, file: "file"))
             case .safetensors:
                 try storage.publish(bytes, as: "file.safetensors")
-                try read(SafeTensorsReader(storage: storage, file: "file.safetensors"))
+                try FuzzReading.all(of: SafeTensorsReader(storage: storage, file: "file.safetensors"))
+            case .numpy:
+                try storage.publish(bytes, as: "file")
+                try FuzzReading.all(of: NumPyReader(storage: storage, file: "file"))
             case .dcp:
                 try storage.publish(bytes, as: ".metadata")
-                for name in ["__0_0.distcp", "__1_0.distcp"] {
-                    try storage.publish([UInt8](repeating: 0, count: 1 << 14), as: name)
-                }
-                try read(DistributedCheckpointReader(storage: storage, source: "memory"))
+                let beside = RepeatedStorage(
+                    storage, others: Self.itemFiles, repeating: Self.item, byteCount: 1 << 20)
+                try FuzzReading.all(of: DistributedCheckpointReader(storage: beside, source: "memory"))
             case .manifest:
                 try storage.publish(bytes, as: "step-00000001/manifest.json")
                 let store = CheckpointStore(storage: storage, name: "memory")
                 _ = try store.list()
-                try read(store.open(step: 1))
+                try FuzzReading.all(of: store.open(step: 1))
+            case .rankfile:
+                try storage.publish(bytes, as: "step-00000001/rank-00000.safetensors")
+                let store = CheckpointStore(storage: storage, name: "memory")
+                try store.rebuildManifest(step: 1)
+                try FuzzReading.all(of: store.open(step: 1))
+            case .hdf5:
+                try storage.publish(bytes, as: "file.h5")
+                try FuzzReading.all(of: HDF5Reader(storage: storage, file: "file.h5"))
             }
         } catch {
             // A refusal is what most inputs deserve; its text must be printable too.
@@ -56,14 +75,7 @@ enum FuzzTarget: String, CaseIterable {
         }
     }
 
-    private func read(_ reader: some CheckpointReader) throws {
-        _ = reader.values.map { "\($0.value)" }
-        for tensor in reader.tensors.prefix(64) where tensor.byteCount <= Self.mostBytes {
-            do {
-                _ = try reader.tensor(tensor.name)
-            } catch {
-                _ = "\(error)"
-            }
-        }
-    }
+    /// A value as torch.distributed.checkpoint stores it.
+    private static let item = PlainArchive.bytes([("archive/data.pkl", Array("(dVa\nI1\nsVb\nVtext\ns.".utf8))])
+    private static let itemFiles = Set((0..<4).flatMap { rank in (0..<4).map { "__\(rank)_\($0).distcp" } })
 }

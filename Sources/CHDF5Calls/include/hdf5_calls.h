@@ -3,14 +3,17 @@
 
 // What of HDF5 is a macro that Swift cannot import, differs between its versions, or takes callbacks.
 
+// What HDF5 takes bytes for: the header of an object, or a part of one; a block of a heap, where a group keeps its names
+// and an object the attributes that its header has no room for; all else.
+typedef enum { cairn_h5_header, cairn_h5_heap_block, cairn_h5_other_content } cairn_h5_content;
+
 // Where a file's bytes come from and go to. Nothing else is ever opened: the driver knows no file system.
 typedef struct {
     void *context;
     // Its size when it is opened.
     uint64_t byte_count;
     // Each returns 0, or -1 when it failed. `write` is null for files that are only read.
-    // `is_header` is for what HDF5 takes for the header of an object, or a part of one.
-    int (*read)(void *context, uint64_t offset, size_t byte_count, void *buffer, int is_header);
+    int (*read)(void *context, uint64_t offset, size_t byte_count, void *buffer, cairn_h5_content content);
     int (*write)(void *context, uint64_t offset, size_t byte_count, const void *buffer);
     // Tells one source from every other: the name of the file that it may be opened as is made of it.
     uint64_t token;

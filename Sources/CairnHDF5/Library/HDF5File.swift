@@ -23,6 +23,8 @@ final class HDF5File: @unchecked Sendable {
     private var heap: GlobalHeap?
     /// What is added to addresses in the file: the size of its user block.
     private(set) var baseAddress = 0
+    /// Whether parts of headers may be kept where several objects find them.
+    private var hasSharedMessages = false
 
     private static let tokens = Atomic<UInt64>(1)
 
@@ -31,11 +33,11 @@ final class HDF5File: @unchecked Sendable {
         self.bytes = bytes
         var source = cairn_h5_source(
             context: Unmanaged.passUnretained(self).toOpaque(), byte_count: UInt64(bytes.byteCount),
-            read: { context, offset, byteCount, buffer, isHeader in
+            read: { context, offset, byteCount, buffer, content in
                 guard let context, let buffer, let offset = Int(exactly: offset) else { return -1 }
                 let file = Unmanaged<HDF5File>.fromOpaque(context).takeUnretainedValue()
                 let memory = UnsafeMutableRawBufferPointer(start: buffer, count: byteCount)
-                return file.read(at: offset, memory, isHeader: isHeader != 0) ? 0 : -1
+                return file.read(at: offset, memory, content) ? 0 : -1
             }, write: nil, token: Self.tokens.add(1, ordering: .relaxed).newValue)
         id = try HDF5Library.run { () throws(CairnError) -> hid_t in
             let id = cairn_h5_open(&source)
@@ -48,6 +50,8 @@ final class HDF5File: @unchecked Sendable {
             try HDF5Library.check(H5Pget_userblock(properties.id, &userBlock), "find where the file begins")
             baseAddress = Int(clamping: userBlock)
             disguise.baseAddress = baseAddress
+            var tables: UInt32 = 0
+            hasSharedMessages = H5Pget_shared_mesg_nindexes(properties.id, &tables) >= 0 && tables > 0
         }
     }
 
@@ -80,11 +84,17 @@ final class HDF5File: @unchecked Sendable {
         return content
     }
 
-    /// The names of the attributes that are in the header of the object at an address; `nil` when some are elsewhere.
+    /// The names of the attributes that are in the header of the object at an address; `nil` when they are elsewhere,
+    /// and HDF5 must list them.
     ///
-    /// HDF5 lists them too, but where one is damaged, 1.10 then releases what it never made.
+    /// HDF5 lists those in the header too, but where one is damaged, 1.10 then releases what it never made.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` for a header that is not understood.
     func attributeNames(of address: UInt64) throws(CairnError) -> [String]? {
-        guard let messages = try messages(of: address) else { return nil }
+        func malformed(_ message: String) -> CairnError {
+            CairnError(.malformed, message, .init(file: bytes.key, offset: Int(exactly: address)))
+        }
+        guard let messages = try messages(of: address) else { throw malformed("the header of an object is damaged") }
         var names: [String] = []
         for message in messages {
             switch message.kind {
@@ -93,13 +103,15 @@ final class HDF5File: @unchecked Sendable {
                 let place = message.content.count > 1 && message.content[1] & 1 != 0 ? 4 : 2
                 if ByteFields(message.content).integer(place, 8) != nil { return nil }
             case ObjectHeaderBlock.attributeKind:
-                guard message.flags & 2 == 0, let version = message.content.first else { return nil }
-                let start = version == 3 ? 9 : 8
-                guard let byteCount = ByteFields(message.content).integer(2, 2),
-                    start + byteCount <= message.content.count
-                else { return nil }
+                if message.flags & 2 != 0, hasSharedMessages { return nil }
+                guard message.flags & 2 == 0, let version = message.content.first,
+                    let byteCount = ByteFields(message.content).integer(2, 2),
+                    case let start = version == 3 ? 9 : 8, start + byteCount <= message.content.count
+                else { throw malformed("an attribute is damaged") }
                 let bytes = message.content[start..<start + byteCount].prefix { $0 != 0 }
-                guard let name = String(validating: bytes, as: UTF8.self), !name.isEmpty else { return nil }
+                guard let name = String(validating: bytes, as: UTF8.self), !name.isEmpty else {
+                    throw CairnError(.unsupported, "the name of an attribute is empty or no UTF-8")
+                }
                 names.append(name)
             default: break
             }
@@ -129,7 +141,9 @@ final class HDF5File: @unchecked Sendable {
                 continue
             }
             form = parsed.form
-            for message in parsed.messages {
+            // Headers of version 1 keep all attributes; HDF5 does not look there for a message that says otherwise.
+            for message in parsed.messages
+            where parsed.form != .first || message.kind != ObjectHeaderBlock.attributeInformationKind {
                 let content = Array(block[message.content])
                 messages.append((message.kind, message.flags, content))
                 guard message.kind == ObjectHeaderBlock.continuationKind else { continue }
@@ -149,7 +163,9 @@ final class HDF5File: @unchecked Sendable {
         return failure ?? error.adding(.init(file: bytes.key))
     }
 
-    private func read(at offset: Int, _ buffer: UnsafeMutableRawBufferPointer, isHeader: Bool) -> Bool {
+    private func read(
+        at offset: Int, _ buffer: UnsafeMutableRawBufferPointer, _ content: cairn_h5_content
+    ) -> Bool {
         let start = UInt(bitPattern: buffer.baseAddress)
         if let target, target.contains(start), UInt(buffer.count) > target.upperBound - start {
             failure = CairnError(
@@ -159,7 +175,8 @@ final class HDF5File: @unchecked Sendable {
         do throws(CairnError) {
             var destination = buffer.mutableBytes
             try bytes.read(at: offset, into: &destination)
-            if isHeader, !disguise.apply(to: buffer, at: offset) {
+            if content == cairn_h5_heap_block { HeaderDisguise.apply(toHeapBlock: buffer) }
+            if content == cairn_h5_header, !disguise.apply(to: buffer, at: offset) {
                 failure = CairnError(
                     .malformed, "the header of an object is damaged", .init(file: bytes.key, offset: offset))
                 return false

@@ -60,35 +60,38 @@ struct HeaderDisguise {
         return true
     }
 
+    /// Changes attributes that an object's header has no room for: a block of the heap where they follow each other.
+    static func apply(toHeapBlock bytes: UnsafeMutableRawBufferPointer) {
+        // Signature, version, the heap's address, the block's place in it in five bytes, and a checksum of all with zeros
+        // in its own place.
+        let checksumOffset = 18, begin = 22
+        guard bytes.count > begin, bytes[..<4].elementsEqual("FHDB".utf8), bytes[4] == 0 else { return }
+        let stored = ObjectHeaderBlock.integer(UnsafeRawBufferPointer(bytes), checksumOffset, 4) ?? 0
+        func write(_ checksum: Int) {
+            for index in 0..<4 { bytes[checksumOffset + index] = UInt8(truncatingIfNeeded: checksum >> (8 * index)) }
+        }
+        write(0)
+        guard stored == Int(Lookup3.checksum(UnsafeRawBufferPointer(bytes))) else { return write(stored) }
+        var position = begin
+        while position < bytes.count {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[position...])
+            // Behind the last one, and where one was removed, is room.
+            guard let byteCount = AttributeForm(UnsafeRawBufferPointer(rest))?.byteCount, byteCount <= rest.count,
+                change(attribute: UnsafeMutableRawBufferPointer(rebasing: rest[..<byteCount])) != nil
+            else { break }
+            position += byteCount
+        }
+        write(Int(Lookup3.checksum(UnsafeRawBufferPointer(bytes))))
+    }
+
     /// Changes the type inside of an attribute.
     ///
     /// - Returns: Whether it was changed; `nil` for an attribute that is damaged.
     private static func change(attribute content: UnsafeMutableRawBufferPointer) -> Bool? {
-        let bytes = UnsafeRawBufferPointer(content)
-        guard let version = bytes.first, (1...3).contains(version), bytes.count >= 9,
-            let nameByteCount = ObjectHeaderBlock.integer(bytes, 2, 2), nameByteCount > 0,
-            let typeByteCount = ObjectHeaderBlock.integer(bytes, 4, 2),
-            let shapeByteCount = ObjectHeaderBlock.integer(bytes, 6, 2)
-        else { return nil }
-        let isPadded = version == 1
-        let header = version == 3 ? 9 : 8
-        let start = header + (isPadded ? nameByteCount.roundedUpToEight : nameByteCount)
-        let shape = start + (isPadded ? typeByteCount.roundedUpToEight : typeByteCount)
-        let end = shape + (isPadded ? shapeByteCount.roundedUpToEight : shapeByteCount)
-        guard end <= content.count, bytes[header + nameByteCount - 1] == 0 else { return nil }
-        // Types and shapes may be kept elsewhere; a place is then named instead.
-        let isTypeShared = !isPadded && bytes[1] & 1 != 0
-        let isShapeShared = !isPadded && bytes[1] & 2 != 0
-        if !isShapeShared {
-            guard shapeByteCount >= 4, (1...2).contains(bytes[shape]), bytes[shape + 1] <= 32,
-                shapeByteCount >= (bytes[shape] == 1 ? 8 : 4) + 8 * Int(bytes[shape + 1])
-                    * (bytes[shape + 2] & 1 == 1 ? 2 : 1)
-            else { return nil }
-        }
-        guard !isTypeShared else { return false }
+        guard let form = AttributeForm(UnsafeRawBufferPointer(content)) else { return nil }
+        guard !form.isTypeShared else { return false }
         return change(
-            type: UnsafeMutableRawBufferPointer(rebasing: content[start..<start + typeByteCount]), from: 0, depth: 0)?
-            .isChanged
+            type: UnsafeMutableRawBufferPointer(rebasing: content[form.type]), from: 0, depth: 0)?.isChanged
     }
 
     /// Changes a type and those inside of it.
@@ -158,5 +161,5 @@ struct HeaderDisguise {
 }
 
 extension Int {
-    fileprivate var roundedUpToEight: Int { (self + 7) / 8 * 8 }
+    var roundedUpToEight: Int { (self + 7) / 8 * 8 }
 }

@@ -19,9 +19,21 @@ struct AssembledTensor: TensorContent {
     let scalarType: ScalarType
     let shape: Shape
     let pieces: [Piece]
+    /// Finds the pieces that a region meets; of few, all are looked at.
+    private let index: RegionIndex?
+
+    private static let fewPieces = 8
+
+    init(scalarType: ScalarType, shape: Shape, pieces: [Piece]) {
+        self.scalarType = scalarType
+        self.shape = shape
+        self.pieces = pieces
+        index = pieces.count > Self.fewPieces ? RegionIndex(pieces.map(\.region)) : nil
+    }
 
     func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        for piece in pieces {
+        for position in index?.positions(meeting: region) ?? Array(pieces.indices) {
+            let piece = pieces[position]
             guard let common = piece.region.intersection(region) else { continue }
             do throws(CairnError) {
                 let content = try piece.open()

@@ -40,12 +40,13 @@ struct DistributedContents {
         isNested = true
         let files = try DistributedFiles(storage, prefix: prefix)
         var names: Set<ExactString> = []
-        var first: [[DistributedMetadata.Place]: String] = [:]
+        var first: [[DistributedMetadata.Place]: Int] = [:]
         for tensor in all.tensors {
             var pieces: [AssembledTensor.Piece] = []
             for (region, place) in tensor.pieces {
                 do throws(CairnError) {
                     try files.check(place)
+                    try files.check(place, holds: region, of: tensor.scalarType)
                 } catch {
                     throw error.adding(.init(tensor: tensor.name))
                 }
@@ -76,19 +77,19 @@ struct DistributedContents {
 
     /// The name of the tensor that has the same items, which only writers that know of ties give to two.
     private func tie(
-        _ tensor: DistributedMetadata.Tensor, to first: inout [[DistributedMetadata.Place]: String],
+        _ tensor: DistributedMetadata.Tensor, to first: inout [[DistributedMetadata.Place]: Int],
         _ files: DistributedFiles
     ) throws(CairnError) -> String? {
         let places = tensor.pieces.map(\.place)
         guard !places.isEmpty else { return nil }
-        guard let name = first[places], let kept = items.first(where: { $0.tensor.name == name })?.tensor,
+        guard let position = first[places], case let kept = items[position].tensor,
             kept.scalarType == tensor.scalarType, kept.shape == tensor.shape,
             kept.pieces.map(\.region) == tensor.pieces.map(\.region), try !files.isSafetensors(places[0])
         else {
-            first[places] = tensor.name
+            first[places] = items.count
             return nil
         }
-        return name
+        return kept.name
     }
 
     private func object(

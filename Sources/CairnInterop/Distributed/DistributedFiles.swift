@@ -12,6 +12,8 @@ final class DistributedFiles: Sendable {
     static let zstd = "stream.zstd/1"
     /// The most bytes that an item may have beyond its elements.
     private static let greatestOverhead = 1 << 20
+    /// More than zstd expands anything by: the longest block is 128 KiB, the shortest form of one four bytes.
+    private static let greatestExpansion = 1 << 15
     /// How many bytes of expanded items are kept, beside the one that is in use.
     private static let keptByteCount = 64 << 20
 
@@ -78,6 +80,19 @@ final class DistributedFiles: Sendable {
         }
     }
 
+    /// Throws when an item is too short for the elements that it should hold.
+    func check(_ place: Place, holds region: Region, of scalarType: ScalarType) throws(CairnError) {
+        guard let byteCount = scalarType.byteCount(elementCount: region.elementCount),
+            byteCount / (place.transforms.isEmpty ? 1 : Self.greatestExpansion) <= place.byteCount
+        else {
+            throw CairnError(
+                .malformed, "the item is too short for its elements",
+                .init(
+                    file: storage.place(of: prefix + place.file), offset: place.offset,
+                    expected: "\(scalarType)\(region.shape)", found: "\(place.byteCount) bytes"))
+        }
+    }
+
     private func file(_ name: String) throws(CairnError) -> FileWindow {
         let key = prefix + name
         if let file = files.withLock({ $0[ExactString(key)] }) { return file }
@@ -97,7 +112,7 @@ final class DistributedFiles: Sendable {
         guard !place.transforms.isEmpty else { return window }
         var expanded: any StorageFile = window
         for _ in place.transforms {
-            expanded = BytesFile(try ZstdStream.expand(expanded, limit: limit), name: window.key)
+            expanded = try ZstdFile.expanding(expanded, limit: limit, name: window.key)
         }
         return expanded
     }

@@ -34,10 +34,16 @@ struct DistributedMetadata {
     /// For names that were made by flattening, the keys they were made of.
     var paths: [ExactString: [StateKey]] = [:]
 
+    private static let mostFields = 64
+    private static let mostDimensions = 64
+    private static let mostTransforms = 4
+
     private let graph: PickleGraph
     private let file: String
     /// Where the items of each name are, by their offsets.
     private var places: [ExactString: [[Int]: Place]] = [:]
+    /// How many steps of paths and chunks were read.
+    private var cost = 0
 
     /// - Throws: ``CairnError/Code/malformed`` or ``CairnError/Code/unsupported``, naming the file and the tensor.
     init(_ bytes: [UInt8], file: String) throws(CairnError) {
@@ -70,19 +76,20 @@ struct DistributedMetadata {
         else { throw malformed("there is no storage_data", nil) }
         for index in stride(from: 0, to: items.count - 1, by: 2) {
             guard let key = graph.object(items[index])?.state, let info = graph.object(items[index + 1])?.state,
-                let name = graph.value("fqn", of: key).flatMap({ graph.string($0) }),
-                let path = graph.value("relative_path", of: info).flatMap({ graph.string($0) }),
-                let offset = graph.value("offset", of: info).flatMap({ graph.integer($0) }), offset >= 0,
-                let byteCount = graph.value("length", of: info).flatMap({ graph.integer($0) }), byteCount >= 0
+                let name = field("fqn", of: key).flatMap({ graph.string($0) }),
+                let path = field("relative_path", of: info).flatMap({ graph.string($0) }),
+                let offset = field("offset", of: info).flatMap({ graph.integer($0) }), offset >= 0,
+                let byteCount = field("length", of: info).flatMap({ graph.integer($0) }), byteCount >= 0
             else { throw malformed("the place of an item is not described", nil) }
-            let steps = graph.value("transform_descriptors", of: info).flatMap { graph.sequence($0) } ?? []
+            let steps = field("transform_descriptors", of: info).flatMap { graph.sequence($0) } ?? []
+            guard steps.count <= Self.mostTransforms else { throw malformed("an item is transformed too often", name) }
             let transforms = steps.map { PythonText(graph).plain($0) }
             guard transforms.allSatisfy({ $0 == DistributedFiles.zstd }) else {
                 throw CairnError(
                     .unsupported, "the items are transformed in a way that is not read",
                     .init(file: file, tensor: name, expected: DistributedFiles.zstd, found: "\(transforms)"))
             }
-            let offsets = graph.value("offset", of: key).flatMap { graph.integers($0) } ?? []
+            let offsets = field("offset", of: key).flatMap { extents($0) } ?? []
             places[ExactString(name), default: [:]][offsets] = Place(
                 file: path, offset: offset, byteCount: byteCount, transforms: transforms)
         }
@@ -96,6 +103,7 @@ struct DistributedMetadata {
             guard steps.count <= NestedState.greatestDepth else {
                 throw CairnError(.unsupported, "the state is nested too deeply", .init(file: file, tensor: name))
             }
+            try spend(steps.count, name)
             var path: [StateKey] = []
             for step in steps {
                 if let place = graph.integer(step) {
@@ -117,10 +125,11 @@ struct DistributedMetadata {
             }
             objects.append((name, place))
         case "TensorStorageMetadata":
-            guard let state = entry.state, let size = graph.value("size", of: state).flatMap({ graph.integers($0) }),
-                let chunks = graph.value("chunks", of: state).flatMap({ graph.sequence($0) }),
-                let properties = graph.value("properties", of: state)
+            guard let state = entry.state, let size = field("size", of: state).flatMap({ extents($0) }),
+                let chunks = field("chunks", of: state).flatMap({ graph.sequence($0) }),
+                let properties = field("properties", of: state)
             else { throw malformed("a tensor is not described", name) }
+            try spend(chunks.count, name)
             guard let scalarType = elementType(properties) else {
                 throw CairnError(.unsupported, "the type of a tensor's elements is unknown")
             }
@@ -132,8 +141,8 @@ struct DistributedMetadata {
             var seen: Set<Region> = []
             for chunk in chunks {
                 guard let state = graph.object(chunk)?.state,
-                    let offsets = graph.value("offsets", of: state).flatMap({ graph.integers($0) }),
-                    let sizes = graph.value("sizes", of: state).flatMap({ graph.integers($0) })
+                    let offsets = field("offsets", of: state).flatMap({ extents($0) }),
+                    let sizes = field("sizes", of: state).flatMap({ extents($0) })
                 else { throw malformed("a chunk of a tensor is not described", name) }
                 let region = try Region(
                     offsets: Self.elements(offsets, of: scalarType),
@@ -204,8 +213,27 @@ struct DistributedMetadata {
     /// The type of elements: the first field of the properties, which are a tuple, in some versions a dictionary.
     private func elementType(_ properties: PickleGraph.Reference) -> ScalarType? {
         guard let state = graph.object(properties)?.state else { return nil }
-        let field = graph.sequence(state)?.first ?? graph.value("dtype", of: state)
+        let field = graph.sequence(state)?.first ?? self.field("dtype", of: state)
         return field.flatMap { TorchTypes.scalarType(graph.global($0)) }
+    }
+
+    /// A field of an object. One object's state may stand for many, so that it must not be long to look through.
+    private func field(_ name: String, of state: PickleGraph.Reference) -> PickleGraph.Reference? {
+        guard case .dictionary(let items) = graph[state], items.count <= 2 * Self.mostFields else { return nil }
+        return graph.value(name, of: state)
+    }
+
+    /// A shape or a place in one; `nil` for too many dimensions, which PyTorch has 64 of.
+    private func extents(_ reference: PickleGraph.Reference) -> [Int]? {
+        let size = graph.object(reference).flatMap { $0.arguments.count == 1 ? $0.arguments[0] : nil } ?? reference
+        guard graph.sequence(size).map({ $0.count <= Self.mostDimensions }) == true else { return nil }
+        return graph.integers(reference)
+    }
+
+    /// Throws when more was read than the pickle can have room for, as it can only where parts stand for many.
+    private mutating func spend(_ count: Int, _ name: String) throws(CairnError) {
+        cost += count
+        guard cost <= graph.byteCount else { throw malformed("the same chunks or paths come too often", name) }
     }
 
     private func malformed(_ message: String, _ name: String?) -> CairnError {

@@ -73,6 +73,10 @@ package final class ZipArchive: Sendable {
         }
     }
 
+    /// A compressed record of more bytes than this may not expand out of proportion.
+    private static let greatestUnquestioned = 16 << 20
+    private static let greatestExpansion = 64
+
     /// All bytes of a record, checked.
     ///
     /// - Parameter limit: The most bytes that the record may have.
@@ -82,6 +86,16 @@ package final class ZipArchive: Sendable {
             throw CairnError(
                 .unsupported, "a record of the zip archive is larger than it may be",
                 .init(file: file.key, expected: "at most \(limit) bytes", found: "\(name) of \(record.byteCount)"))
+        }
+        let stored = record.entry.storedByteCount
+        guard !record.entry.isDeflated || record.byteCount <= Self.greatestUnquestioned
+            || record.byteCount / Self.greatestExpansion <= stored
+        else {
+            throw CairnError(
+                .unsupported, "a record of the zip archive expands out of proportion",
+                .init(
+                    file: file.key, expected: "at most \(Self.greatestExpansion) times what is stored",
+                    found: "\(name) of \(record.byteCount) bytes from \(stored)"))
         }
         return try record.bytes(in: 0..<record.byteCount)
     }

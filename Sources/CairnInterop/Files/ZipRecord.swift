@@ -114,6 +114,7 @@ package final class ZipRecord: StorageFile {
     /// - Returns: What is wrong, `nil` for nothing.
     /// - Throws: What `progress` throws.
     package func damage(progress: (Int) throws -> Void) throws -> CairnError? {
+        defer { release() }
         let step = 4 << 20
         var checksum: UInt32 = 0
         for begin in stride(from: 0, to: byteCount, by: step) {

@@ -57,6 +57,8 @@ package struct PickleGraph: Sendable {
     package var globals: [Global]
     package var objects: [Object]
     package var root: Reference
+    /// The length of the pickle, by which is measured how much may be made of it.
+    package var byteCount = 0
 
     package subscript(reference: Reference) -> Node { nodes[Int(reference.index)] }
 

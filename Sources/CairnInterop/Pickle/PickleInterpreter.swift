@@ -59,6 +59,7 @@ package struct PickleInterpreter {
         marks = []
         memo = [:]
         globalPositions = [:]
+        let start = position
         while true {
             opcodeOffset = position
             let opcode = try byte()
@@ -66,6 +67,7 @@ package struct PickleInterpreter {
             try execute(opcode)
         }
         graph.root = try pop()
+        graph.byteCount = position - start
         return graph
     }
 

@@ -1,3 +1,5 @@
+import CairnBase
+
 /// What a pickle may cost and what it may not ask for.
 package struct PickleLimits: Sendable {
     /// The most bytes of a pickle.
@@ -8,6 +10,12 @@ package struct PickleLimits: Sendable {
     package var integerByteCount = 1024
 
     package init() {}
+
+    /// What a pickle may cost that was found compressed: in proportion to what is stored of it.
+    init(storedByteCount: Int) {
+        byteCount = min(byteCount, max(16 << 20, storedByteCount.multiplied(checked: 64) ?? byteCount))
+        nodeCount = min(nodeCount, max(1 << 20, storedByteCount.multiplied(checked: 4) ?? nodeCount))
+    }
 }
 
 /// What no checkpoint has a reason to call.

@@ -192,8 +192,10 @@ enum PickledLeaf {
         return .sequence(sorted.map(\.1))
     }
 
-    /// How many tensors something that is not understood holds.
-    static func tensorCount(under reference: PickleGraph.Reference, in graph: PickleGraph) -> Int {
+    /// How many tensors something that is not understood holds, and how many things that are were looked at for it.
+    static func tensorCount(
+        under reference: PickleGraph.Reference, in graph: PickleGraph
+    ) -> (count: Int, visits: Int) {
         var seen: Set<PickleGraph.Reference> = [reference]
         var work = [reference]
         var count = 0
@@ -211,6 +213,6 @@ enum PickledLeaf {
             }
             for child in children where seen.insert(child).inserted { work.append(child) }
         }
-        return count
+        return (count, seen.count)
     }
 }

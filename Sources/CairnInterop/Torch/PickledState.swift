@@ -26,9 +26,13 @@ struct PickledState {
     private let graph: PickleGraph
     private let file: String
     private let isPart: Bool
-    private var visits = 0
+    private var cost = 0
 
     private static let greatestDepth = 200
+    /// What may be made of the smallest pickle.
+    private static let leastCostLimit = 1 << 15
+    /// How much more may be made of a pickle than it has bytes.
+    private static let costPerByte = 4
 
     /// - Parameter isPart: Whether this is one value of a larger state, which may be any object.
     /// - Throws: ``CairnError/Code/unsupported`` for tensors that cannot be delivered, naming them, and for pickles
@@ -44,13 +48,8 @@ struct PickledState {
     private mutating func add(
         _ reference: PickleGraph.Reference, at path: [StateKey], inModule: Bool
     ) throws(CairnError) -> StateNode? {
-        visits += 1
-        // Shared parts are walked each time they are met, so a small pickle could keep this busy forever.
-        guard path.count <= Self.greatestDepth, visits <= 1 << 16 || visits / 16 <= graph.nodes.count else {
-            throw CairnError(
-                .unsupported, "the state is nested too deeply or holds itself",
-                .init(file: file, tensor: StateNames.joined(Array(path.prefix(8)))))
-        }
+        guard path.count <= Self.greatestDepth else { throw excessive(at: path) }
+        try spend(1 + path.count / 4, at: path)
         let leaf: PickledLeaf
         do throws(CairnError) {
             leaf = try PickledLeaf(reference, in: graph)
@@ -61,9 +60,34 @@ struct PickledState {
         return try add(leaf, at: path, inModule: inModule)
     }
 
+    /// Counts what is made. Shared parts are walked each time they are met, so that a small pickle could keep this busy
+    /// forever, or fill the memory.
+    private mutating func spend(_ amount: Int, at path: [StateKey]) throws(CairnError) {
+        cost += amount
+        let limit = max(Self.leastCostLimit, graph.byteCount.multiplied(checked: Self.costPerByte) ?? Int.max)
+        guard cost <= limit else { throw excessive(at: path) }
+    }
+
+    private func excessive(at path: [StateKey]) -> CairnError {
+        CairnError(
+            .unsupported, "the state is nested too deeply, holds itself or repeats itself too often",
+            .init(file: file, tensor: StateNames.joined(Array(path.prefix(8)))))
+    }
+
+    /// About how much of what a leaf holds was made for it.
+    private static func cost(of leaf: PickledLeaf) -> Int {
+        switch leaf {
+        case .held(let tensor): tensor.byteCount / costPerByte
+        case .value(.bytes(let bytes)): bytes.count / costPerByte
+        case .value(.list(let elements)): elements.count
+        default: 0
+        }
+    }
+
     private mutating func add(
         _ leaf: PickledLeaf, at path: [StateKey], inModule: Bool
     ) throws(CairnError) -> StateNode? {
+        try spend(Self.cost(of: leaf), at: path)
         switch leaf {
         // Modules keep tensors without elements for their code to replace: they are no weights.
         case .view(let view) where inModule && view.shape.elementCount == 0: return nil
@@ -105,7 +129,8 @@ struct PickledState {
                     advice: "save the object's state_dict() instead"))
         }
         guard !inModule else { return nil }
-        let count = PickledLeaf.tensorCount(under: reference, in: graph)
+        let (count, visits) = PickledLeaf.tensorCount(under: reference, in: graph)
+        try spend(visits, at: path)
         omissions.append(
             (path.isEmpty ? "it" : StateNames.joined(path))
                 + " is an object of the class \(name): it is shown as text"

@@ -63,7 +63,8 @@ struct TorchArchive: TorchStorages {
     /// The pickle, checked and understood as data.
     func pickle() throws(CairnError) -> PickleGraph {
         let record = try zip.record(prefix + pickleName)
-        let limits = PickleLimits()
+        let limits =
+            record.entry.isDeflated ? PickleLimits(storedByteCount: record.entry.storedByteCount) : PickleLimits()
         let bytes = try zip.bytes(record.entry.name, limit: limits.byteCount)
         return try PickleInterpreter.read(bytes, file: zip.file.key, fileOffset: record.dataOffset, limits: limits)
     }

@@ -30,7 +30,7 @@ extension Tensor {
                 .mismatch, "the elements do not fit the shape",
                 .init(expected: "\(shape.elementCount) for \(shape)", found: "\(elements.count)"))
         }
-        let storage = TensorStorage(byteCount: try Self.byteCount(Element.scalarType, shape), pool: nil)
+        let storage = try Self.memory(Element.scalarType, shape, pool: nil)
         elements.withUnsafeBytes { source in
             if let start = source.baseAddress { storage.base.copyMemory(from: start, byteCount: source.count) }
         }

@@ -34,7 +34,7 @@ public struct Tensor: Sendable {
         _ scalarType: ScalarType, _ shape: Shape, pool: BufferPool? = nil,
         initializingWith initialize: (inout MutableRawSpan) throws -> Void
     ) throws {
-        let storage = TensorStorage(byteCount: try Self.byteCount(scalarType, shape), pool: pool)
+        let storage = try Self.memory(scalarType, shape, pool: pool)
         var span = MutableRawSpan(
             _unsafeStart: storage.base, byteCount: storage.byteCount)
         try initialize(&span)
@@ -45,7 +45,7 @@ public struct Tensor: Sendable {
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when packed elements do not fill whole bytes or the size overflows.
     public init(zeros scalarType: ScalarType, _ shape: Shape, pool: BufferPool? = nil) throws(CairnError) {
-        let storage = TensorStorage(byteCount: try Self.byteCount(scalarType, shape), pool: pool)
+        let storage = try Self.memory(scalarType, shape, pool: pool)
         storage.base.initializeMemory(as: UInt8.self, repeating: 0, count: storage.byteCount)
         self.init(storage: storage, byteOffset: 0, scalarType, shape, byteCount: storage.byteCount)
     }
@@ -60,7 +60,7 @@ public struct Tensor: Sendable {
                 .mismatch, "the bytes do not fit the tensor",
                 .init(expected: "\(needed) bytes for \(scalarType)\(shape)", found: "\(bytes.byteCount) bytes"))
         }
-        let storage = TensorStorage(byteCount: needed, pool: nil)
+        let storage = try Self.memory(scalarType, shape, pool: nil)
         bytes.withUnsafeBytes { source in
             if let start = source.baseAddress { storage.base.copyMemory(from: start, byteCount: needed) }
         }
@@ -90,6 +90,23 @@ public struct Tensor: Sendable {
         }
         let storage = TensorStorage(readOnly: base, byteCount: needed, keeper: keeper)
         self.init(storage: storage, byteOffset: 0, scalarType, shape, byteCount: needed)
+    }
+
+    /// Memory for a tensor of this type and shape.
+    ///
+    /// - Throws: ``CairnError/Code/noSpace`` for more than the machine has.
+    static func memory(
+        _ scalarType: ScalarType, _ shape: Shape, pool: BufferPool?
+    ) throws(CairnError) -> TensorStorage {
+        let needed = try byteCount(scalarType, shape)
+        guard needed <= AlignedMemory.greatestByteCount else {
+            throw CairnError(
+                .noSpace, "a tensor is larger than the memory of this machine",
+                .init(
+                    expected: "at most \(AlignedMemory.greatestByteCount) bytes",
+                    found: "\(scalarType)\(shape), which is \(needed)", advice: "read it in parts"))
+        }
+        return TensorStorage(byteCount: needed, pool: pool)
     }
 
     /// The bytes that a tensor of this type and shape fills.

@@ -103,7 +103,22 @@ struct ConvertCommand: ParsableCommand {
             ? RecognisedFormat.safetensors(path: location.path)
             : RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let reader = try view(of: reduce ? opened.reduced() : opened.reader)
-        let writer = try target.writer(reading: recognised)
+        let absent = try AbsentDirectories(upTo: destination)
+        do {
+            let writer = try target.writer(reading: recognised)
+            let notes = try copy(reader, to: writer, of: opened, at: location)
+            try report(reader, step: target.step, notes: opened.omissions + notes)
+        } catch {
+            absent.removeEmpty()
+            throw error
+        }
+    }
+
+    /// Writes, and says what could not be carried over.
+    private func copy(
+        _ reader: any CheckpointReader, to writer: any CheckpointWriter, of opened: OpenedCheckpoint,
+        at location: Location
+    ) throws -> [String] {
         if let sharded = writer as? SafeTensorsWriter {
             sharded.continuation = try ConversionIdentity.text(
                 of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
@@ -125,7 +140,7 @@ struct ConvertCommand: ParsableCommand {
                 "went on behind \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
         }
         for note in notes { StandardError.note(note) }
-        try report(reader, step: target.step, notes: opened.omissions + notes)
+        return notes
     }
 
     /// What is to be written: chosen, renamed, cast.

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct SafeTensorsRobustnessTests {
@@ -87,6 +88,21 @@ import Testing
             let header = SafeTensorsHeader(entries: [entry], metadata: [(key, text)])
             try storage.publish(header.serialized(alignment: 8), as: "x")
             #expect(throws: CairnError.self, "\(text)") { try SafeTensorsReader(storage: storage, file: "x") }
+        }
+    }
+
+    @Test(arguments: ["../outside.safetensors", "..", "/outside.safetensors", "a/../../outside.safetensors", "./w.safetensors", ""])
+    func anIndexThatNamesWhatIsNotBelowItIsRefused(file: String) throws {
+        let storage = MemoryStorage()
+        let weights = try LocalStorage(root: Repository.fixture("safetensors/single")).readAll("model.safetensors")
+        for key in ["outside.safetensors", "run/w.safetensors"] { try storage.publish(weights, as: key) }
+        let index = #"{"metadata": {}, "weight_map": {"w": "\#(file)"}}"#
+        try storage.publish(Array(index.utf8), as: "run/model.safetensors.index.json")
+        #expect {
+            _ = try SafeTensorsReader(storage: storage, index: "run/model.safetensors.index.json")
+        } throws: { error in
+            let error = error as? CairnError
+            return error?.code == .malformed && error?.context.file == "run/model.safetensors.index.json"
         }
     }
 }
