@@ -32,6 +32,7 @@ let package = Package(
         .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
         .library(name: "CairnMetrics", targets: ["CairnMetrics"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
+        .library(name: "CairnMerge", targets: ["CairnMerge"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
@@ -118,6 +119,11 @@ let package = Package(
                 yams,
             ],
             swiftSettings: swiftSettings),
+        // What is made of stored weights: averages, merges, searches, permutations.
+        .target(
+            name: "CairnMerge",
+            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", yams],
+            swiftSettings: swiftSettings),
         .systemLibrary(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
         .target(
@@ -172,7 +178,7 @@ let package = Package(
         .executableTarget(
             name: "CairnTool",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout",
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout", "CairnMerge",
                 "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
                 argumentParser,
             ],
@@ -234,6 +240,13 @@ let package = Package(
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
                 "CairnTesting", "CairnUniversal",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "CairnMergeTests",
+            dependencies: [
+                "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnMerge", "CairnStorage", "CairnTensor",
+                "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
