@@ -111,18 +111,19 @@ let package = Package(
             name: "CairnReshard",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor"],
             swiftSettings: swiftSettings),
+        // What reads YAML files with errors that name the line, for rules and recipes.
+        .target(name: "CairnYAML", dependencies: ["CairnBase", yams], swiftSettings: swiftSettings),
         // The universal checkpoint language, a target of its own so that nobody else needs a YAML reader.
         .target(
             name: "CairnUniversal",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor",
-                yams,
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor", "CairnYAML",
             ],
             swiftSettings: swiftSettings),
         // What is made of stored weights: averages, merges, searches, permutations.
         .target(
             name: "CairnMerge",
-            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", yams],
+            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", "CairnYAML"],
             swiftSettings: swiftSettings),
         .systemLibrary(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
@@ -282,7 +283,9 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTesting", "CairnTool"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting", "CairnTool",
+            ],
             swiftSettings: swiftSettings),
     ]
 )

@@ -62,6 +62,50 @@ INLINE void merge_philox(uint64_t key, uint64_t stream, uint64_t first, uint32_t
     }
 }
 
+// Vectors of 16 floats, whatever registers hold them, so that every level adds up in the same order.
+typedef float lanes16 __attribute__((vector_size(64), aligned(4)));
+enum { product_tile = 4, product_stretch = 4096 };
+
+// Scalar products of `rows` times `columns` rows, at most a tile, over one stretch.
+INLINE void product_tile_sums(const float *const *a, const float *const *b, size_t length, int rows, int columns,
+                              double sums[product_tile][product_tile]) {
+    lanes16 total[product_tile][product_tile] = {0};
+    size_t k = 0;
+    for (; k + 16 <= length; k += 16) {
+        lanes16 x[product_tile], y[product_tile];
+        for (int i = 0; i < product_tile; i++) x[i] = *(const lanes16 *)(a[i < rows ? i : 0] + k);
+        for (int j = 0; j < product_tile; j++) y[j] = *(const lanes16 *)(b[j < columns ? j : 0] + k);
+        for (int i = 0; i < product_tile; i++)
+            for (int j = 0; j < product_tile; j++) total[i][j] = __builtin_elementwise_fma(x[i], y[j], total[i][j]);
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            double sum = 0;
+            for (int lane = 0; lane < 16; lane++) sum += (double)total[i][j][lane];
+            for (size_t rest = k; rest < length; rest++) sum += (double)a[i][rest] * (double)b[j][rest];
+            sums[i][j] = sum;
+        }
+}
+
+INLINE void merge_products(const float *a, size_t a_rows, const float *b, size_t b_rows, size_t length,
+                           double *products) {
+    for (size_t begin = 0; begin < length; begin += product_stretch) {
+        const size_t n = merge_least(product_stretch, length - begin);
+        for (size_t i = 0; i < a_rows; i += product_tile)
+            for (size_t j = 0; j < b_rows; j += product_tile) {
+                const int rows = (int)merge_least(product_tile, a_rows - i);
+                const int columns = (int)merge_least(product_tile, b_rows - j);
+                const float *x[product_tile] = {0}, *y[product_tile] = {0};
+                for (int r = 0; r < rows; r++) x[r] = a + (i + (size_t)r) * length + begin;
+                for (int c = 0; c < columns; c++) y[c] = b + (j + (size_t)c) * length + begin;
+                double sums[product_tile][product_tile];
+                product_tile_sums(x, y, n, rows, columns, sums);
+                for (int r = 0; r < rows; r++)
+                    for (int c = 0; c < columns; c++) products[(i + (size_t)r) * b_rows + j + (size_t)c] += sums[r][c];
+            }
+    }
+}
+
 #define REAL float
 #define REAL_TYPE CAIRN_F32
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
@@ -90,6 +134,7 @@ struct merge_kernels {
     void (*count_upper)(int, int, elements, elements, size_t, uint64_t *);
     void (*count_lower)(int, int, elements, elements, uint32_t, size_t, uint64_t *);
     size_t (*count_equal)(int, int, elements, elements, uint32_t, size_t, size_t, size_t *);
+    void (*products)(const float *, size_t, const float *, size_t, size_t, double *);
     void (*philox)(uint64_t, uint64_t, uint64_t, uint32_t *, size_t);
 };
 
@@ -132,13 +177,17 @@ struct merge_kernels {
                                                   uint32_t magnitude, size_t limit, size_t n, size_t *position) {      \
         return EITHER(count_equal, level, x, base, magnitude, limit, n, position);                                     \
     }                                                                                                                  \
+    attributes static void products_##suffix(const float *a, size_t a_rows, const float *b, size_t b_rows,             \
+                                             size_t length, double *products) {                                        \
+        merge_products(a, a_rows, b, b_rows, length, products);                                                        \
+    }                                                                                                                  \
     attributes static void philox_##suffix(uint64_t key, uint64_t stream, uint64_t first, uint32_t *numbers,           \
                                            size_t n) {                                                                 \
         merge_philox(key, stream, first, numbers, n);                                                                  \
     }                                                                                                                  \
     static const struct merge_kernels kernels_##suffix = {                                                             \
         add_##suffix,   divide_##suffix,      difference_##suffix,  dot_##suffix,         tasks_##suffix,              \
-        norms_##suffix, count_upper_##suffix, count_lower_##suffix, count_equal_##suffix, philox_##suffix,             \
+        norms_##suffix, count_upper_##suffix, count_lower_##suffix, count_equal_##suffix, products_##suffix, philox_##suffix, \
     };
 
 COMPILE(portable, )
@@ -202,6 +251,11 @@ size_t cairn_merge_count_equal(int level, int precise, elements x, elements base
                                size_t count, size_t *position) {
     if (!is_type(x) || !is_type(base)) return 0;
     return kernels(level)->count_equal(level, precise, x, base, magnitude, limit, count, position);
+}
+
+void cairn_merge_products(int level, const float *a, size_t a_rows, const float *b, size_t b_rows, size_t length,
+                          double *products) {
+    kernels(level)->products(a, a_rows, b, b_rows, length, products);
 }
 
 void cairn_philox_fill(int level, uint64_t key, uint64_t stream, uint64_t first, uint32_t *numbers, size_t count) {

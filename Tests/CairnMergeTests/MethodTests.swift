@@ -22,7 +22,7 @@ import Darwin
         init(seed: UInt64, count: Int, type: ScalarType = .f32) throws {
             self.seed = seed
             var random = RandomTensors(seed: seed)
-            let shapes = [Shape([40, 1000])] + (0..<6).map { _ in random.shape() }
+            let shapes = [Shape([17, 1000])] + (0..<6).map { _ in random.shape() }
             var inputs: [MergeInput] = []
             for index in 0..<count {
                 var checkpoint = MemoryCheckpoint("input \(index)")

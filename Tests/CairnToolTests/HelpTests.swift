@@ -5,14 +5,14 @@ import Testing
     @Test func rootHelpNamesEveryCommandAndTheExitCodes() throws {
         let run = try ToolRun("help", in: TemporaryDirectory())
         #expect(run.exitCode == 0)
-        for command in ["ls", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard", "plan", "simulate"] {
+        for command in ["ls", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard", "plan", "simulate", "average", "merge", "interpolate", "align"] {
             #expect(run.output.contains("\n  \(command) "), "\(command) is missing")
         }
         #expect(run.output.contains("Exit codes"))
         #expect(run.errors.isEmpty)
     }
 
-    @Test(arguments: ["ls", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard", "plan", "simulate"])
+    @Test(arguments: ["ls", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard", "plan", "simulate", "average", "merge", "interpolate", "align"])
     func everyCommandHasAnExampleAndExplainsItsOptions(command: String) throws {
         let run = try ToolRun("help", command, in: TemporaryDirectory())
         #expect(run.exitCode == 0)

@@ -81,6 +81,10 @@ void cairn_merge_count_lower(int level, int precise, struct cairn_elements x, st
 size_t cairn_merge_count_equal(int level, int precise, struct cairn_elements x, struct cairn_elements base,
                                uint32_t magnitude, size_t limit, size_t count, size_t *position);
 
+// products[i * b_rows + j] += the scalar product of row i of `a` and row j of `b`, which have `length` floats each.
+void cairn_merge_products(int level, const float *a, size_t a_rows, const float *b, size_t b_rows, size_t length,
+                          double *products);
+
 // The generator's 32-bit numbers `first`, `first + 1`, … of a stream.
 void cairn_philox_fill(int level, uint64_t key, uint64_t stream, uint64_t first, uint32_t *numbers, size_t count);
 

@@ -13,16 +13,16 @@ public import CairnTensor
 /// try copyCheckpoint(from: average, to: SafeTensorsWriter(path: "average.safetensors"))
 /// ```
 public struct MergedCheckpoint: CheckpointReader {
-    public let format = "merge"
+    public var format: String { "merge" }
     public let source: String
     public let tensors: [TensorDescription]
-    public let values: [NamedValue]
-    public let structure: StateNode?
+    public private(set) var values: [NamedValue]
     /// What the result is made from, and how.
-    public let lineage: Lineage
+    public private(set) var lineage: Lineage
     /// What did not go without saying, a sentence each.
     public let notes: [String]
 
+    private let readers: [any CheckpointReader]
     /// Parallel to `tensors`, but for ties.
     private let prepared: [PreparedTensor?]
 
@@ -65,8 +65,14 @@ public struct MergedCheckpoint: CheckpointReader {
         self.values = values ?? inputs.first?.reader.values ?? []
         self.lineage = lineage
         source = "\(lineage.operation) of " + inputs.map(\.reader.source).joined(separator: ", ")
-        structure = Self.structure(of: inputs.first?.reader, tensors, self.values)
+        readers = inputs.map(\.reader)
         notes = Self.notes(inputs, tensors)
+    }
+
+    /// That of an input with just these tensors and values.
+    public var structure: StateNode? {
+        let names = tensors.map { ExactString($0.name) }
+        return readers.first { $0.values == values && $0.tensors.map { ExactString($0.name) } == names }?.structure
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
@@ -95,6 +101,14 @@ public struct MergedCheckpoint: CheckpointReader {
     public func coefficients(of name: String) throws -> [Double]? {
         guard case .combination(let coefficients, let divisor) = try prepared(name).1.evaluated() else { return nil }
         return coefficients.map { $0 / (divisor ?? 1) }
+    }
+
+    /// The same tensors with other values and another lineage.
+    public func replacing(values: [NamedValue], lineage: Lineage) -> MergedCheckpoint {
+        var copy = self
+        copy.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
+        copy.lineage = lineage
+        return copy
     }
 
     private func prepared(_ name: String) throws(CairnError) -> (TensorDescription, PreparedTensor) {
@@ -197,15 +211,6 @@ extension MergedCheckpoint {
             problem = error.message
         }
         throw CairnError(.invalidArgument, problem)
-    }
-
-    private static func structure(
-        of reader: (any CheckpointReader)?, _ tensors: [TensorDescription], _ values: [NamedValue]
-    ) -> StateNode? {
-        guard let reader, let structure = reader.structure, values == reader.values,
-            reader.tensors.map({ ExactString($0.name) }) == tensors.map({ ExactString($0.name) })
-        else { return nil }
-        return structure
     }
 
     private static func notes(_ inputs: [MergeInput], _ tensors: [TensorDescription]) -> [String] {
