@@ -32,6 +32,7 @@ let package = Package(
         .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
         .library(name: "CairnMetrics", targets: ["CairnMetrics"]),
         .library(name: "CairnReshard", targets: ["CairnReshard"]),
+        .library(name: "CairnMerge", targets: ["CairnMerge"]),
         .library(name: "CairnTrain", targets: ["CairnTrain"]),
         .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
         .library(name: "CairnDigest", targets: ["CairnDigest"]),
@@ -110,13 +111,19 @@ let package = Package(
             name: "CairnReshard",
             dependencies: ["CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor"],
             swiftSettings: swiftSettings),
+        // What reads YAML files with errors that name the line, for rules and recipes.
+        .target(name: "CairnYAML", dependencies: ["CairnBase", yams], swiftSettings: swiftSettings),
         // The universal checkpoint language, a target of its own so that nobody else needs a YAML reader.
         .target(
             name: "CairnUniversal",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor",
-                yams,
+                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor", "CairnYAML",
             ],
+            swiftSettings: swiftSettings),
+        // What is made of stored weights: averages, merges, searches, permutations.
+        .target(
+            name: "CairnMerge",
+            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", "CairnYAML"],
             swiftSettings: swiftSettings),
         .systemLibrary(
             name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
@@ -173,7 +180,7 @@ let package = Package(
         .executableTarget(
             name: "CairnTool",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout",
+                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout", "CairnMerge",
                 "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
                 argumentParser,
             ],
@@ -238,6 +245,13 @@ let package = Package(
             ],
             swiftSettings: swiftSettings),
         .testTarget(
+            name: "CairnMergeTests",
+            dependencies: [
+                "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnMerge", "CairnStorage", "CairnTensor",
+                "CairnTesting",
+            ],
+            swiftSettings: swiftSettings),
+        .testTarget(
             name: "CairnDigestTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor", "CairnTesting",
@@ -273,7 +287,9 @@ let package = Package(
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnTensor", "CairnTesting", "CairnTool"],
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting", "CairnTool",
+            ],
             swiftSettings: swiftSettings),
     ]
 )

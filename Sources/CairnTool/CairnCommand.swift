@@ -26,8 +26,8 @@ struct CairnCommand: ParsableCommand {
         version: "cairn " + Producer.version,
         subcommands: [
             ListCommand.self, LineageCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self,
-            DiffCommand.self,
-            ConvertCommand.self, ReshardCommand.self, PlanCommand.self, SimulateCommand.self, PruneCommand.self,
+            DiffCommand.self, ConvertCommand.self, AverageCommand.self, MergeCommand.self, InterpolateCommand.self,
+            AlignCommand.self, ReshardCommand.self, PlanCommand.self, SimulateCommand.self, PruneCommand.self,
             RepairCommand.self, RulesCommand.self,
         ])
 

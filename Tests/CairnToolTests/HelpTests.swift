@@ -4,7 +4,7 @@ import Testing
 @Suite struct Help {
     private static let commands = [
         "ls", "lineage", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard",
-        "plan", "simulate",
+        "plan", "simulate", "average", "merge", "interpolate", "align",
     ]
 
     @Test func rootHelpNamesEveryCommandAndTheExitCodes() throws {

@@ -5,7 +5,7 @@ import Testing
 @Suite struct Interruption {
     @Test(arguments: [
         ["convert", "--to", "safetensors"], ["convert", "--to", "cairn"],
-        ["reshard", "--mesh", "dp=3", "--layout", "fsdp"],
+        ["reshard", "--mesh", "dp=3", "--layout", "fsdp"], ["average", "--to", "safetensors"],
     ])
     func anInterruptedWriteRemovesWhatItWrote(command: [String]) throws {
         let directory = try TemporaryDirectory()
@@ -22,8 +22,10 @@ import Testing
 
         let process = Process()
         process.executableURL = ToolRun.executable
+        let output = directory.path("out/model.safetensors")
         process.arguments =
-            [command[0], path, directory.path("out/model.safetensors")] + Array(command.dropFirst())
+            [command[0], path] + (command[0] == "average" ? [path, "--output", output] : [output])
+            + Array(command.dropFirst())
         process.standardError = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         try process.run()

@@ -7,5 +7,6 @@
 #include "cairn_crc32c.h"
 #include "cairn_planes.h"
 #include "cairn_convert.h"
+#include "cairn_merge.h"
 
 #endif

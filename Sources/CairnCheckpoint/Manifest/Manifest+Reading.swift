@@ -169,6 +169,14 @@ extension Lineage {
     fileprivate init(_ json: JSONObject) throws {
         operation = try json.string("operation")
         parents = try json.array("parents").map { try Parent($0.asObject()) }
+        guard let details = try json["details"].map({ try ValueCoding.value($0) }) else {
+            self.details = [:]
+            return
+        }
+        guard case .dictionary(let dictionary) = details else {
+            throw CairnError(.malformed, "the details of a lineage are no object")
+        }
+        self.details = dictionary
     }
 }
 

@@ -126,6 +126,11 @@ extension Lineage {
             }
             list.append(.object(object))
         }
-        return .object(["operation": .string(operation), "parents": .array(list)])
+        var object: JSONObject = ["operation": .string(operation), "parents": .array(list)]
+        if !details.isEmpty { _ = object.append("details", try ValueCoding.json(.dictionary(details))) }
+        return .object(object)
     }
+
+    /// The text that files of other formats carry along.
+    package func text() throws(CairnError) -> String { CairnCheckpoint.text(try json()) }
 }

@@ -1,3 +1,5 @@
+public import CairnTensor
+
 /// Where a checkpoint comes from.
 public struct Lineage: Sendable, Hashable {
     /// A checkpoint that this one was made from.
@@ -23,9 +25,12 @@ public struct Lineage: Sendable, Hashable {
     public var operation: String
     /// What it was made from; the state that training resumed from, for a first checkpoint after a resume.
     public var parents: [Parent]
+    /// Whatever else it takes to do the same again: a method, a seed, a recipe.
+    public var details: [String: Value]
 
-    public init(operation: String, parents: [Parent] = []) {
+    public init(operation: String, parents: [Parent] = [], details: [String: Value] = [:]) {
         self.operation = operation
         self.parents = parents
+        self.details = details
     }
 }

@@ -89,6 +89,9 @@ package enum ScalarConversion {
 }
 
 extension ScalarType {
+    /// The number by which `cairn_convert.h` knows the type, or `nil` for one whose elements convert to no other type.
+    package var kernelNumber: Int32? { kernelType.map { Int32($0.rawValue) } }
+
     /// The kernels' name for the type, or `nil` for one whose elements convert to no other type.
     fileprivate var kernelType: cairn_scalar? {
         switch self {

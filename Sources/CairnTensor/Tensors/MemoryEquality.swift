@@ -6,7 +6,7 @@ import Darwin
 
 extension UnsafeRawBufferPointer {
     /// Whether both hold the same bytes; one `memcmp`.
-    func elementsEqualAsMemory(_ other: UnsafeRawBufferPointer) -> Bool {
+    package func elementsEqualAsMemory(_ other: UnsafeRawBufferPointer) -> Bool {
         guard count == other.count else { return false }
         guard let first = baseAddress, let second = other.baseAddress else { return true }
         return memcmp(first, second, count) == 0

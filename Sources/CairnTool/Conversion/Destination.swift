@@ -16,8 +16,10 @@ struct Destination {
     let step: Int
     /// Numbers that go with it, for our own format.
     let metrics: [String: Double]
-    /// What it is made from, for our own format.
+    /// What it is made from, for our own format, and as text in the metadata of safetensors files where that is asked for.
     let lineage: Lineage
+    /// Whether safetensors files carry the lineage.
+    var carriesLineage = false
 
     /// The writer; nothing has been written yet.
     ///
@@ -32,7 +34,7 @@ struct Destination {
             try refuseSource(source)
             return try SafeTensorsWriter(
                 path: path, maximumShardByteCount: format == .shardedSafetensors ? maximumShardByteCount : nil,
-                replaces: replaces)
+                metadata: metadata(), replaces: replaces)
         case .torch:
             try refuseFile(over: source)
             return try TorchWriter(path: path, replaces: replaces)
@@ -55,6 +57,12 @@ struct Destination {
             try refuseFile(over: source)
             return try NumPyArrayWriter(path: path, replaces: replaces)
         }
+    }
+
+    private func metadata() throws(CairnError) -> [String: String] {
+        var metadata = SafeTensorsWriter.defaultMetadata
+        if carriesLineage { metadata["cairn.lineage"] = try lineage.text() }
+        return metadata
     }
 
     /// A single file replaces nothing but itself: it must not be the source or lie inside of it.

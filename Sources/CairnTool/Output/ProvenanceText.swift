@@ -46,7 +46,9 @@ extension JSONValue {
                 "coefficient": parent.coefficient.map { .number($0) } ?? .null,
             ]
         }
-        return ["operation": .string(lineage.operation), "parents": .array(parents)]
+        var object: JSONObject = ["operation": .string(lineage.operation), "parents": .array(parents)]
+        if !lineage.details.isEmpty { object["details"] = (try? ValueCoding.json(.dictionary(lineage.details))) ?? .null }
+        return .object(object)
     }
 }
 

@@ -1,13 +1,11 @@
 public import CairnBase
 import CairnLayout
 import CairnTensor
-import Yams
+import CairnYAML
 
 extension UniversalSpec {
     /// The number of the schema that is read and written.
     public static let schemaVersion = 1
-
-    private static let greatestByteCount = 4 << 20
 
     /// Reads a rules file (`Docs/Rules.md` has the schema) and validates it.
     ///
@@ -17,21 +15,10 @@ extension UniversalSpec {
     /// - Throws: ``CairnError/Code/malformed`` with the line for what is no rules file,
     ///   ``CairnError/Code/invalidArgument`` as ``validate()``.
     public init(yaml: String, file: String? = nil) throws(CairnError) {
-        guard yaml.utf8.count <= Self.greatestByteCount else {
-            throw CairnError(
-                .unsupported, "the rules are too long",
-                .init(file: file, expected: "at most \(Self.greatestByteCount) bytes", found: "\(yaml.utf8.count)"))
-        }
         try Self.refuseAnchors(yaml, file: file)
-        let root: Node?
-        do {
-            root = try Yams.compose(yaml: yaml, .default, .default, .utf8)
-        } catch {
-            throw Self.error(error, file: file)
-        }
-        guard let root else { throw CairnError(.malformed, "the rules are empty", .init(file: file)) }
+        let root = try YAMLField.parse(yaml, file: file, what: "the rules")
         do throws(CairnError) {
-            try self.init(reading: YAMLField(node: root, path: "", file: file).mapping())
+            try self.init(reading: root.mapping())
             try validate()
         } catch {
             throw error.adding(.init(file: file))
@@ -47,22 +34,6 @@ extension UniversalSpec {
                     .unsupported, "line \(line): anchors and aliases are not read",
                     .init(file: file, found: "\"&\"", advice: "write \"\\x26\" for an ampersand in a name"))
             }
-        }
-    }
-
-    private static func error(_ error: any Error, file: String?) -> CairnError {
-        func make(_ problem: String, line: Int?) -> CairnError {
-            CairnError(.malformed, (line.map { "line \($0): " } ?? "") + problem, .init(file: file))
-        }
-        guard let error = error as? YamlError else { return make("it is no YAML", line: nil) }
-        switch error {
-        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
-            .composer(_, let problem, let mark, _):
-            return make(problem, line: mark.line)
-        case .duplicatedKeysInMapping(let keys, let context):
-            return make("a key occurs twice: \(keys.joined(separator: ", "))", line: context.mark.line)
-        case .reader(let problem, _, _, _): return make(problem, line: nil)
-        default: return make("it is no YAML", line: nil)
         }
     }
 

@@ -1,0 +1,225 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnTensor
+
+/// A checkpoint that is made of others as it is read: an average, an interpolation, a merge by any method.
+///
+/// Making one compares the inputs' schemas and reads no tensor. Each region that is read is computed from the same regions of
+/// the inputs, in chunks on several threads, so memory stays at a few buffers whatever the sizes; methods that need to know
+/// something of whole tensors (a norm, a threshold) stream through them once or twice when the tensor is first read.
+///
+/// ```swift
+/// let average = try MergedCheckpoint(averaging: [MergeInput(a), MergeInput(b)])
+/// try copyCheckpoint(from: average, to: SafeTensorsWriter(path: "average.safetensors"))
+/// ```
+public struct MergedCheckpoint: CheckpointReader {
+    public var format: String { "merge" }
+    public let source: String
+    public let tensors: [TensorDescription]
+    public private(set) var values: [NamedValue]
+    /// What the result is made from, and how.
+    public private(set) var lineage: Lineage
+    /// What did not go without saying, a sentence each.
+    public let notes: [String]
+
+    private let readers: [any CheckpointReader]
+    /// Parallel to `tensors`, but for ties.
+    private let prepared: [PreparedTensor?]
+
+    /// A merge of tensors each by its own recipe.
+    ///
+    /// - Parameters:
+    ///   - values: The values of the result; `nil` for those of the first input.
+    ///   - lineage: What the result's lineage says.
+    /// - Throws: ``CairnError/Code/mismatch`` for operands that do not fit together, ``CairnError/Code/notFound`` for those
+    ///   that are not there, ``CairnError/Code/invalidArgument`` for methods that cannot be; each names the tensor.
+    public init(
+        _ inputs: [MergeInput], recipes: [TensorRecipe], values: [NamedValue]? = nil, lineage: Lineage,
+        options: MergeOptions = MergeOptions()
+    ) throws(CairnError) {
+        let workspaces = WorkspacePool()
+        var made: [(description: TensorDescription, prepared: PreparedTensor?)] = []
+        for recipe in recipes {
+            do throws(CairnError) {
+                made.append(try Self.bind(recipe, inputs, options, workspaces))
+            } catch {
+                throw error.adding(.init(tensor: recipe.name))
+            }
+        }
+        made.sort { ExactString($0.description.name) < ExactString($1.description.name) }
+        for (one, next) in zip(made, made.dropFirst()) where one.description.name.utf8.elementsEqual(next.description.name.utf8) {
+            throw CairnError(.invalidArgument, "two tensors of the result have one name", .init(tensor: one.description.name))
+        }
+        tensors = made.map(\.description)
+        prepared = made.map(\.prepared)
+        for tensor in tensors {
+            guard let target = tensor.tiedTo else { continue }
+            guard let position = tensors.position(of: target), tensors[position].tiedTo == nil,
+                tensors[position].shape == tensor.shape, tensors[position].scalarType == tensor.scalarType
+            else {
+                throw CairnError(
+                    .invalidArgument, "a tensor is tied to one that is not there or is another",
+                    .init(tensor: tensor.name, expected: target))
+            }
+        }
+        self.values = values ?? inputs.first?.reader.values ?? []
+        self.lineage = lineage
+        source = "\(lineage.operation) of " + inputs.map(\.reader.source).joined(separator: ", ")
+        readers = inputs.map(\.reader)
+        notes = Self.notes(inputs, tensors)
+    }
+
+    /// That of an input with just these tensors and values.
+    public var structure: StateNode? {
+        let names = tensors.map { ExactString($0.name) }
+        return readers.first { $0.values == values && $0.tensors.map { ExactString($0.name) } == names }?.structure
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        let (description, tensor) = try prepared(name)
+        guard region.isInside(description.shape),
+            description.scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount
+        else {
+            throw CairnError(
+                .mismatch, "a region lies outside its tensor, or its destination has another size",
+                .init(
+                    file: source, tensor: name, expected: "inside \(description.shape)",
+                    found: "\(region), \(destination.byteCount) bytes"))
+        }
+        guard region.elementCount > 0 else { return }
+        do {
+            try tensor.read(region, into: &destination)
+        } catch {
+            throw CairnError(wrapping: error, "a tensor could not be merged").adding(.init(tensor: name))
+        }
+    }
+
+    /// The coefficients of the operands of a tensor, where its method has any, found out by a look at the operands if that
+    /// takes one: what a SLERP or a model stock came to.
+    ///
+    /// - Throws: ``CairnError/Code/notFound``, and what reading throws.
+    public func coefficients(of name: String) throws -> [Double]? {
+        guard case .combination(let coefficients, let divisor) = try prepared(name).1.evaluated() else { return nil }
+        return coefficients.map { $0 / (divisor ?? 1) }
+    }
+
+    /// The same tensors with other values and another lineage.
+    public func replacing(values: [NamedValue], lineage: Lineage) -> MergedCheckpoint {
+        var copy = self
+        copy.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
+        copy.lineage = lineage
+        return copy
+    }
+
+    private func prepared(_ name: String) throws(CairnError) -> (TensorDescription, PreparedTensor) {
+        guard var position = tensors.position(of: name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        if let target = tensors[position].tiedTo { position = tensors.position(of: target) ?? position }
+        guard let tensor = prepared[position] else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return (tensors[position], tensor)
+    }
+}
+
+extension MergedCheckpoint {
+    private static func bind(
+        _ recipe: TensorRecipe, _ inputs: [MergeInput], _ options: MergeOptions, _ workspaces: WorkspacePool
+    ) throws(CairnError) -> (description: TensorDescription, prepared: PreparedTensor?) {
+        var operands: [MergeOperand] = []
+        for operand in recipe.operands { operands.append(try find(operand, inputs, options)) }
+        guard let first = operands.first else {
+            throw CairnError(.invalidArgument, "a tensor of the result is made of nothing")
+        }
+        for operand in operands where operand.description.shape != first.description.shape {
+            throw CairnError(
+                .mismatch, "tensors that are merged have different shapes",
+                .init(
+                    file: operand.reader.source, tensor: operand.description.name,
+                    expected: "\(first.description.shape) as in \(first.reader.source)",
+                    found: "\(operand.description.shape)"))
+        }
+        let (type, isCopied) = try resultType(operands, options)
+        let description = TensorDescription(
+            name: recipe.name, scalarType: type, shape: first.description.shape, tiedTo: recipe.tiedTo)
+        guard recipe.tiedTo == nil else { return (description, nil) }
+        if !isCopied { try check(recipe.method, operandCount: operands.count) }
+        var updates: [BoundUpdate] = []
+        for update in recipe.updates {
+            updates.append(
+                try BoundUpdate(
+                    update, down: find(update.down, inputs, options), up: find(update.up, inputs, options),
+                    weight: first.description))
+        }
+        let copied = isCopied ? (options.otherTensors == .last ? operands.count - 1 : 0) : nil
+        return (
+            description,
+            PreparedTensor(
+                description, operands: operands, method: recipe.method, updates: updates, copied: copied,
+                options: options, workspaces: workspaces)
+        )
+    }
+
+    private static func find(
+        _ operand: TensorRecipe.Operand, _ inputs: [MergeInput], _ options: MergeOptions
+    ) throws(CairnError) -> MergeOperand {
+        guard inputs.indices.contains(operand.input) else {
+            throw CairnError(
+                .invalidArgument, "no such input takes part",
+                .init(expected: "0..<\(inputs.count)", found: "\(operand.input)"))
+        }
+        let reader = inputs[operand.input].reader
+        return try MergeOperand(reader, reader.description(of: operand.name), maps: options.mapped)
+    }
+
+    /// The type of the result, and whether one operand is taken as it is because there is no average.
+    private static func resultType(
+        _ operands: [MergeOperand], _ options: MergeOptions
+    ) throws(CairnError) -> (ScalarType, isCopied: Bool) {
+        var type = operands[0].description.scalarType
+        let hasAverage = operands.allSatisfy { $0.description.scalarType.hasAverage }
+        for operand in operands where operand.description.scalarType != type {
+            guard hasAverage, options.promotesTypes else {
+                throw CairnError(
+                    .mismatch, "tensors that are merged have elements of different types",
+                    .init(
+                        file: operand.reader.source, tensor: operand.description.name,
+                        expected: "\(type) as in \(operands[0].reader.source)",
+                        found: "\(operand.description.scalarType)",
+                        advice: "cast the inputs, or let types be promoted"))
+            }
+            type = type.promoted(with: operand.description.scalarType)
+        }
+        guard hasAverage, let outputType = options.outputType else { return (type, !hasAverage) }
+        guard outputType.kernelNumber != nil, outputType.isFloatingPoint else {
+            throw CairnError(
+                .unsupported, "a merge does not write elements of this type", .init(found: "\(outputType)"))
+        }
+        return (outputType, false)
+    }
+
+    private static func check(_ method: MergeMethod, operandCount: Int) throws(CairnError) {
+        let problem: String
+        do throws(MergeMethodProblem) {
+            let expected = try method.operandCount()
+            if expected.contains(operandCount) { return }
+            problem = "the method takes "
+                + (expected.count == 1 ? "\(expected.lowerBound)" : "\(expected.lowerBound) to \(expected.upperBound)")
+                + " tensors, not \(operandCount)"
+        } catch {
+            problem = error.message
+        }
+        throw CairnError(.invalidArgument, problem)
+    }
+
+    private static func notes(_ inputs: [MergeInput], _ tensors: [TensorDescription]) -> [String] {
+        guard let first = inputs.first?.reader else { return [] }
+        let names = first.values.filter { value in
+            inputs.dropFirst().contains { !$0.reader.values.contains(value) }
+        }.map(\.name)
+        guard !names.isEmpty else { return [] }
+        let shown = names.prefix(4).joined(separator: ", ") + (names.count > 4 ? ", …" : "")
+        return ["the inputs have different values; those of \(first.source) are taken: \(shown)"]
+    }
+}

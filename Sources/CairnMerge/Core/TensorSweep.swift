@@ -1,0 +1,48 @@
+import CCairnKernels
+import CairnBase
+import CairnCheckpoint
+import CairnTensor
+
+/// Goes through whole tensors of one shape side by side, in chunks, on several threads.
+///
+/// The chunks depend on the shape alone and their results come back in order, so that what is added up of them is the same
+/// whatever the number of threads.
+struct TensorSweep {
+    let shape: Shape
+    /// How many bytes of one tensor a chunk has.
+    let chunkByteCount: Int
+    let options: MergeOptions
+    let workspaces: WorkspacePool
+
+    /// A part of the tensors: elements that follow each other.
+    struct Chunk {
+        let region: Region
+        /// The index of its first element.
+        let first: Int
+        let workspace: Workspace
+
+        var count: Int { region.elementCount }
+    }
+
+    /// Calls `body` for every chunk and returns the results in order.
+    func map<Result: Sendable>(_ body: @escaping @Sendable (Chunk) throws -> Result) throws -> [Result] {
+        let widest = TensorDescription(name: "", scalarType: .f64, shape: shape)
+        let regions = Array(SlabSequence(of: widest, byteLimit: chunkByteCount))
+        var firsts: [Int] = []
+        var first = 0
+        for region in regions {
+            firsts.append(first)
+            first += region.elementCount
+        }
+        let results = Monitor([Result?](repeating: nil, count: regions.count))
+        try ThreadPool.shared.forEach(regions.count, width: options.concurrency) {
+            [options, workspaces, firsts] index in
+            try options.interruption()
+            let result = try workspaces.with { workspace in
+                try body(Chunk(region: regions[index], first: firsts[index], workspace: workspace))
+            }
+            results.change { $0[index] = result }
+        }
+        return results.read { $0.compactMap { $0 } }
+    }
+}

@@ -1,0 +1,188 @@
+/// A way to make one tensor of several of the same shape. `Docs/Merging.md` has the formulas and where they come from.
+///
+/// Weights and thinnings are in the order of the operands; methods with a base have it as operand 0, before those.
+public enum MergeMethod: Sendable, Hashable {
+    /// Σ wᵢTᵢ, divided by Σ wᵢ where it normalizes.
+    case linear(weights: [Double], normalizes: Bool = true)
+    /// From operand 0 (`t` = 0) to operand 1 (`t` = 1) along the arc between them.
+    case slerp(t: Double)
+    /// The weighted mean on the sphere, in the tangent space at the straight mean. With `hasBase` operand 0 is the origin.
+    case multiSlerp(weights: [Double], normalizes: Bool = true, hasBase: Bool = false, epsilon: Double = 1e-8)
+    /// The point of the sphere with the least sum of squared arcs to the operands' directions.
+    case karcher(iterationLimit: Int = 10, tolerance: Double = 1e-5)
+    /// Base + λ Σ wᵢ(Tᵢ − base), in many variants.
+    case taskVectors(TaskVectorMethod)
+    /// Between the mean of the operands and the base, operand 0, as far as their angles suggest.
+    case modelStock
+    /// The only operand, as it is or multiplied by a number.
+    case passthrough(scale: Double? = nil)
+    /// The first operand plus the recipe's low-rank updates.
+    case lowRankUpdates
+}
+
+/// How differences from a base are thinned, weighed and put together.
+public struct TaskVectorMethod: Sendable, Hashable {
+    /// Which elements of a task vector stay.
+    public enum Thinning: Sendable, Hashable {
+        case none
+        /// This part of the elements, those of greatest magnitude. (TIES)
+        case largest(density: Double)
+        /// This part of the elements, without the `outliers` of greatest magnitude, as far as there are enough. (Breadcrumbs)
+        case middle(density: Double, outliers: Double)
+        /// Each element with this probability. (DARE)
+        case random(density: Double)
+    }
+
+    /// What the elements that stay are multiplied by.
+    public enum Rescaling: Sendable, Hashable {
+        case none
+        /// What makes the sum of the magnitudes what it was, as mergekit does.
+        case sumOfMagnitudes
+        /// One over the density, as the paper of DARE does.
+        case inverseDensity
+    }
+
+    /// One for each task vector.
+    public var weights: [Double]
+    /// One for each task vector.
+    public var thinnings: [Thinning]
+    /// What the elements that stay are multiplied by.
+    public var rescaling: Rescaling
+    /// Whether only those elements count whose sign is that of the weighted sum.
+    public var takesMajority: Bool
+    /// Whether the sum is divided by the sum of the weights that took part.
+    public var normalizes: Bool
+    /// What the sum is multiplied by.
+    public var lambda: Double
+
+    public init(
+        weights: [Double], thinnings: [Thinning] = [], rescaling: Rescaling = .none, takesMajority: Bool = false,
+        normalizes: Bool = false, lambda: Double = 1
+    ) {
+        self.weights = weights
+        self.thinnings = thinnings.isEmpty ? weights.map { _ in .none } : thinnings
+        self.rescaling = rescaling
+        self.takesMajority = takesMajority
+        self.normalizes = normalizes
+        self.lambda = lambda
+    }
+}
+
+extension MergeMethod {
+    /// Base + λ Σ wᵢ(Tᵢ − base). (Ilharco et al., ICLR 2023)
+    public static func taskArithmetic(weights: [Double], lambda: Double = 1) -> MergeMethod {
+        .taskVectors(TaskVectorMethod(weights: weights, lambda: lambda))
+    }
+
+    /// The largest elements of each task vector, those of the majority's sign, averaged. (Yadav et al., NeurIPS 2023)
+    public static func ties(weights: [Double], density: Double, lambda: Double = 1) -> MergeMethod {
+        .taskVectors(
+            TaskVectorMethod(
+                weights: weights, thinnings: weights.map { _ in .largest(density: density) }, takesMajority: true,
+                normalizes: true, lambda: lambda))
+    }
+
+    /// Random elements of each task vector, rescaled. (Yu et al., ICML 2024)
+    public static func dare(
+        weights: [Double], density: Double, rescaling: TaskVectorMethod.Rescaling = .sumOfMagnitudes,
+        takesMajority: Bool = false, lambda: Double = 1
+    ) -> MergeMethod {
+        .taskVectors(
+            TaskVectorMethod(
+                weights: weights, thinnings: weights.map { _ in .random(density: density) }, rescaling: rescaling,
+                takesMajority: takesMajority, lambda: lambda))
+    }
+
+    /// Each task vector without its largest and its smallest elements. (Davari and Belilovsky, ECCV 2024)
+    public static func breadcrumbs(
+        weights: [Double], density: Double, outliers: Double = 0.01, takesMajority: Bool = false, lambda: Double = 1
+    ) -> MergeMethod {
+        .taskVectors(
+            TaskVectorMethod(
+                weights: weights, thinnings: weights.map { _ in .middle(density: density, outliers: outliers) },
+                takesMajority: takesMajority, lambda: lambda))
+    }
+
+    /// How many operands it needs, or why it cannot be.
+    func operandCount() throws(MergeMethodProblem) -> ClosedRange<Int> {
+        switch self {
+        case .linear(let weights, let normalizes):
+            try Self.check(weights)
+            if normalizes, weights.reduce(0, +) == 0 { throw MergeMethodProblem("the weights add up to zero") }
+            return weights.count...weights.count
+        case .slerp(let t):
+            guard t.isFinite else { throw MergeMethodProblem("t is no number") }
+            return 2...2
+        case .multiSlerp(let weights, let normalizes, let hasBase, let epsilon):
+            try Self.check(weights)
+            guard epsilon >= 0, epsilon.isFinite else { throw MergeMethodProblem("eps is negative or no number") }
+            if normalizes, weights.reduce(0, +) == 0 { throw MergeMethodProblem("the weights add up to zero") }
+            let count = weights.count + (hasBase ? 1 : 0)
+            return count...count
+        case .karcher(let limit, let tolerance):
+            guard (0...10_000).contains(limit), tolerance > 0 else {
+                throw MergeMethodProblem("max_iter is from 0 to 10000, and tol is above 0")
+            }
+            return 1...Self.greatestCount
+        case .taskVectors(let method):
+            try Self.check(method.weights, allowsNone: true)
+            guard method.thinnings.count == method.weights.count else {
+                throw MergeMethodProblem("there are not as many thinnings as weights")
+            }
+            guard method.lambda.isFinite else { throw MergeMethodProblem("lambda is no number") }
+            for thinning in method.thinnings { try thinning.check() }
+            return method.weights.count + 1...method.weights.count + 1
+        case .modelStock: return 3...Self.greatestCount
+        case .passthrough(let scale):
+            if let scale, !scale.isFinite { throw MergeMethodProblem("scale is no number") }
+            return 1...1
+        case .lowRankUpdates: return 1...1
+        }
+    }
+
+    /// More would not fit the kernels' blocks.
+    static let greatestCount = 64
+
+    private static func check(_ weights: [Double], allowsNone: Bool = false) throws(MergeMethodProblem) {
+        guard allowsNone || !weights.isEmpty else { throw MergeMethodProblem("there are no weights") }
+        guard weights.count <= greatestCount || !allowsNone else {
+            throw MergeMethodProblem("more than \(greatestCount) task vectors are not merged at once")
+        }
+        guard weights.allSatisfy(\.isFinite) else { throw MergeMethodProblem("a weight is no number") }
+    }
+
+    /// The coefficients of the operands, where they are the same for every tensor.
+    var coefficients: [Double?] {
+        switch self {
+        case .linear(let weights, let normalizes):
+            let sum = normalizes ? weights.reduce(0, +) : 1
+            return weights.map { $0 / sum }
+        case .slerp(let t): return [1 - t, t]
+        case .multiSlerp(let weights, _, let hasBase, _): return (hasBase ? [nil] : []) + weights
+        case .taskVectors(let method): return [nil] + method.weights
+        case .passthrough(let scale): return [scale ?? 1]
+        case .karcher, .modelStock, .lowRankUpdates: return []
+        }
+    }
+}
+
+/// Why a method cannot be carried out.
+struct MergeMethodProblem: Error {
+    let message: String
+
+    init(_ message: String) { self.message = message }
+}
+
+extension TaskVectorMethod.Thinning {
+    func check() throws(MergeMethodProblem) {
+        switch self {
+        case .none: break
+        case .largest(let density), .random(let density):
+            guard density.isFinite else { throw MergeMethodProblem("a density is no number") }
+        case .middle(let density, let outliers):
+            guard density.isFinite, outliers.isFinite, outliers >= 0 else {
+                throw MergeMethodProblem("a density or gamma is no number, or gamma is negative")
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+#if YAML
+public import CairnBase
+import CairnTensor
+import CairnYAML
+
+extension MergeRecipe {
+    /// Reads a recipe in mergekit's YAML.
+    ///
+    /// - Parameter file: What errors call it.
+    /// - Throws: ``CairnError/Code/malformed`` with the line for what is no recipe, ``CairnError/Code/unsupported`` for what of
+    ///   mergekit's language is not understood, which is never passed over.
+    public init(yaml: String, file: String? = nil) throws(CairnError) {
+        let root = try YAMLField.parse(yaml, file: file, what: "the recipe's contents")
+        do throws(CairnError) {
+            try self.init(reading: root.mapping())
+        } catch {
+            throw error.adding(.init(file: file))
+        }
+    }
+
+    private init(reading root: YAMLMapping) throws(CairnError) {
+        for key in ["modules", "tokenizer", "tokenizer_source"] {
+            guard let field = root[key], !field.isNull else { continue }
+            throw field.unsupported(
+                key == "modules" ? "modules are not merged separately" : "tokenizers are not merged",
+                advice: key == "modules"
+                    ? "merge each module's checkpoint by a recipe of its own"
+                    : "remove the key if all models have one tokenizer")
+        }
+        try root.allow(
+            "merge_method", "models", "slices", "base_model", "dtype", "out_dtype", "parameters", "chat_template", "name",
+            "tokenizer", "tokenizer_source", "modules")
+        method = try root.required("merge_method").text()
+        baseModel = try root["base_model"].flatMapPresent { field throws(CairnError) in try field.model() }
+        inputType = try root["dtype"].flatMapPresent { field throws(CairnError) in try field.scalarType() }
+        outputType = try root["out_dtype"].flatMapPresent { field throws(CairnError) in try field.scalarType() }
+        parameters = try root["parameters"]?.settings() ?? [:]
+        switch (root["models"], root["slices"]) {
+        case (let models?, nil):
+            var sources: [Source] = []
+            for field in try models.list() { sources.append(try field.source(hasLayers: false)) }
+            content = .models(sources)
+        case (nil, let slices?):
+            var list: [Slice] = []
+            for field in try slices.list() { list.append(try field.slice()) }
+            content = .slices(list)
+        default:
+            throw root.field.error("expected either \"models\" or \"slices\"")
+        }
+    }
+}
+
+extension YAMLField? {
+    /// What is made of the field, if it is there and not null.
+    fileprivate func flatMapPresent<Value>(
+        _ body: (YAMLField) throws(CairnError) -> Value
+    ) throws(CairnError) -> Value? {
+        guard let self, !self.isNull else { return nil }
+        return try body(self)
+    }
+}
+
+extension YAMLField {
+    fileprivate func unsupported(_ message: String, advice: String? = nil) -> CairnError {
+        let made = error(message)
+        return CairnError(.unsupported, made.message, .init(file: file, advice: advice))
+    }
+
+    /// The path of a model: text, or an object with it.
+    fileprivate func model() throws(CairnError) -> String {
+        if isScalar { return try text() }
+        let mapping = try mapping()
+        try mapping.allow("model", "path", "lora")
+        if let lora = mapping["lora"], !lora.isNull {
+            let path = try lora.isScalar ? lora.text() : lora.mapping().required("path").text()
+            return try mapping.required("model").model() + "+" + path
+        }
+        if let path = mapping["path"] { return try path.text() }
+        return try mapping.required("model").model()
+    }
+
+    fileprivate func scalarType() throws(CairnError) -> ScalarType {
+        let name = try text()
+        switch name {
+        case "float32": return .f32
+        case "float16": return .f16
+        case "bfloat16": return .bf16
+        case "float64": return .f64
+        default:
+            throw error("the type is not known", expected: "float32, bfloat16, float16 or float64", found: name)
+        }
+    }
+
+    fileprivate func source(hasLayers: Bool) throws(CairnError) -> MergeRecipe.Source {
+        let mapping = try mapping()
+        if hasLayers { try mapping.allow("model", "layer_range", "parameters") } else { try mapping.allow("model", "parameters") }
+        var layers: Range<Int>?
+        if hasLayers {
+            let field = try mapping.required("layer_range"), bounds = try field.list()
+            guard bounds.count == 2 else { throw field.error("expected the first layer and the one behind the last") }
+            let (first, end) = (try bounds[0].number(), try bounds[1].number())
+            guard first >= 0, end > first else { throw field.error("expected layers", found: "[\(first), \(end)]") }
+            layers = first..<end
+        }
+        return MergeRecipe.Source(
+            model: try mapping.required("model").model(), layers: layers,
+            parameters: try mapping["parameters"]?.settings() ?? [:])
+    }
+
+    fileprivate func slice() throws(CairnError) -> MergeRecipe.Slice {
+        let mapping = try mapping()
+        if let weight = mapping["residual_weight"], !weight.isNull { throw weight.unsupported("residual weights are not read") }
+        try mapping.allow("sources", "base_model", "parameters", "residual_weight")
+        var sources: [MergeRecipe.Source] = []
+        for field in try mapping.required("sources").list() { sources.append(try field.source(hasLayers: true)) }
+        return MergeRecipe.Slice(
+            sources: sources,
+            baseModel: try mapping["base_model"].flatMapPresent { field throws(CairnError) in try field.model() },
+            parameters: try mapping["parameters"]?.settings() ?? [:])
+    }
+
+    fileprivate func settings() throws(CairnError) -> [String: MergeRecipe.Setting] {
+        if isNull { return [:] }
+        var settings: [String: MergeRecipe.Setting] = [:]
+        for (name, field) in try mapping().entries {
+            guard RecipeParameters.known.contains(name) else {
+                throw field.error(
+                    "no parameter is called that", expected: RecipeParameters.known.sorted().joined(separator: ", "))
+            }
+            settings[name] = try field.setting()
+        }
+        return settings
+    }
+
+    private func setting() throws(CairnError) -> MergeRecipe.Setting {
+        if isScalar { return .scalar(try scalar()) }
+        guard isSequence else { return .conditions([try condition()]) }
+        let fields = try list()
+        if fields.allSatisfy(\.isScalar) {
+            var values: [MergeRecipe.Scalar] = []
+            for field in fields { values.append(try field.scalar()) }
+            return .gradient(values)
+        }
+        var conditions: [MergeRecipe.Condition] = []
+        for field in fields { conditions.append(try field.condition()) }
+        return .conditions(conditions)
+    }
+
+    private func condition() throws(CairnError) -> MergeRecipe.Condition {
+        let mapping = try mapping()
+        try mapping.allow("filter", "value")
+        let value = try mapping.required("value")
+        guard value.isScalar || value.isSequence else { throw value.error("expected a value or a list of values") }
+        let filter = try mapping["filter"].flatMapPresent { field throws(CairnError) in try field.text() }
+        return MergeRecipe.Condition(filter: filter == "*" ? nil : filter, value: try value.setting())
+    }
+
+    private func scalar() throws(CairnError) -> MergeRecipe.Scalar {
+        let text = try text()
+        switch text {
+        case "true", "True", "yes", "on": return .bool(true)
+        case "false", "False", "no", "off": return .bool(false)
+        default: return Double(text).map { .number($0) } ?? .text(text)
+        }
+    }
+}
+#endif

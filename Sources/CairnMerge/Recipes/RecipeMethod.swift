@@ -1,0 +1,125 @@
+import CairnBase
+
+/// mergekit's methods by their names, with the parameters of one tensor.
+struct RecipeMethod {
+    let recipe: MergeRecipe
+    let slice: MergeRecipe.Slice
+    /// The name in the result.
+    let tensor: String
+    let position: Double
+    let base: String?
+
+    static let known = [
+        "linear", "slerp", "multislerp", "karcher", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs",
+        "breadcrumbs_ties", "model_stock", "passthrough",
+    ]
+
+    /// - Parameter names: The tensor's name in each source.
+    func make(names: [String]) throws(CairnError) -> (method: MergeMethod, hasBase: Bool) {
+        let shared = RecipeParameters(
+            scopes: [slice.parameters, recipe.parameters], tensor: tensor, position: position)
+        let own = zip(slice.sources, names).map { source, name in
+            (
+                isBase: source.model == base,
+                parameters: RecipeParameters(
+                    scopes: [source.parameters, slice.parameters, recipe.parameters], tensor: name, position: position,
+                    model: source.model)
+            )
+        }
+        let others = own.filter { !$0.isBase }.map(\.parameters)
+        func numbers(_ name: String, of list: [RecipeParameters]) throws(CairnError) -> [Double] {
+            var values: [Double] = []
+            for parameters in list { values.append(try parameters.requiredNumber(name)) }
+            return values
+        }
+        switch recipe.method {
+        case "linear":
+            return (
+                .linear(
+                    weights: try numbers("weight", of: own.map(\.parameters)),
+                    normalizes: try shared.bool("normalize", default: true)), false
+            )
+        case "slerp":
+            try requireBase(own.map(\.isBase))
+            guard own.count == 2 else { throw wrongCount("two models, one of which is the base", own.count) }
+            return (.slerp(t: try shared.requiredNumber("t")), true)
+        case "multislerp":
+            let hasBase = own.contains { $0.isBase }
+            return (
+                .multiSlerp(
+                    weights: try numbers("weight", of: others),
+                    normalizes: try shared.bool("normalize_weights", default: true), hasBase: hasBase,
+                    epsilon: try shared.number("eps", default: 1e-8)), hasBase
+            )
+        case "karcher":
+            return (
+                .karcher(
+                    iterationLimit: Int(clamping: Int64(max(-1, min(1e9, try shared.number("max_iter", default: 10))))),
+                    tolerance: try shared.number("tol", default: 1e-5)), false
+            )
+        case "model_stock":
+            try requireBase(own.map(\.isBase))
+            guard own.count >= 3 else { throw wrongCount("at least three models, the base among them", own.count) }
+            guard try !shared.bool("filter_wise", default: false) else {
+                throw CairnError(.unsupported, "model_stock is not computed filter by filter")
+            }
+            return (.modelStock, true)
+        case "passthrough":
+            guard own.count == 1 else { throw wrongCount("one model for each tensor", own.count) }
+            return (.passthrough(scale: try own[0].parameters.number("scale")), false)
+        default:
+            try requireBase(own.map(\.isBase))
+            return (.taskVectors(try taskVectors(shared, others)), true)
+        }
+    }
+
+    private func taskVectors(
+        _ shared: RecipeParameters, _ others: [RecipeParameters]
+    ) throws(CairnError) -> TaskVectorMethod {
+        let isMajority: Bool, normalizes: Bool, rescales: Bool
+        switch recipe.method {
+        case "task_arithmetic": (isMajority, normalizes, rescales) = (false, false, false)
+        case "ties": (isMajority, normalizes, rescales) = (true, true, false)
+        case "dare_linear": (isMajority, normalizes, rescales) = (false, false, true)
+        case "dare_ties": (isMajority, normalizes, rescales) = (true, false, true)
+        case "breadcrumbs": (isMajority, normalizes, rescales) = (false, false, false)
+        case "breadcrumbs_ties": (isMajority, normalizes, rescales) = (true, false, false)
+        default:
+            throw CairnError(
+                .unsupported, "the merge method is not known",
+                .init(expected: "one of " + Self.known.joined(separator: ", "), found: recipe.method))
+        }
+        var weights: [Double] = [], thinnings: [TaskVectorMethod.Thinning] = []
+        for parameters in others {
+            weights.append(try parameters.requiredNumber("weight"))
+            let density = try parameters.number("density", default: 1)
+            switch recipe.method {
+            case "ties": thinnings.append(.largest(density: density))
+            case "dare_linear", "dare_ties": thinnings.append(.random(density: density))
+            case "breadcrumbs", "breadcrumbs_ties":
+                thinnings.append(
+                    .middle(density: density, outliers: try parameters.number("gamma", default: 0.01)))
+            default: thinnings.append(.none)
+            }
+        }
+        return TaskVectorMethod(
+            weights: weights, thinnings: thinnings,
+            rescaling: try shared.bool("rescale", default: rescales) ? .sumOfMagnitudes : .none,
+            takesMajority: isMajority, normalizes: try shared.bool("normalize", default: normalizes),
+            lambda: try shared.number("lambda", default: 1))
+    }
+
+    private func requireBase(_ isBase: [Bool]) throws(CairnError) {
+        guard !Self.known.contains(recipe.method) || isBase.contains(true) else {
+            throw CairnError(
+                .invalidArgument, "the method needs a base",
+                .init(expected: "base_model to be one of the models", found: base ?? "none"))
+        }
+    }
+
+    private func wrongCount(_ expected: String, _ found: Int) -> CairnError {
+        CairnError(
+            .invalidArgument, "\(recipe.method) merges another number of models",
+            .init(expected: expected, found: "\(found)"))
+    }
+}

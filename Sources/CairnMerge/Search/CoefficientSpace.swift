@@ -1,0 +1,97 @@
+public import CairnBase
+public import CairnCheckpoint
+
+/// Linear combinations of checkpoints, as points of a space that can be searched.
+public struct CoefficientSpace: Sendable {
+    /// Which tensors have coefficients in common.
+    public enum Grouping: Sendable, Hashable {
+        /// All.
+        case whole
+        /// Those of one layer, by the first number in their names, and those outside the layers.
+        case layers
+        /// Those whose names fit one pattern, the first that does; all others are a group more.
+        case patterns([GlobPattern])
+    }
+
+    /// What the coefficients of a tensor have to be.
+    public enum Constraint: Sendable, Hashable {
+        /// Anything.
+        case none
+        /// They add up to 1: the last one follows from the others and is no coordinate.
+        case sumsToOne
+    }
+
+    private let inputs: [MergeInput]
+    private let constraint: Constraint
+    private let options: MergeOptions
+    private let groupOfTensor: [ExactString: Int]
+    /// The names of the groups.
+    public let groups: [String]
+
+    /// - Throws: ``CairnError/Code/mismatch`` with everything in which the inputs differ.
+    public init(
+        _ inputs: [MergeInput], grouping: Grouping = .whole, constraint: Constraint = .sumsToOne,
+        options: MergeOptions = MergeOptions()
+    ) throws(CairnError) {
+        guard let first = inputs.first else {
+            throw CairnError(.invalidArgument, "a merge needs at least one checkpoint")
+        }
+        try SchemaComparison(of: inputs, promotesTypes: options.promotesTypes).check()
+        self.inputs = inputs
+        self.constraint = constraint
+        self.options = options
+        var groups: [String] = []
+        var places: [String: Int] = [:]
+        var groupOfTensor: [ExactString: Int] = [:]
+        for tensor in first.reader.tensors {
+            let name = Self.group(of: tensor.tiedTo ?? tensor.name, grouping)
+            let place = places[name] ?? groups.count
+            if place == groups.count {
+                groups.append(name)
+                places[name] = place
+            }
+            groupOfTensor[ExactString(tensor.name)] = place
+        }
+        self.groups = groups
+        self.groupOfTensor = groupOfTensor
+    }
+
+    private static func group(of name: String, _ grouping: Grouping) -> String {
+        switch grouping {
+        case .whole: "*"
+        case .layers: LayerName(name).map { "\($0.prefix)\($0.layer)" } ?? "outside layers"
+        case .patterns(let patterns): patterns.first { $0.matches(name) }?.text ?? "others"
+        }
+    }
+
+    private var coordinatesPerGroup: Int { constraint == .sumsToOne ? inputs.count - 1 : inputs.count }
+
+    /// How many numbers a point has.
+    public var dimension: Int { groups.count * coordinatesPerGroup }
+
+    /// The point of the plain average.
+    public var uniformPoint: [Double] { [Double](repeating: 1 / Double(inputs.count), count: dimension) }
+
+    /// The coefficients of the inputs, for each group.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a point of another number of coordinates.
+    public func coefficients(of point: [Double]) throws(CairnError) -> [[Double]] {
+        guard point.count == dimension else {
+            throw CairnError(
+                .invalidArgument, "a point has another number of coordinates",
+                .init(expected: "\(dimension)", found: "\(point.count)"))
+        }
+        return groups.indices.map { group in
+            let own = Array(point[group * coordinatesPerGroup..<(group + 1) * coordinatesPerGroup])
+            return constraint == .sumsToOne ? own + [1 - own.reduce(0, +)] : own
+        }
+    }
+
+    /// The checkpoint of a point, computed as it is read.
+    public func merged(_ point: [Double]) throws(CairnError) -> MergedCheckpoint {
+        let coefficients = try coefficients(of: point)
+        return try MergedCheckpoint(inputs, operation: "search", options: options) { name in
+            .linear(weights: coefficients[groupOfTensor[ExactString(name)] ?? 0], normalizes: false)
+        }
+    }
+}

@@ -1,0 +1,240 @@
+public import CairnBase
+public import CairnTensor
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// CMA-ES: minimises a function of a few dozen numbers that can only be evaluated. (Hansen, "The CMA Evolution Strategy: A
+/// Tutorial", arXiv 1604.00772, with active covariance updates and its default settings)
+///
+/// A value: a search that was stored with ``value`` goes on bit by bit as if it had never stopped.
+///
+/// ```swift
+/// var search = try EvolutionStrategy(start: [0.5, 0.5], step: 0.2, seed: 1)
+/// while search.stopReason == nil {
+///     let candidates = search.ask()
+///     try search.tell(candidates.map(loss))
+/// }
+/// ```
+public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
+    /// What stays the same all along.
+    public struct Settings: Sendable, Hashable {
+        /// How many candidates a generation has; `nil` for 4 + ⌊3 ln n⌋.
+        public var populationCount: Int?
+        /// The search ends when the best and the worst of the last generations are no further apart.
+        public var valueTolerance = 1e-11
+        /// The search ends when steps are no larger in any direction.
+        public var stepTolerance = 1e-11
+        /// The search ends behind so many evaluations.
+        public var evaluationLimit = Int.max
+
+        public init() {}
+    }
+
+    /// Why a search ended.
+    public enum StopReason: String, Sendable, Hashable {
+        case evaluations, values, steps, stagnation, illConditioned
+    }
+
+    public let settings: Settings
+    private let constants: EvolutionConstants
+    private var random: SearchRandom
+    private var mean: [Double]
+    private var step: Double
+    private var covariance: SymmetricMatrix
+    private var stepPath: [Double]
+    private var covariancePath: [Double]
+    private var generation = 0
+    public private(set) var evaluationCount = 0
+    private var bestPoint: [Double]?
+    private var bestValue = Double.infinity
+    /// The best values of the last generations.
+    private var history: [Double] = []
+    /// The candidates that wait for their values.
+    private var pending: [[Double]] = []
+
+    /// A search around a point.
+    ///
+    /// - Parameters:
+    ///   - step: About a third of how far the best point may lie, in every coordinate.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a start without numbers, or a step that is not above 0.
+    public init(start: [Double], step: Double, seed: UInt64, settings: Settings = Settings()) throws(CairnError) {
+        guard !start.isEmpty, start.allSatisfy(\.isFinite), step > 0, step.isFinite, settings.populationCount ?? 2 >= 2
+        else {
+            throw CairnError(
+                .invalidArgument, "a search needs finite numbers to start from, a step above 0 and two candidates")
+        }
+        self.settings = settings
+        self.step = step
+        mean = start
+        random = SearchRandom(seed: seed)
+        constants = EvolutionConstants(dimension: start.count, populationCount: settings.populationCount)
+        covariance = SymmetricMatrix(identity: start.count)
+        stepPath = start.map { _ in 0 }
+        covariancePath = stepPath
+    }
+
+    public var best: (point: [Double], value: Double)? { bestPoint.map { ($0, bestValue) } }
+
+    /// The centre of the search: often better than any candidate where values are noisy.
+    public var center: [Double] { mean }
+
+    /// The candidates of the next generation; the same again until they are told.
+    public mutating func ask() -> [[Double]] {
+        if pending.isEmpty {
+            let (axes, lengths) = covariance.axes()
+            for _ in 0..<constants.populationCount {
+                let draws = mean.indices.map { _ in random.normal() }
+                let scaled = zip(draws, lengths).map { $0 * $1 }
+                pending.append(
+                    mean.indices.map { row in
+                        mean[row] + step * mean.indices.reduce(0) { $0 + axes[row * mean.count + $1] * scaled[$1] }
+                    })
+            }
+        }
+        return pending
+    }
+
+    /// Takes the values of the candidates, in their order. What is no number counts as worse than any.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` when there are not as many values as candidates.
+    public mutating func tell(_ values: [Double]) throws(CairnError) {
+        guard values.count == pending.count, !values.isEmpty else {
+            throw CairnError(
+                .invalidArgument, "there are not as many values as candidates",
+                .init(expected: "\(pending.count)", found: "\(values.count)"))
+        }
+        let values = values.map { $0.isNaN ? .infinity : $0 }
+        let order = values.indices.sorted { (values[$0], $0) < (values[$1], $1) }
+        evaluationCount += values.count
+        if values[order[0]] < bestValue || bestPoint == nil {
+            bestValue = values[order[0]]
+            bestPoint = pending[order[0]]
+        }
+        history.append(values[order[0]])
+        update(order.map { pending[$0] })
+        pending = []
+        generation += 1
+        let kept = constants.historyCount
+        if history.count > kept { history.removeFirst(history.count - kept) }
+        spread = values[order[order.count - 1]] - values[order[0]]
+    }
+
+    /// How far the values of the last generation were apart.
+    private var spread = Double.infinity
+
+    private mutating func update(_ ranked: [[Double]]) {
+        let count = mean.count, c = constants
+        let steps = ranked.map { point in zip(point, mean).map { ($0 - $1) / step } }
+        var move = [Double](repeating: 0, count: count)
+        for (index, weight) in c.weights.prefix(c.parentCount).enumerated() {
+            for row in 0..<count { move[row] += weight * steps[index][row] }
+        }
+        for row in 0..<count { mean[row] += step * move[row] }
+        let (axes, lengths) = covariance.axes()
+        let whitened = SymmetricMatrix.whiten(move, axes, lengths)
+        let stepFactor = (c.stepRate * (2 - c.stepRate) * c.effectiveCount).squareRoot()
+        for row in 0..<count { stepPath[row] = (1 - c.stepRate) * stepPath[row] + stepFactor * whitened[row] }
+        let length = stepPath.reduce(0) { $0 + $1 * $1 }.squareRoot()
+        let expected = (1 - pow(1 - c.stepRate, 2 * Double(generation + 1))).squareRoot()
+        let isSteady = length / expected < (1.4 + 2 / (Double(count) + 1)) * c.expectedLength
+        let pathFactor = isSteady ? (c.pathRate * (2 - c.pathRate) * c.effectiveCount).squareRoot() : 0
+        for row in 0..<count {
+            covariancePath[row] = (1 - c.pathRate) * covariancePath[row] + pathFactor * move[row]
+        }
+        // Where the path stands still its part is made up for.
+        let missing = isSteady ? 0 : c.rankOneRate * c.pathRate * (2 - c.pathRate)
+        let kept = 1 + missing - c.rankOneRate - c.rankManyRate * c.weights.reduce(0, +)
+        covariance.scale(by: kept)
+        covariance.add(c.rankOneRate, covariancePath)
+        for (index, weight) in c.weights.enumerated() {
+            var own = weight
+            if weight < 0 {
+                // Bad steps count by their length, so that the matrix stays positive.
+                let square = SymmetricMatrix.whiten(steps[index], axes, lengths).reduce(0) { $0 + $1 * $1 }
+                own *= Double(count) / max(square, .leastNormalMagnitude)
+            }
+            covariance.add(c.rankManyRate * own, steps[index])
+        }
+        step *= exp(min(1, c.stepRate / c.stepDamping * (length / c.expectedLength - 1)))
+    }
+
+    /// Why there is nothing to be gained any more; `nil` while there may be.
+    public var stopReason: StopReason? {
+        if evaluationCount >= settings.evaluationLimit { return .evaluations }
+        guard generation > 0 else { return nil }
+        let (_, lengths) = covariance.axes()
+        let (least, greatest) = (lengths.min() ?? 0, lengths.max() ?? 0)
+        if !step.isFinite || greatest > 1e7 * least { return .illConditioned }
+        if step * greatest < settings.stepTolerance { return .steps }
+        let recent = history.suffix(10 + Int(30 * Double(mean.count) / Double(constants.populationCount)))
+        let range = (recent.max() ?? 0) - (recent.min() ?? 0)
+        if history.count >= recent.count, generation >= recent.count, range <= settings.valueTolerance,
+            spread <= settings.valueTolerance
+        {
+            return .values
+        }
+        if history.count == constants.historyCount, constants.historyCount >= 40 {
+            let half = history.count / 2, part = max(1, history.count * 3 / 10)
+            func median(_ values: ArraySlice<Double>) -> Double { values.sorted()[values.count / 2] }
+            if generation > half, median(history.prefix(part)) <= median(history.suffix(part)) { return .stagnation }
+        }
+        return nil
+    }
+
+    // MARK: Storing
+
+    private static let kind = "cairn-cma-es/1"
+
+    /// The whole state, for a checkpoint.
+    public var value: Value {
+        var fields: [String: Value] = [
+            "kind": .string(Self.kind), "random": .unsigned(random.state), "mean": Value(mean), "step": .double(step),
+            "covariance": Value(covariance.elements), "step_path": Value(stepPath),
+            "covariance_path": Value(covariancePath), "generation": .integer(Int64(generation)),
+            "evaluations": .integer(Int64(evaluationCount)), "best_value": .double(bestValue),
+            "history": Value(history), "pending": .list(pending.map { Value($0) }), "spread": .double(spread),
+            "population": .integer(Int64(constants.populationCount)),
+            "value_tolerance": .double(settings.valueTolerance), "step_tolerance": .double(settings.stepTolerance),
+            "evaluation_limit": .unsigned(UInt64(settings.evaluationLimit)),
+        ]
+        fields["best_point"] = bestPoint.map { Value($0) } ?? .null
+        return .dictionary(fields)
+    }
+
+    /// A search that was stored.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` for what is none.
+    public init(_ value: Value) throws(CairnError) {
+        let fields = try SearchFields(value, kind: Self.kind)
+        var settings = Settings()
+        settings.populationCount = try fields.count("population", atLeast: 2)
+        settings.valueTolerance = try fields.double("value_tolerance")
+        settings.stepTolerance = try fields.double("step_tolerance")
+        settings.evaluationLimit = Int(clamping: try fields.unsigned("evaluation_limit"))
+        let mean = try fields.doubles("mean"), step = try fields.double("step")
+        guard mean.count <= 4096, settings.populationCount ?? 0 <= 1 << 20 else { throw SearchFields.error("mean") }
+        try self.init(start: mean, step: step, seed: try fields.unsigned("random"), settings: settings)
+        let elements = try fields.doubles("covariance")
+        stepPath = try fields.doubles("step_path")
+        covariancePath = try fields.doubles("covariance_path")
+        guard elements.count == mean.count * mean.count, elements.allSatisfy(\.isFinite), stepPath.count == mean.count,
+            covariancePath.count == mean.count
+        else { throw SearchFields.error("covariance") }
+        covariance = SymmetricMatrix(elements: elements, count: mean.count)
+        generation = try fields.count("generation")
+        evaluationCount = try fields.count("evaluations")
+        bestValue = try fields.double("best_value")
+        if case .null = try fields["best_point"] {} else { bestPoint = try fields.doubles("best_point") }
+        history = try fields.doubles("history")
+        spread = try fields.double("spread")
+        for point in try fields.list("pending") {
+            let point = try SearchFields.doubles(point, "pending")
+            guard point.count == mean.count else { throw SearchFields.error("pending") }
+            pending.append(point)
+        }
+    }
+}

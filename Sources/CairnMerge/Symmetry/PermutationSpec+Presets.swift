@@ -1,0 +1,184 @@
+public import CairnBase
+public import CairnCheckpoint
+import CairnTensor
+
+extension PermutationSpec {
+    /// A chain of fully connected layers: the outputs of each but the last are hidden units.
+    ///
+    /// - Parameters:
+    ///   - weights: The names of the weights, `[outputs, inputs]`, from the input on.
+    ///   - biases: For each the name of its bias, if it has one.
+    public static func perceptron(weights: [String], biases: [String?]) -> PermutationSpec {
+        var spec = PermutationSpec()
+        for (index, name) in weights.enumerated() {
+            let own = index + 1 < weights.count ? Axis("hidden.\(index)") : nil
+            spec.axes[name] = [own, index > 0 ? Axis("hidden.\(index - 1)") : nil]
+            if let own, biases.indices.contains(index), let bias = biases[index] { spec.axes[bias] = [own] }
+        }
+        return spec
+    }
+
+    /// The same for a checkpoint that holds such a chain and nothing else: its matrices in the order of the numbers in their
+    /// names, each with as many inputs as the one before has outputs.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` for a checkpoint that is something else.
+    public static func perceptron(of reader: any CheckpointReader) throws(CairnError) -> PermutationSpec {
+        let matrices = reader.tensors.filter { $0.shape.dimensionCount == 2 }
+            .sorted { Self.numberedOrder($0.name, $1.name) }
+        for (one, next) in zip(matrices, matrices.dropFirst()) where one.shape[0] != next.shape[1] {
+            throw CairnError(
+                .unsupported, "the checkpoint is no chain of fully connected layers",
+                .init(
+                    file: reader.source, tensor: next.name, expected: "\(one.shape[0]) inputs",
+                    found: "\(next.shape[1])"))
+        }
+        guard matrices.count > 1 else {
+            throw CairnError(
+                .unsupported, "the checkpoint is no chain of fully connected layers", .init(file: reader.source))
+        }
+        let biases = matrices.map { matrix -> String? in
+            guard matrix.name.hasSuffix("weight") else { return nil }
+            let name = matrix.name.dropLast("weight".count) + "bias"
+            return reader.tensors.position(of: String(name)) == nil ? nil : String(name)
+        }
+        return perceptron(weights: matrices.map(\.name), biases: biases)
+    }
+
+    private static func numberedOrder(_ left: String, _ right: String) -> Bool {
+        func parts(_ name: String) -> [(number: Int, text: String)] {
+            name.split(separator: ".", omittingEmptySubsequences: false).map { (Int($0) ?? -1, String($0)) }
+        }
+        for (one, other) in zip(parts(left), parts(right)) where one.text != other.text {
+            return (one.number, one.text) < (other.number, other.text)
+        }
+        return left.utf8.count < right.utf8.count
+    }
+
+    /// What of a block of a transformer is rearranged, by the names of its tensors.
+    public struct TransformerBlock: Sendable, Hashable {
+        /// Projections to queries, `[heads × width, inputs]`, and what is added to them.
+        public var queries: [String] = []
+        /// Projections to keys and to values, `[key heads × width, inputs]`, and what is added to them.
+        public var keysAndValues: [String] = []
+        /// Projections to queries, keys and values in one, for as many key heads as heads.
+        public var fused: [String] = []
+        /// The projection of the heads' outputs, `[outputs, heads × width]`.
+        public var headOutput: String?
+        /// Matrices to the hidden units of the feed-forward layer, `[hidden, inputs]`, and what is added to them.
+        public var feedForwardInputs: [String] = []
+        /// The matrix from the hidden units, `[outputs, hidden]`.
+        public var feedForwardOutput: String?
+        /// Experts that are stored one by one: for each its tensors, in one order. Whole experts are rearranged.
+        public var experts: [[String]] = []
+        /// The router's matrix, `[experts, inputs]`.
+        public var router: String?
+
+        public init() {}
+    }
+
+    /// A transformer whose heads, in groups that share keys and values, and hidden units are rearranged, and, if its tensors
+    /// are named, the axes of the residual stream.
+    ///
+    /// - Parameters:
+    ///   - headWidth: The elements of one head. Within a head nothing moves, as rotary positions ask.
+    ///   - groupSize: How many heads share one of keys and values; they move together.
+    ///   - transposed: Whether matrices are stored as `[inputs, outputs]`.
+    ///   - residual: For tensors outside and inside the blocks the axis that is the residual stream.
+    public static func transformer(
+        blocks: [TransformerBlock], headWidth: Int, groupSize: Int = 1, transposed: Bool = false,
+        residual: [String: Int] = [:], reader: any CheckpointReader
+    ) throws(CairnError) -> PermutationSpec {
+        var spec = PermutationSpec()
+        func place(_ name: String, _ axis: Axis, isInput: Bool) throws(CairnError) {
+            let shape = try reader.description(of: name).shape
+            var axes = spec.axes[name] ?? [Axis?](repeating: nil, count: shape.dimensionCount)
+            let dimension = shape.dimensionCount == 2 && isInput != transposed ? 1 : 0
+            axes[shape.dimensionCount == 1 ? 0 : dimension] = axis
+            spec.axes[name] = axes
+        }
+        for (index, block) in blocks.enumerated() {
+            let heads = "block.\(index).heads", hidden = "block.\(index).hidden", experts = "block.\(index).experts"
+            for name in block.queries { try place(name, Axis(heads, width: groupSize * headWidth), isInput: false) }
+            for name in block.keysAndValues { try place(name, Axis(heads, width: headWidth), isInput: false) }
+            for name in block.fused { try place(name, Axis(heads, width: headWidth, repeats: 3), isInput: false) }
+            if let name = block.headOutput { try place(name, Axis(heads, width: groupSize * headWidth), isInput: true) }
+            for name in block.feedForwardInputs { try place(name, Axis(hidden), isInput: false) }
+            if let name = block.feedForwardOutput { try place(name, Axis(hidden), isInput: true) }
+            if let first = block.experts.first {
+                spec.stacks[experts] = first.indices.map { part in block.experts.map { $0[part] } }
+                if let router = block.router { try place(router, Axis(experts), isInput: false) }
+            }
+        }
+        for (name, dimension) in residual.sorted(by: { $0.key < $1.key }) {
+            let shape = try reader.description(of: name).shape
+            guard shape.extents.indices.contains(dimension) else {
+                throw CairnError(
+                    .mismatch, "a tensor lacks the axis of the residual stream",
+                    .init(file: reader.source, tensor: name, expected: "axis \(dimension)", found: "\(shape)"))
+            }
+            var axes = spec.axes[name] ?? [Axis?](repeating: nil, count: shape.dimensionCount)
+            guard axes[dimension] == nil else {
+                throw CairnError(
+                    .invalidArgument, "an axis cannot be the residual stream and other units as well",
+                    .init(file: reader.source, tensor: name))
+            }
+            axes[dimension] = Axis("residual")
+            spec.axes[name] = axes
+        }
+        return spec
+    }
+
+    /// A model with the names of Hugging Face's Llama and its kin: heads in their groups, hidden units and, unless it is left
+    /// out, the residual stream.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` for a checkpoint with other names.
+    public static func llama(
+        of reader: any CheckpointReader, headCount: Int, keyHeadCount: Int? = nil, includesResidual: Bool = true
+    ) throws(CairnError) -> PermutationSpec {
+        let counts = LayerName.counts(in: reader)
+        guard let (prefix, layerCount) = counts.first, counts.count == 1 else {
+            throw CairnError(.unsupported, "the checkpoint has not one stack of layers", .init(file: reader.source))
+        }
+        guard headCount > 0, (keyHeadCount ?? 1) > 0, headCount.isMultiple(of: keyHeadCount ?? headCount) else {
+            throw CairnError(
+                .invalidArgument, "heads are shared out evenly to heads of keys",
+                .init(found: "\(headCount) and \(keyHeadCount ?? headCount)"))
+        }
+        func existing(_ names: [String]) -> [String] { names.filter { reader.tensors.position(of: $0) != nil } }
+        var blocks: [TransformerBlock] = []
+        var residual: [String: Int] = [:]
+        var headWidth = 1
+        for layer in 0..<layerCount {
+            let at = "\(prefix)\(layer)."
+            var block = TransformerBlock()
+            let query = at + "self_attn.q_proj.weight"
+            headWidth = try reader.description(of: query).shape[0] / headCount
+            block.queries = [query] + existing([at + "self_attn.q_proj.bias"])
+            block.keysAndValues = ["k_proj", "v_proj"].flatMap { part in
+                existing([at + "self_attn.\(part).weight", at + "self_attn.\(part).bias"])
+            }
+            block.headOutput = at + "self_attn.o_proj.weight"
+            block.feedForwardInputs = ["gate_proj", "up_proj"].flatMap { part in
+                existing([at + "mlp.\(part).weight", at + "mlp.\(part).bias"])
+            }
+            block.feedForwardOutput = at + "mlp.down_proj.weight"
+            blocks.append(block)
+            for name in block.queries + block.keysAndValues + block.feedForwardInputs where name.hasSuffix("weight") {
+                residual[name] = 1
+            }
+            for name in [at + "self_attn.o_proj", at + "mlp.down_proj"] {
+                residual[name + ".weight"] = 0
+                for bias in existing([name + ".bias"]) { residual[bias] = 0 }
+            }
+            for norm in existing(["input_layernorm", "post_attention_layernorm"].flatMap { [at + $0 + ".weight", at + $0 + ".bias"] }) {
+                residual[norm] = 0
+            }
+        }
+        for tensor in reader.tensors where LayerName(tensor.name) == nil {
+            residual[tensor.name] = tensor.shape.dimensionCount == 2 ? 1 : 0
+        }
+        return try transformer(
+            blocks: blocks, headWidth: headWidth, groupSize: headCount / (keyHeadCount ?? headCount),
+            residual: includesResidual ? residual : [:], reader: reader)
+    }
+}

@@ -1,0 +1,169 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnTensor
+
+/// Which units of a network may be put in another order, as data: for each axis of each tensor the permutation that acts
+/// on it.
+///
+/// Applying one permutation for each label to every axis with that label leaves the network's function as it is, if the
+/// specification is right; ``check(_:tolerance:generator:evaluating:)`` finds out whether it is.
+public struct PermutationSpec: Sendable, Hashable {
+    /// How units lie along an axis: `repeats` times all units after each other, each of `width` elements.
+    ///
+    /// Plain hidden units have both 1. Heads of 64 elements have width 64; in a fused projection to queries, keys and values
+    /// they repeat 3 times.
+    public struct Axis: Sendable, Hashable {
+        public var label: String
+        public var width: Int
+        public var repeats: Int
+
+        public init(_ label: String, width: Int = 1, repeats: Int = 1) {
+            self.label = label
+            self.width = width
+            self.repeats = repeats
+        }
+    }
+
+    /// For each tensor what acts on its axes; tensors that are not named, and axes with `nil`, keep their order.
+    public var axes: [String: [Axis?]]
+    /// Tensors that are units themselves, such as experts that are stored each by itself: for each label lists of names,
+    /// each in the order of the units.
+    public var stacks: [String: [[String]]]
+
+    public init(axes: [String: [Axis?]] = [:], stacks: [String: [[String]]] = [:]) {
+        self.axes = axes
+        self.stacks = stacks
+    }
+
+    /// The labels, sorted.
+    public var labels: [String] {
+        Set(axes.values.joined().compactMap { $0?.label } + stacks.keys).sorted { ExactString($0) < ExactString($1) }
+    }
+
+    /// Adds what another one says of other tensors.
+    public mutating func merge(_ other: PermutationSpec) {
+        axes.merge(other.axes) { first, _ in first }
+        stacks.merge(other.stacks) { $0 + $1 }
+    }
+
+    /// How many units each label has in a checkpoint.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` for a tensor that is not there, ``CairnError/Code/mismatch`` for axes that do
+    ///   not fit their tensors or do not agree.
+    public func unitCounts(in reader: any CheckpointReader) throws(CairnError) -> [String: Int] {
+        var counts: [String: Int] = [:]
+        func note(_ label: String, _ count: Int, _ tensor: String) throws(CairnError) {
+            if let known = counts[label], known != count {
+                throw CairnError(
+                    .mismatch, "the tensors do not agree how many units \"\(label)\" has",
+                    .init(file: reader.source, tensor: tensor, expected: "\(known)", found: "\(count)"))
+            }
+            counts[label] = count
+        }
+        for (name, list) in axes.sorted(by: { ExactString($0.key) < ExactString($1.key) }) {
+            let shape = try reader.description(of: name).shape
+            guard list.count == shape.dimensionCount else {
+                throw CairnError(
+                    .mismatch, "a tensor has another number of axes than the specification",
+                    .init(file: reader.source, tensor: name, expected: "\(list.count)", found: "\(shape)"))
+            }
+            for (dimension, axis) in list.enumerated() {
+                guard let axis else { continue }
+                guard axis.width > 0, axis.repeats > 0,
+                    let divisor = axis.width.multiplied(checked: axis.repeats),
+                    shape[dimension].isMultiple(of: divisor)
+                else {
+                    throw CairnError(
+                        .mismatch, "an axis is no whole number of units",
+                        .init(
+                            file: reader.source, tensor: name,
+                            expected: "a multiple of \(axis.repeats) x \(axis.width) along axis \(dimension)",
+                            found: "\(shape)"))
+                }
+                try note(axis.label, shape[dimension] / divisor, name)
+            }
+        }
+        for (label, lists) in stacks.sorted(by: { $0.key < $1.key }) {
+            for names in lists {
+                guard let first = names.first else {
+                    throw CairnError(.invalidArgument, "a stack has no tensors", .init(found: label))
+                }
+                let one = try reader.description(of: first)
+                for name in names {
+                    let other = try reader.description(of: name)
+                    guard other.shape == one.shape, other.scalarType == one.scalarType else {
+                        throw CairnError(
+                            .mismatch, "tensors that are units differ in shape or type",
+                            .init(file: reader.source, tensor: name, expected: "\(one.shape)", found: "\(other.shape)"))
+                    }
+                }
+                try note(label, names.count, first)
+            }
+        }
+        return counts
+    }
+
+    /// The same for the moments of an optimizer, which are tensors of the same shapes under other names.
+    ///
+    /// - Parameter name: The name of a moment, from the weight's.
+    public func renamed(_ name: (String) -> String) -> PermutationSpec {
+        PermutationSpec(
+            axes: Dictionary(axes.map { (name($0.key), $0.value) }, uniquingKeysWith: { first, _ in first }),
+            stacks: stacks.mapValues { $0.map { $0.map(name) } })
+    }
+}
+
+/// For each label of a ``PermutationSpec`` an order of its units: unit `i` of the result is unit `order[i]` of the source.
+public struct UnitPermutations: Sendable, Hashable {
+    public var orders: [String: [Int]]
+
+    public init(_ orders: [String: [Int]] = [:]) { self.orders = orders }
+
+    /// Orders at random.
+    public init(
+        randomFor spec: PermutationSpec, in reader: any CheckpointReader, using generator: inout some RandomNumberGenerator
+    ) throws(CairnError) {
+        var orders: [String: [Int]] = [:]
+        for (label, count) in try spec.unitCounts(in: reader).sorted(by: { $0.key < $1.key }) {
+            orders[label] = Array(0..<count).shuffled(using: &generator)
+        }
+        self.orders = orders
+    }
+
+    /// What undoes them.
+    public var inverse: UnitPermutations {
+        UnitPermutations(
+            orders.mapValues { order in
+                var inverse = [Int](repeating: 0, count: order.count)
+                for (index, unit) in order.enumerated() { inverse[unit] = index }
+                return inverse
+            })
+    }
+
+    /// As a value that a checkpoint can hold.
+    public var value: Value {
+        .dictionary(orders.mapValues { .list($0.map { .integer(Int64($0)) }) })
+    }
+
+    /// - Throws: ``CairnError/Code/malformed`` for what is none.
+    public init(_ value: Value) throws(CairnError) {
+        guard case .dictionary(let dictionary) = value else {
+            throw CairnError(.malformed, "permutations are a dictionary")
+        }
+        var orders: [String: [Int]] = [:]
+        for (label, value) in dictionary {
+            var order: [Int] = []
+            if case .list(let list) = value {
+                for case .integer(let unit) in list { order.append(Int(clamping: unit)) }
+                guard order.count == list.count else { throw Self.noOrder(label) }
+            }
+            orders[label] = order
+            guard order.sorted() == Array(0..<order.count), case .list = value else { throw Self.noOrder(label) }
+        }
+        self.orders = orders
+    }
+
+    private static func noOrder(_ label: String) -> CairnError {
+        CairnError(.malformed, "it is no order of units", .init(found: label))
+    }
+}

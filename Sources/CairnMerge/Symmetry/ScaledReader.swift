@@ -1,0 +1,81 @@
+public import CairnBase
+public import CairnCheckpoint
+public import CairnTensor
+
+/// Another checkpoint with units of its network scaled, in double precision and rounded once, as they are read.
+public struct ScaledReader: CheckpointReader {
+    private let base: any CheckpointReader
+    /// For each tensor the factors along its axes.
+    private let factors: [ExactString: [(axis: Int, factors: [Double])]]
+
+    public var format: String { base.format }
+    public var source: String { base.source }
+    public var tensors: [TensorDescription] { base.tensors }
+    public var values: [NamedValue] { base.values }
+    public var structure: StateNode? { base.structure }
+
+    /// - Parameter scales: By label what is multiplied into what comes into each unit, as ``ScalingSpec/balance(_:)`` gives it.
+    /// - Throws: ``CairnError/Code/mismatch`` for another number of factors than units, or one that is not above 0.
+    public init(
+        _ base: any CheckpointReader, scales: [String: [Double]], by spec: ScalingSpec
+    ) throws(CairnError) {
+        self.base = base
+        var factors: [ExactString: [(axis: Int, factors: [Double])]] = [:]
+        for (label, own) in scales.sorted(by: { $0.key < $1.key }) {
+            guard own.allSatisfy({ $0 > 0 && $0.isFinite }) else {
+                throw CairnError(.invalidArgument, "scales are above 0", .init(file: base.source, found: label))
+            }
+            for (places, list) in [
+                (spec.incoming[label, default: []], own), (spec.outgoing[label, default: []], own.map { 1 / $0 }),
+            ] {
+                for place in places {
+                    let description = try base.description(of: place.tensor)
+                    guard description.shape.extents.indices.contains(place.axis),
+                        description.shape[place.axis] == list.count, description.scalarType.hasAverage
+                    else {
+                        throw CairnError(
+                            .mismatch, "the scales do not fit an axis",
+                            .init(
+                                file: base.source, tensor: place.tensor,
+                                expected: "\(list.count) along axis \(place.axis)", found: "\(description.shape)"))
+                    }
+                    factors[ExactString(description.tiedTo ?? place.tensor), default: []].append((place.axis, list))
+                }
+            }
+        }
+        self.factors = factors
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try base.read(name, region: region, into: &destination)
+        let description = try description(of: name)
+        guard let axes = factors[ExactString(description.tiedTo ?? name)], region.elementCount > 0 else { return }
+        let strides = region.shape.strides
+        let type = description.scalarType
+        let block = 4096
+        var numbers = [Double](repeating: 0, count: min(block, region.elementCount))
+        let width = type.byteWidth ?? 1
+        for begin in stride(from: 0, to: region.elementCount, by: block) {
+            let count = min(block, region.elementCount - begin)
+            var bytes = destination._mutatingExtracting(begin * width..<(begin + count) * width)
+            try Self.convert(bytes.bytes, type, &numbers, count)
+            for index in 0..<count {
+                for axis in axes {
+                    let unit = (begin + index) / strides[axis.axis] % region.shape[axis.axis]
+                    numbers[index] *= axis.factors[region.offsets[axis.axis] + unit]
+                }
+            }
+            try ScalarConversion.convert(
+                numbers.span.bytes.extracting(0..<count * 8), from: .f64, into: &bytes, to: type)
+        }
+    }
+
+    private static func convert(
+        _ source: RawSpan, _ type: ScalarType, _ numbers: inout [Double], _ count: Int
+    ) throws(CairnError) {
+        var span = numbers.mutableSpan
+        var bytes = span.mutableBytes
+        var part = bytes._mutatingExtracting(0..<count * 8)
+        try ScalarConversion.convert(source, from: type, into: &part, to: .f64)
+    }
+}

@@ -1,0 +1,100 @@
+import ArgumentParser
+import CairnBase
+import CairnCheckpoint
+import CairnMerge
+
+/// `cairn align`
+struct AlignCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "align", abstract: "Put the units of a network in the order that makes its weights most like another's.",
+        discussion: """
+            Two networks that were trained apart may compute much the same with their units in other orders; averages and \
+            interpolations make sense only once those agree (Git Re-Basin). MODEL is written with its units rearranged, \
+            which leaves its function as it is; REFERENCE stays.
+
+            --network says which units there are: perceptron, a chain of fully connected layers (as many matrices, each \
+            with as many inputs as the one before has outputs), or llama, with the names of Hugging Face's Llama, for which \
+            --heads and --key-heads say how heads share keys and values. --along rearranges what belongs to the weights as \
+            well, such as moments of an optimizer, by what stands before the weights' names.
+
+            Examples:
+              cairn align a.safetensors b.safetensors --network perceptron -o b-like-a.safetensors
+              cairn align runs/a runs/b --network llama --heads 16 --key-heads 4 -o runs/aligned --to cairn
+            """)
+
+    @Argument(help: ArgumentHelp("The network whose order counts.", valueName: "reference"))
+    var reference: String
+
+    @Argument(help: ArgumentHelp("The network that is rearranged.", valueName: "model"))
+    var model: String
+
+    @Option(help: "Which units there are: perceptron or llama.")
+    var network: NetworkKind
+
+    @Option(help: "How many heads each layer of attention has, for llama.")
+    var heads: Int?
+
+    @Option(help: "How many heads of keys and values, for llama. Default: as many as heads.")
+    var keyHeads: Int?
+
+    @Flag(help: "Leave the residual stream in its order, for llama.")
+    var keepResidual = false
+
+    @Option(help: ArgumentHelp("Rearrange tensors of this name and the weight's as well; several times.", valueName: "prefix"))
+    var along: [String] = []
+
+    @Option(help: "Chooses the order in which layers are visited.")
+    var seed: UInt64 = 0
+
+    @OptionGroup var result: MergeOutput
+
+    func validate() throws {
+        if network == .llama, heads == nil { throw ValidationError("--network llama needs --heads") }
+        if network == .perceptron, heads != nil || keyHeads != nil || keepResidual {
+            throw ValidationError("--heads, --key-heads and --keep-residual are for --network llama")
+        }
+        if result.dtype != nil { throw ValidationError("align keeps the types: convert the result") }
+    }
+
+    func run() throws {
+        let first = try result.open(reference), second = try result.open(model)
+        let spec = try specification(of: first.input.reader)
+        var random = SearchRandom(seed: seed)
+        let matching = try WeightMatching(spec).match(second.input.reader, to: first.input.reader, using: &random)
+        var whole = spec
+        for prefix in along { whole.merge(spec.renamed { prefix + $0 }) }
+        let aligned = try PermutedReader(second.input.reader, matching.permutations, by: whole)
+        let moved = matching.permutations.orders.values.reduce(0) { sum, order in
+            sum + order.enumerated().count { $0.offset != $0.element }
+        }
+        let units = matching.permutations.orders.values.reduce(0) { $0 + $1.count }
+        var parent = second.input.parent
+        parent.coefficient = 1
+        let lineage = Lineage(
+            operation: "alignment", parents: [parent, first.input.parent],
+            details: ["network": .string(network.rawValue), "seed": .unsigned(seed)])
+        let before = matching.similarities.first ?? 0, after = matching.similarities.last ?? 0
+        try result.write(
+            aligned, lineage: lineage,
+            notes: ["\(moved) of \(units) units moved; similarity \(NumberText.short(before)) to \(NumberText.short(after))"],
+            of: [second, first], schema: "cairn-align/1",
+            facts: [
+                "units": .count(units), "moved": .count(moved), "similarity_before": .number(before),
+                "similarity_after": .number(after), "settled": .bool(matching.isSettled),
+            ])
+    }
+
+    private func specification(of reader: any CheckpointReader) throws(CairnError) -> PermutationSpec {
+        switch network {
+        case .perceptron: try .perceptron(of: reader)
+        case .llama:
+            try .llama(
+                of: reader, headCount: heads ?? 1, keyHeadCount: keyHeads, includesResidual: !keepResidual)
+        }
+    }
+}
+
+/// The networks whose units `cairn align` knows.
+enum NetworkKind: String, CaseIterable, ExpressibleByArgument {
+    case perceptron, llama
+}

@@ -1,0 +1,68 @@
+import CairnBase
+import CairnCheckpoint
+import CairnMerge
+
+extension MergeOutput {
+    /// Writes a merge and reports it.
+    ///
+    /// - Parameters:
+    ///   - metrics: Numbers to go with it, for our own format.
+    ///   - schema: What the JSON document calls itself, such as `cairn-average/1`.
+    func write(
+        _ merged: MergedCheckpoint, of sources: [MergeSource], schema: String, metrics: [String: Double] = [:]
+    ) throws {
+        try write(
+            merged, lineage: merged.lineage, notes: merged.notes, of: sources, schema: schema, metrics: metrics)
+    }
+
+    /// The same of any reader.
+    func write(
+        _ reader: any CheckpointReader, lineage: Lineage, notes: [String], of sources: [MergeSource], schema: String,
+        metrics: [String: Double] = [:], facts: JSONObject = JSONObject()
+    ) throws {
+        let destination = Destination(
+            path: output, format: target, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
+            step: step ?? sources.first?.manifest?.step ?? 0, metrics: metrics, lineage: lineage, carriesLineage: true)
+        // Each source is kept from being written over.
+        var writer: (any CheckpointWriter)?
+        for source in sources { writer = try destination.writer(reading: source.recognised) }
+        guard let writer else { throw CairnError(.invalidArgument, "a merge needs at least one checkpoint") }
+        for note in notes { StandardError.note(note) }
+        Interruption.watch()
+        let byteCount = reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
+        let bar = ProgressBar("merging", total: byteCount)
+        let omissions: [String]
+        do {
+            defer { bar.finish() }
+            var before = 0
+            omissions = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer)) { written, _ in
+                bar.add(written - before)
+                before = written
+            }
+        }
+        for omission in omissions { StandardError.note(omission) }
+        try report(reader, destination, lineage, notes + omissions, byteCount, schema, facts)
+    }
+
+    private func report(
+        _ reader: any CheckpointReader, _ destination: Destination, _ lineage: Lineage, _ notes: [String],
+        _ byteCount: Int, _ schema: String, _ facts: JSONObject
+    ) throws {
+        let place = target == .cairn ? "\(output)@\(destination.step)" : output
+        guard json else {
+            try StandardOutput.line(
+                PrintableText.escape(
+                    "wrote \(place) (\(target.rawValue)): \(reader.tensors.count) tensors, "
+                        + "\(ByteCountText.describe(byteCount)), \(LineageText.describe(lineage))"))
+            return
+        }
+        var document: JSONObject = [
+            "destination": .string(output), "format": .string(target.rawValue),
+            "step": target == .cairn ? .count(destination.step) : .null, "tensors": .count(reader.tensors.count),
+            "values": .count(reader.values.count), "bytes": .count(byteCount), "lineage": .lineage(lineage),
+            "notes": .strings(notes),
+        ]
+        for member in facts.members { document[member.key] = member.value }
+        try ResultDocument.print(schema: schema, document)
+    }
+}

@@ -1,0 +1,58 @@
+import CairnBase
+import CairnCheckpoint
+import CairnMerge
+import CairnStorage
+
+/// Reads a recipe's text.
+enum RecipeFile {
+    static func read(_ path: String) throws(CairnError) -> String {
+        let (directory, name) = PathInspection.split(path)
+        let bytes = try LocalStorage(root: directory).readAll(name, limit: 4 << 20)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw CairnError(.malformed, "the recipe is no UTF-8 text", .init(file: path))
+        }
+        return text
+    }
+}
+
+/// A model that a recipe names.
+enum RecipeModel {
+    /// Opens `PATH`, or `PATH+ADAPTER`: relative to the recipe, else to the current directory.
+    static func open(
+        _ name: String, besides recipe: String, _ result: MergeOutput
+    ) throws -> (input: MergeInput, sources: [MergeSource]) {
+        if try exists(name, besides: recipe) == nil, let plus = name.lastIndex(of: "+") {
+            let base = try result.open(place(String(name[..<plus]), besides: recipe))
+            let path = try place(String(name[name.index(after: plus)...]), besides: recipe)
+            let adapter = try AdapterFiles.open(path)
+            let merged = try MergedCheckpoint(
+                base.input, adapters: [adapter.adapter], options: result.mergeOptions)
+            var parent = base.input.parent
+            parent.source = name
+            return (MergeInput(merged, parent: parent), [base, adapter.source])
+        }
+        let source = try result.open(place(name, besides: recipe))
+        return (source.input, [source])
+    }
+
+    private static func exists(_ name: String, besides recipe: String) throws(CairnError) -> String? {
+        let path = name.lastIndex(of: "@").map { String(name[..<$0]) }
+        let directory = PathInspection.split(recipe).directory
+        for candidate in [name, path ?? name] {
+            if !name.hasPrefix("/"), try PathInspection.kind(of: PathInspection.join(directory, candidate)) != nil {
+                return PathInspection.join(directory, name)
+            }
+            if try PathInspection.kind(of: candidate) != nil { return name }
+        }
+        return nil
+    }
+
+    private static func place(_ name: String, besides recipe: String) throws(CairnError) -> String {
+        if let path = try exists(name, besides: recipe) { return path }
+        throw CairnError(
+            .notFound, "a model of the recipe is not there",
+            .init(
+                file: recipe, found: name,
+                advice: "models are local files and directories; names of a hub are not downloaded"))
+    }
+}

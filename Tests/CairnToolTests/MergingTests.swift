@@ -1,0 +1,142 @@
+import CairnBase
+import CairnCheckpoint
+import CairnStorage
+import CairnTensor
+import CairnTesting
+import Foundation
+import Testing
+
+@Suite struct Merging {
+    /// A model of these elements, as a safetensors file.
+    private static func write(_ elements: [Float], to path: String) throws {
+        var state = TrainingState()
+        state.set(try Tensor(elements, [elements.count / 2, 2]), for: "layer.weight")
+        state.set(Tensor([7] as [Int64]), for: "counter")
+        let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
+        try store.save(state, step: 1)
+        _ = try copyCheckpoint(from: store.open(step: 1), to: SafeTensorsWriter(path: path))
+    }
+
+    private static func elements(_ path: String) throws -> [Float] {
+        try SafeTensorsReader(path: path).tensor("layer.weight").elements(as: Float.self)
+    }
+
+    @Test func theLastCheckpointsOfARunAreAveraged() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1, 2, 4, 6])
+        let run = try ToolRun(
+            "average", "run", "--last", "3", "--every", "2", "-o", "lawa", "--to", "cairn", "--json", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        let document = try run.document()
+        #expect(try document.string("schema") == "cairn-average/1")
+        #expect(try document.integer("step") == 6)
+        let reader = try CheckpointStore(path: directory.path("lawa")).open(step: 6)
+        #expect(try reader.tensor("layer.weight").elements(as: Float.self)[0] == 5)
+        #expect(reader.tensors.first { $0.name == "head.weight" }?.tiedTo == "layer.weight")
+        let lineage = try #require(reader.manifest.lineage)
+        #expect(lineage.operation == "average")
+        #expect(lineage.parents.map(\.step) == [2, 4, 6])
+        #expect(lineage.parents.allSatisfy { abs(($0.coefficient ?? 0) - 1 / 3) < 1e-15 && $0.saveID != nil })
+        // A spacing that the run does not have is said.
+        let odd = try ToolRun("average", "run", "--last", "3", "--every", "3", "-o", "x.safetensors", in: directory)
+        #expect(odd.failedInOneLine && odd.errors.contains("step 3"), "\(odd.errors)")
+        let many = try ToolRun("average", "run", "--last", "9", "-o", "x.safetensors", in: directory)
+        #expect(many.failedInOneLine, "\(many.errors)")
+    }
+
+    @Test func movingAveragesAndTheBestByAMetric() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [2, 4, 8])
+        let ema = try ToolRun("average", "run", "--ema", "0.5", "-o", "ema.safetensors", in: directory)
+        #expect(ema.exitCode == 0, "\(ema.errors)")
+        // 1 + 2/4 + 4/4 + 8/2
+        #expect(try Self.elements(directory.path("ema.safetensors"))[0] == 6.5)
+        let best = try ToolRun(
+            "average", "run", "--best", "2", "--metric", "loss", "-o", "best.safetensors", "--dtype", "F64", in: directory)
+        #expect(best.exitCode == 0, "\(best.errors)")
+        let tensor = try SafeTensorsReader(path: directory.path("best.safetensors")).tensor("layer.weight")
+        #expect(try tensor.elements(as: Double.self)[0] == 7)
+        #expect(try ToolRun("average", "run", "--best", "2", "-o", "x.safetensors", in: directory).exitCode == 64)
+    }
+
+    @Test func recipesAreReadBesideTheirModels() throws {
+        let directory = try TemporaryDirectory()
+        try FileManager.default.createDirectory(atPath: directory.path("models"), withIntermediateDirectories: true)
+        try Self.write([1, 2, 3, 4], to: directory.path("models/a.safetensors"))
+        try Self.write([3, 6, 3, 0], to: directory.path("models/b.safetensors"))
+        try Data(
+            """
+            merge_method: linear
+            models: [{model: a.safetensors, parameters: {weight: 3}}, {model: b.safetensors, parameters: {weight: 1}}]
+            dtype: float32
+            """.utf8
+        ).write(to: directory.url.appendingPathComponent("models/linear.yml"))
+        let run = try ToolRun("merge", "--recipe", "models/linear.yml", "-o", "ab.safetensors", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(try Self.elements(directory.path("ab.safetensors")) == [1.5, 3, 3, 3])
+        let reader = try SafeTensorsReader(path: directory.path("ab.safetensors"))
+        #expect(reader.metadata.contains { $0.name == "cairn.lineage" && "\($0.value)".contains("merge") })
+        #expect(try reader.tensor("counter").elements(as: Int64.self) == [7])
+        let again = try ToolRun("merge", "models/linear.yml", "-o", "ab.safetensors", in: directory)
+        #expect(again.failedInOneLine && again.errors.contains("ab.safetensors"))
+        let over = try ToolRun("merge", "models/linear.yml", "-o", "models/a.safetensors", "--force", in: directory)
+        #expect(over.failedInOneLine, "\(over.errors)")
+        #expect(try Self.elements(directory.path("models/a.safetensors")) == [1, 2, 3, 4])
+    }
+
+    @Test func adaptersAreAddedToModels() throws {
+        let directory = try TemporaryDirectory()
+        try Self.write([1, 2, 3, 4], to: directory.path("base.safetensors"))
+        try FileManager.default.createDirectory(atPath: directory.path("lora"), withIntermediateDirectories: true)
+        var state = TrainingState()
+        state.set(try Tensor([1, 10] as [Float], [1, 2]), for: "base_model.model.layer.lora_A.weight")
+        state.set(try Tensor([1, 2] as [Float], [2, 1]), for: "base_model.model.layer.lora_B.weight")
+        let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
+        try store.save(state, step: 1)
+        _ = try copyCheckpoint(
+            from: store.open(step: 1), to: SafeTensorsWriter(path: directory.path("lora/adapter_model.safetensors")))
+        try Data(#"{"peft_type": "LORA", "r": 1, "lora_alpha": 2, "bias": "none"}"#.utf8)
+            .write(to: directory.url.appendingPathComponent("lora/adapter_config.json"))
+        try Data("{merge_method: passthrough, models: [{model: base.safetensors+lora}]}".utf8)
+            .write(to: directory.url.appendingPathComponent("lora.yml"))
+        let run = try ToolRun("merge", "lora.yml", "-o", "merged.safetensors", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(try Self.elements(directory.path("merged.safetensors")) == [3, 22, 7, 44])
+    }
+
+    @Test func interpolationsTakePlacesByName() throws {
+        let directory = try TemporaryDirectory()
+        try Self.write([0, 0, 0, 0], to: directory.path("a.safetensors"))
+        try Self.write([4, 8, 0, 4], to: directory.path("b.safetensors"))
+        let run = try ToolRun(
+            "interpolate", "a.safetensors", "b.safetensors", "--at", "0.25", "-o", "c.safetensors", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(try Self.elements(directory.path("c.safetensors")) == [1, 2, 0, 1])
+        let whole = try ToolRun(
+            "interpolate", "a.safetensors", "b.safetensors", "--at", "0", "--layer", "layer.*=1", "-o", "d.safetensors",
+            in: directory)
+        #expect(whole.exitCode == 0, "\(whole.errors)")
+        #expect(try Self.elements(directory.path("d.safetensors")) == [4, 8, 0, 4])
+    }
+
+    @Test func whatDoesNotFitIsNamedAndNothingIsWritten() throws {
+        let directory = try TemporaryDirectory()
+        try Self.write([1, 2, 3, 4], to: directory.path("a.safetensors"))
+        try Self.write([1, 2], to: directory.path("b.safetensors"))
+        let run = try ToolRun("average", "a.safetensors", "b.safetensors", "-o", "c.safetensors", in: directory)
+        #expect(run.failedInOneLine && run.errors.contains("layer.weight"), "\(run.errors)")
+        #expect(try directory.names() == ["a.safetensors", "b.safetensors"])
+    }
+
+    /// Averages of what is damaged leave nothing in any format.
+    @Test func aFailedMergeLeavesNothing() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [4, 8])
+        try Corruption.flipLastByte(ofRankFileIn: directory, checkpoint: "run/step-00000004")
+        for (format, output) in [("safetensors", "out.safetensors"), ("cairn", "out"), ("torch", "out.pt")] {
+            let run = try ToolRun("average", "run", "-o", output, "--to", format, in: directory)
+            #expect(run.failedInOneLine, "\(run.errors)")
+            #expect(try ToolRun("inspect", output, in: directory).exitCode == 2)
+        }
+    }
+}
