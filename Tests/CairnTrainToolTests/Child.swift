@@ -39,6 +39,9 @@ struct Child {
         return send(SIGKILL)
     }
 
+    /// Asks the process to end.
+    func terminate() -> Bool { send(SIGTERM) }
+
     private func send(_ signal: Int32) -> Bool {
         #if canImport(Darwin)
         Darwin.kill(identifier, signal) == 0

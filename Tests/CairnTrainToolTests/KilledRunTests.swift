@@ -64,6 +64,25 @@ import Darwin
         #expect(insideRun > 0)
     }
 
+    /// Before a machine is taken away its processes are asked to end: nothing that was trained is lost.
+    @Test(arguments: [[], ["--mesh", "tp=2,dp=2", "--zero"]])
+    func aRunThatIsAskedToEndSavesTheStepItIsAtAndEndsOrderly(layout: [String]) throws {
+        let folder = try TemporaryDirectory()
+        let store = CheckpointStore(path: folder.path + "/run")
+        // Saves are far apart, so that the last step is there only because of the signal.
+        let many = Self.small + layout + ["--steps", "1000000", "--save-every", "500"]
+        let child = try Child(many + ["--out", folder.path + "/run"])
+        while try store.steps().isEmpty { usleep(10_000) }
+        #expect(child.terminate())
+        #expect(child.wait() == 0)
+        let last = try #require(try store.steps().last)
+        #expect(try store.open(step: last).verify().isValid)
+        // As many steps are in the log as in the checkpoint: it was the very last one.
+        let losses = try LocalStorage(root: folder.path + "/run").readAll("losses.csv", limit: 1 << 26)
+        let lines = String(decoding: losses, as: UTF8.self).split(separator: "\n")
+        #expect(lines.last?.split(separator: ",").first.map(String.init) == "\(last)")
+    }
+
     /// Every resume is on other ranks, so the losses are those of the undisturbed run but for rounding.
     @Test func aKilledRunGoesOnOnWhateverRanksThereAre() throws {
         let folder = try TemporaryDirectory()

@@ -1,7 +1,6 @@
 package import CairnBase
 import CairnStorage
 package import CairnTensor
-import Synchronization
 
 /// One rank's file in the making: every fragment has its place from the start and is cut into pieces, which are summed and
 /// written in any order and from any threads, so that whoever holds the bytes can let go of them piece by piece.
@@ -44,7 +43,7 @@ package final class RankFileDraft: Sendable {
     private let firstCompressed: Int
     private let lane: CompressedLane
     private let level: Int
-    private let outcomes: Mutex<[Outcome]>
+    private let outcomes: Monitor<[Outcome]>
 
     /// Makes the file of a rank of a save, without any data yet.
     ///
@@ -80,7 +79,7 @@ package final class RankFileDraft: Sendable {
         self.positions = positions
         self.firstCompressed = firstCompressed ?? pieces.count
         lane = CompressedLane(from: plan.rawByteCount)
-        outcomes = Mutex([Outcome](repeating: .waiting, count: pieces.count))
+        outcomes = Monitor([Outcome](repeating: .waiting, count: pieces.count))
     }
 
     /// Sums or compresses a piece and writes it. When it returns, the bytes are no longer needed.
@@ -94,7 +93,7 @@ package final class RankFileDraft: Sendable {
         else {
             throw refusal("the bytes are not those of a piece of this file", piece)
         }
-        let isNew = outcomes.withLock { outcomes in
+        let isNew = outcomes.change { outcomes in
             guard case .waiting = outcomes[piece.index] else { return false }
             outcomes[piece.index] = .taken
             return true
@@ -141,7 +140,7 @@ package final class RankFileDraft: Sendable {
     package func finish() throws(CairnError) {
         var stored = frame.plan.items.map(\.stored)
         for index in stored.indices { stored[index].chunks = [] }
-        for (piece, outcome) in zip(pieces, outcomes.withLock { $0 }) {
+        for (piece, outcome) in zip(pieces, outcomes.read { $0 }) {
             let position = positions[piece.fragment]
             guard case .written(let chunks) = outcome else {
                 throw frame.incomplete(
@@ -169,7 +168,7 @@ package final class RankFileDraft: Sendable {
     }
 
     private func record(_ chunks: [StoredChunk], _ index: Int) {
-        outcomes.withLock { $0[index] = .written(chunks) }
+        outcomes.change { $0[index] = .written(chunks) }
     }
 
     private func refusal(_ message: String, _ piece: Piece) -> CairnError {

@@ -1,7 +1,6 @@
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
-import Synchronization
 
 /// The background of a pipeline: drains snapshots one after the other, each on several threads, and commits them side by
 /// side.
@@ -250,19 +249,19 @@ final class SnapshotDrain: Sendable {
 
 /// How many pieces of each fragment are still to be written.
 private final class PieceCounts: Sendable {
-    private let counts: Mutex<[Int]>
+    private let counts: Monitor<[Int]>
 
     init(_ fragments: [Int], fragmentCount: Int) {
         var counts = [Int](repeating: 0, count: fragmentCount)
         for fragment in fragments { counts[fragment] += 1 }
-        self.counts = Mutex(counts)
+        self.counts = Monitor(counts)
     }
 
-    func isDone(_ fragment: Int) -> Bool { counts.withLock { $0[fragment] == 0 } }
+    func isDone(_ fragment: Int) -> Bool { counts.change { $0[fragment] == 0 } }
 
     /// Whether it was the fragment's last one.
     func finishPiece(of fragment: Int) -> Bool {
-        counts.withLock { counts in
+        counts.change { counts in
             counts[fragment] -= 1
             return counts[fragment] == 0
         }

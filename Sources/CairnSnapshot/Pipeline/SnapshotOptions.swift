@@ -21,8 +21,8 @@ public struct SnapshotOptions: Sendable {
     public var backPressure = BackPressure.wait(upTo: .seconds(300))
     /// How many snapshots may be taken and not yet drained or given up.
     public var maximumInFlight = 2
-    /// How many threads sum, compress and write; `nil` for as many as the storage can use. They give way to those of
-    /// training, and sleep most of the time when the storage is written past the page cache.
+    /// How many threads sum, compress and write; `nil` for two to four, by the number of processors. They sleep most of the
+    /// time when the storage is written past the page cache.
     public var writerCount: Int?
     /// What is kept after each commit; `nil` keeps everything.
     public var retention: RetentionPolicy?

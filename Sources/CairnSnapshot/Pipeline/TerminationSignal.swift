@@ -36,7 +36,13 @@ public final class TerminationSignal: Sendable {
         signalPipe.store(descriptors[1], ordering: .releasing)
         for number in [SIGTERM] + others { install(number) }
         let source = descriptors[0]
+        let numbers = [SIGTERM] + others
         startThread {
+            // Whoever started the process may have blocked them: every thread inherits that. One that takes them is enough.
+            var taken = sigset_t()
+            sigemptyset(&taken)
+            for number in numbers { sigaddset(&taken, number) }
+            pthread_sigmask(SIG_UNBLOCK, &taken, nil)
             var byte: UInt8 = 0
             while true {
                 let count = read(source, &byte, 1)

@@ -1,5 +1,4 @@
 public import CairnBase
-import Synchronization
 
 #if canImport(Glibc)
 import Glibc
@@ -9,14 +8,14 @@ import Darwin
 
 /// Objects in memory: for tests, and as the fastest tier of a snapshot. Nothing survives the process.
 public final class MemoryStorage: Storage {
-    private let objects = Mutex<[String: MemoryObject]>([:])
+    private let objects = Monitor<[String: MemoryObject]>([:])
 
     /// An empty storage.
     public init() {}
 
     public func open(_ key: String) throws(CairnError) -> any StorageFile {
         try StorageKey.validate(key)
-        guard let object = objects.withLock({ $0[key] }) else {
+        guard let object = objects.read({ $0[key] }) else {
             throw CairnError(.notFound, "no such object", .init(file: key))
         }
         return MemoryFile(key: key, object: object)
@@ -35,7 +34,7 @@ public final class MemoryStorage: Storage {
 
     public func list(_ prefix: String) throws(CairnError) -> [StorageEntry] {
         try StorageKey.validate(prefix: prefix)
-        return objects.withLock { objects in
+        return objects.read { objects in
             objects.compactMap { key, object in
                 guard StorageKey.has(key, prefix: prefix) else { return nil }
                 return StorageEntry(key: key, byteCount: object.bytes.count, modified: object.modified)
@@ -45,14 +44,14 @@ public final class MemoryStorage: Storage {
 
     public func delete(_ keys: [String]) throws(CairnError) {
         for key in keys { try StorageKey.validate(key) }
-        objects.withLock { objects in
+        objects.change { objects in
             for key in keys { objects[key] = nil }
         }
     }
 
     private func store(_ bytes: [UInt8], as key: String) {
         let object = MemoryObject(bytes: bytes, modified: currentTime())
-        objects.withLock { $0[key] = object }
+        objects.change { $0[key] = object }
     }
 
     private func currentTime() -> Int64 {
@@ -112,7 +111,7 @@ private final class MemoryWriter: StorageWriter {
         var isOpen = true
     }
 
-    private let buffer = Mutex(Buffer())
+    private let buffer = Monitor(Buffer())
 
     init(key: String, store: @escaping @Sendable ([UInt8]) -> Void) {
         self.key = key
@@ -126,9 +125,7 @@ private final class MemoryWriter: StorageWriter {
         }
         guard bytes.byteCount > 0 else { return }
         let isOpen = bytes.withUnsafeBytes { source in
-            // The pointer does not outlive this call, which the lock's closure cannot express.
-            nonisolated(unsafe) let source = source
-            return buffer.withLock { buffer in
+            buffer.change { buffer in
                 if buffer.isOpen { MemoryWriter.copy(source, at: offset, end: end, into: &buffer.bytes) }
                 return buffer.isOpen
             }
@@ -155,7 +152,7 @@ private final class MemoryWriter: StorageWriter {
 
     /// Takes the bytes; `nil` when that was done before.
     private func close() -> [UInt8]? {
-        buffer.withLock { buffer in
+        buffer.change { buffer in
             guard buffer.isOpen else { return nil }
             defer { buffer = Buffer(isOpen: false) }
             return buffer.bytes

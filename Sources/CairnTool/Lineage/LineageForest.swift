@@ -115,16 +115,7 @@ package struct LineageForest {
             if let step = parent.step { text += "@\(step)" }
             text += " (not here)"
         }
-        if let coefficient = parent.coefficient { text += " ×\(Self.plain(coefficient))" }
-        return text
-    }
-
-    /// A number without zeros at the end.
-    private static func plain(_ number: Double) -> String {
-        var text = NumberText.short(number)
-        guard text.contains("."), !text.contains("e") else { return text }
-        while text.last == "0" { text.removeLast() }
-        if text.last == "." { text.removeLast() }
+        if let coefficient = parent.coefficient { text += " ×\(NumberText.brief(coefficient))" }
         return text
     }
 

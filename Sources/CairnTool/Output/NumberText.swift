@@ -46,6 +46,14 @@ enum NumberText {
         return (value < 0 ? "-" : "") + fixed(mantissa, digits: 5) + "e" + sign + text
     }
 
+    /// The same without zeros at the end, for numbers that stand in a line of text.
+    static func brief(_ value: Double) -> String {
+        let text = short(value)
+        guard text.contains("."), !text.contains("e") else { return text }
+        let trimmed = text.reversed().drop { $0 == "0" }
+        return String(trimmed.drop { $0 == "." }.reversed())
+    }
+
     /// A count with its thousands apart: `12 345 678`.
     static func grouped(_ value: Int) -> String {
         var result = ""
