@@ -72,7 +72,7 @@ struct ExperimentResult {
     var markdown: String {
         func line(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |" }
         let table = [line(columns), "|" + String(repeating: " --- |", count: columns.count)] + rows.map(line)
-        let claims = verdicts.map { "- \($0.holds ? "Shows" : "**Does not show**"): \($0.claim). \($0.evidence)." }
+        let claims = verdicts.map { "- \($0.holds ? "Shows" : "**Does not show**"): \($0.claim) (\($0.evidence))." }
         return (table + [""] + claims).joined(separator: "\n") + "\n"
     }
 }
