@@ -54,7 +54,7 @@ import Testing
             options.chunkByteCount = 4096
             try packed.save(state, step: step, options: options)
             try Self.saveSharded(state, to: sharded, step: step)
-            let path = directory.path("\(step).safetensors")
+            let path = directory.path("files-\(step)")
             _ = try copyCheckpoint(from: plain.open(step: step), to: SafeTensorsWriter(path: path, maximumShardByteCount: 9000))
             files.append(MergeInput(try SafeTensorsReader(path: path)))
         }
