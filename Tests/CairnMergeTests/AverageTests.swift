@@ -67,11 +67,12 @@ import Testing
             #expect(other.tensors == expected.tensors)
             for tensor in expected.tensors { #expect(try other.tensor(tensor.name) == expected.tensor(tensor.name)) }
         }
-        // Rounded once from a sum in single precision: at most half a unit in the last place from the exact mean.
+        // Rounded once from a sum in single precision: half a unit in the last place from the exact mean, and what that sum
+        // itself rounds.
         let inputs = try (1...3).map { try plain.open(step: $0).doubles("model.1") }
         for (index, found) in try expected.doubles("model.1").enumerated() {
             let exact = (inputs[0][index] + inputs[1][index] + inputs[2][index]) / 3
-            #expect(abs(found - exact) <= abs(exact) * 0x1.001p-8)
+            #expect(abs(found - exact) <= abs(exact) * 0x1.001p-8 + 1e-6)
         }
     }
 
