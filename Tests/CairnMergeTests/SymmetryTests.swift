@@ -230,7 +230,7 @@ import Testing
         let scaled = try ScaledReader(network, scales: scales, by: spec)
         let expected = try Network.outputs(network)
         for (one, other) in zip(try Network.outputs(scaled), expected) { #expect(abs(one - other) < 1e-9 * 1e3) }
-        let balanced = try [network, scaled].map { reader in
+        let balanced = try ([network, scaled] as [any CheckpointReader]).map { reader in
             try ScaledReader(reader, scales: spec.balance(reader), by: spec)
         }
         for name in Network.weights + Network.biases {

@@ -126,7 +126,9 @@ extension MergedCheckpoint {
     package init(
         stored inputs: [MergeInput], weights: [Double], _ average: StoredAverage, options: MergeOptions
     ) throws(CairnError) {
-        let merged = try MergedCheckpoint(averaging: inputs, weights: weights, options: options)
+        // Equal weights as ones, which no rounding touches: the sum is divided once.
+        let isUniform = weights.allSatisfy { $0 == weights.first }
+        let merged = try MergedCheckpoint(averaging: inputs, weights: isUniform ? nil : weights, options: options)
         var details: [String: Value] = ["members": .integer(Int64(inputs.count))]
         if case .exponential(let decay) = average.weighting { details["decay"] = .double(decay) }
         self = merged.replacing(

@@ -67,11 +67,13 @@ public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
             throw CairnError(
                 .invalidArgument, "a search needs finite numbers to start from, a step above 0 and two candidates")
         }
+        constants = EvolutionConstants(dimension: start.count, populationCount: settings.populationCount)
+        var settings = settings
+        settings.populationCount = constants.populationCount
         self.settings = settings
         self.step = step
         mean = start
         random = SearchRandom(seed: seed)
-        constants = EvolutionConstants(dimension: start.count, populationCount: settings.populationCount)
         covariance = SymmetricMatrix(identity: start.count)
         stepPath = start.map { _ in 0 }
         covariancePath = stepPath
