@@ -15,8 +15,8 @@ func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, path: "Cairn/" + name, swiftSettings: swiftSettings)
 }
 
-// A package of its own, so that nobody else builds what only a fuzzer can link. Scripts/fuzz builds and runs it. It takes
-// the sources instead of the products, because what is fed in part, as zip archives are, is not public.
+// A package of its own, so that nobody else builds what only a fuzzer can link. Scripts/fuzz builds and runs it. It
+// takes the sources instead of the products, because what is fed in part, as zip archives are, is not public.
 let package = Package(
     name: "CairnFuzz",
     platforms: [.macOS(.v15)],

@@ -50,7 +50,8 @@ import Testing
                 case 0: expected[name] = .integer(Int64(index))
                 case 1: expected[name] = .string("text \(index) é")
                 case 2: expected[name] = .string("\(index)")
-                case 3: for part in 0..<3 { expected["\(name)/\(part)"] = .double(Double(part) + Double(index) / 2) }
+                case 3:
+                    for part in 0..<3 { expected["\(name)/\(part)"] = .double(Double(part) + Double(index) / 2) }
                 case 4: expected[name] = .bool(index % 4 == 0)
                 default:
                     for (part, text) in ["\(index)", "", String(repeating: "x", count: 40)].enumerated() {

@@ -111,7 +111,9 @@ import Testing
         // More than DEFLATE can make of so little; more, and less, than it does.
         let compressed = TestArchive.Record("a/data.pkl", deflating: Array("}.".utf8))
         #expect(Self.refusal(TestArchive([compressed])) == nil)
-        for (byteCount, code) in [(1 << 20, CairnError.Code.malformed), (3, .corrupted), (1, .corrupted), (0, .corrupted)] {
+        for (byteCount, code) in [
+            (1 << 20, CairnError.Code.malformed), (3, .corrupted), (1, .corrupted), (0, .corrupted),
+        ] {
             record = compressed
             record.byteCount = byteCount
             #expect(Self.refusal(TestArchive([record])) == code, "\(byteCount)")

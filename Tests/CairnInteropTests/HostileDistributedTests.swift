@@ -39,7 +39,8 @@ import Testing
             let tensor = object(
                 "TensorStorageMetadata",
                 [("properties", properties), ("size", size(size)), ("chunks", chunks)])
-            let index = object("MetadataIndex", [("fqn", "V\(name)\n"), ("offset", size(chunkOffset)), ("index", "I0\n")])
+            let index = object(
+                "MetadataIndex", [("fqn", "V\(name)\n"), ("offset", size(chunkOffset)), ("index", "I0\n")])
             var fields = [("relative_path", "V\(file)\n"), ("offset", offset + "\n"), ("length", length + "\n")]
             if !transforms.isEmpty {
                 fields.append(("transform_descriptors", "(l" + transforms.map { "V\($0)\na" }.joined()))
@@ -82,14 +83,16 @@ import Testing
     @Test func placesAndSizesThatCannotBeAreRefused() {
         let large = "I9223372036854775807", huge = "I4611686018427387904"
         let changes: [(inout Metadata) -> Void] = [
-            { $0.offset = large }, { $0.length = large }, { ($0.offset, $0.length) = (huge, huge) }, { $0.offset = "I-1" },
-            { $0.length = "I-4" }, { $0.length = "I3" }, { $0.size = "I-4\n" }, { $0.chunkSize = "I-4\n" },
+            { $0.offset = large }, { $0.length = large }, { ($0.offset, $0.length) = (huge, huge) },
+            { $0.offset = "I-1" }, { $0.length = "I-4" }, { $0.length = "I3" }, { $0.size = "I-4\n" },
+            { $0.chunkSize = "I-4\n" },
             { $0.chunkOffset = "I-1\n" }, { $0.chunkOffset = large + "\n" }, { $0.size = large + "\n" },
             { ($0.size, $0.chunkSize) = (large + "\n", large + "\n") },
             { ($0.size, $0.chunkSize) = (huge + "\n" + huge + "\n", huge + "\n" + huge + "\n") },
             { $0.chunkSize = "I4\nI1\n" }, { $0.size = "I4\nI1\n" },
             { $0.chunkOffset = String(repeating: "I0\n", count: 100_000) },
-            { $0.transforms = Array(repeating: "stream.zstd/1", count: 100_000) }, { $0.transforms = ["stream.other/1"] },
+            { $0.transforms = Array(repeating: "stream.zstd/1", count: 100_000) },
+            { $0.transforms = ["stream.other/1"] },
         ]
         for (index, change) in changes.enumerated() {
             var metadata = Metadata()

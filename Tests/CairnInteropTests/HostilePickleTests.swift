@@ -39,7 +39,7 @@ import Testing
                 [0, 0, 0, 0, 0, 0, 0, 0x80], [0, 0, 0, 0, 0, 0, 0, 0x40], [0, 0, 0, 0, 0x10, 0, 0, 0],
             ]
             PeakMemory.requireGrowth(below: 16 << 20) {
-                // BINBYTES8, BYTEARRAY8, BINUNICODE8, FRAME; then with four bytes LONG4, BINBYTES, BINUNICODE, BINSTRING.
+                // BINBYTES8, BYTEARRAY8, BINUNICODE8, FRAME; with four bytes LONG4, BINBYTES, BINUNICODE, BINSTRING.
                 for opcode: UInt8 in [0x8E, 0x96, 0x8D, 0x95] {
                     for length in huge {
                         precondition(HostilePickleTests.refusal([0x80, 4, opcode] + length + [1, 2, 0x2E]) != nil)
@@ -98,8 +98,8 @@ import Testing
     @Test func textThatBecomesBytesOverAndOverIsRefused() async {
         await #expect(processExitsWith: .success) {
             // A megabyte of text, of which sixteen thousand calls would make bytes.
-            let arguments = HostilePickleTests.text(String(repeating: "x", count: 1 << 20)) + HostilePickleTests.text("latin1")
-                + [0x86] + HostilePickleTests.put(1) + [0x30]
+            let arguments = HostilePickleTests.text(String(repeating: "x", count: 1 << 20))
+                + HostilePickleTests.text("latin1") + [0x86] + HostilePickleTests.put(1) + [0x30]
             let function = Array("c_codecs\nencode\n".utf8) + HostilePickleTests.put(2) + [0x30]
             let call = HostilePickleTests.get(2) + HostilePickleTests.get(1) + [0x52]
             let calls = Array(repeatElement(call, count: 1 << 14).joined())
@@ -116,7 +116,8 @@ import Testing
             let things = [0x28] + [UInt8](repeating: 0x5D, count: 100_000) + [0x74] + HostilePickleTests.put(1) + [0x30]
             let unknown = Array("cmy.module\nThing\n".utf8) + HostilePickleTests.put(2) + [0x30]
             let call = HostilePickleTests.get(2) + HostilePickleTests.get(1) + [0x52]
-            let pickle = things + unknown + [0x5D, 0x28] + Array(repeatElement(call, count: 50_000).joined()) + [0x65, 0x2E]
+            let calls = Array(repeatElement(call, count: 50_000).joined())
+            let pickle = things + unknown + [0x5D, 0x28] + calls + [0x65, 0x2E]
             PeakMemory.requireGrowth(below: 128 << 20) {
                 precondition(HostilePickleTests.refusal(pickle) == .unsupported)
             }
@@ -160,7 +161,9 @@ import Testing
             (many, many, "I1\n"),
         ] {
             let found = Self.refusal(pickle(extents, strides, count))
-            #expect([.malformed, .unsupported, .incomplete].contains(found), "\(extents.prefix(40)) \(count): \(found as Any)")
+            #expect(
+                [.malformed, .unsupported, .incomplete].contains(found),
+                "\(extents.prefix(40)) \(count): \(found as Any)")
         }
     }
 }

@@ -3,8 +3,8 @@
 
 // What of HDF5 is a macro that Swift cannot import, differs between its versions, or takes callbacks.
 
-// What HDF5 takes bytes for: the header of an object, or a part of one; a block of a heap, where a group keeps its names
-// and an object the attributes that its header has no room for; all else.
+// What HDF5 takes bytes for: the header of an object, or a part of one; a block of a heap, where a group keeps its
+// names and an object the attributes that its header has no room for; all else.
 typedef enum { cairn_h5_header, cairn_h5_heap_block, cairn_h5_other_content } cairn_h5_content;
 
 // Where a file's bytes come from and go to. Nothing else is ever opened: the driver knows no file system.

@@ -62,8 +62,8 @@ struct HeaderDisguise {
 
     /// Changes attributes that an object's header has no room for: a block of the heap where they follow each other.
     static func apply(toHeapBlock bytes: UnsafeMutableRawBufferPointer) {
-        // Signature, version, the heap's address, the block's place in it in five bytes, and a checksum of all with zeros
-        // in its own place.
+        // Signature, version, the heap's address, the block's place in it in five bytes, and a checksum of all with
+        // zeros in its own place.
         let checksumOffset = 18, begin = 22
         guard bytes.count > begin, bytes[..<4].elementsEqual("FHDB".utf8), bytes[4] == 0 else { return }
         let stored = ObjectHeaderBlock.integer(UnsafeRawBufferPointer(bytes), checksumOffset, 4) ?? 0

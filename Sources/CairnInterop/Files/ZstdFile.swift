@@ -68,7 +68,8 @@ final class ZstdFile: StorageFile, @unchecked Sendable {
     func read(at offset: Int, into destination: inout MutableRawSpan) throws(CairnError) {
         guard offset >= 0, offset <= byteCount, destination.byteCount <= byteCount - offset else {
             throw CairnError(
-                .incomplete, "a compressed part of the file ends too early", .init(file: key, found: "\(byteCount) bytes"))
+                .incomplete, "a compressed part of the file ends too early",
+                .init(file: key, found: "\(byteCount) bytes"))
         }
         let failure = destination.withUnsafeMutableBytes { buffer -> CairnError? in
             let endingOffset = byteCount - ending.count

@@ -9,7 +9,7 @@ import Darwin
 /// `@unchecked Sendable`: a bare address; whoever owns the block orders the access to it.
 struct AlignedMemory: @unchecked Sendable {
     static let pageSize = 4096
-    /// The size of the machine's memory: more than that at once is refused by it, and allocating it would end the process.
+    /// The size of the machine's memory: it refuses more than that at once, and allocating it would end the process.
     static let greatestByteCount: Int = {
         let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
         let product = pages.multipliedReportingOverflow(by: size)

@@ -91,7 +91,9 @@ import Testing
         }
     }
 
-    @Test(arguments: ["../outside.safetensors", "..", "/outside.safetensors", "a/../../outside.safetensors", "./w.safetensors", ""])
+    @Test(arguments: [
+        "../outside.safetensors", "..", "/outside.safetensors", "a/../../outside.safetensors", "./w.safetensors", "",
+    ])
     func anIndexThatNamesWhatIsNotBelowItIsRefused(file: String) throws {
         let storage = MemoryStorage()
         let weights = try LocalStorage(root: Repository.fixture("safetensors/single")).readAll("model.safetensors")
