@@ -89,18 +89,6 @@ import Testing
             #expect(inspection.exitCode == 2, "\(format): \(inspection.output)")
         }
     }
-}
-
-/// Damages files.
-enum Corruption {
-    /// Flips a bit of the last byte of a checkpoint's only rank file: the end of some tensor.
-    static func flipLastByte(ofRankFileIn directory: TemporaryDirectory, checkpoint: String) throws {
-        let names = try directory.names(checkpoint).filter { $0.hasPrefix("rank-") }
-        let url = URL(fileURLWithPath: directory.path(checkpoint + "/" + names[0]))
-        var bytes = try Data(contentsOf: url)
-        bytes[bytes.count - 1] ^= 1
-        try bytes.write(to: url)
-    }
 
     @Test func aFailedConversionLeavesNotEvenADirectory() throws {
         let directory = try TemporaryDirectory()
@@ -113,5 +101,17 @@ enum Corruption {
         try FileManager.default.createDirectory(atPath: directory.path("old"), withIntermediateDirectories: false)
         #expect(try ToolRun("convert", damaged, "old", "--to", "cairn", in: directory).exitCode == 2)
         #expect(try directory.names() == ["old"])
+    }
+}
+
+/// Damages files.
+enum Corruption {
+    /// Flips a bit of the last byte of a checkpoint's only rank file: the end of some tensor.
+    static func flipLastByte(ofRankFileIn directory: TemporaryDirectory, checkpoint: String) throws {
+        let names = try directory.names(checkpoint).filter { $0.hasPrefix("rank-") }
+        let url = URL(fileURLWithPath: directory.path(checkpoint + "/" + names[0]))
+        var bytes = try Data(contentsOf: url)
+        bytes[bytes.count - 1] ^= 1
+        try bytes.write(to: url)
     }
 }
