@@ -2,6 +2,7 @@ import ArgumentParser
 import CairnBase
 import CairnCheckpoint
 import CairnMerge
+import CairnTensor
 
 /// `cairn align`
 struct AlignCommand: ParsableCommand {

@@ -1,5 +1,6 @@
 package import CairnBase
 import CairnCheckpoint
+import CairnTensor
 
 /// Metrics in one line.
 enum MetricsText {
