@@ -19,7 +19,7 @@ enum AdapterFiles {
         for name in ["adapter_model.safetensors", "adapter_model.bin"] {
             let file = PathInspection.join(path, name)
             guard try PathInspection.kind(of: file) == .file else { continue }
-            let source = try MergeSource(file, format: nil, selection: SelectionOptions())
+            let source = try MergeSource(file)
             return (LowRankAdapter(source.input, configuration: configuration), source)
         }
         throw CairnError(

@@ -74,13 +74,14 @@ struct MergeSource {
     /// What must not be written over.
     let recognised: RecognisedFormat
 
-    init(_ text: String, format: FormatName?, selection: SelectionOptions) throws {
+    /// - Parameter selection: Which of its tensors are wanted; `nil` for all.
+    init(_ text: String, format: FormatName? = nil, selection: SelectionOptions? = nil) throws {
         let opened = try OpenedCheckpoint(text, format: format)
         let location = try Location(text)
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest
         var reader = opened.reader
-        if !selection.include.isEmpty || !selection.exclude.isEmpty {
+        if let selection, !(selection.include.isEmpty && selection.exclude.isEmpty) {
             reader = try SelectedReader(reader, include: selection.include, exclude: selection.exclude)
         }
         input = MergeInput(
