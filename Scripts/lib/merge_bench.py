@@ -203,8 +203,8 @@ for dtype in arguments.types.split(","):
         inputs = [f"{model}/model.safetensors" for model in members[method]]
         recipe, ours, theirs = f"{folder}/{method}.yml", f"{folder}/ours", f"{folder}/theirs"
         rows = {}
-        for round in range(arguments.rounds):
-            note(f"{dtype} {method}, round {round + 1} of {arguments.rounds}, load {os.getloadavg()[0]:.1f}")
+        for turn in range(arguments.rounds):
+            note(f"{dtype} {method}, round {turn + 1} of {arguments.rounds}, load {os.getloadavg()[0]:.1f}")
             def add(name, made):
                 rows.setdefault(name, []).append(made)
                 note(f"  {name}: {made['seconds']:.2f} s")
