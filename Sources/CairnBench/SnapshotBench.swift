@@ -2,6 +2,7 @@ import Cairn
 import CairnBase
 import CairnSnapshot
 import CairnTensor
+import Synchronization
 
 /// What a snapshot costs training, beside what asynchronous saves of others cost it: `cairn-bench --snapshots`.
 ///
@@ -38,7 +39,22 @@ struct SnapshotBench {
         ].filter { $0.1.isPossible }
         for (name, file) in hard { table.note(name, .init(durable: try timed { try file.write(work.state) })) }
         if let (_, direct) = hard.last {
-            table.note("the last beside computing", .init(durable: try timed(beside: work) { try direct.write(work.state) }))
+            // What a save that sums nothing and keeps no order would cost the computing beside it.
+            let base = try Self.median((0..<3).map { _ in try timed { work.compute() } })
+            let writing = OneBehind()
+            let durable = Mutex(0.0)
+            let state = work.state
+            let slowed = try timed {
+                try writing.start {
+                    let start = ContinuousClock.now
+                    try direct.write(state)
+                    durable.withLock { $0 = (ContinuousClock.now - start) / .seconds(1) }
+                }
+                work.compute()
+            }
+            try writing.wait()
+            table.note(
+                "the last beside computing", .init(stall: slowed - base, durable: durable.withLock { $0 }, base: base))
         }
         for (_, file) in hard { file.remove() }
         table.note("copy of the state into warm memory", .init(durable: try copyTime(work)))
@@ -102,15 +118,6 @@ struct SnapshotBench {
                 "\(kind), \(regime == "after" ? "after" : "at once")",
                 .init(call: answer[0], stall: answer[1], durable: answer[2], base: answer[3], first: answer[4]))
         }
-    }
-
-    /// The same while the computing of a step goes on.
-    private func timed(beside work: AdamWork, _ body: () throws -> Void) throws -> Double {
-        let computing = OneBehind()
-        try computing.start { work.compute() }
-        let seconds = try timed(body)
-        try computing.wait()
-        return seconds
     }
 
     private func timed(_ body: () throws -> Void) throws -> Double {
