@@ -42,7 +42,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [1, 2, 7, 40, 131]) func assignmentsAreTheBestOfAll(count: Int) {
+    @Test(arguments: [1, 2, 7, 40, 131]) func assignmentsAreTheBestOfAll(count: Int) throws {
         let seed = UInt64(count)
         var generator = SeededGenerator(seed: seed)
         for round in 0..<3 {
@@ -50,11 +50,41 @@ import Testing
             let gains = (0..<count * count).map { _ in
                 round == 0 ? Double.random(in: -1...1, using: &generator) : Double(Int.random(in: 0...5, using: &generator))
             }
-            let best = LinearAssignment.maximizing(gains, count: count)
+            let best = try LinearAssignment.maximizing(gains, count: count)
             #expect(best.sorted() == Array(0..<count))
             let sum = best.enumerated().reduce(0) { $0 + gains[$1.offset * count + $1.element] }
             #expect(abs(sum - Self.hungarian(gains, count)) < 1e-9 * Double(count), "seed \(seed), round \(round)")
         }
+    }
+
+    @Test func weightsThatAreNoNumbersAreNotMatched() throws {
+        let network = try Network.random(seed: 60)
+        var broken = MemoryCheckpoint("broken")
+        for tensor in network.tensors {
+            var elements = try network.tensor(tensor.name).elements(as: Float.self)
+            if tensor.name == Network.weights[1] { elements[3] = .nan }
+            broken.add(tensor.name, try Tensor(elements, tensor.shape))
+        }
+        for pair in [(broken, network), (network, broken), (broken, broken)] {
+            var generator = SeededGenerator(seed: 1)
+            let error = try #require(throws: CairnError.self) {
+                try WeightMatching(Network.spec).match(pair.0, to: pair.1, using: &generator)
+            }
+            #expect(error.code == .invalidArgument && error.context.tensor?.hasPrefix("hidden.") == true, "\(error)")
+        }
+    }
+
+    /// Tensors without elements may say that they have any number of rows.
+    @Test(arguments: [1 << 40, 300_000]) func moreUnitsThanThereIsMemoryForAreRefused(count: Int) throws {
+        var network = MemoryCheckpoint()
+        network.add("layers.0.weight", try Tensor(zeros: .f32, [count, 0]))
+        network.add("layers.1.weight", try Tensor(zeros: .f32, [0, count]))
+        let spec = PermutationSpec.perceptron(weights: ["layers.0.weight", "layers.1.weight"], biases: [nil, nil])
+        var generator = SeededGenerator(seed: 1)
+        let error = try #require(throws: CairnError.self) {
+            try WeightMatching(spec).match(network, to: network, using: &generator)
+        }
+        #expect(error.code == .noSpace, "\(error)")
     }
 
     /// The greatest sum by the algorithm of Kuhn and Munkres with potentials, one row at a time.

@@ -32,10 +32,11 @@ public enum ActivationMatching {
                     .mismatch, "activations are matrices of the same shape", .init(tensor: label, found: "\(one.shape)"))
             }
             let gains = try similarities(one, other, measure)
-            guard gains.allSatisfy(\.isFinite) else {
-                throw CairnError(.invalidArgument, "an activation is no finite number", .init(tensor: label))
+            do throws(CairnError) {
+                orders[label] = try LinearAssignment.maximizing(gains, count: one.shape[1])
+            } catch {
+                throw error.adding(.init(tensor: label))
             }
-            orders[label] = LinearAssignment.maximizing(gains, count: one.shape[1])
         }
         return UnitPermutations(orders)
     }
@@ -44,7 +45,7 @@ public enum ActivationMatching {
     static func similarities(_ first: Tensor, _ second: Tensor, _ measure: Measure) throws -> [Double] {
         let one = try columns(first, measure), other = try columns(second, measure)
         let (samples, units) = (first.shape[0], first.shape[1])
-        var gains = [Double](repeating: 0, count: units * units)
+        var gains = try LinearAssignment.gains(count: units)
         try UnitProducts.add(one, other, count: units, length: samples, to: &gains)
         return gains
     }

@@ -1,13 +1,34 @@
+package import CairnBase
+import CairnTensor
+
 /// The best one-to-one assignment of rows to columns.
 ///
 /// The algorithm of Jonker and Volgenant (Computing 38, 1987): column reduction, reduction transfer and augmenting row
 /// reduction assign most rows cheaply, shortest augmenting paths the rest. O(n³) at worst.
 package enum LinearAssignment {
+    /// Gains to begin with, all zero, for as many rows as columns.
+    ///
+    /// - Throws: ``CairnError/Code/noSpace`` for more than the machine has memory for.
+    static func gains(count: Int) throws(CairnError) -> [Double] {
+        guard let square = count.multiplied(checked: count),
+            let byteCount = square.multiplied(checked: MemoryLayout<Double>.stride), byteCount <= Tensor.greatestByteCount
+        else {
+            throw CairnError(
+                .noSpace, "there are too many units to compare each with each",
+                .init(expected: "at most \(Tensor.greatestByteCount) bytes of numbers", found: "\(count) units"))
+        }
+        return [Double](repeating: 0, count: square)
+    }
+
     /// The column of each row, so that the sum of the gains is greatest.
     ///
-    /// - Parameter gains: `count` × `count` finite numbers, row by row.
-    package static func maximizing(_ gains: [Double], count: Int) -> [Int] {
+    /// - Parameter gains: `count` × `count` numbers, row by row.
+    /// - Throws: ``CairnError/Code/invalidArgument`` where one is not finite: no sum is then greatest.
+    package static func maximizing(_ gains: [Double], count: Int) throws(CairnError) -> [Int] {
         precondition(gains.count == count * count, "An assignment needs a square matrix.")
+        guard gains.allSatisfy(\.isFinite) else {
+            throw CairnError(.invalidArgument, "units with numbers that are not finite cannot be compared")
+        }
         guard count > 1 else { return Array(0..<count) }
         return gains.withUnsafeBufferPointer { gains in
             var solver = Solver(gains: gains, count: count)

@@ -58,6 +58,11 @@ public struct PermutationSpec: Sendable, Hashable {
                     .mismatch, "the tensors do not agree how many units \"\(label)\" has",
                     .init(file: reader.source, tensor: tensor, expected: "\(known)", found: "\(count)"))
             }
+            guard count <= Tensor.greatestByteCount / MemoryLayout<Int>.stride else {
+                throw CairnError(
+                    .noSpace, "there are more units than this machine has memory to number",
+                    .init(file: reader.source, tensor: tensor, found: "\(count) units"))
+            }
             counts[label] = count
         }
         for (name, list) in axes.sorted(by: { ExactString($0.key) < ExactString($1.key) }) {

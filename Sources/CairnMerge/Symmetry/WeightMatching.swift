@@ -40,7 +40,8 @@ public struct WeightMatching: Sendable {
     /// Holds the tensors of the specification, of both, in single precision.
     ///
     /// - Parameter generator: Draws the order in which labels are visited.
-    /// - Throws: As ``PermutationSpec/unitCounts(in:)``, and what reading throws.
+    /// - Throws: As ``PermutationSpec/unitCounts(in:)``, and what reading throws; ``CairnError/Code/invalidArgument``, naming
+    ///   the label, for weights that are not finite.
     public func match(
         _ second: any CheckpointReader, to first: any CheckpointReader, using generator: inout some RandomNumberGenerator
     ) throws -> Result {
@@ -74,10 +75,15 @@ public struct WeightMatching: Sendable {
             var improves = false
             for label in labels.shuffled(using: &generator) {
                 let count = counts[label] ?? 0
-                var gains = [Double](repeating: 0, count: count * count)
-                for place in places[label] ?? [] { try place.add(to: &gains, count: count, orders: orders) }
                 let old = orders[label] ?? []
-                let best = LinearAssignment.maximizing(gains, count: count)
+                var gains: [Double], best: [Int]
+                do {
+                    gains = try LinearAssignment.gains(count: count)
+                    for place in places[label] ?? [] { try place.add(to: &gains, count: count, orders: orders) }
+                    best = try LinearAssignment.maximizing(gains, count: count)
+                } catch let error as CairnError {
+                    throw error.adding(.init(file: "\(first.source), \(second.source)", tensor: label))
+                }
                 func sum(_ order: [Int]) -> Double {
                     order.enumerated().reduce(0) { $0 + gains[$1.offset * count + $1.element] }
                 }

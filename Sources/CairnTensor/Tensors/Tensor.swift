@@ -92,6 +92,9 @@ public struct Tensor: Sendable {
         self.init(storage: storage, byteOffset: 0, scalarType, shape, byteCount: needed)
     }
 
+    /// No tensor in memory has more bytes: the size of the machine's memory.
+    package static var greatestByteCount: Int { AlignedMemory.greatestByteCount }
+
     /// Memory for a tensor of this type and shape.
     ///
     /// - Throws: ``CairnError/Code/noSpace`` for more than the machine has.
@@ -99,11 +102,11 @@ public struct Tensor: Sendable {
         _ scalarType: ScalarType, _ shape: Shape, pool: BufferPool?
     ) throws(CairnError) -> TensorStorage {
         let needed = try byteCount(scalarType, shape)
-        guard needed <= AlignedMemory.greatestByteCount else {
+        guard needed <= greatestByteCount else {
             throw CairnError(
                 .noSpace, "a tensor is larger than the memory of this machine",
                 .init(
-                    expected: "at most \(AlignedMemory.greatestByteCount) bytes",
+                    expected: "at most \(greatestByteCount) bytes",
                     found: "\(scalarType)\(shape), which is \(needed)", advice: "read it in parts"))
         }
         return TensorStorage(byteCount: needed, pool: pool)
