@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -77,5 +78,27 @@ int cairn_cached_samples(int descriptor, int64_t length, int count) {
 #else
     (void)descriptor; (void)length; (void)count;
     return -1;
+#endif
+}
+
+int cairn_current_processor(void) {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+void cairn_keep_off_processor(int processor) {
+#ifdef __linux__
+    static _Thread_local cpu_set_t own;
+    static _Thread_local int is_known;
+    if (!is_known && sched_getaffinity(0, sizeof own, &own) != 0) return;
+    is_known = 1;
+    cpu_set_t allowed = own;
+    if (processor >= 0 && processor < CPU_SETSIZE && CPU_COUNT(&allowed) > 1) CPU_CLR(processor, &allowed);
+    (void)sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)processor;
 #endif
 }

@@ -102,14 +102,19 @@ final class AdamWork: @unchecked Sendable {
     }
 
     /// A fixed number of matrix products on this thread: what stands for forward and backward.
-    func compute() {
+    ///
+    /// - Returns: The seconds of each product.
+    @discardableResult
+    func compute() -> [Double] {
         let n = Int32(Self.matrixWidth)
-        matrices.withUnsafeMutableBufferPointer { buffer in
-            guard let base = buffer.baseAddress else { return }
+        return matrices.withUnsafeMutableBufferPointer { buffer in
+            guard let base = buffer.baseAddress else { return [] }
             let size = Self.matrixWidth * Self.matrixWidth
-            for _ in 0..<productCount {
+            return (0..<productCount).map { _ in
+                let start = ContinuousClock.now
                 cblas_sgemm(
                     CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1e-3, base, n, base + size, n, 0, base + 2 * size, n)
+                return (ContinuousClock.now - start) / .seconds(1)
             }
         }
     }

@@ -44,17 +44,22 @@ struct SnapshotBench {
             let writing = OneBehind()
             let durable = Mutex(0.0)
             let state = work.state
+            var products: [Double] = []
             let slowed = try timed {
                 try writing.start {
                     let start = ContinuousClock.now
                     try direct.write(state)
                     durable.withLock { $0 = (ContinuousClock.now - start) / .seconds(1) }
                 }
-                work.compute()
+                products = work.compute()
             }
             try writing.wait()
+            let seconds = durable.withLock { $0 }
             table.note(
-                "the last beside computing", .init(stall: slowed - base, durable: durable.withLock { $0 }, base: base))
+                "the last beside computing",
+                .init(
+                    stall: slowed - base, durable: seconds, base: base,
+                    beside: ComputeSlowdown(of: products, beside: seconds)?.seconds))
         }
         for (_, file) in hard { file.remove() }
         table.note("copy of the state into warm memory", .init(durable: try copyTime(work)))
@@ -66,14 +71,16 @@ struct SnapshotBench {
         pipelineOptions.byteBudget = work.byteCount
         let pipeline = SnapshotPipeline(store, pool: work.pool, options: pipelineOptions)
         for isAtOnce in [false, true] {
+            var products: [Double] = []
             let step: () throws -> Void = {
-                if !isAtOnce { work.compute() }
+                if !isAtOnce { products += work.compute() }
                 try work.update()
             }
             let base = try Self.median((0..<3).map { _ in try timed(step) })
             // The same again without a snapshot says how much of a stall is noise.
             let silent = try timed(step) - base
             let before = work.pool.copyStatistics
+            products = []
             let start = ContinuousClock.now
             let snapshot = pipeline.snapshot(work.state, step: 1, options: options, order: work.order)
             let call = (ContinuousClock.now - start) / .seconds(1)
@@ -91,7 +98,7 @@ struct SnapshotBench {
                 isAtOnce ? "cairn snapshot, at once" : "cairn snapshot, after",
                 .init(
                     call: call, stall: call + extra, durable: report.timeline.total, base: base, first: steps.first.map { $0 - base },
-                    noise: silent))
+                    noise: silent, beside: ComputeSlowdown(of: products, beside: report.timeline.total)?.seconds))
         }
         pipeline.drain()
         try store.delete(step: 1)
@@ -140,6 +147,8 @@ struct StallFigures {
     var first: Double?
     /// How much longer a step took although nothing was saved.
     var noise: Double?
+    /// What the computing beside the save lost, by comparison within the step.
+    var beside: Double?
 }
 
 /// Rows of figures, medians over rounds.
@@ -154,8 +163,8 @@ final class StallTable {
     }
 
     func print() {
-        Swift.print("| what | call ms | stall ms | first step later by ms | durable s | step s | noise ms |")
-        Swift.print("| --- | --- | --- | --- | --- | --- | --- |")
+        Swift.print("| what | call ms | stall ms | first step later by ms | durable s | step s | noise ms | within the step ms |")
+        Swift.print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for name in order { Swift.print("| \(name) | \(cells(of: rows[name] ?? []).joined(separator: " | ")) |") }
     }
 
@@ -167,7 +176,7 @@ final class StallTable {
         }
         return [
             cell(\.call, 1000, 2), cell(\.stall, 1000, 1), cell(\.first, 1000, 1), cell(\.durable, 1, 3), cell(\.base, 1, 3),
-            cell(\.noise, 1000, 1),
+            cell(\.noise, 1000, 1), cell(\.beside, 1000, 1),
         ]
     }
 }

@@ -24,4 +24,11 @@ int cairn_direct_memory_alignment(int descriptor);
 // cannot be told.
 int cairn_cached_samples(int descriptor, int64_t length, int count);
 
+// The processor that this thread runs on, or -1 where the system does not say.
+int cairn_current_processor(void);
+
+// Lets this thread run on every processor that it might use before the first call, but not on that one; on all of them if
+// it is -1 or the only one. Does nothing where there is no such call.
+void cairn_keep_off_processor(int processor);
+
 #endif

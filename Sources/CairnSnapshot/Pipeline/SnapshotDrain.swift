@@ -183,6 +183,7 @@ final class SnapshotDrain: Sendable {
         try writers.forEach(pieces.count, width: width) { index in
             try snapshot.checkCancellation()
             let piece = pieces[index]
+            job.processor.keepOff()
             let fragment = fragments[piece.fragment]
             try fragment.withBytes(piece.byteRange) { try draft.write(piece, from: $0) }
             if left.finishPiece(of: piece.fragment) {

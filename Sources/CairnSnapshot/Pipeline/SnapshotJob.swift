@@ -10,6 +10,8 @@ final class SnapshotJob: Sendable {
     let options: SaveOptions
     /// The names in the order in which training will update them.
     let order: [String]
+    /// Where training called for it.
+    let processor = Processor.current
     let taken: ContinuousClock.Instant
     /// What training had paid for snapshots until then.
     let copies: CopyStatistics

@@ -4,11 +4,13 @@ import Glibc
 import Darwin
 #endif
 
-/// A block of raw memory, page-aligned when it is large (direct I/O and mapping want that), else cache-line aligned.
+/// A block of raw memory: aligned to huge pages or pages when it is large (direct I/O and mapping want that), else to cache
+/// lines.
 ///
 /// `@unchecked Sendable`: a bare address; whoever owns the block orders the access to it.
 struct AlignedMemory: @unchecked Sendable {
     static let pageSize = 4096
+    static let hugePageSize = 2 << 20
     /// The size of the machine's memory: it refuses more than that at once, and allocating it would end the process.
     static let greatestByteCount: Int = {
         let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
@@ -20,12 +22,17 @@ struct AlignedMemory: @unchecked Sendable {
     let byteCount: Int
 
     init(byteCount: Int) {
-        let large = byteCount >= Self.pageSize
-        base = UnsafeMutableRawPointer.allocate(byteCount: max(1, byteCount), alignment: large ? Self.pageSize : 64)
+        let alignment = if byteCount >= Self.hugePageSize { Self.hugePageSize } else if byteCount >= Self.pageSize {
+            Self.pageSize
+        } else {
+            64
+        }
+        base = UnsafeMutableRawPointer.allocate(byteCount: max(1, byteCount), alignment: alignment)
         self.byteCount = byteCount
         #if canImport(Glibc)
-        // Huge pages make the first touch of large blocks several times cheaper.
-        if byteCount >= 4 << 20 { madvise(base, byteCount, MADV_HUGEPAGE) }
+        // The first touch of huge pages is several times cheaper, and so is direct I/O: each page is pinned, and let go
+        // of in an interrupt that takes time from whatever computes there.
+        if byteCount >= Self.hugePageSize { madvise(base, byteCount, MADV_HUGEPAGE) }
         #endif
     }
 
