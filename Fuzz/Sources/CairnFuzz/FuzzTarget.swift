@@ -1,3 +1,4 @@
+import CairnBase
 import CairnCheckpoint
 import CairnHDF5
 import CairnInterop
@@ -17,7 +18,7 @@ enum FuzzTarget: String, CaseIterable {
     case numpy
     /// The `.metadata` of torch.distributed.checkpoint, beside the files of four ranks.
     case dcp
-    /// The manifest of a checkpoint.
+    /// The manifest of a checkpoint, without the seal at its end: behind one that is wrong nothing else would be tried.
     case manifest
     /// A rank file of a checkpoint that lost its manifest.
     case rankfile
@@ -56,7 +57,8 @@ enum FuzzTarget: String, CaseIterable {
                     storage, others: Self.itemFiles, repeating: Self.item, byteCount: 1 << 20)
                 try FuzzReading.all(of: DistributedCheckpointReader(storage: beside, source: "memory"))
             case .manifest:
-                try storage.publish(bytes, as: "step-00000001/manifest.json")
+                let seal = ManifestSeal.text(CRC32C.checksum(bytes.span.bytes))
+                try storage.publish(bytes + seal.utf8, as: "step-00000001/manifest.json")
                 let store = CheckpointStore(storage: storage, name: "memory")
                 _ = try store.list()
                 try FuzzReading.all(of: store.open(step: 1))
