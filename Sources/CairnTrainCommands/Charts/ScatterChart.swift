@@ -1,0 +1,120 @@
+/// Points of a plane as an SVG picture.
+struct ScatterChart {
+    /// Points of one kind.
+    struct Series {
+        var name: String
+        var points: [(x: Double, y: Double)]
+        /// A colour of SVG.
+        var colour: String
+        /// In pixels.
+        var radius = 5.0
+        /// Whether a line joins them in their order.
+        var isJoined = false
+        /// What is written beside each point; none or one for each.
+        var labels: [String] = []
+    }
+
+    /// What the axes are.
+    var axes: (x: String, y: String)
+    var series: [Series]
+    /// Points further out are not drawn; the picture says how many.
+    var limit: (x: Double, y: Double)?
+
+    private let width = 860.0
+    private let height = 560.0
+    private let frame = (left: 84.0, top: 50.0, right: 210.0, bottom: 60.0)
+
+    init(x: String, y: String, series: [Series]) {
+        axes = (x, y)
+        self.series = series
+    }
+
+    func draw(title: String) -> String {
+        let all = series.flatMap(\.points)
+        let shown = all.filter(isShown)
+        guard let horizontal = Scale(shown.map(\.x), frame.left, width - frame.right),
+            let vertical = Scale(shown.map(\.y), height - frame.bottom, frame.top)
+        else { return "" }
+        var svg = """
+            <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" \
+            font-family="sans-serif" font-size="13">
+            <rect width="100%" height="100%" fill="white"/>
+            <text x="\(frame.left)" y="28" font-size="17">\(VectorChart.escape(title))</text>
+
+            """
+        for tick in 0...5 {
+            let (x, y) = (horizontal.tick(tick), vertical.tick(tick))
+            svg += "<line x1=\"\(frame.left)\" x2=\"\(width - frame.right)\" y1=\"\(y.place)\" y2=\"\(y.place)\" "
+            svg += "stroke=\"#ddd\"/>\n<line x1=\"\(x.place)\" x2=\"\(x.place)\" y1=\"\(frame.top)\" "
+            svg += "y2=\"\(height - frame.bottom)\" stroke=\"#ddd\"/>\n"
+            svg += "<text x=\"\(frame.left - 8)\" y=\"\(y.place + 4)\" text-anchor=\"end\">\(decimal(y.value))</text>\n"
+            svg += "<text x=\"\(x.place)\" y=\"\(height - frame.bottom + 20)\" text-anchor=\"middle\">"
+            svg += "\(decimal(x.value))</text>\n"
+        }
+        let (centre, middle) = ((frame.left + width - frame.right) / 2, (frame.top + height - frame.bottom) / 2)
+        svg += "<text x=\"\(centre)\" y=\"\(height - 16)\" text-anchor=\"middle\">"
+        svg += "\(VectorChart.escape(axes.x))</text>\n<text x=\"18\" y=\"\(middle)\" "
+        svg += "transform=\"rotate(-90 18 \(middle))\" text-anchor=\"middle\">\(VectorChart.escape(axes.y))</text>\n"
+        for own in series { svg += draw(own, horizontal, vertical) }
+        for (index, own) in series.enumerated() {
+            let baseline = frame.top + 14 + Double(index) * 22
+            svg += "<circle cx=\"\(width - frame.right + 20)\" cy=\"\(baseline - 4)\" r=\"\(min(own.radius, 6))\" "
+            svg += "fill=\"\(own.colour)\"/><text x=\"\(width - frame.right + 34)\" y=\"\(baseline)\">"
+            svg += "\(VectorChart.escape(own.name))</text>\n"
+        }
+        if shown.count < all.count {
+            svg += "<text x=\"\(width - frame.right - 6)\" y=\"\(frame.top + 16)\" text-anchor=\"end\" fill=\"#555\">"
+            svg += "\(all.count - shown.count) further out</text>\n"
+        }
+        return svg + "</svg>\n"
+    }
+
+    private func isShown(_ point: (x: Double, y: Double)) -> Bool {
+        guard point.x.isFinite, point.y.isFinite else { return false }
+        return limit.map { point.x <= $0.x && point.y <= $0.y } ?? true
+    }
+
+    private func draw(_ series: Series, _ horizontal: Scale, _ vertical: Scale) -> String {
+        var svg = ""
+        let places = series.points.enumerated().filter { isShown($0.element) }.map { index, point in
+            (x: horizontal.place(point.x), y: vertical.place(point.y), index: index)
+        }
+        if series.isJoined {
+            let path = places.map { "\($0.x),\($0.y)" }.joined(separator: " ")
+            svg += "<polyline fill=\"none\" stroke=\"\(series.colour)\" stroke-width=\"1.5\" points=\"\(path)\"/>\n"
+        }
+        for place in places {
+            svg += "<circle cx=\"\(place.x)\" cy=\"\(place.y)\" r=\"\(series.radius)\" fill=\"\(series.colour)\"/>\n"
+            guard series.labels.indices.contains(place.index) else { continue }
+            svg += "<text x=\"\(place.x + series.radius + 3)\" y=\"\(place.y - 4)\" fill=\"#555\">"
+            svg += "\(VectorChart.escape(series.labels[place.index]))</text>\n"
+        }
+        return svg
+    }
+
+    /// Where numbers stand along an axis.
+    private struct Scale {
+        private let values: ClosedRange<Double>
+        private let start: Double
+        private let end: Double
+
+        init?(_ numbers: [Double], _ start: Double, _ end: Double) {
+            guard let low = numbers.min(), let high = numbers.max() else { return nil }
+            // Some room, so that no point lies on the frame.
+            let room = max(high - low, 1e-9) / 20
+            values = low - room...high + room
+            self.start = start
+            self.end = end
+        }
+
+        func place(_ value: Double) -> Double {
+            let part = (value - values.lowerBound) / (values.upperBound - values.lowerBound)
+            return ((start + part * (end - start)) * 10).rounded() / 10
+        }
+
+        func tick(_ index: Int) -> (value: Double, place: Double) {
+            let value = values.lowerBound + (values.upperBound - values.lowerBound) * Double(index) / 5
+            return (value, place(value))
+        }
+    }
+}
