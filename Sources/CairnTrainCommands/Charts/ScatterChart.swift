@@ -12,6 +12,8 @@ struct ScatterChart {
         var isJoined = false
         /// What is written beside each point; none or one for each.
         var labels: [String] = []
+        /// Whether that is left of the point and below instead.
+        var isLabelledLeft = false
     }
 
     /// What the axes are.
@@ -22,7 +24,7 @@ struct ScatterChart {
 
     private let width = 860.0
     private let height = 560.0
-    private let frame = (left: 84.0, top: 50.0, right: 210.0, bottom: 60.0)
+    private let frame = (left: 84.0, top: 50.0, right: 220.0, bottom: 60.0)
 
     init(x: String, y: String, series: [Series]) {
         axes = (x, y)
@@ -86,7 +88,9 @@ struct ScatterChart {
         for place in places {
             svg += "<circle cx=\"\(place.x)\" cy=\"\(place.y)\" r=\"\(series.radius)\" fill=\"\(series.colour)\"/>\n"
             guard series.labels.indices.contains(place.index) else { continue }
-            svg += "<text x=\"\(place.x + series.radius + 3)\" y=\"\(place.y - 4)\" fill=\"#555\">"
+            let (x, y) = series.isLabelledLeft ? (-series.radius - 3, 14.0) : (series.radius + 3, -4)
+            svg += "<text x=\"\(place.x + x)\" y=\"\(place.y + y)\" fill=\"#555\" "
+            svg += series.isLabelledLeft ? "text-anchor=\"end\">" : ">"
             svg += "\(VectorChart.escape(series.labels[place.index]))</text>\n"
         }
         return svg

@@ -10,13 +10,15 @@ struct FineTuning {
     let eighths: Int
     let rate: Double
     var weightDecay = 0.1
+    /// Whether the rate falls to a tenth along a cosine.
+    var decays = true
 
     /// Trains a run on mixed texts and stores it.
     static func trunk(
-        _ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64, in store: CheckpointStore
+        steps: Int, _ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64, in store: CheckpointStore
     ) throws -> MergeInput {
         let trainer = try texts.trainer(setting, eighths: 4, seed: seed)
-        try trainer.train(steps: setting.step(0.5))
+        try trainer.train(steps: steps)
         try store.save(trainer.trainingState, step: trainer.stepCount)
         return try StoredWeights.input(store, step: trainer.stepCount)
     }
@@ -27,7 +29,7 @@ struct FineTuning {
         in store: CheckpointStore
     ) throws -> MergeInput {
         let schedule = LearningRateSchedule(
-            peak: rate, warmupSteps: max(1, steps / 20), floor: 0.1, shape: .cosine(steps: steps))
+            peak: rate, warmupSteps: max(1, steps / 20), floor: 0.1, shape: decays ? .cosine(steps: steps) : .constant)
         let trainer = try texts.trainer(
             setting, eighths: eighths, seed: seed, weightDecay: weightDecay, schedule: schedule)
         var weights: [String: Tensor] = [:]

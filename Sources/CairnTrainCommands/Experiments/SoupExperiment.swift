@@ -11,12 +11,12 @@ struct SoupExperiment: Experiment {
     private static let variants = [
         FineTuning(name: "3e-4", eighths: 8, rate: 3e-4),
         FineTuning(name: "1e-3", eighths: 8, rate: 1e-3),
-        FineTuning(name: "2e-3, no decay", eighths: 8, rate: 2e-3, weightDecay: 0),
+        FineTuning(name: "1e-3, no weight decay", eighths: 8, rate: 1e-3, weightDecay: 0),
+        FineTuning(name: "2e-3", eighths: 8, rate: 2e-3),
+        FineTuning(name: "2e-3, weight decay 1", eighths: 8, rate: 2e-3, weightDecay: 1),
         FineTuning(name: "3e-3", eighths: 8, rate: 3e-3),
-        FineTuning(name: "3e-3, decay 1", eighths: 8, rate: 3e-3, weightDecay: 1),
         FineTuning(name: "6e-3", eighths: 8, rate: 6e-3),
-        FineTuning(name: "1.2e-2", eighths: 8, rate: 1.2e-2),
-        FineTuning(name: "3e-2, no decay", eighths: 8, rate: 3e-2, weightDecay: 0),
+        FineTuning(name: "2e-2, no weight decay", eighths: 8, rate: 2e-2, weightDecay: 0),
     ]
 
     /// The rows of the table, in its order.
@@ -31,7 +31,7 @@ struct SoupExperiment: Experiment {
             case .uniform: "uniform soup"
             case .greedy: "greedy soup"
             case .learned: "learned soup"
-            case .layers: "learned soup, layer by layer"
+            case .layers: "learned by layer"
             }
         }
     }
@@ -52,17 +52,24 @@ struct SoupExperiment: Experiment {
 
     static func run(_ setting: ExperimentSetting) throws -> ExperimentResult {
         let texts = try TwoTexts(setting)
-        let outcomes = try setting.seeds.map { try run(setting, texts, seed: $0) }
+        let outcomes = try setting.seeds.map { try run(setting, texts, seed: $0, decays: false) }
+        let decayed = try setting.seeds.map { try run(setting, texts, seed: $0, decays: true) }
         var result = ExperimentResult(columns: ["model", "held out", "report split", "shifted text"])
-        for row in Row.allCases {
-            var name = row.name
-            if row == .greedy { name += " of " + outcomes.map { "\($0.greedyCount)" }.joined(separator: ", ") }
-            func text(_ loss: KeyPath<Losses, Double>) -> String {
-                Sample(outcomes.map { $0.entries[row.rawValue][keyPath: loss] }).text
+        func addRows(_ rows: [Row], of outcomes: [Outcome], _ prefix: String) {
+            for row in rows {
+                var name = prefix + row.name
+                if row == .greedy { name += " of " + outcomes.map { "\($0.greedyCount)" }.joined(separator: ", ") }
+                func text(_ loss: KeyPath<Losses, Double>) -> String {
+                    Sample(outcomes.map { $0.entries[row.rawValue][keyPath: loss] }).text
+                }
+                result.rows.append([name, text(\.search), text(\.report), text(\.shifted)])
             }
-            result.rows.append([name, text(\.search), text(\.report), text(\.shifted)])
         }
-        func gain(_ row: Row, over other: Row, _ loss: KeyPath<Losses, Double>) -> Sample {
+        addRows(Row.allCases, of: outcomes, "")
+        addRows([.best, .uniform, .greedy, .learned], of: decayed, "decayed: ")
+        func gain(
+            _ row: Row, over other: Row, _ loss: KeyPath<Losses, Double>, in outcomes: [Outcome] = outcomes
+        ) -> Sample {
             Sample(outcomes.map { $0.entries[other.rawValue][keyPath: loss] - $0.entries[row.rawValue][keyPath: loss] })
         }
         func claim(_ claim: String, _ gain: Sample) {
@@ -74,14 +81,24 @@ struct SoupExperiment: Experiment {
         claim("learned layer by layer it is ahead of the learned one", gain(.layers, over: .learned, \.report))
         claim("on the shifted text the greedy soup is ahead of the best model", gain(.greedy, over: .best, \.shifted))
         claim("and so is the learned one", gain(.learned, over: .best, \.shifted))
+        let (constant, after) = (gain(.greedy, over: .best, \.report), gain(.greedy, over: .best, \.report, in: decayed))
+        result.claim(
+            "greedy soups gain less where the rate has decayed", after.mean < constant.mean,
+            "\(after.text) against \(constant.text)")
         result.scatter = chart(outcomes[0])
         return result
     }
 
-    private static func run(_ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64) throws -> Outcome {
-        let trunk = try FineTuning.trunk(setting, texts, seed: seed, in: setting.store("\(name)-\(seed)-trunk"))
+    /// - Parameter decays: Whether the rate of fine-tuning falls to a tenth, or stays.
+    private static func run(
+        _ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64, decays: Bool
+    ) throws -> Outcome {
+        let trunk = try FineTuning.trunk(
+            steps: setting.steps, setting, texts, seed: seed, in: setting.store("\(name)-\(seed)-trunk"))
         let inputs = try variants.enumerated().map { index, variant in
-            try variant.run(
+            var variant = variant
+            variant.decays = decays
+            return try variant.run(
                 from: trunk, steps: setting.step(0.25), setting, texts, seed: seed * 100 + UInt64(index),
                 in: setting.store("\(name)-\(seed)-\(index)"))
         }
