@@ -44,8 +44,8 @@ struct RecycleExperiment: Experiment {
         var isResumeIdentical = true
         /// The losses on the report split of what is best on the search split.
         var front: [Losses] = []
-        /// For the uniform merge and for each branch: the merge that is ahead of it on both texts of the search split and
-        /// has the least mean, if the searches found any.
+        /// For the uniform merge and for each branch: the merge with the least mean of those that are ahead of it on
+        /// both texts of the search split, if the searches found any.
         var aheadOfUniform: Entry?
         var aheadOfBranches: [Entry?] = []
     }

@@ -81,7 +81,8 @@ struct SoupExperiment: Experiment {
         claim("learned layer by layer it is ahead of the learned one", gain(.layers, over: .learned, \.report))
         claim("on the shifted text the greedy soup is ahead of the best model", gain(.greedy, over: .best, \.shifted))
         claim("and so is the learned one", gain(.learned, over: .best, \.shifted))
-        let (constant, after) = (gain(.greedy, over: .best, \.report), gain(.greedy, over: .best, \.report, in: decayed))
+        let constant = gain(.greedy, over: .best, \.report)
+        let after = gain(.greedy, over: .best, \.report, in: decayed)
         result.claim(
             "greedy soups gain less where the rate has decayed", after.mean < constant.mean,
             "\(after.text) against \(constant.text)")
