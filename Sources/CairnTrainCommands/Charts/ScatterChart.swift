@@ -12,8 +12,6 @@ struct ScatterChart {
         var isJoined = false
         /// What is written beside each point; none or one for each.
         var labels: [String] = []
-        /// Whether that is left of the point and below instead.
-        var isLabelledLeft = false
     }
 
     /// What the axes are.
@@ -58,6 +56,7 @@ struct ScatterChart {
         svg += "\(VectorChart.escape(axes.x))</text>\n<text x=\"18\" y=\"\(middle)\" "
         svg += "transform=\"rotate(-90 18 \(middle))\" text-anchor=\"middle\">\(VectorChart.escape(axes.y))</text>\n"
         for own in series { svg += draw(own, horizontal, vertical) }
+        svg += drawLabels(horizontal, vertical)
         for (index, own) in series.enumerated() {
             let baseline = frame.top + 14 + Double(index) * 22
             svg += "<circle cx=\"\(width - frame.right + 20)\" cy=\"\(baseline - 4)\" r=\"\(min(own.radius, 6))\" "
@@ -78,20 +77,33 @@ struct ScatterChart {
 
     private func draw(_ series: Series, _ horizontal: Scale, _ vertical: Scale) -> String {
         var svg = ""
-        let places = series.points.enumerated().filter { isShown($0.element) }.map { index, point in
-            (x: horizontal.place(point.x), y: vertical.place(point.y), index: index)
-        }
+        let places = series.points.filter(isShown).map { (x: horizontal.place($0.x), y: vertical.place($0.y)) }
         if series.isJoined {
             let path = places.map { "\($0.x),\($0.y)" }.joined(separator: " ")
             svg += "<polyline fill=\"none\" stroke=\"\(series.colour)\" stroke-width=\"1.5\" points=\"\(path)\"/>\n"
         }
         for place in places {
             svg += "<circle cx=\"\(place.x)\" cy=\"\(place.y)\" r=\"\(series.radius)\" fill=\"\(series.colour)\"/>\n"
-            guard series.labels.indices.contains(place.index) else { continue }
-            let (x, y) = series.isLabelledLeft ? (-series.radius - 3, 14.0) : (series.radius + 3, -4)
-            svg += "<text x=\"\(place.x + x)\" y=\"\(place.y + y)\" fill=\"#555\" "
-            svg += series.isLabelledLeft ? "text-anchor=\"end\">" : ">"
-            svg += "\(VectorChart.escape(series.labels[place.index]))</text>\n"
+        }
+        return svg
+    }
+
+    private func drawLabels(_ horizontal: Scale, _ vertical: Scale) -> String {
+        var placement = LabelPlacement(inside: frame.left...width - frame.right)
+        // Joined points are small, and may be covered.
+        for own in series where !own.isJoined {
+            for point in own.points where isShown(point) {
+                placement.take(horizontal.place(point.x), vertical.place(point.y), radius: own.radius)
+            }
+        }
+        var svg = ""
+        for own in series {
+            for (label, point) in zip(own.labels, own.points) where isShown(point) {
+                let place = placement.place(
+                    label, besides: horizontal.place(point.x), vertical.place(point.y), radius: own.radius)
+                svg += "<text x=\"\(place.x)\" y=\"\(place.baseline)\" fill=\"#555\" "
+                svg += "text-anchor=\"\(place.anchor)\">\(VectorChart.escape(label))</text>\n"
+            }
         }
         return svg
     }

@@ -97,8 +97,7 @@ struct DecayExperiment: Experiment {
         let difference = Sample(simplified) - Sample(wsd)
         let total = setting.steps + decay
         result.claim(
-            "WSD-S ends where WSD does, with fewer steps in all",
-            abs(difference.mean) < max(0.02, 2 * difference.spread),
+            "WSD-S ends within 0.02 of where WSD does, with fewer steps in all", abs(difference.mean) < 0.02,
             "difference \(difference.text), \(setting.steps) steps against \(total)")
         return result
     }

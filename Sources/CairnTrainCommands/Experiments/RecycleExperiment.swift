@@ -200,7 +200,7 @@ struct RecycleExperiment: Experiment {
                     colour: "#2ca02c", radius: 6),
                 .init(
                     name: "searches", points: points(searched..<searched + weights.count), colour: "#d62728",
-                    radius: 6, labels: weights.map { "\($0)" }, isLabelledLeft: true),
+                    radius: 6, labels: weights.map { "\($0)" }),
             ])
     }
 }
