@@ -39,7 +39,7 @@ struct ScatterChart {
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" \
             font-family="sans-serif" font-size="13">
             <rect width="100%" height="100%" fill="white"/>
-            <text x="\(frame.left)" y="28" font-size="17">\(VectorChart.escape(title))</text>
+            \(VectorChart.heading(title, x: frame.left))
 
             """
         for tick in 0...5 {

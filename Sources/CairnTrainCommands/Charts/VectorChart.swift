@@ -27,7 +27,7 @@ struct VectorChart {
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" \
             font-family="sans-serif" font-size="13">
             <rect width="100%" height="100%" fill="white"/>
-            <text x="\(frame.left)" y="28" font-size="17">\(Self.escape(title))</text>
+            \(Self.heading(title, x: frame.left))
 
             """
         for (index, panel) in panels.enumerated() {
@@ -80,6 +80,12 @@ struct VectorChart {
             svg += "<text x=\"\(width - 245)\" y=\"\(baseline)\">\(Self.escape(curve.name))</text>\n"
         }
         return svg
+    }
+
+    /// The title, smaller where it would not fit.
+    static func heading(_ title: String, x: Double) -> String {
+        let size = (min(17, 1400 / Double(max(1, title.count))) * 10).rounded() / 10
+        return "<text x=\"\(x)\" y=\"28\" font-size=\"\(size)\">\(escape(title))</text>"
     }
 
     /// A decimal is finer than a pixel.
