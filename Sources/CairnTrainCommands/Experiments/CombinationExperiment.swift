@@ -73,7 +73,7 @@ struct CombinationExperiment: Experiment {
                 "\(name) is ahead of it on the report split too, with every seed",
                 reported.values.allSatisfy { $0 > 0 }, "by \(reported.text)")
             result.claim(
-                "which is less than on the search split", reported.mean < searched.mean,
+                "what \(name) gains there is less than on the search split", reported.mean < searched.mean,
                 "\(decimal(reported.mean)) against \(decimal(searched.mean))")
         }
         let candidates = outcomes.reduce(0) { $0 + $1.candidateCount }
