@@ -17,8 +17,6 @@ struct ScatterChart {
     /// What the axes are.
     var axes: (x: String, y: String)
     var series: [Series]
-    /// Points further out are not drawn; the picture says how many.
-    var limit: (x: Double, y: Double)?
 
     private let width = 860.0
     private let height = 560.0
@@ -30,8 +28,7 @@ struct ScatterChart {
     }
 
     func draw(title: String) -> String {
-        let all = series.flatMap(\.points)
-        let shown = all.filter(isShown)
+        let shown = series.flatMap(\.points).filter(isShown)
         guard let horizontal = Scale(shown.map(\.x), frame.left, width - frame.right),
             let vertical = Scale(shown.map(\.y), height - frame.bottom, frame.top)
         else { return "" }
@@ -63,17 +60,10 @@ struct ScatterChart {
             svg += "fill=\"\(own.colour)\"/><text x=\"\(width - frame.right + 34)\" y=\"\(baseline)\">"
             svg += "\(VectorChart.escape(own.name))</text>\n"
         }
-        if shown.count < all.count {
-            svg += "<text x=\"\(width - frame.right - 6)\" y=\"\(frame.top + 16)\" text-anchor=\"end\" fill=\"#555\">"
-            svg += "\(all.count - shown.count) further out</text>\n"
-        }
         return svg + "</svg>\n"
     }
 
-    private func isShown(_ point: (x: Double, y: Double)) -> Bool {
-        guard point.x.isFinite, point.y.isFinite else { return false }
-        return limit.map { point.x <= $0.x && point.y <= $0.y } ?? true
-    }
+    private func isShown(_ point: (x: Double, y: Double)) -> Bool { point.x.isFinite && point.y.isFinite }
 
     private func draw(_ series: Series, _ horizontal: Scale, _ vertical: Scale) -> String {
         var svg = ""
