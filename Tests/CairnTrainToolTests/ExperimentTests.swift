@@ -4,16 +4,21 @@ import Testing
 
 /// The experiments on very short runs: that they run, and say what they found.
 @Suite(.serialized) struct ExperimentTests {
-    @Test(arguments: ["resume-without-optimizer", "lawa", "ema", "upcycle", "wsd-s", "muon-reshard"])
+    @Test(arguments: [
+        "resume-without-optimizer", "lawa", "ema", "upcycle", "soup", "lcsc", "recycle", "wsd-s", "muon-reshard",
+    ])
     func anExperimentWritesItsTableAndItsPicture(name: String) throws {
         let folder = try TemporaryDirectory()
         // A part of the text is enough.
         let storage = LocalStorage(root: folder.path)
         let kjv = try LocalStorage(root: Repository.fixture("data")).readAll("kjv.txt", limit: 1 << 24)
         try storage.publish(Array(kjv[..<60_000]), as: "text")
+        let opticks = try LocalStorage(root: Repository.fixture("data")).readAll("opticks.txt", limit: 1 << 24)
+        try storage.publish(Array(opticks[..<30_000]), as: "other")
         let arguments = [
             "experiment", name, "--text", folder.path + "/text", "--digits", Repository.fixture("data/digits.csv"),
-            "--out", folder.path, "--steps", "40", "--seeds", "1", "--validation", "8",
+            "--other-text", folder.path + "/other", "--out", folder.path, "--steps", "40", "--seeds", "1",
+            "--validation", "8", "--evaluations", "40",
         ]
         #expect(try Child(arguments).wait() == 0)
         let table = String(decoding: try storage.readAll("\(name).md", limit: 1 << 20), as: UTF8.self)
@@ -22,7 +27,20 @@ import Testing
         #expect(!table.contains("nan"), "\(table)")
         #expect(table.split(separator: "\n").filter { $0.hasPrefix("- ") }.count >= 2)
         let picture = String(decoding: try storage.readAll("\(name).svg", limit: 1 << 20), as: UTF8.self)
-        #expect(picture.contains("<polyline") && picture.hasSuffix("</svg>\n"))
+        #expect(picture.contains("<polyline") || picture.contains("<circle"))
+        #expect(picture.hasSuffix("</svg>\n"))
+        // What has to hold however short the runs are.
+        for promise in ["ends as the uninterrupted one", "without a file"] {
+            for claim in table.split(separator: "\n") where claim.contains(promise) {
+                #expect(claim.hasPrefix("- Shows"), "\(claim)")
+            }
+        }
+    }
+
+    @Test(arguments: ["soup", "recycle"]) func anExperimentWithTwoTextsIsRefusedOne(name: String) throws {
+        let folder = try TemporaryDirectory()
+        let words = ["experiment", name, "--text", Repository.fixture("data/kjv.txt"), "--out", folder.path]
+        #expect(try Child(words).wait() != 0)
     }
 
     @Test func anExperimentThatThereIsNotIsRefused() throws {

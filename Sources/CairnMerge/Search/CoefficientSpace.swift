@@ -1,6 +1,12 @@
 public import CairnBase
 public import CairnCheckpoint
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 /// Linear combinations of checkpoints, as points of a space that can be searched.
 public struct CoefficientSpace: Sendable {
     /// Which tensors have coefficients in common.
@@ -19,6 +25,8 @@ public struct CoefficientSpace: Sendable {
         case none
         /// They add up to 1: the last one follows from the others and is no coordinate.
         case sumsToOne
+        /// They are positive and add up to 1: coordinates are their logarithms, up to a number that all have in common.
+        case convex
     }
 
     private let inputs: [MergeInput]
@@ -70,7 +78,24 @@ public struct CoefficientSpace: Sendable {
     public var dimension: Int { groups.count * coordinatesPerGroup }
 
     /// The point of the plain average.
-    public var uniformPoint: [Double] { [Double](repeating: 1 / Double(inputs.count), count: dimension) }
+    public var uniformPoint: [Double] {
+        [Double](repeating: constraint == .convex ? 0 : 1 / Double(inputs.count), count: dimension)
+    }
+
+    /// The point at which every group has these coefficients.
+    ///
+    /// Where they have to be positive, those below a thousandth count as that.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for another number of coefficients than inputs.
+    public func point(of coefficients: [Double]) throws(CairnError) -> [Double] {
+        guard coefficients.count == inputs.count else {
+            throw CairnError(
+                .invalidArgument, "there are not as many coefficients as checkpoints",
+                .init(expected: "\(inputs.count)", found: "\(coefficients.count)"))
+        }
+        let own = constraint == .convex ? coefficients.map { log(max($0, 1e-3)) } : coefficients
+        return groups.flatMap { _ in own.prefix(coordinatesPerGroup) }
+    }
 
     /// The coefficients of the inputs, for each group.
     ///
@@ -83,7 +108,16 @@ public struct CoefficientSpace: Sendable {
         }
         return groups.indices.map { group in
             let own = Array(point[group * coordinatesPerGroup..<(group + 1) * coordinatesPerGroup])
-            return constraint == .sumsToOne ? own + [1 - own.reduce(0, +)] : own
+            switch constraint {
+            case .none: return own
+            case .sumsToOne: return own + [1 - own.reduce(0, +)]
+            case .convex:
+                // The largest first, so that none is beyond what a number can be.
+                let largest = own.max() ?? 0
+                let parts = own.map { exp($0 - largest) }
+                let sum = parts.reduce(0, +)
+                return parts.map { $0 / sum }
+            }
         }
     }
 

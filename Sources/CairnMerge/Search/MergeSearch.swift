@@ -143,10 +143,10 @@ public struct MergeSearch<Strategy: SearchStrategy>: Sendable {
 }
 
 /// What nothing else is better than.
-enum ParetoFront {
+package enum ParetoFront {
     /// The elements that no other one dominates: is better in one value and as good in all. Less is better; of equal ones the
     /// first is taken, and what has a value that is no number is not.
-    static func of<Element>(_ elements: [Element], values: (Element) -> [Double]) -> [Element] {
+    package static func of<Element>(_ elements: [Element], values: (Element) -> [Double]) -> [Element] {
         let all = elements.map { ($0, values($0)) }.filter { !$0.1.contains(where: \.isNaN) }
         let front = all.enumerated().filter { index, one in
             !all.enumerated().contains { other, candidate in

@@ -27,7 +27,7 @@ struct VectorChart {
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" \
             font-family="sans-serif" font-size="13">
             <rect width="100%" height="100%" fill="white"/>
-            <text x="\(frame.left)" y="28" font-size="17">\(escape(title))</text>
+            \(Self.heading(title, x: frame.left))
 
             """
         for (index, panel) in panels.enumerated() {
@@ -37,7 +37,7 @@ struct VectorChart {
             let step = first + (last - first) * tick / 5
             svg += "<text x=\"\(round(x(step)))\" y=\"\(bottom + 20)\" text-anchor=\"middle\">\(step)</text>\n"
         }
-        svg += "<text x=\"\(width / 2)\" y=\"\(height - 10)\" text-anchor=\"middle\">\(escape(axis))</text>\n"
+        svg += "<text x=\"\(width / 2)\" y=\"\(height - 10)\" text-anchor=\"middle\">\(Self.escape(axis))</text>\n"
         return svg + "</svg>\n"
     }
 
@@ -57,12 +57,12 @@ struct VectorChart {
         }
         let middle = top + panelHeight / 2
         svg += "<text x=\"18\" y=\"\(middle)\" transform=\"rotate(-90 18 \(middle))\" text-anchor=\"middle\">"
-        svg += "\(escape(panel.label))</text>\n"
+        svg += "\(Self.escape(panel.label))</text>\n"
         if let limit = panel.limit {
             let height = panel.height(limit.value)
             svg += line(height, "stroke=\"#555\" stroke-dasharray=\"2 3\"")
             svg += "<text x=\"\(frame.left + 8)\" y=\"\(round(y(height: height) - 5))\" fill=\"#555\">"
-            svg += "\(escape(limit.label)) \(scientific(limit.value))</text>\n"
+            svg += "\(Self.escape(limit.label)) \(scientific(limit.value))</text>\n"
         }
         for curve in panel.curves {
             let path = curve.points.filter { $0.loss.isFinite }.map {
@@ -77,15 +77,21 @@ struct VectorChart {
             let baseline = top + 14 + Double(index) * 20
             svg += "<rect x=\"\(width - 270)\" y=\"\(baseline - 7)\" width=\"18\" height=\"4\" "
             svg += "fill=\"\(curve.colour)\"/>"
-            svg += "<text x=\"\(width - 245)\" y=\"\(baseline)\">\(escape(curve.name))</text>\n"
+            svg += "<text x=\"\(width - 245)\" y=\"\(baseline)\">\(Self.escape(curve.name))</text>\n"
         }
         return svg
+    }
+
+    /// The title, smaller where it would not fit.
+    static func heading(_ title: String, x: Double) -> String {
+        let size = (min(17, 1400 / Double(max(1, title.count))) * 10).rounded() / 10
+        return "<text x=\"\(x)\" y=\"28\" font-size=\"\(size)\">\(escape(title))</text>"
     }
 
     /// A decimal is finer than a pixel.
     private func round(_ value: Double) -> Double { (value * 10).rounded() / 10 }
 
-    private func escape(_ text: String) -> String {
+    static func escape(_ text: String) -> String {
         text.split(separator: "&", omittingEmptySubsequences: false).joined(separator: "&amp;")
             .split(separator: "<", omittingEmptySubsequences: false).joined(separator: "&lt;")
     }

@@ -15,6 +15,8 @@ struct ExperimentCommand: ParsableCommand {
     var text: String
     @Option(help: "The handwritten digits that classifiers learn.")
     var digits: String?
+    @Option(help: "Another text, for soups and recycling: trunks learn both.")
+    var otherText: String?
     @Option(help: "A folder for the checkpoints, the picture and the table; what was left there before is replaced.")
     var out: String
     @Option(help: "How many seeds.")
@@ -23,6 +25,8 @@ struct ExperimentCommand: ParsableCommand {
     var steps = 600
     @Option(help: "How many validation sequences are evaluated.")
     var validation = 200
+    @Option(help: "How many candidates a search for coefficients evaluates.")
+    var evaluations = 400
 
     func validate() throws {
         guard ExperimentCatalogue.all.contains(where: { $0.name == name }) else {
@@ -32,21 +36,27 @@ struct ExperimentCommand: ParsableCommand {
         guard (1...100).contains(seeds), (40...1 << 20).contains(steps), (2...1 << 20).contains(validation) else {
             throw ValidationError("--seeds is 1 to 100, --steps 40 to \(1 << 20), --validation 2 to \(1 << 20)")
         }
+        guard (20...1 << 20).contains(evaluations) else {
+            throw ValidationError("--evaluations is 20 to \(1 << 20)")
+        }
     }
 
     func run() throws {
         guard let experiment = ExperimentCatalogue.all.first(where: { $0.name == name }) else { return }
-        let dataset = try TextDataset(text: readFile(text), context: 64)
+        let bytes = try readFile(text)
+        let dataset = try TextDataset(text: bytes, context: 64)
         let setting = ExperimentSetting(
-            text: dataset, digits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
+            text: dataset, bytes: bytes, otherBytes: try otherText.map(readFile),
+            digits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
             seeds: (1...UInt64(seeds)).map { $0 }, steps: steps,
-            validationCount: min(validation, dataset.count(.validation)))
+            validationCount: min(validation, dataset.count(.validation)), evaluations: evaluations)
         let result = try experiment.run(setting)
         say(result.text)
         var chart = VectorChart(title: experiment.summary)
         chart.axis = result.axis
+        let picture = result.scatter?.draw(title: experiment.summary) ?? chart.draw(result.panels)
         let storage = LocalStorage(root: out)
-        try storage.publish(Array(chart.draw(result.panels).utf8), as: "\(name).svg")
+        try storage.publish(Array(picture.utf8), as: "\(name).svg")
         try storage.publish(Array(result.markdown.utf8), as: "\(name).md")
         say("\nThe picture is \(out)/\(name).svg, the table \(out)/\(name).md")
     }

@@ -29,6 +29,8 @@ enum ExperimentCatalogue {
     static let all: [ListedExperiment] = [
         ListedExperiment(ResumeExperiment.self), ListedExperiment(LatestWeightsExperiment.self),
         ListedExperiment(MovingAverageExperiment.self), ListedExperiment(UpcycleExperiment.self),
+        ListedExperiment(SoupExperiment.self), ListedExperiment(CombinationExperiment.self),
+        ListedExperiment(RecycleExperiment.self),
         ListedExperiment(DecayExperiment.self), ListedExperiment(MuonReshardExperiment.self),
     ]
 }
@@ -48,6 +50,8 @@ struct ExperimentResult {
     var panels: [ChartPanel] = []
     /// What the horizontal axis of the picture is.
     var axis = "step"
+    /// The picture, where it is one of points.
+    var scatter: ScatterChart?
 
     init(columns: [String]) { self.columns = columns }
 

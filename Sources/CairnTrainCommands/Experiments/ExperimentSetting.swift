@@ -4,6 +4,10 @@ import CairnTrain
 /// What all experiments share: data, sizes, seeds, and a place for checkpoints.
 struct ExperimentSetting {
     let text: TextDataset
+    /// The text's bytes.
+    let bytes: [UInt8]
+    /// Those of another text, for experiments that need two.
+    let otherBytes: [UInt8]?
     let digits: DigitsDataset?
     let folder: String
     let seeds: [UInt64]
@@ -11,6 +15,8 @@ struct ExperimentSetting {
     let steps: Int
     /// How many windows of the validation text are evaluated.
     let validationCount: Int
+    /// How many candidates a search evaluates.
+    let evaluations: Int
 
     /// The step at a fraction of a run.
     func step(_ fraction: Double) -> Int { max(1, Int((Double(steps) * fraction).rounded())) }
