@@ -166,7 +166,7 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnSnapshot",
+                "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnReshard", "CairnSnapshot",
                 "CairnTrain", "CairnUniversal",
                 argumentParser,
             ],
@@ -281,8 +281,8 @@ let package = Package(
         .testTarget(
             name: "CairnTrainTests",
             dependencies: [
-                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTesting", "CairnTrain",
-                "CTrainKernels",
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnStorage",
+                "CairnTensor", "CairnTesting", "CairnTrain", "CTrainKernels",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

@@ -4,7 +4,7 @@ import Testing
 
 /// The experiments on very short runs: that they run, and say what they found.
 @Suite(.serialized) struct ExperimentTests {
-    @Test(arguments: ["resume-without-optimizer", "lawa", "ema", "upcycle", "wsd-s", "muon-reshard"])
+    @Test(arguments: ["resume-without-optimizer", "lawa", "ema", "upcycle", "wsd-s", "muon-reshard", "rebasin", "interpolation"])
     func anExperimentWritesItsTableAndItsPicture(name: String) throws {
         let folder = try TemporaryDirectory()
         // A part of the text is enough.
@@ -14,6 +14,7 @@ import Testing
         let arguments = [
             "experiment", name, "--text", folder.path + "/text", "--digits", Repository.fixture("data/digits.csv"),
             "--out", folder.path, "--steps", "40", "--seeds", "1", "--validation", "8",
+            "--widths", "8", "12",
         ]
         #expect(try Child(arguments).wait() == 0)
         let table = String(decoding: try storage.readAll("\(name).md", limit: 1 << 20), as: UTF8.self)
@@ -23,6 +24,18 @@ import Testing
         #expect(table.split(separator: "\n").filter { $0.hasPrefix("- ") }.count >= 2)
         let picture = String(decoding: try storage.readAll("\(name).svg", limit: 1 << 20), as: UTF8.self)
         #expect(picture.contains("<polyline") && picture.hasSuffix("</svg>\n"))
+        #expect(!picture.contains("nan") && !picture.contains("inf"))
+        if name == "interpolation" {
+            // Two planes of loss with the three checkpoints that span each, and lines of equal height.
+            #expect(picture.split(separator: "<circle").count - 1 == 6)
+            #expect(picture.contains("another run") && picture.contains("stroke-opacity"))
+        }
+    }
+
+    @Test(arguments: [("rebasin", "--text", "data/kjv.txt"), ("interpolation", "--digits", "data/digits.csv")])
+    func anExperimentSaysWhichDataItNeeds(name: String, option: String, file: String) throws {
+        let folder = try TemporaryDirectory()
+        #expect(try Child(["experiment", name, option, Repository.fixture(file), "--out", folder.path]).wait() == 1)
     }
 
     @Test func anExperimentThatThereIsNotIsRefused() throws {

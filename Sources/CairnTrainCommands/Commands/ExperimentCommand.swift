@@ -12,7 +12,7 @@ struct ExperimentCommand: ParsableCommand {
     @Argument(help: "Which one.")
     var name: String
     @Option(help: "The text that transformers learn.")
-    var text: String
+    var text: String?
     @Option(help: "The handwritten digits that classifiers learn.")
     var digits: String?
     @Option(help: "A folder for the checkpoints, the picture and the table; what was left there before is replaced.")
@@ -23,6 +23,9 @@ struct ExperimentCommand: ParsableCommand {
     var steps = 600
     @Option(help: "How many validation sequences are evaluated.")
     var validation = 200
+    @Option(
+        parsing: .upToNextOption, help: ArgumentHelp("The widths of classifiers that rebasin compares.", valueName: "width"))
+    var widths = [32, 128, 512]
 
     func validate() throws {
         guard ExperimentCatalogue.all.contains(where: { $0.name == name }) else {
@@ -32,21 +35,24 @@ struct ExperimentCommand: ParsableCommand {
         guard (1...100).contains(seeds), (40...1 << 20).contains(steps), (2...1 << 20).contains(validation) else {
             throw ValidationError("--seeds is 1 to 100, --steps 40 to \(1 << 20), --validation 2 to \(1 << 20)")
         }
+        guard !widths.isEmpty, widths.allSatisfy({ (1...8192).contains($0) }) else {
+            throw ValidationError("--widths are 1 to 8192")
+        }
     }
 
     func run() throws {
         guard let experiment = ExperimentCatalogue.all.first(where: { $0.name == name }) else { return }
-        let dataset = try TextDataset(text: readFile(text), context: 64)
+        let dataset = try text.map { try TextDataset(text: readFile($0), context: 64) }
         let setting = ExperimentSetting(
-            text: dataset, digits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
+            givenText: dataset, givenDigits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
             seeds: (1...UInt64(seeds)).map { $0 }, steps: steps,
-            validationCount: min(validation, dataset.count(.validation)))
+            validationCount: min(validation, dataset?.count(.validation) ?? validation), widths: widths)
         let result = try experiment.run(setting)
         say(result.text)
         var chart = VectorChart(title: experiment.summary)
         chart.axis = result.axis
         let storage = LocalStorage(root: out)
-        try storage.publish(Array(chart.draw(result.panels).utf8), as: "\(name).svg")
+        try storage.publish(Array(chart.draw(result.panels, maps: result.maps).utf8), as: "\(name).svg")
         try storage.publish(Array(result.markdown.utf8), as: "\(name).md")
         say("\nThe picture is \(out)/\(name).svg, the table \(out)/\(name).md")
     }

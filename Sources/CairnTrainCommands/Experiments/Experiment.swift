@@ -30,6 +30,7 @@ enum ExperimentCatalogue {
         ListedExperiment(ResumeExperiment.self), ListedExperiment(LatestWeightsExperiment.self),
         ListedExperiment(MovingAverageExperiment.self), ListedExperiment(UpcycleExperiment.self),
         ListedExperiment(DecayExperiment.self), ListedExperiment(MuonReshardExperiment.self),
+        ListedExperiment(RebasinExperiment.self), ListedExperiment(InterpolationExperiment.self),
     ]
 }
 
@@ -46,6 +47,7 @@ struct ExperimentResult {
     var rows: [[String]] = []
     var verdicts: [Verdict] = []
     var panels: [ChartPanel] = []
+    var maps: [HeatMap] = []
     /// What the horizontal axis of the picture is.
     var axis = "step"
 

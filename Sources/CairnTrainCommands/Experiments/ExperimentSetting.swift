@@ -3,14 +3,36 @@ import CairnTrain
 
 /// What all experiments share: data, sizes, seeds, and a place for checkpoints.
 struct ExperimentSetting {
-    let text: TextDataset
-    let digits: DigitsDataset?
+    /// `nil` where none is given, as for ``givenDigits``.
+    let givenText: TextDataset?
+    let givenDigits: DigitsDataset?
     let folder: String
     let seeds: [UInt64]
     /// The steps of a run, which an experiment divides as it needs.
     let steps: Int
     /// How many windows of the validation text are evaluated.
     let validationCount: Int
+    /// The widths of the hidden layers that classifiers of digits are tried with.
+    let widths: [Int]
+
+    var text: TextDataset {
+        get throws(CairnError) {
+            guard let givenText else { throw Self.lacking("--text", "Fixtures/data/kjv.txt") }
+            return givenText
+        }
+    }
+
+    var digits: DigitsDataset {
+        get throws(CairnError) {
+            guard let givenDigits else { throw Self.lacking("--digits", "Fixtures/data/digits.csv") }
+            return givenDigits
+        }
+    }
+
+    private static func lacking(_ option: String, _ example: String) -> CairnError {
+        CairnError(
+            .invalidArgument, "this experiment needs \(option)", .init(advice: "say \(option) \(example), for example"))
+    }
 
     /// The step at a fraction of a run.
     func step(_ fraction: Double) -> Int { max(1, Int((Double(steps) * fraction).rounded())) }
@@ -25,7 +47,8 @@ struct ExperimentSetting {
             options: options(seed: seed, average: average))
     }
 
-    func model(_ experts: ExpertConfiguration? = nil) -> TransformerConfiguration {
+    func model(_ experts: ExpertConfiguration? = nil) throws(CairnError) -> TransformerConfiguration {
+        let text = try text
         var model = TransformerConfiguration(
             vocabularySize: text.tokenizer.vocabularySize, context: text.context, layers: 2, heads: 2, width: 64)
         model.experts = experts
