@@ -166,8 +166,8 @@ let package = Package(
         .target(
             name: "CairnTrainCommands",
             dependencies: [
-                "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnReshard", "CairnSnapshot",
-                "CairnTrain", "CairnUniversal",
+                "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnReshard",
+                "CairnSnapshot", "CairnTrain", "CairnUniversal",
                 argumentParser,
             ],
             swiftSettings: swiftSettings),

@@ -102,7 +102,12 @@ import Testing
             #expect(throws: CairnError.self) { try Self.read(text) }
         }
         let spec = try Self.read(
-            #"{"schema": "cairn-permutations/1", "axes": {"w": [{"label": "h", "width": 9223372036854775807, "repeats": 9}]}}"#)
+            """
+            {
+              "schema": "cairn-permutations/1",
+              "axes": {"w": [{"label": "h", "width": 9223372036854775807, "repeats": 9}]}
+            }
+            """)
         var random = RandomTensors(seed: 1)
         var network = MemoryCheckpoint()
         network.add("w", try random.tensor([4]))

@@ -4,7 +4,9 @@ import Testing
 
 /// The experiments on very short runs: that they run, and say what they found.
 @Suite(.serialized) struct ExperimentTests {
-    @Test(arguments: ["resume-without-optimizer", "lawa", "ema", "upcycle", "wsd-s", "muon-reshard", "rebasin", "interpolation"])
+    @Test(arguments: [
+        "resume-without-optimizer", "lawa", "ema", "upcycle", "wsd-s", "muon-reshard", "rebasin", "interpolation",
+    ])
     func anExperimentWritesItsTableAndItsPicture(name: String) throws {
         let folder = try TemporaryDirectory()
         // A part of the text is enough.

@@ -50,7 +50,8 @@ struct MatchedNetwork {
         for name in Set(spec.axes.keys).union(members.keys).sorted(by: { ExactString($0) < ExactString($1) }) {
             let axes = spec.axes[name]
             // A tied tensor is one with the other, which is matched already if it is named.
-            if members[name] == nil, let tied = try first.description(of: name).tiedTo, spec.axes[tied] != nil { continue }
+            let tied = try first.description(of: name).tiedTo
+            if members[name] == nil, let tied, spec.axes[tied] != nil { continue }
             let tensor = try MatchedTensor(name, axes, first, second)
             tensors[name] = tensor
             for (dimension, axis) in tensor.axes.enumerated() {
@@ -182,7 +183,8 @@ private final class MatchedTensor: Sendable {
     /// Adds to `gains` how much the elements of each unit of the first are like those of each of the second, all other
     /// axes in their present order.
     func add(
-        to gains: inout [Double], along dimension: Int, count: Int, with partner: MatchedTensor, _ orders: [String: [Int]]
+        to gains: inout [Double], along dimension: Int, count: Int, with partner: MatchedTensor,
+        _ orders: [String: [Int]]
     ) throws {
         guard count > 0, !second.isEmpty else { return }
         try UnitProducts.add(

@@ -3,8 +3,8 @@ public import CairnCheckpoint
 import CairnTensor
 
 extension PermutationSpec {
-    /// A model with the names of Cairn's example trainer: of a classifier the hidden units; of a transformer heads, hidden
-    /// units, experts with the hidden units inside each and, unless it is left out, the residual stream.
+    /// A model with the names of Cairn's example trainer: of a classifier the hidden units; of a transformer heads,
+    /// hidden units, experts with the hidden units inside each and, unless it is left out, the residual stream.
     ///
     /// - Parameter headCount: How many heads each layer has; `nil` for what the checkpoint's value `model` says.
     /// - Throws: ``CairnError/Code/unsupported`` for a checkpoint with other names, ``CairnError/Code/invalidArgument``
@@ -37,8 +37,8 @@ extension PermutationSpec {
             reader: reader)
     }
 
-    /// The same with what the example trainer keeps beside the weights, `optimizer.SLOT.NAME` and `average.NAME`, as far as
-    /// the checkpoint has it.
+    /// The same with what the example trainer keeps beside the weights, `optimizer.SLOT.NAME` and `average.NAME`, as
+    /// far as the checkpoint has it.
     public func includingState(in reader: any CheckpointReader) -> PermutationSpec {
         let named = Set(axes.keys).union(stacks.values.joined().joined())
         var prefixes = Set<String>()
@@ -53,7 +53,8 @@ extension PermutationSpec {
             var kept = renamed { prefix + $0 }
             let exists = { (name: String) in reader.tensors.position(of: name) != nil }
             kept.axes = kept.axes.filter { exists($0.key) }
-            kept.stacks = kept.stacks.mapValues { $0.filter { $0.contains(where: exists) } }.filter { !$0.value.isEmpty }
+            kept.stacks = kept.stacks.mapValues { $0.filter { $0.contains(where: exists) } }
+                .filter { !$0.value.isEmpty }
             whole.merge(kept)
         }
         return whole
@@ -89,7 +90,8 @@ private struct TrainerNames {
     private func existing(_ part: String) -> [String] { [part + ".weight", part + ".bias"].filter(has) }
 
     var storedHeadCount: Int? {
-        guard case .dictionary(let model)? = reader.values.first(where: { $0.name == "model" })?.value else { return nil }
+        let value = reader.values.first { $0.name == "model" }?.value
+        guard case .dictionary(let model)? = value else { return nil }
         switch model["heads"] {
         case .integer(let count): return Int(exactly: count)
         case .unsigned(let count): return Int(exactly: count)
@@ -121,7 +123,9 @@ private struct TrainerNames {
                     ["gate", "up", "down"].flatMap { existing("\(expert).\($0)") }
                 }
                 block.expertUnits = experts.map { expert in
-                    .init(inputs: existing(expert + ".gate") + existing(expert + ".up"), output: expert + ".down.weight")
+                    .init(
+                        inputs: existing(expert + ".gate") + existing(expert + ".up"),
+                        output: expert + ".down.weight")
                 }
             } else {
                 block.feedForwardInputs = existing(mlp + ".gate") + existing(mlp + ".up")
@@ -138,7 +142,7 @@ private struct TrainerNames {
             let name = tensor.name
             if tensor.shape.dimensionCount == 2 {
                 axes[name] = name.hasSuffix(".attention.output.weight") || name.hasSuffix(".down.weight") ? 0 : 1
-            } else if name.contains("norm.") || name.hasSuffix(".attention.output.bias") || name.hasSuffix(".down.bias") {
+            } else if ["output.bias", "down.bias"].contains(where: name.hasSuffix) || name.contains("norm.") {
                 axes[name] = 0
             }
         }

@@ -4,8 +4,8 @@ public import CairnTensor
 
 /// Another checkpoint with units of its network in another order, rearranged as they are read.
 ///
-/// Tensors that are one in the source stay one unless they are rearranged in different ways, such as experts that are copies
-/// of each other; then each is a tensor by itself.
+/// Tensors that are one in the source stay one unless they are rearranged in different ways, such as experts that are
+/// copies of each other; then each is a tensor by itself.
 public struct PermutedReader: CheckpointReader {
     /// An axis whose elements are taken from elsewhere.
     private struct Gather: Sendable, Equatable {
@@ -78,8 +78,8 @@ public struct PermutedReader: CheckpointReader {
         tensors = base.tensors.map { tensor in
             guard let target = tensor.tiedTo else { return tensor }
             let one = replaced[ExactString(tensor.name)] ?? tensor.name, other = replaced[ExactString(target)] ?? target
-            let isSame = targets[ExactString(one)] ?? ExactString(one) == targets[ExactString(other)] ?? ExactString(other)
-            guard isSame, gathers[ExactString(one)] ?? [] == gathers[ExactString(other)] ?? [] else {
+            func kept(_ name: String) -> ExactString { targets[ExactString(name)] ?? ExactString(name) }
+            guard kept(one) == kept(other), gathers[ExactString(one)] ?? [] == gathers[ExactString(other)] ?? [] else {
                 return TensorDescription(name: tensor.name, scalarType: tensor.scalarType, shape: tensor.shape)
             }
             return tensor

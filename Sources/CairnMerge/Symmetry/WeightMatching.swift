@@ -35,13 +35,14 @@ public struct WeightMatching: Sendable {
     }
 
     private static func list(_ counts: [String: Int]) -> String {
-        counts.sorted { ExactString($0.key) < ExactString($1.key) }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
+        counts.sorted { ExactString($0.key) < ExactString($1.key) }.map { "\($0.value) \($0.key)" }
+            .joined(separator: ", ")
     }
 
     /// Matches the units of `second` to those of `first`.
     ///
-    /// Holds the tensors of the specification, of both, in single precision. Experts whose hidden units are rearranged as
-    /// well are compared each with each, in the best order for the pair: that is one assignment for every two.
+    /// Holds the tensors of the specification, of both, in single precision. Experts whose hidden units are rearranged
+    /// as well are compared each with each, in the best order for the pair: that is one assignment for every two.
     ///
     /// - Parameter generator: Draws the order in which labels are visited.
     /// - Throws: As ``PermutationSpec/unitCounts(in:)``, and what reading throws; ``CairnError/Code/invalidArgument``, naming

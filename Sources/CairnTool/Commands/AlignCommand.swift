@@ -13,12 +13,12 @@ struct AlignCommand: ParsableCommand {
             interpolations make sense only once those agree (Git Re-Basin). MODEL is written with its units rearranged, \
             which leaves its function as it is; REFERENCE stays.
 
-            --network says which units there are: perceptron, a chain of fully connected layers (as many matrices, each \
-            with as many inputs as the one before has outputs); llama, with the names of Hugging Face's Llama, for which \
-            --heads and --key-heads say how heads share keys and values; cairn-train, with those of the example trainer, \
-            whose optimizer's moments and averages move along. --spec reads it from a file instead (Docs/Merging.md \
-            describes it), --save-spec writes such a file. --along rearranges what belongs to the weights as well, such as \
-            moments of an optimizer, by what stands before the weights' names.
+            --network says which units there are: perceptron, a chain of fully connected layers (as many matrices, \
+            each with as many inputs as the one before has outputs); llama, with the names of Hugging Face's Llama, \
+            for which --heads and --key-heads say how heads share keys and values; cairn-train, with those of the \
+            example trainer, whose optimizer's moments and averages move along. --spec reads it from a file instead \
+            (Docs/Merging.md describes it), --save-spec writes such a file. --along rearranges what belongs to the \
+            weights as well, such as moments of an optimizer, by what stands before the weights' names.
 
             Examples:
               cairn align a.safetensors b.safetensors --network perceptron -o b-like-a.safetensors
@@ -42,7 +42,7 @@ struct AlignCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Write which units there are to a file that --spec reads.", valueName: "file"))
     var saveSpec: String?
 
-    @Option(help: "How many heads each layer of attention has, for llama; for cairn-train, if the checkpoint does not say.")
+    @Option(help: "How many heads each layer has, for llama; for cairn-train where the checkpoint does not say.")
     var heads: Int?
 
     @Option(help: "How many heads of keys and values, for llama. Default: as many as heads.")
@@ -90,8 +90,10 @@ struct AlignCommand: ParsableCommand {
         let before = matching.similarities.first ?? 0, after = matching.similarities.last ?? 0
         try result.write(
             aligned, lineage: lineage,
-            notes: ["\(moved) of \(units) units moved; similarity \(NumberText.short(before)) to \(NumberText.short(after))"]
-                + left(of: whole, in: second.input.reader),
+            notes: [
+                "\(moved) of \(units) units moved; similarity \(NumberText.short(before)) to "
+                    + NumberText.short(after)
+            ] + left(of: whole, in: second.input.reader),
             of: [second, first], schema: "cairn-align/1",
             facts: [
                 "units": .count(units), "moved": .count(moved), "similarity_before": .number(before),

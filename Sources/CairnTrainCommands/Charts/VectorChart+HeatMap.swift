@@ -35,15 +35,15 @@ extension VectorChart {
         let size = size(map, width), start = top + 26
         // Finer than the values, or one would see their squares.
         let across = 100, up = max(2, Int((100 * size.height / size.width).rounded()))
-        let cell = (width: size.width / Double(across), height: size.height / Double(up))
         let range = map.range
         func place(_ x: Double, _ y: Double) -> (x: Double, y: Double) {
             (left + x * size.width, start + (1 - y) * size.height)
         }
         var svg = "<text x=\"\(round(left))\" y=\"\(round(top + 14))\">\(escape(map.label))</text>\n"
-        svg += "<g shape-rendering=\"crispEdges\">\n"
+        // Runs of one colour, in cells.
+        var runs = [String](repeating: "", count: Self.bands)
         for row in 0..<up {
-            let y = (Double(row) + 0.5) / Double(up) * Double(map.values.count - 1)
+            let y = (Double(up - row) - 0.5) / Double(up) * Double(map.values.count - 1)
             let bands = (0..<across).map { column in
                 let x = (Double(column) + 0.5) / Double(across) * Double(columns - 1)
                 return band(map.value((x, y)), range)
@@ -52,12 +52,14 @@ extension VectorChart {
             while begin < across {
                 var end = begin + 1
                 while end < across, bands[end] == bands[begin] { end += 1 }
-                let corner = place(Double(begin) / Double(across), Double(row + 1) / Double(up))
-                svg += "<path fill=\"\(colour(bands[begin]))\" d=\"M\(round(corner.x)) \(round(corner.y))"
-                svg += "h\(round(Double(end - begin) * cell.width + 0.1))v\(round(cell.height + 0.1))"
-                svg += "h-\(round(Double(end - begin) * cell.width + 0.1))z\"/>\n"
+                runs[bands[begin]] += "M\(begin) \(row)h\(end - begin)v1h-\(end - begin)z"
                 begin = end
             }
+        }
+        svg += "<g shape-rendering=\"crispEdges\" transform=\"translate(\(round(left)) \(round(start))) "
+        svg += "scale(\(size.width / Double(across)) \(size.height / Double(up)))\">\n"
+        for (band, run) in runs.enumerated() where !run.isEmpty {
+            svg += "<path fill=\"\(colour(band))\" d=\"\(run)\"/>\n"
         }
         svg += "</g>\n"
         for line in stride(from: 4, to: Self.bands, by: 4) {
@@ -72,15 +74,17 @@ extension VectorChart {
             svg += "<path fill=\"none\" stroke=\"white\" stroke-width=\"0.7\" stroke-opacity=\"0.8\" "
             svg += "d=\"\(pieces.joined())\"/>\n"
         }
+        let middle = map.marks.map(\.x).reduce(0, +) / Double(max(1, map.marks.count))
         for mark in map.marks {
             let point = place(
                 (mark.x - map.x.lowerBound) / max(map.x.upperBound - map.x.lowerBound, 1e-300),
                 (mark.y - map.y.lowerBound) / max(map.y.upperBound - map.y.lowerBound, 1e-300))
             svg += "<circle cx=\"\(round(point.x))\" cy=\"\(round(point.y))\" r=\"5\" fill=\"white\" "
             svg += "stroke=\"black\" stroke-width=\"1.5\"/>\n"
-            let isRight = point.x > left + 0.6 * size.width
-            svg += "<text x=\"\(round(point.x + (isRight ? -9 : 9)))\" y=\"\(round(point.y - 7))\" "
-            svg += "text-anchor=\"\(isRight ? "end" : "start")\" stroke=\"black\" stroke-width=\"2.5\" "
+            // Names lie outside of what the marks span.
+            let isLeft = mark.x < middle
+            svg += "<text x=\"\(round(point.x + (isLeft ? -9 : 9)))\" y=\"\(round(point.y + 4))\" "
+            svg += "text-anchor=\"\(isLeft ? "end" : "start")\" stroke=\"black\" stroke-width=\"2.5\" "
             svg += "paint-order=\"stroke\" fill=\"white\">\(escape(mark.name))</text>\n"
         }
         return svg + scale(range, isCut: map.ceiling <= range.upperBound, left: left, top: start + size.height + 8,
@@ -94,8 +98,8 @@ extension VectorChart {
         let part = width / Double(Self.bands)
         var svg = "<g shape-rendering=\"crispEdges\">\n"
         for band in 0..<Self.bands {
-            svg += "<rect x=\"\(round(left + Double(band) * part))\" y=\"\(round(top))\" width=\"\(round(part + 0.1))\" "
-            svg += "height=\"10\" fill=\"\(colour(band))\"/>\n"
+            svg += "<rect x=\"\(round(left + Double(band) * part))\" y=\"\(round(top))\" "
+            svg += "width=\"\(round(part + 0.1))\" height=\"10\" fill=\"\(colour(band))\"/>\n"
         }
         svg += "</g>\n"
         for (anchor, place, text) in [

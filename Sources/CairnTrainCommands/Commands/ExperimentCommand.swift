@@ -24,7 +24,8 @@ struct ExperimentCommand: ParsableCommand {
     @Option(help: "How many validation sequences are evaluated.")
     var validation = 200
     @Option(
-        parsing: .upToNextOption, help: ArgumentHelp("The widths of classifiers that rebasin compares.", valueName: "width"))
+        parsing: .upToNextOption,
+        help: ArgumentHelp("The widths of classifiers that rebasin compares.", valueName: "width"))
     var widths = [32, 128, 512]
 
     func validate() throws {

@@ -13,7 +13,7 @@ struct LossPath {
     /// How far the loss rises above the straight line between its ends; zero where it nowhere does.
     var barrier: Double {
         guard let first = losses.first, let last = losses.last else { return .nan }
-        return zip(positions, losses).map { position, loss in loss - (1 - position) * first - position * last }.max() ?? .nan
+        return zip(positions, losses).map { $1 - (1 - $0) * first - $0 * last }.max() ?? .nan
     }
 
     /// The points of a curve over the way in hundredths.
@@ -22,8 +22,8 @@ struct LossPath {
     }
 }
 
-/// Evaluates weights that stored checkpoints have or that are computed of them as they are read: no point of a way, or of a
-/// plane, is written.
+/// Evaluates weights that stored checkpoints have or that are computed of them as they are read: no point of a way, or
+/// of a plane, is written.
 struct WeightSpace {
     /// Whose model and data it is; its own weights do not matter.
     let trainer: Trainer
@@ -65,33 +65,31 @@ struct WeightSpace {
     ///
     /// - Parameters:
     ///   - names: What the three are called.
-    ///   - size: How many points the longer side has.
+    ///   - size: How many points each side has.
     ///   - ceiling: What higher losses are drawn as.
     func plane(
         _ models: [any CheckpointReader], names: [String], label: String, size: Int, ceiling: Double
     ) throws -> HeatMap {
         let inputs = try models.map { try MergeInput(Self.weights(of: $0)) }
         let corners = try Self.corners(inputs.map(\.reader))
+        // A square with the three in its middle.
+        func middle(_ places: [Double]) -> Double { ((places.min() ?? 0) + (places.max() ?? 0)) / 2 }
+        func extent(_ places: [Double]) -> Double { (places.max() ?? 0) - (places.min() ?? 0) }
         let (across, up) = (corners.map(\.x), corners.map(\.y))
-        let margin = 0.2 * max((across.max() ?? 0) - (across.min() ?? 0), (up.max() ?? 0) - (up.min() ?? 0))
-        let x = (across.min() ?? 0) - margin...(across.max() ?? 0) + margin
-        let y = (up.min() ?? 0) - margin...(up.max() ?? 0) + margin
-        let (width, height) = (x.upperBound - x.lowerBound, y.upperBound - y.lowerBound)
-        let step = max(width, height) / Double(max(2, size) - 1)
-        let (columns, rows) = (max(2, Int((width / step).rounded()) + 1), max(2, Int((height / step).rounded()) + 1))
-        var values: [[Double]] = []
-        for row in 0..<rows {
-            let b = (y.lowerBound + height * Double(row) / Double(rows - 1)) / corners[2].y
-            values.append(
-                try (0..<columns).map { column in
-                    let place = x.lowerBound + width * Double(column) / Double(columns - 1)
-                    let a = (place - b * corners[2].x) / corners[1].x
-                    return try evaluation(
-                        MergedCheckpoint(inputs, operation: "plane", options: Self.options) { _ in
-                            .linear(weights: [1 - a - b, a, b], normalizes: false)
-                        }
-                    ).loss
-                })
+        let half = 0.7 * max(extent(across), extent(up))
+        let x = middle(across) - half...middle(across) + half, y = middle(up) - half...middle(up) + half
+        let steps = max(2, size) - 1
+        let values = try (0...steps).map { row in
+            let b = (y.lowerBound + 2 * half * Double(row) / Double(steps)) / corners[2].y
+            return try (0...steps).map { column in
+                let place = x.lowerBound + 2 * half * Double(column) / Double(steps)
+                let a = (place - b * corners[2].x) / corners[1].x
+                return try evaluation(
+                    MergedCheckpoint(inputs, operation: "plane", options: Self.options) { _ in
+                        .linear(weights: [1 - a - b, a, b], normalizes: false)
+                    }
+                ).loss
+            }
         }
         let marks = zip(corners, names).map { HeatMap.Mark(x: $0.x, y: $0.y, name: $1) }
         return HeatMap(label: label, values: values, x: x, y: y, marks: marks, ceiling: ceiling)
