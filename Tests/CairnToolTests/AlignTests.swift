@@ -219,7 +219,8 @@ import Testing
         ] {
             for names in [["a@7", model], [model, "a@7"]] {
                 let run = try ToolRun(
-                    ["align"] + names + ["--network", "perceptron", "--along", "moments.", "-o", "c"],
+                    ["align"] + names
+                        + ["--network", "perceptron", "--along", "moments.", "-o", "c", "--to", "cairn"],
                     in: directory)
                 #expect(run.failedInOneLine, "\(run.errors)")
                 for hint in hints { #expect(run.errors.contains(hint), "\(run.errors)") }
@@ -232,8 +233,11 @@ import Testing
         }
         let prefix = try Self.align("--network", "perceptron", "--along", "moment.", "-o", "c", in: directory)
         #expect(prefix.failedInOneLine && prefix.errors.contains("moment."), "\(prefix.errors)")
+        try Data(Self.specification.utf8).write(to: directory.url.appendingPathComponent("units.json"))
+        let other = try Self.align("--spec", "units.json", "--along", "moment.", "-o", "c", in: directory)
+        #expect(other.failedInOneLine && other.errors.contains("\"moment.\""), "\(other.errors)")
         let over = try Self.align("--network", "perceptron", "--along", "moments.", "-o", "b", in: directory)
         #expect(over.failedInOneLine, "\(over.errors)")
-        #expect(try directory.names() == ["a", "b", "broken", "other-input", "other-width"])
+        #expect(try directory.names() == ["a", "b", "broken", "other-input", "other-width", "units.json"])
     }
 }

@@ -49,15 +49,17 @@ extension PermutationSpec {
             }
         }
         var whole = self
-        for prefix in prefixes.sorted() {
-            var kept = renamed { prefix + $0 }
-            let exists = { (name: String) in reader.tensors.position(of: name) != nil }
-            kept.axes = kept.axes.filter { exists($0.key) }
-            kept.stacks = kept.stacks.mapValues { $0.filter { $0.contains(where: exists) } }
-                .filter { !$0.value.isEmpty }
-            whole.merge(kept)
-        }
+        for prefix in prefixes.sorted() { whole.merge(companions(prefix, in: reader)) }
         return whole
+    }
+
+    /// The same of tensors whose names are a prefix and the weights' names, as far as the checkpoint has them.
+    public func companions(_ prefix: String, in reader: any CheckpointReader) -> PermutationSpec {
+        let exists = { (name: String) in reader.tensors.position(of: name) != nil }
+        var kept = renamed { prefix + $0 }
+        kept.axes = kept.axes.filter { exists($0.key) }
+        kept.stacks = kept.stacks.mapValues { $0.filter { $0.contains(where: exists) } }.filter { !$0.value.isEmpty }
+        return kept
     }
 
     /// Tensors that look as if they were kept beside a weight, since their names end with its name, and that the

@@ -74,7 +74,15 @@ struct AlignCommand: ParsableCommand {
         if let saveSpec, !result.force { try SpecificationFile.checkFree(saveSpec) }
         let spec = try specification(of: second.input.reader)
         var whole = network == .cairnTrain ? spec.includingState(in: second.input.reader) : spec
-        for prefix in along { whole.merge(spec.renamed { prefix + $0 }) }
+        for prefix in along {
+            let companions = spec.companions(prefix, in: second.input.reader)
+            guard !companions.labels.isEmpty else {
+                throw CairnError(
+                    .notFound, "no tensor has this prefix and the name of a weight",
+                    .init(file: model, found: prefix.debugDescription, advice: "list the names and correct it"))
+            }
+            whole.merge(companions)
+        }
         var random = SearchRandom(seed: seed)
         let matching = try WeightMatching(spec).match(second.input.reader, to: first.input.reader, using: &random)
         let aligned = try PermutedReader(second.input.reader, matching.permutations, by: whole)
