@@ -281,8 +281,8 @@ let package = Package(
         .testTarget(
             name: "CairnTrainTests",
             dependencies: [
-                "CairnBase", "CairnCommunication", "CairnLayout", "CairnTensor", "CairnTesting", "CairnTrain",
-                "CTrainKernels",
+                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnStorage",
+                "CairnTensor", "CairnTesting", "CairnTrain", "CTrainKernels",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

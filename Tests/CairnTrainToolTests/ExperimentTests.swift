@@ -6,6 +6,7 @@ import Testing
 @Suite(.serialized) struct ExperimentTests {
     @Test(arguments: [
         "resume-without-optimizer", "lawa", "ema", "upcycle", "soup", "lcsc", "recycle", "wsd-s", "muon-reshard",
+        "rebasin", "interpolation",
     ])
     func anExperimentWritesItsTableAndItsPicture(name: String) throws {
         let folder = try TemporaryDirectory()
@@ -18,7 +19,7 @@ import Testing
         let arguments = [
             "experiment", name, "--text", folder.path + "/text", "--digits", Repository.fixture("data/digits.csv"),
             "--other-text", folder.path + "/other", "--out", folder.path, "--steps", "40", "--seeds", "1",
-            "--validation", "8", "--evaluations", "40",
+            "--validation", "8", "--evaluations", "40", "--widths", "8", "12",
         ]
         #expect(try Child(arguments).wait() == 0)
         let table = String(decoding: try storage.readAll("\(name).md", limit: 1 << 20), as: UTF8.self)
@@ -29,18 +30,27 @@ import Testing
         let picture = String(decoding: try storage.readAll("\(name).svg", limit: 1 << 20), as: UTF8.self)
         #expect(picture.contains("<polyline") || picture.contains("<circle"))
         #expect(picture.hasSuffix("</svg>\n"))
+        #expect(!picture.contains("nan") && !picture.contains("inf"))
         // What has to hold however short the runs are.
         for promise in ["ends as the uninterrupted one", "without a file"] {
             for claim in table.split(separator: "\n") where claim.contains(promise) {
                 #expect(claim.hasPrefix("- Shows"), "\(claim)")
             }
         }
+        if name == "interpolation" {
+            // Two planes of loss with the three checkpoints that span each, and lines of equal height.
+            #expect(picture.split(separator: "<circle").count - 1 == 6)
+            #expect(picture.contains("another run") && picture.contains("stroke-opacity"))
+        }
     }
 
-    @Test(arguments: ["soup", "recycle"]) func anExperimentWithTwoTextsIsRefusedOne(name: String) throws {
+    @Test(arguments: [
+        ("rebasin", "--text", "data/kjv.txt"), ("interpolation", "--digits", "data/digits.csv"),
+        ("soup", "--text", "data/kjv.txt"), ("recycle", "--text", "data/kjv.txt"),
+    ])
+    func anExperimentSaysWhichDataItNeeds(name: String, option: String, file: String) throws {
         let folder = try TemporaryDirectory()
-        let words = ["experiment", name, "--text", Repository.fixture("data/kjv.txt"), "--out", folder.path]
-        #expect(try Child(words).wait() != 0)
+        #expect(try Child(["experiment", name, option, Repository.fixture(file), "--out", folder.path]).wait() == 1)
     }
 
     @Test func anExperimentThatThereIsNotIsRefused() throws {

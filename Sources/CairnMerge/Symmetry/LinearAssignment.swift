@@ -31,45 +31,66 @@ package enum LinearAssignment {
         }
         guard count > 1 else { return Array(0..<count) }
         return gains.withUnsafeBufferPointer { gains in
-            var solver = Solver(gains: gains, count: count)
-            return solver.solve()
+            guard let start = gains.baseAddress else { return [] }
+            return Solver(gains: start, count: count).solve()
         }
     }
 }
 
 /// Minimises costs, which are the negated gains.
-private struct Solver {
-    private let gains: UnsafeBufferPointer<Double>
+///
+/// Its numbers lie in memory of its own: for thousands of units the loops below run billions of times.
+private final class Solver {
+    private let gains: UnsafePointer<Double>
     private let count: Int
-    private var columnOfRow: [Int]
-    private var rowOfColumn: [Int]
+    private let columnOfRow: UnsafeMutablePointer<Int>
+    private let rowOfColumn: UnsafeMutablePointer<Int>
     /// The dual variables of the columns.
-    private var price: [Double]
+    private let price: UnsafeMutablePointer<Double>
+    // Of the search for a shortest path.
+    private let distance: UnsafeMutablePointer<Double>
+    private let predecessor: UnsafeMutablePointer<Int>
+    private let columns: UnsafeMutablePointer<Int>
 
-    init(gains: UnsafeBufferPointer<Double>, count: Int) {
+    init(gains: UnsafePointer<Double>, count: Int) {
+        func memory<Number>(_ value: Number) -> UnsafeMutablePointer<Number> {
+            let start = UnsafeMutablePointer<Number>.allocate(capacity: count)
+            start.initialize(repeating: value, count: count)
+            return start
+        }
         self.gains = gains
         self.count = count
-        columnOfRow = [Int](repeating: -1, count: count)
-        rowOfColumn = [Int](repeating: -1, count: count)
-        price = [Double](repeating: 0, count: count)
+        columnOfRow = memory(-1)
+        rowOfColumn = memory(-1)
+        price = memory(0)
+        distance = memory(0)
+        predecessor = memory(0)
+        columns = memory(0)
     }
 
-    private func cost(_ row: Int, _ column: Int) -> Double { -gains[row * count + column] }
+    deinit {
+        for memory in [columnOfRow, rowOfColumn, predecessor, columns] { memory.deallocate() }
+        for memory in [price, distance] { memory.deallocate() }
+    }
 
-    mutating func solve() -> [Int] {
+    /// The gains of a row.
+    private func row(_ row: Int) -> UnsafePointer<Double> { gains + row * count }
+
+    func solve() -> [Int] {
         var free = reduceColumns()
         for _ in 0..<2 { free = reduceRows(free) }
         for row in free { augment(from: row) }
-        return columnOfRow
+        return Array(UnsafeBufferPointer(start: columnOfRow, count: count))
     }
 
     /// Gives each column to the row where it is cheapest, if that is free; returns the rows that got none.
-    private mutating func reduceColumns() -> [Int] {
+    private func reduceColumns() -> [Int] {
         var claims = [Int](repeating: 0, count: count)
         var least = [Double](repeating: .infinity, count: count), place = [Int](repeating: 0, count: count)
         for row in 0..<count {
+            let gains = self.row(row)
             for column in 0..<count {
-                let value = cost(row, column)
+                let value = -gains[column]
                 if value < least[column] {
                     least[column] = value
                     place[column] = row
@@ -91,8 +112,9 @@ private struct Solver {
                 free.append(row)
             } else if claims[row] == 1 {
                 let own = columnOfRow[row]
+                let gains = self.row(row)
                 var slack = Double.infinity
-                for column in 0..<count where column != own { slack = min(slack, cost(row, column) - price[column]) }
+                for column in 0..<count where column != own { slack = min(slack, -gains[column] - price[column]) }
                 price[own] -= slack
             }
         }
@@ -101,7 +123,7 @@ private struct Solver {
 
     /// Lets free rows take the column that is cheapest for them, at most at the price of the second; returns those that
     /// are free behind that.
-    private mutating func reduceRows(_ free: [Int]) -> [Int] {
+    private func reduceRows(_ free: [Int]) -> [Int] {
         var waiting = free, left: [Int] = []
         var next = 0
         // Rounding could let two rows take a column from each other for ever.
@@ -111,8 +133,9 @@ private struct Solver {
             next += 1
             var (first, second) = (Double.infinity, Double.infinity)
             var (column, other) = (0, 0)
+            let gains = self.row(row)
             for candidate in 0..<count {
-                let value = cost(row, candidate) - price[candidate]
+                let value = -gains[candidate] - price[candidate]
                 guard value < second else { continue }
                 if value < first {
                     (second, other) = (first, column)
@@ -145,12 +168,14 @@ private struct Solver {
     }
 
     /// Assigns a free row along the shortest path of reassignments. (Dijkstra over columns)
-    private mutating func augment(from start: Int) {
-        var distance = [Double](repeating: 0, count: count)
-        var predecessor = [Int](repeating: start, count: count)
-        /// Columns in three stretches: those that are done, those at the least distance, the rest.
-        var columns = Array(0..<count)
-        for column in 0..<count { distance[column] = cost(start, column) - price[column] }
+    private func augment(from start: Int) {
+        // Columns lie in three stretches: those that are done, those at the least distance, the rest.
+        let first = row(start)
+        for column in 0..<count {
+            columns[column] = column
+            predecessor[column] = start
+            distance[column] = -first[column] - price[column]
+        }
         var (done, scanned, last) = (0, 0, 0)
         var least = 0.0
         var end = -1
@@ -165,7 +190,7 @@ private struct Solver {
                         last = scanned
                         least = value
                     }
-                    columns.swapAt(index, last)
+                    exchange(index, last)
                     last += 1
                 }
                 // Not every path can be infinite: gains are finite.
@@ -178,11 +203,12 @@ private struct Solver {
             let column = columns[scanned]
             scanned += 1
             let row = rowOfColumn[column]
-            let base = cost(row, column) - price[column] - least
+            let gains = self.row(row)
+            let base = -gains[column] - price[column] - least
             var index = last
             while index < count {
                 let candidate = columns[index]
-                let value = cost(row, candidate) - price[candidate] - base
+                let value = -gains[candidate] - price[candidate] - base
                 if value < distance[candidate] {
                     distance[candidate] = value
                     predecessor[candidate] = row
@@ -191,7 +217,7 @@ private struct Solver {
                             end = candidate
                             break
                         }
-                        columns.swapAt(index, last)
+                        exchange(index, last)
                         last += 1
                     }
                 }
@@ -206,5 +232,11 @@ private struct Solver {
             swap(&column, &columnOfRow[row])
             if row == start { break }
         }
+    }
+
+    private func exchange(_ one: Int, _ other: Int) {
+        let column = columns[one]
+        columns[one] = columns[other]
+        columns[other] = column
     }
 }

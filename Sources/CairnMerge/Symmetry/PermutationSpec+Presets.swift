@@ -72,8 +72,23 @@ extension PermutationSpec {
         public var experts: [[String]] = []
         /// The router's matrix, `[experts, inputs]`.
         public var router: String?
+        /// The hidden units of each expert, in the order of ``experts``, if they are rearranged within it as well.
+        public var expertUnits: [ExpertUnits] = []
 
         public init() {}
+    }
+
+    /// The tensors of one expert along which its hidden units lie.
+    public struct ExpertUnits: Sendable, Hashable {
+        /// Matrices to the hidden units, `[hidden, inputs]`, and what is added to them.
+        public var inputs: [String]
+        /// The matrix from the hidden units, `[outputs, hidden]`.
+        public var output: String
+
+        public init(inputs: [String], output: String) {
+            self.inputs = inputs
+            self.output = output
+        }
     }
 
     /// A transformer whose heads, in groups that share keys and values, and hidden units are rearranged, and, if its tensors
@@ -107,6 +122,11 @@ extension PermutationSpec {
             if let first = block.experts.first {
                 spec.stacks[experts] = first.indices.map { part in block.experts.map { $0[part] } }
                 if let router = block.router { try place(router, Axis(experts), isInput: false) }
+            }
+            for (expert, units) in block.expertUnits.enumerated() {
+                let own = Axis("block.\(index).expert.\(expert).hidden")
+                for name in units.inputs { try place(name, own, isInput: false) }
+                try place(units.output, own, isInput: true)
             }
         }
         for (name, dimension) in residual.sorted(by: { $0.key < $1.key }) {

@@ -3,9 +3,12 @@ public import CairnCheckpoint
 public import CairnTensor
 
 /// Another checkpoint with units of its network in another order, rearranged as they are read.
+///
+/// Tensors that are one in the source stay one unless they are rearranged in different ways, such as experts that are
+/// copies of each other; then each is a tensor by itself.
 public struct PermutedReader: CheckpointReader {
     /// An axis whose elements are taken from elsewhere.
-    private struct Gather: Sendable {
+    private struct Gather: Sendable, Equatable {
         let dimension: Int
         /// For each index of the result the one of the source.
         let sources: [Int]
@@ -54,7 +57,7 @@ public struct PermutedReader: CheckpointReader {
                 }
                 own.append(Gather(dimension: dimension, sources: Self.indices(axis, order)))
             }
-            if !own.isEmpty { gathers[ExactString(description.tiedTo ?? name)] = own }
+            gathers[ExactString(name)] = own
         }
         var replaced: [ExactString: String] = [:]
         for (label, lists) in spec.stacks {
@@ -63,9 +66,26 @@ public struct PermutedReader: CheckpointReader {
                 for (index, name) in names.enumerated() { replaced[ExactString(name)] = names[order[index]] }
             }
         }
-        self.gathers = gathers
+        let ties = base.tensors.compactMap { tensor in tensor.tiedTo.map { (name: tensor.name, target: $0) } }
+        // What is said of one name of a tensor holds for the others of which nothing is said.
+        for (one, other) in ties.map({ ($0.name, $0.target) }) + ties.map({ ($0.target, $0.name) }) {
+            let (known, open) = (ExactString(one), ExactString(other))
+            if gathers[open] == nil { gathers[open] = gathers[known] }
+            if replaced[open] == nil { replaced[open] = replaced[known] }
+        }
+        let targets = Dictionary(
+            ties.map { (ExactString($0.name), ExactString($0.target)) }, uniquingKeysWith: { first, _ in first })
+        tensors = base.tensors.map { tensor in
+            guard let target = tensor.tiedTo else { return tensor }
+            let one = replaced[ExactString(tensor.name)] ?? tensor.name, other = replaced[ExactString(target)] ?? target
+            func kept(_ name: String) -> ExactString { targets[ExactString(name)] ?? ExactString(name) }
+            guard kept(one) == kept(other), gathers[ExactString(one)] ?? [] == gathers[ExactString(other)] ?? [] else {
+                return TensorDescription(name: tensor.name, scalarType: tensor.scalarType, shape: tensor.shape)
+            }
+            return tensor
+        }
+        self.gathers = gathers.filter { !$0.value.isEmpty }
         self.replaced = replaced
-        tensors = base.tensors
     }
 
     private static func indices(_ axis: PermutationSpec.Axis, _ order: [Int]) -> [Int] {

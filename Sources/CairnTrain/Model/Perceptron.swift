@@ -43,7 +43,8 @@ package struct Perceptron: Network {
 /// `@unchecked Sendable`: one pass at a time uses it.
 final class PerceptronWorker: NetworkWorker, @unchecked Sendable {
     private let network: Perceptron
-    private let capacity: Int
+    /// How many examples there is room for.
+    let capacity: Int
     private let arena: Arena
     /// Each layer's output before the activation, [rows, outputs].
     private let sums: [UnsafeMutablePointer<Float>]
@@ -65,17 +66,20 @@ final class PerceptronWorker: NetworkWorker, @unchecked Sendable {
         nextGradient = arena.floats(rows * widest)
     }
 
-    func run(
-        _ examples: Examples, weights: ParameterPointers, gradients: GradientPointers?, scale: Float
-    ) -> PassResult {
-        precondition(examples.count <= capacity, "more examples than the worker has room for")
-        guard let features = examples.features, let last = sums.last else {
-            preconditionFailure("a perceptron needs numbers")
+    /// What the layers put out for the examples: the hidden ones behind their activation, the last one its sums.
+    func layerOutputs(_ examples: Examples, weights: ParameterPointers) -> [[Float]] {
+        forward(examples, weights: weights)
+        return zip(network.layers, outputs + sums.suffix(1)).map { layer, output in
+            Array(UnsafeBufferPointer(start: output, count: examples.count * layer.outputs))
         }
+    }
+
+    private func forward(_ examples: Examples, weights: ParameterPointers) {
+        precondition(examples.count <= capacity, "more examples than the worker has room for")
+        guard let features = examples.features else { preconditionFailure("a perceptron needs numbers") }
         let rows = examples.count
-        let layers = network.layers
         var input = features
-        for (index, layer) in layers.enumerated() {
+        for (index, layer) in network.layers.enumerated() {
             layer.forward(weights, input, into: sums[index], stride: layer.outputs, rows: rows)
             guard index < outputs.count else { continue }
             switch network.configuration.activation {
@@ -84,6 +88,17 @@ final class PerceptronWorker: NetworkWorker, @unchecked Sendable {
             }
             input = UnsafePointer(outputs[index])
         }
+    }
+
+    func run(
+        _ examples: Examples, weights: ParameterPointers, gradients: GradientPointers?, scale: Float
+    ) -> PassResult {
+        forward(examples, weights: weights)
+        guard let features = examples.features, let last = sums.last else {
+            preconditionFailure("a perceptron needs numbers")
+        }
+        let rows = examples.count
+        let layers = network.layers
         var result = PassResult()
         result.lossSum = cairn_cross_entropy(
             rows, network.configuration.classes, examples.targets, scale, last, &result.correctCount)

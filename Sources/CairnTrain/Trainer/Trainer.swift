@@ -48,7 +48,7 @@ public final class Trainer {
     public let statePool: BufferPool
     private let workPool: BufferPool
     private let arena: Arena
-    private let workers: [any NetworkWorker]
+    let workers: [any NetworkWorker]
     private let gradients: [GradientPointers]
     private let gradientSize: Int
     private let gradientOffsets: [Int]

@@ -1,12 +1,12 @@
-/// Loss curves as an SVG picture: panels one below the other over the same steps.
+/// Loss curves as an SVG picture: panels one below the other over the same steps, and maps below those.
 struct VectorChart {
     var title: String
     /// What the horizontal axis is.
     var axis = "step"
-    private let width = 860.0
+    let width = 860.0
     private let panelHeight = 340.0
-    private let gap = 40.0
-    private let frame = (left: 84.0, top: 50.0, right: 20.0, bottom: 50.0)
+    let gap = 40.0
+    let frame = (left: 84.0, top: 50.0, right: 20.0, bottom: 50.0)
 
     init(title: String) { self.title = title }
 
@@ -14,17 +14,18 @@ struct VectorChart {
         draw([ChartPanel(label: "training loss (nats)", curves: curves, hasLegend: true)])
     }
 
-    func draw(_ panels: [ChartPanel]) -> String {
+    func draw(_ panels: [ChartPanel], maps: [HeatMap] = []) -> String {
         let steps = panels.flatMap(\.curves).flatMap(\.points).map(\.step)
         guard let first = steps.min(), let last = steps.max(), !panels.isEmpty else { return "" }
         let count = Double(panels.count)
         let height = frame.top + count * panelHeight + (count - 1) * gap + frame.bottom
         let bottom = height - frame.bottom
+        let drawnMaps = draw(maps, top: height + (maps.isEmpty ? 0 : gap / 2))
         func x(_ step: Int) -> Double {
             frame.left + Double(step - first) / Double(max(1, last - first)) * (width - frame.left - frame.right)
         }
         var svg = """
-            <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(height))" \
+            <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(width)) \(Int(drawnMaps.bottom))" \
             font-family="sans-serif" font-size="13">
             <rect width="100%" height="100%" fill="white"/>
             \(Self.heading(title, x: frame.left))
@@ -38,7 +39,7 @@ struct VectorChart {
             svg += "<text x=\"\(round(x(step)))\" y=\"\(bottom + 20)\" text-anchor=\"middle\">\(step)</text>\n"
         }
         svg += "<text x=\"\(width / 2)\" y=\"\(height - 10)\" text-anchor=\"middle\">\(Self.escape(axis))</text>\n"
-        return svg + "</svg>\n"
+        return svg + drawnMaps.svg + "</svg>\n"
     }
 
     private func draw(_ panel: ChartPanel, top: Double, _ x: (Int) -> Double) -> String {
@@ -89,7 +90,7 @@ struct VectorChart {
     }
 
     /// A decimal is finer than a pixel.
-    private func round(_ value: Double) -> Double { (value * 10).rounded() / 10 }
+    func round(_ value: Double) -> Double { (value * 10).rounded() / 10 }
 
     static func escape(_ text: String) -> String {
         text.split(separator: "&", omittingEmptySubsequences: false).joined(separator: "&amp;")

@@ -12,7 +12,7 @@ struct ExperimentCommand: ParsableCommand {
     @Argument(help: "Which one.")
     var name: String
     @Option(help: "The text that transformers learn.")
-    var text: String
+    var text: String?
     @Option(help: "The handwritten digits that classifiers learn.")
     var digits: String?
     @Option(help: "Another text, for soups and recycling: trunks learn both.")
@@ -27,6 +27,10 @@ struct ExperimentCommand: ParsableCommand {
     var validation = 200
     @Option(help: "How many candidates a search for coefficients evaluates.")
     var evaluations = 400
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp("The widths of classifiers that rebasin compares.", valueName: "width"))
+    var widths = [32, 128, 512]
 
     func validate() throws {
         guard ExperimentCatalogue.all.contains(where: { $0.name == name }) else {
@@ -39,22 +43,26 @@ struct ExperimentCommand: ParsableCommand {
         guard (20...1 << 20).contains(evaluations) else {
             throw ValidationError("--evaluations is 20 to \(1 << 20)")
         }
+        guard !widths.isEmpty, widths.allSatisfy({ (1...8192).contains($0) }) else {
+            throw ValidationError("--widths are 1 to 8192")
+        }
     }
 
     func run() throws {
         guard let experiment = ExperimentCatalogue.all.first(where: { $0.name == name }) else { return }
-        let bytes = try readFile(text)
-        let dataset = try TextDataset(text: bytes, context: 64)
+        let bytes = try text.map(readFile)
+        let dataset = try bytes.map { try TextDataset(text: $0, context: 64) }
         let setting = ExperimentSetting(
-            text: dataset, bytes: bytes, otherBytes: try otherText.map(readFile),
-            digits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
+            givenText: dataset, givenBytes: bytes, givenOtherBytes: try otherText.map(readFile),
+            givenDigits: try digits.map { try DigitsDataset(csv: readFile($0)) }, folder: out,
             seeds: (1...UInt64(seeds)).map { $0 }, steps: steps,
-            validationCount: min(validation, dataset.count(.validation)), evaluations: evaluations)
+            validationCount: min(validation, dataset?.count(.validation) ?? validation), evaluations: evaluations,
+            widths: widths)
         let result = try experiment.run(setting)
         say(result.text)
         var chart = VectorChart(title: experiment.summary)
         chart.axis = result.axis
-        let picture = result.scatter?.draw(title: experiment.summary) ?? chart.draw(result.panels)
+        let picture = result.scatter?.draw(title: experiment.summary) ?? chart.draw(result.panels, maps: result.maps)
         let storage = LocalStorage(root: out)
         try storage.publish(Array(picture.utf8), as: "\(name).svg")
         try storage.publish(Array(result.markdown.utf8), as: "\(name).md")

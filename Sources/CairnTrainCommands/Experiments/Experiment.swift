@@ -32,6 +32,7 @@ enum ExperimentCatalogue {
         ListedExperiment(SoupExperiment.self), ListedExperiment(CombinationExperiment.self),
         ListedExperiment(RecycleExperiment.self),
         ListedExperiment(DecayExperiment.self), ListedExperiment(MuonReshardExperiment.self),
+        ListedExperiment(RebasinExperiment.self), ListedExperiment(InterpolationExperiment.self),
     ]
 }
 
@@ -48,6 +49,7 @@ struct ExperimentResult {
     var rows: [[String]] = []
     var verdicts: [Verdict] = []
     var panels: [ChartPanel] = []
+    var maps: [HeatMap] = []
     /// What the horizontal axis of the picture is.
     var axis = "step"
     /// The picture, where it is one of points.

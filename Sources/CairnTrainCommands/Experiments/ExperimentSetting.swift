@@ -3,12 +3,13 @@ import CairnTrain
 
 /// What all experiments share: data, sizes, seeds, and a place for checkpoints.
 struct ExperimentSetting {
-    let text: TextDataset
-    /// The text's bytes.
-    let bytes: [UInt8]
+    /// `nil` where none is given, as for those that follow.
+    let givenText: TextDataset?
+    /// The bytes of that text.
+    let givenBytes: [UInt8]?
     /// Those of another text, for experiments that need two.
-    let otherBytes: [UInt8]?
-    let digits: DigitsDataset?
+    let givenOtherBytes: [UInt8]?
+    let givenDigits: DigitsDataset?
     let folder: String
     let seeds: [UInt64]
     /// The steps of a run, which an experiment divides as it needs.
@@ -17,6 +18,33 @@ struct ExperimentSetting {
     let validationCount: Int
     /// How many candidates a search evaluates.
     let evaluations: Int
+    /// The widths of the hidden layers that classifiers of digits are tried with.
+    let widths: [Int]
+
+    var text: TextDataset {
+        get throws(CairnError) { try given(givenText, "--text", "Fixtures/data/kjv.txt") }
+    }
+
+    var bytes: [UInt8] {
+        get throws(CairnError) { try given(givenBytes, "--text", "Fixtures/data/kjv.txt") }
+    }
+
+    var otherBytes: [UInt8] {
+        get throws(CairnError) { try given(givenOtherBytes, "--other-text", "Fixtures/data/opticks.txt") }
+    }
+
+    var digits: DigitsDataset {
+        get throws(CairnError) { try given(givenDigits, "--digits", "Fixtures/data/digits.csv") }
+    }
+
+    private func given<Data>(_ data: Data?, _ option: String, _ example: String) throws(CairnError) -> Data {
+        guard let data else {
+            throw CairnError(
+                .invalidArgument, "this experiment needs \(option)",
+                .init(advice: "say \(option) \(example), for example"))
+        }
+        return data
+    }
 
     /// The step at a fraction of a run.
     func step(_ fraction: Double) -> Int { max(1, Int((Double(steps) * fraction).rounded())) }
@@ -31,7 +59,8 @@ struct ExperimentSetting {
             options: options(seed: seed, average: average))
     }
 
-    func model(_ experts: ExpertConfiguration? = nil) -> TransformerConfiguration {
+    func model(_ experts: ExpertConfiguration? = nil) throws(CairnError) -> TransformerConfiguration {
+        let text = try text
         var model = TransformerConfiguration(
             vocabularySize: text.tokenizer.vocabularySize, context: text.context, layers: 2, heads: 2, width: 64)
         model.experts = experts

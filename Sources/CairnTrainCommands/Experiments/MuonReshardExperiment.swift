@@ -84,7 +84,7 @@ struct MuonReshardExperiment: Experiment {
         _ schedule: LearningRateSchedule
     ) throws -> [Double] {
         let parallel = ParallelConfiguration(mesh: try DeviceMesh(parsing: mesh), zero: true)
-        let (text, model, options) = (setting.text, setting.model(), setting.options(seed: seed))
+        let (text, model, options) = (try setting.text, try setting.model(), setting.options(seed: seed))
         let ranks = try ThreadCommunicator.run(ranks: parallel.mesh.rankCount) { communicator in
             let trainer = try ParallelTrainer(
                 transformer: model, text: text, optimizer: .muon(), schedule: schedule, options: options,

@@ -9,16 +9,13 @@ struct TwoTexts {
 
     /// - Throws: ``CairnError/Code/invalidArgument`` without another text.
     init(_ setting: ExperimentSetting) throws {
-        guard let other = setting.otherBytes else {
-            throw CairnError(
-                .invalidArgument, "the experiment needs two texts", .init(advice: "name another one by --other-text"))
-        }
-        let tokenizer = Tokenizer.characters(of: setting.bytes + other)
-        let context = setting.text.context
-        first = try TextDataset(text: setting.bytes, tokenizer: tokenizer, context: context)
+        let (bytes, other) = (try setting.bytes, try setting.otherBytes)
+        let tokenizer = Tokenizer.characters(of: bytes + other)
+        let context = try setting.text.context
+        first = try TextDataset(text: bytes, tokenizer: tokenizer, context: context)
         // It is short, and two halves of what is held out are needed.
         second = try TextDataset(text: other, tokenizer: tokenizer, context: context, validationFraction: 0.3)
-        var model = setting.model()
+        var model = try setting.model()
         model.vocabularySize = tokenizer.vocabularySize
         self.model = model
     }
