@@ -112,6 +112,8 @@ final class SnapshotDrain: Sendable {
 
     /// Hands a snapshot's bytes to the storage and lets go of each tensor as soon as its last byte is handed over.
     private func drain(_ job: SnapshotJob) {
+        // At once: the call that woke this thread may be waiting for its processor.
+        job.processor.keepOff()
         var timeline = job.timeline
         timeline.queue = .init(since: job.taken)
         let start = ContinuousClock.now
