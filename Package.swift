@@ -98,7 +98,8 @@ let package = Package(
         .target(
             name: "CairnSnapshot",
             dependencies: [
-                "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
+                "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
+                "CairnTensor",
             ],
             swiftSettings: swiftSettings),
         // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.

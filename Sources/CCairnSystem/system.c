@@ -2,8 +2,8 @@
 #include "cairn_system.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

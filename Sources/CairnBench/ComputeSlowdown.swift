@@ -2,28 +2,20 @@
 ///
 /// A step as a whole varies by more than a snapshot costs. So the products of one step are compared with each other: those
 /// that began before the work beside them was done with those that came after it, moments later on the same machine.
-struct ComputeSlowdown {
-    /// The seconds that were lost.
-    let seconds: Double
-    /// What part of the computing beside the work that is.
-    let share: Double
-
+enum ComputeSlowdown {
     /// - Parameters:
     ///   - products: The seconds of each product, one after the other from the moment when the work began.
     ///   - duration: For how many seconds the work went on.
-    /// - Returns: `nil` if fewer products came after the work than make a sound comparison.
-    init?(of products: [Double], beside duration: Double) {
+    /// - Returns: The seconds that were lost; `nil` if fewer products came after the work than make a sound comparison.
+    static func seconds(of products: [Double], beside duration: Double) -> Double? {
         var begin = 0.0
         var besideCount = 0
         while besideCount < products.count, begin < duration {
             begin += products[besideCount]
             besideCount += 1
         }
-        let beside = products[..<besideCount].reduce(0, +)
         let after = products[besideCount...]
         guard after.count >= max(16, besideCount / 4) else { return nil }
-        let usual = after.reduce(0, +) / Double(after.count)
-        seconds = beside - usual * Double(besideCount)
-        share = seconds / (usual * Double(besideCount))
+        return begin - after.reduce(0, +) / Double(after.count) * Double(besideCount)
     }
 }

@@ -59,7 +59,7 @@ struct SnapshotBench {
                 "the last beside computing",
                 .init(
                     stall: slowed - base, durable: seconds, base: base,
-                    beside: ComputeSlowdown(of: products, beside: seconds)?.seconds))
+                    beside: ComputeSlowdown.seconds(of: products, beside: seconds)))
         }
         for (_, file) in hard { file.remove() }
         table.note("copy of the state into warm memory", .init(durable: try copyTime(work)))
@@ -98,7 +98,7 @@ struct SnapshotBench {
                 isAtOnce ? "cairn snapshot, at once" : "cairn snapshot, after",
                 .init(
                     call: call, stall: call + extra, durable: report.timeline.total, base: base, first: steps.first.map { $0 - base },
-                    noise: silent, beside: ComputeSlowdown(of: products, beside: report.timeline.total)?.seconds))
+                    noise: silent, beside: ComputeSlowdown.seconds(of: products, beside: report.timeline.total)))
         }
         pipeline.drain()
         try store.delete(step: 1)

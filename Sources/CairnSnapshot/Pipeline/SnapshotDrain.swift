@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnStorage
 import CairnTensor
 
 /// The background of a pipeline: drains snapshots one after the other, each on several threads, and commits them side by
@@ -113,7 +114,7 @@ final class SnapshotDrain: Sendable {
     /// Hands a snapshot's bytes to the storage and lets go of each tensor as soon as its last byte is handed over.
     private func drain(_ job: SnapshotJob) {
         // At once: the call that woke this thread may be waiting for its processor.
-        job.processor.keepOff()
+        keepOffCaller(of: job)
         var timeline = job.timeline
         timeline.queue = .init(since: job.taken)
         let start = ContinuousClock.now
@@ -138,6 +139,11 @@ final class SnapshotDrain: Sendable {
             session?.cancel()
             fail(job, timeline, error)
         }
+    }
+
+    /// Only where what is called starts no threads of its own, which would be kept off as well, for as long as they live.
+    private func keepOffCaller(of job: SnapshotJob) {
+        if store.storage is LocalStorage { job.processor.keepOff() }
     }
 
     private func release(_ job: SnapshotJob) {
@@ -185,7 +191,7 @@ final class SnapshotDrain: Sendable {
         try writers.forEach(pieces.count, width: width) { index in
             try snapshot.checkCancellation()
             let piece = pieces[index]
-            job.processor.keepOff()
+            self.keepOffCaller(of: job)
             let fragment = fragments[piece.fragment]
             try fragment.withBytes(piece.byteRange) { try draft.write(piece, from: $0) }
             if left.finishPiece(of: piece.fragment) {
