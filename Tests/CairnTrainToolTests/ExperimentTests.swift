@@ -53,6 +53,18 @@ import Testing
         #expect(try Child(["experiment", name, option, Repository.fixture(file), "--out", folder.path]).wait() == 1)
     }
 
+    @Test func aTextTooShortToBeHeldOutInHalvesIsRefused() throws {
+        let folder = try TemporaryDirectory()
+        let opticks = try LocalStorage(root: Repository.fixture("data")).readAll("opticks.txt", limit: 1 << 24)
+        // One validation window: nothing would be left to report on.
+        try LocalStorage(root: folder.path).publish(Array(opticks[..<300]), as: "other")
+        let arguments = [
+            "experiment", "soup", "--text", Repository.fixture("data/kjv.txt"), "--other-text", folder.path + "/other",
+            "--out", folder.path, "--steps", "40", "--seeds", "1", "--validation", "8", "--evaluations", "20",
+        ]
+        #expect(try Child(arguments).wait() == 1)
+    }
+
     @Test func anExperimentThatThereIsNotIsRefused() throws {
         let folder = try TemporaryDirectory()
         let words = ["experiment", "perpetuum", "--text", Repository.fixture("data/kjv.txt"), "--out", folder.path]

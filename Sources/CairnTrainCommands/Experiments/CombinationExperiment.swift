@@ -87,12 +87,12 @@ struct CombinationExperiment: Experiment {
     }
 
     private static func run(_ setting: ExperimentSetting, seed: UInt64) throws -> Outcome {
-        let inputs = try trajectory(setting, seed: seed)
-        let storage = LocalStorage(root: setting.folder)
-        let files = try storage.list("\(name)-\(seed)/").map(\.key)
         let limit = setting.validationCount
         let searched = try HeldOutLoss(setting.model(), setting.text, .search, limit: limit)
         let reported = try HeldOutLoss(setting.model(), setting.text, .report, limit: 4 * limit)
+        let inputs = try trajectory(setting, seed: seed)
+        let storage = LocalStorage(root: setting.folder)
+        let files = try storage.list("\(name)-\(seed)/").map(\.key)
         var outcome = Outcome()
         let count = inputs.count
         // Every coefficient is a coordinate: searches keep the sum at 1, or the space does.

@@ -6,9 +6,18 @@ struct HeldOutLoss {
     private let trainer: Trainer
 
     /// - Parameter limit: At most so many windows.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a text that has none in that part.
     init(_ model: TransformerConfiguration, _ text: TextDataset, _ part: HeldOutPart.Part, limit: Int) throws {
+        let held = HeldOutPart(text: text, part: part, limit: limit)
+        guard held.count(.validation) > 0 else {
+            throw CairnError(
+                .invalidArgument, "a text is too short to search on one half of what is held out and report on the other",
+                .init(
+                    expected: "2 validation windows or more", found: "\(text.count(.validation))",
+                    advice: "name a longer text"))
+        }
         trainer = try Trainer(
-            Transformer(model), HeldOutPart(text: text, part: part, limit: limit), tokenizer: text.tokenizer,
+            Transformer(model), held, tokenizer: text.tokenizer,
             optimizer: .sgd(), schedule: LearningRateSchedule(peak: 0), options: TrainingOptions())
     }
 

@@ -117,13 +117,6 @@ struct RecycleExperiment: Experiment {
     }
 
     private static func run(_ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64) throws -> Outcome {
-        let trunk = try FineTuning.trunk(
-            steps: setting.step(0.5), setting, texts, seed: seed, in: setting.store("\(name)-\(seed)-trunk"))
-        let inputs = try branches.enumerated().map { index, branch in
-            try branch.run(
-                from: trunk, steps: setting.step(0.5), setting, texts, seed: seed * 100 + UInt64(index),
-                in: setting.store("\(name)-\(seed)-\(index)"))
-        }
         let limit = setting.validationCount
         func losses(_ part: HeldOutPart.Part, _ limit: Int) throws -> (any CheckpointReader) throws -> Losses {
             let first = try HeldOutLoss(texts.model, texts.first, part, limit: limit)
@@ -131,6 +124,13 @@ struct RecycleExperiment: Experiment {
             return { Losses(first: try first($0), second: try second($0)) }
         }
         let (searched, reported) = (try losses(.search, limit), try losses(.report, 2 * limit))
+        let trunk = try FineTuning.trunk(
+            steps: setting.step(0.5), setting, texts, seed: seed, in: setting.store("\(name)-\(seed)-trunk"))
+        let inputs = try branches.enumerated().map { index, branch in
+            try branch.run(
+                from: trunk, steps: setting.step(0.5), setting, texts, seed: seed * 100 + UInt64(index),
+                in: setting.store("\(name)-\(seed)-\(index)"))
+        }
         var outcome = Outcome()
         func note(_ reader: any CheckpointReader) throws {
             outcome.entries.append(Entry(search: try searched(reader), report: try reported(reader)))

@@ -98,6 +98,10 @@ struct SoupExperiment: Experiment {
     private static func run(
         _ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64, decays: Bool
     ) throws -> Outcome {
+        let limit = setting.validationCount
+        let searched = try HeldOutLoss(texts.model, texts.first, .search, limit: limit)
+        let reported = try HeldOutLoss(texts.model, texts.first, .report, limit: 4 * limit)
+        let shifted = try HeldOutLoss(texts.model, texts.second, .report, limit: 4 * limit)
         let trunk = try FineTuning.trunk(
             steps: setting.steps, setting, texts, seed: seed, in: setting.store("\(name)-\(seed)-trunk"))
         let inputs = try variants.enumerated().map { index, variant in
@@ -107,10 +111,6 @@ struct SoupExperiment: Experiment {
                 from: trunk, steps: setting.step(0.25), setting, texts, seed: seed * 100 + UInt64(index),
                 in: setting.store("\(name)-\(seed)-\(index)"))
         }
-        let limit = setting.validationCount
-        let searched = try HeldOutLoss(texts.model, texts.first, .search, limit: limit)
-        let reported = try HeldOutLoss(texts.model, texts.first, .report, limit: 4 * limit)
-        let shifted = try HeldOutLoss(texts.model, texts.second, .report, limit: 4 * limit)
         func losses(_ reader: any CheckpointReader) throws -> Losses {
             Losses(search: try searched(reader), report: try reported(reader), shifted: try shifted(reader))
         }
