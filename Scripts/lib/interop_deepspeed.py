@@ -15,6 +15,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("LOCAL_SIZE", "1")
 import torch
 import torch.multiprocessing as multiprocessing
+import gloo_process
 
 VOCABULARY, WIDTH, LENGTH = 101, 30, 13
 
@@ -96,6 +97,11 @@ def states(engine, stage):
     return found
 
 
+def run(rank, work, *arguments):
+    work(rank, *arguments)
+    gloo_process.leave()
+
+
 def train(rank, ranks, directory, stage, precision):
     engine = start(rank, ranks, stage, precision, seed=5, universal=False)
     generator = torch.Generator().manual_seed(11 + rank)
@@ -163,9 +169,6 @@ if __name__ == "__main__":
         sys.exit(0 if compare(*arguments) else 1)
     directory, stage, ranks, precision = arguments[0], int(arguments[1]), int(arguments[2]), arguments[3]
     os.makedirs(directory, exist_ok=True)
-    import socket
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
+    os.environ["MASTER_PORT"] = str(gloo_process.free_port())
     work = {"train": train, "load": load}[command]
-    multiprocessing.spawn(work, (ranks, directory, stage, precision), nprocs=ranks, join=True)
+    multiprocessing.spawn(run, (work, ranks, directory, stage, precision), nprocs=ranks, join=True)

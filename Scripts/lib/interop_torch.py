@@ -11,6 +11,7 @@ import base64, hashlib, json, os, struct, sys, warnings
 warnings.filterwarnings("ignore")
 import torch
 import torch.distributed as dist
+import gloo_process
 
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16",
          "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL", "complex32": "C32",
@@ -202,7 +203,7 @@ def worker(rank, size, kind, path, digest, port, result):
             good &= unflattened(path, digest)
         result.value = int(good)
     if size > 1:
-        dist.destroy_process_group()
+        gloo_process.leave()
 
 
 def without_ties(path, digest):
@@ -248,7 +249,7 @@ def main():
     import torch.multiprocessing as mp
     size = int(sys.argv[4])
     result = mp.get_context("spawn").Value("i", 0)
-    port = 20000 + os.getpid() % 20000
+    port = gloo_process.free_port()
     if size == 1:
         worker(0, 1, kind, path, digest, port, result)
     else:
