@@ -1,24 +1,30 @@
+import CairnBase
 import Synchronization
 
 /// Page-aligned memory for input and output past the page cache, freed when the last reference goes.
-///
-/// `@unchecked Sendable`: a bare address; whoever holds the buffer orders the access to it.
-final class AlignedBuffer: @unchecked Sendable {
-    let bytes: UnsafeMutableRawBufferPointer
+final class AlignedBuffer: Sendable {
+    private let memory: AlignedMemory
+    private let byteCount: Int
 
     init(byteCount: Int) {
-        bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: DirectAccess.alignment)
+        // A smaller block would not begin at a page.
+        memory = AlignedMemory(byteCount: max(byteCount, AlignedMemory.pageSize))
+        self.byteCount = byteCount
     }
 
-    deinit { bytes.deallocate() }
+    var bytes: UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(start: memory.base, count: byteCount)
+    }
+
+    deinit { memory.deallocate() }
 }
 
 /// Buffers that bytes without alignment are copied through. They are kept for reuse, because memory touched for the first
 /// time costs many times the copy.
 final class BounceBuffers: Sendable {
     static let shared = BounceBuffers()
-    /// The size of one buffer: enough to keep a device busy, little enough to stay in a cache.
-    static let byteCount = 1 << 20
+    /// The size of one buffer: enough to keep a device busy, little enough to stay in a cache, and one huge page.
+    static let byteCount = HugePages.byteCount
     private static let idleLimit = 8
 
     private let idle = Mutex<[AlignedBuffer]>([])

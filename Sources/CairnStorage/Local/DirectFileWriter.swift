@@ -9,9 +9,9 @@ import Darwin
 
 /// Writes any bytes to a new file past the page cache.
 ///
-/// Whole pages go straight to the file, from the caller's memory where that is aligned, else through a buffer. The pages
-/// that a write covers in part are put together in memory, and written when they become many and at the end. So *no* byte
-/// goes through the page cache, and nothing rests on how an operating system keeps buffered and direct writes to
+/// Whole pages go straight to the file, from the caller's memory where that can be on huge pages, else through a buffer.
+/// The pages that a write covers in part are put together in memory, and written when they become many and at the end. So
+/// *no* byte goes through the page cache, and nothing rests on how an operating system keeps buffered and direct writes to
 /// neighbouring bytes apart.
 ///
 /// A page that is put together begins as what the file holds of it. That makes it right to write and forget it at any
@@ -66,7 +66,17 @@ final class DirectFileWriter: Sendable {
             for number in state.pages.keys where numbers.contains(number) { state.pages[number] = nil }
             state.written.insert(contentsOf: numbers)
         }
-        if access.takes(bytes.baseAddress) { return try access.write(bytes, at: offset) }
+        // What lies on small pages is copied, too: that costs this thread less than pinning them costs others.
+        let direct = access.takes(bytes.baseAddress) ? HugePages.range(of: bytes) : 0..<0
+        guard !direct.isEmpty, direct.lowerBound % Self.pageByteCount == 0 else { return try writeCopied(bytes, at: offset) }
+        try writeCopied(UnsafeRawBufferPointer(rebasing: bytes[..<direct.lowerBound]), at: offset)
+        try access.write(UnsafeRawBufferPointer(rebasing: bytes[direct]), at: offset + direct.lowerBound)
+        try writeCopied(UnsafeRawBufferPointer(rebasing: bytes[direct.upperBound...]), at: offset + direct.upperBound)
+    }
+
+    /// Writes whole pages through a buffer.
+    private func writeCopied(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemCallError) {
+        guard !bytes.isEmpty else { return }
         try BounceBuffers.shared.withBuffer { buffer throws(SystemCallError) in
             for begin in stride(from: 0, to: bytes.count, by: buffer.count) {
                 let part = UnsafeRawBufferPointer(rebasing: bytes[begin..<min(bytes.count, begin + buffer.count)])

@@ -1,3 +1,4 @@
+import CairnBase
 import Synchronization
 
 /// The bytes behind one or several tensors, and who frees them.

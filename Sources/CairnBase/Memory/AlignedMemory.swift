@@ -1,0 +1,68 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// A block of raw memory: aligned to huge pages or pages when it is large (direct I/O and mapping want that), else to cache
+/// lines.
+///
+/// `@unchecked Sendable`: a bare address; whoever owns the block orders the access to it.
+package struct AlignedMemory: @unchecked Sendable {
+    package static let pageSize = 4096
+    /// The size of the machine's memory: it refuses more than that at once, and allocating it would end the process.
+    package static let greatestByteCount: Int = {
+        let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
+        let product = pages.multipliedReportingOverflow(by: size)
+        return pages > 0 && size > 0 && !product.overflow ? product.partialValue : 1 << 46
+    }()
+
+    package let base: UnsafeMutableRawPointer
+    package let byteCount: Int
+    private let isMapped: Bool
+
+    /// Memory of undefined content.
+    package init(byteCount: Int) {
+        self.byteCount = byteCount
+        if byteCount >= HugePages.byteCount, let mapping = Self.mapHugePages(byteCount) {
+            base = mapping
+            isMapped = true
+        } else {
+            base = UnsafeMutableRawPointer.allocate(
+                byteCount: max(1, byteCount), alignment: byteCount >= Self.pageSize ? Self.pageSize : 64)
+            isMapped = false
+        }
+    }
+
+    package func deallocate() {
+        #if canImport(Glibc)
+        if isMapped {
+            munmap(base, byteCount)
+            return
+        }
+        #endif
+        base.deallocate()
+    }
+
+    /// A mapping of its own, because the heap's memory was often touched before, and is on small pages from then on.
+    ///
+    /// - Returns: `nil` where the system has no huge pages or no room for another mapping.
+    private static func mapHugePages(_ byteCount: Int) -> UnsafeMutableRawPointer? {
+        #if canImport(Glibc)
+        // As much more as it takes to begin at a huge page; what is before and behind is given back.
+        guard let end = byteCount.roundedUp(toMultipleOf: pageSize),
+            let length = end.adding(checked: HugePages.byteCount),
+            let mapping = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+            mapping != MAP_FAILED
+        else { return nil }
+        let head = (HugePages.byteCount - Int(bitPattern: mapping) % HugePages.byteCount) % HugePages.byteCount
+        let base = mapping + head
+        if head > 0 { munmap(mapping, head) }
+        if length - head > end { munmap(base + end, length - head - end) }
+        madvise(base, end, MADV_HUGEPAGE)
+        return base
+        #else
+        return nil
+        #endif
+    }
+}
