@@ -33,5 +33,25 @@ import Testing
         let inspection = try ToolRun("inspect", "result", "--json", in: directory)
         #expect(inspection.exitCode == 0, "\(inspection.errors)")
     }
+
+    @Test(arguments: ["linear", "ties", "dare_ties"])
+    func aMergeOfManyNeedsLittleMoreMemoryThanOneOfFew(method: String) throws {
+        let directory = try TemporaryDirectory()
+        for index in 0...24 {
+            try Self.makeSource(byteCount: 32 << 20, at: directory.url.appendingPathComponent("m\(index).safetensors"))
+        }
+        let models = (1...24).map { "{model: m\($0).safetensors, parameters: {weight: 1, density: 0.5}}" }
+        let recipe = """
+            merge_method: \(method)
+            \(method == "linear" ? "" : "base_model: m0.safetensors")
+            models: [\(models.joined(separator: ", "))]
+            dtype: float32
+            """
+        try Data(recipe.utf8).write(to: directory.url.appendingPathComponent("recipe.yml"))
+        // Less than the inputs have.
+        let run = try ToolRun(
+            ["merge", "recipe.yml", "-o", "merged.safetensors"], memoryLimit: 512 << 20, in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+    }
     #endif
 }

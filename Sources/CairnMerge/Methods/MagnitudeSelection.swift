@@ -5,6 +5,9 @@ import CairnTensor
 /// upper 16, then the lower 15 of those at the border, and where the border runs through equal magnitudes those come first
 /// that have the lower index.
 struct MagnitudeSelection {
+    /// Borders that are found side by side: the base is read once for all of them. Even, because a vector can have two.
+    private static let batchCount = 8
+
     let base: MergeOperand
     let operands: [MergeOperand]
     let isDouble: Bool
@@ -83,9 +86,17 @@ struct MagnitudeSelection {
         return result
     }
 
-    /// Finds the magnitude at each border.
+    /// Finds the magnitude at each border, of so many at a time that the counters take no more memory for more inputs.
     private func locate(_ borders: inout [Border]) throws {
-        guard !borders.isEmpty else { return }
+        for first in stride(from: 0, to: borders.count, by: Self.batchCount) {
+            let range = first..<min(borders.count, first + Self.batchCount)
+            var batch = Array(borders[range])
+            try locate(batch: &batch)
+            borders.replaceSubrange(range, with: batch)
+        }
+    }
+
+    private func locate(batch borders: inout [Border]) throws {
         let upper = try count(borders.map { ($0.operand, nil) }, counterCount: 1 << 16)
         for index in borders.indices {
             let (place, before) = Self.find(borders[index].rank, in: upper[index])
