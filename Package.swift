@@ -71,6 +71,10 @@ let package = Package(
         .target(
             name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage", "CairnTesting"],
             swiftSettings: swiftSettings),
+        // Checkpoints in memory, for tests of readers and writers and of everything above them.
+        .target(
+            name: "CairnCheckpointTesting", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTesting"],
+            swiftSettings: swiftSettings),
         // Ranks that talk to each other: the protocol, and ranks that are threads of one process.
         .target(name: "CairnCommunication", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
         // The conformance checks of every implementation, for unit tests and for a job under mpirun.
@@ -208,8 +212,8 @@ let package = Package(
         .testTarget(
             name: "CairnCheckpointTests",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
-                "CairnStorageTesting", "CairnTensor", "CairnTesting",
+                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnLayout",
+                "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
@@ -241,15 +245,15 @@ let package = Package(
         .testTarget(
             name: "CairnUniversalTests",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor",
-                "CairnTesting", "CairnUniversal",
+                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnLayout",
+                "CairnStorage", "CairnTensor", "CairnTesting", "CairnUniversal",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnMergeTests",
             dependencies: [
-                "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnMerge", "CairnStorage", "CairnTensor",
-                "CairnTesting",
+                "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnMerge", "CairnStorage",
+                "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
@@ -268,8 +272,8 @@ let package = Package(
         .testTarget(
             name: "CairnHDF5Tests",
             dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnStorage",
-                "CairnTensor", "CairnTesting",
+                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDigest", "CairnHDF5", "CairnInterop",
+                "CairnStorage", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

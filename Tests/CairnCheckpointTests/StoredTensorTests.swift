@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnStorage
 import CairnTensor
 import CairnTesting
@@ -41,7 +42,7 @@ import Testing
         let extents = (0..<Int.random(in: 0...4, using: &generator)).map { _ in
             Int.random(in: 1...9, using: &generator)
         }
-        let tensor = try MemoryCheckpoint.randomTensor(type, Shape(extents), using: &generator)
+        let tensor = try Tensor.random(type, Shape(extents), using: &generator)
         let offsets = extents.map { Int.random(in: 0..<$0, using: &generator) }
         let lengths = zip(extents, offsets).map { Int.random(in: 0...$0 - $1, using: &generator) }
         let region = try Region(offsets: offsets, shape: Shape(lengths))
@@ -52,13 +53,13 @@ import Testing
 
     @Test func closeRunsAreReadTogetherAndDistantOnesWithoutWhatLiesBetween() throws {
         var generator = SeededGenerator(seed: 1)
-        let close = try MemoryCheckpoint.randomTensor(.u8, [2000, 1000], using: &generator)
+        let close = try Tensor.random(.u8, [2000, 1000], using: &generator)
         var (stored, file) = try stored(close)
         let columns = try Region(offsets: [0, 10], shape: [2000, 100])
         #expect(
             try Tensor(.u8, columns.shape) { try stored.read(columns, into: &$0) } == close.copy(of: columns))
         #expect(file.count.withLock { $0.calls } <= 3)
-        let distant = try MemoryCheckpoint.randomTensor(.u8, [20, 100_000], using: &generator)
+        let distant = try Tensor.random(.u8, [20, 100_000], using: &generator)
         (stored, file) = try self.stored(distant)
         let narrow = try Region(offsets: [0, 50_000], shape: [20, 64])
         #expect(

@@ -81,13 +81,3 @@ enum Fixture {
         return leaves
     }
 }
-
-/// The error that a body throws.
-func refusal(_ body: () throws -> Void) -> CairnError? {
-    do {
-        try body()
-        return nil
-    } catch {
-        return error as? CairnError
-    }
-}

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnDigest
 import CairnHDF5
 import CairnStorage
@@ -11,26 +12,19 @@ import Testing
     /// A state with every type of elements and every kind of value.
     private func state() throws -> MemoryCheckpoint {
         var generator = SeededGenerator(seed: 5)
-        var tensors: [(TensorDescription, [UInt8])] = []
+        var state = MemoryCheckpoint()
         for scalarType in ScalarType.allCases {
-            let whole: Shape = [3, 8]
-            let empty: Shape = [0, 8]
-            for (name, shape) in [("m", whole), ("empty", empty)] {
-                let description = TensorDescription(
-                    name: "\(scalarType)/\(name).x", scalarType: scalarType, shape: shape)
-                let bytes = (0..<description.byteCount).map { _ in
-                    scalarType == .bool
-                        ? UInt8.random(in: 0...1, using: &generator) : .random(in: 0...255, using: &generator)
-                }
-                tensors.append((description, bytes))
+            let range: ClosedRange<UInt8> = scalarType == .bool ? 0...1 : 0...255
+            for (name, shape) in [("m", [3, 8]), ("empty", [0, 8])] as [(String, Shape)] {
+                state.add("\(scalarType)/\(name).x", try .random(scalarType, shape, bytes: range, using: &generator))
             }
         }
-        tensors.append((TensorDescription(name: "scalar", scalarType: .f32, shape: .scalar), [0, 0, 128, 63]))
-        tensors.append((TensorDescription(name: "ünï", scalarType: .u8, shape: [2]), [1, 2]))
-        tensors.append((TensorDescription(name: "ünï_tied", scalarType: .u8, shape: [2], tiedTo: "ünï"), []))
+        state.add("scalar", try Tensor([1 as Float], .scalar))
+        state.add("ünï", Tensor([1, 2] as [UInt8]))
+        state.add("ünï_tied", Tensor([1, 2] as [UInt8]), tiedTo: "ünï")
         let many = Value.dictionary(
             Dictionary(uniqueKeysWithValues: (0..<20).map { ("key \($0)", .string("text \($0)")) }))
-        let values: [NamedValue] = [
+        state.values = [
             .init(name: "bool", value: true), .init(name: "bytes", value: .bytes([0, 255, 0])),
             .init(name: "double", value: .double(-0.0)), .init(name: "nan", value: .double(.nan)),
             .init(name: "large", value: ["numbers": .list((0..<20_000).map { .integer($0) }), "text": "beside it"]),
@@ -39,7 +33,14 @@ import Testing
             .init(name: "texts", value: ["a", "", "ccc"]), .init(name: "truths", value: [true, false]),
             .init(name: "unsigned", value: .unsigned(.max)), .init(name: "with nul", value: "a\0b")
         ]
-        return MemoryCheckpoint(tensors: tensors, values: values)
+        return state
+    }
+
+    /// A tensor of one byte under each name.
+    private func bytes(_ names: [String]) -> MemoryCheckpoint {
+        var checkpoint = MemoryCheckpoint()
+        for name in names { checkpoint.add(name, Tensor([1] as [UInt8])) }
+        return checkpoint
     }
 
     private func written(
@@ -87,27 +88,24 @@ import Testing
         ["a", "a/b"], ["a//b"], ["/a"], ["a/"], [""], ["a/./b"], ["a\0b"]
     ])
     func namesThatAreNoPathsAreRefused(names: [String]) throws {
-        let tensors = names.map { (TensorDescription(name: $0, scalarType: .u8, shape: [1]), [UInt8(1)]) }
-        let error = refusal { _ = try written(MemoryCheckpoint(tensors: tensors, values: [])) }
+        let error = refusal { _ = try written(bytes(names)) }
         #expect(error?.code == .unsupported)
         #expect(error?.context.tensor == names.last)
     }
 
     @Test(arguments: [["layers/dense/0"], ["layers/dense/vars/x"], ["a/vars/0", "a/vars/2"]])
     func namesThatKerasDoesNotKnowAreRefused(names: [String]) throws {
-        let tensors = names.map { (TensorDescription(name: $0, scalarType: .u8, shape: [1]), [UInt8(1)]) }
-        let checkpoint = MemoryCheckpoint(tensors: tensors, values: [])
+        let checkpoint = bytes(names)
         #expect(refusal { _ = try written(checkpoint, flavour: .kerasWeights) }?.code == .unsupported)
         _ = try written(checkpoint)
     }
 
     @Test func whatHasNoPlaceIsNamed() throws {
-        let checkpoint = MemoryCheckpoint(
-            tensors: [(TensorDescription(name: "w", scalarType: .u8, shape: [1]), [7])],
-            values: [
-                .init(name: "ends", value: "x\0"), .init(name: "tree", value: ["a/b": ["c": 1]]),
-                .init(name: "w", value: ["note": "kept", "inner": ["lost": 1]])
-            ])
+        var checkpoint = bytes(["w"])
+        checkpoint.values = [
+            .init(name: "ends", value: "x\0"), .init(name: "tree", value: ["a/b": ["c": 1]]),
+            .init(name: "w", value: ["note": "kept", "inner": ["lost": 1]]),
+        ]
         let (reader, notes) = try written(checkpoint)
         #expect(Fixture.leaves(try CheckpointDigest(of: reader)) == ["w/note": .string("kept")])
         for name in ["ends", "tree/a/b", "w/inner"] {

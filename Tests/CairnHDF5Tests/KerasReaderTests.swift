@@ -4,6 +4,7 @@ import CairnDigest
 import CairnHDF5
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct KerasReaderTests {

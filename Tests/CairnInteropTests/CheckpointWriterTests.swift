@@ -4,6 +4,7 @@ import CairnDigest
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// What Cairn writes in PyTorch's formats holds what was read. That PyTorch loads it is for `Scripts/interop` to show.
@@ -30,15 +31,6 @@ import Testing
     private static func source(_ name: String) throws -> any CheckpointReader {
         name.hasPrefix("torch/")
             ? try TorchReader(path: Fixture.path(name)) : try DistributedCheckpointReader(path: Fixture.path(name))
-    }
-
-    private func refusal(_ body: () throws -> Void) -> CairnError? {
-        do {
-            try body()
-            return nil
-        } catch {
-            return error as? CairnError
-        }
     }
 
     @Test(

@@ -4,18 +4,10 @@ import CairnDigest
 import CairnInterop
 import CairnStorage
 import CairnTensor
+import CairnTesting
 import Testing
 
 @Suite struct DeepSpeedTests {
-    private func refusal(_ body: () throws -> Void) -> CairnError? {
-        do {
-            try body()
-            return nil
-        } catch {
-            return error as? CairnError
-        }
-    }
-
     /// Compares what a checkpoint stores with the truth. Under ZeRO 3 the 16-bit weights are not in every form of it.
     private func check(_ path: String, _ name: String, storesWeights: Bool) throws {
         let reader = try DeepSpeedReader(path: Fixture.path("deepspeed/" + path))

@@ -12,15 +12,6 @@ import Testing
         try DistributedCheckpointReader(path: Fixture.path(name))
     }
 
-    private func refusal(_ body: () throws -> Void) -> CairnError? {
-        do {
-            try body()
-            return nil
-        } catch {
-            return error as? CairnError
-        }
-    }
-
     /// A checkpoint of the fixtures in memory, to be damaged.
     private func copy(_ name: String) throws -> MemoryStorage {
         let storage = LocalStorage(root: Fixture.path(name))

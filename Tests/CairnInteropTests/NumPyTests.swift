@@ -17,15 +17,6 @@ import Testing
         return try NumPyReader(storage: storage, file: key)
     }
 
-    private func refusal(_ body: () throws -> Void) -> CairnError? {
-        do {
-            try body()
-            return nil
-        } catch {
-            return error as? CairnError
-        }
-    }
-
     /// A file of version 1.0.
     private func array(_ header: String, _ data: [UInt8] = []) -> [UInt8] {
         let text = Array(header.utf8)

@@ -10,15 +10,6 @@ import Testing
 @Suite struct TorchReaderTests {
     private func reader(_ name: String) throws -> TorchReader { try TorchReader(path: Fixture.path("torch/" + name)) }
 
-    private func refusal(_ body: () throws -> Void) -> CairnError? {
-        do {
-            try body()
-            return nil
-        } catch {
-            return error as? CairnError
-        }
-    }
-
     @Test(arguments: ["dtypes", "state_dict", "train_full", "views", "variants"])
     func filesThatTorchWroteHoldWhatItSays(folder: String) throws {
         for file in try Fixture.truth("torch/" + folder).object("files").members {

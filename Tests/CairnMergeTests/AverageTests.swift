@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnMerge
 import CairnStorage
 import CairnTensor
@@ -99,7 +100,7 @@ import Testing
     }
 
     @Test func tensorsWithoutAnAverageFollowThePolicy() throws {
-        var first = MemoryCheckpoint("first"), second = MemoryCheckpoint("second")
+        var first = MemoryCheckpoint("first", isMapped: true), second = MemoryCheckpoint("second", isMapped: true)
         first.add("n", Tensor([1, 2] as [Int64]))
         second.add("n", Tensor([1, 3] as [Int64]))
         first.add("c", try Tensor(zeros: .c64, [2]))
@@ -120,7 +121,7 @@ import Testing
     @Test func sumsAreAsPreciseAsAskedFor() throws {
         var inputs: [MergeInput] = []
         for value in [1e8, 1, -1e8] as [Double] {
-            var checkpoint = MemoryCheckpoint("x")
+            var checkpoint = MemoryCheckpoint("x", isMapped: true)
             checkpoint.add("x", Tensor([value]))
             inputs.append(MergeInput(try CastReader(checkpoint, to: .f32)))
         }
@@ -142,7 +143,7 @@ import Testing
         var random = RandomTensors(seed: seed)
         var inputs: [MergeInput] = []
         for index in 0..<3 {
-            var checkpoint = MemoryCheckpoint("\(index)")
+            var checkpoint = MemoryCheckpoint("\(index)", isMapped: true)
             checkpoint.add("x", try random.tensor([9, 14, 6]))
             inputs.append(MergeInput(checkpoint))
         }
@@ -171,7 +172,7 @@ import Testing
     @Test func anInterruptionStopsAMergeAndLeavesNothing() throws {
         let directory = try TemporaryDirectory()
         var random = RandomTensors(seed: 71)
-        var checkpoint = MemoryCheckpoint("x")
+        var checkpoint = MemoryCheckpoint("x", isMapped: true)
         for index in 0..<5 { checkpoint.add("x\(index)", try random.tensor([100, 300])) }
         let calls = Monitor(0)
         var options = MergeOptions()

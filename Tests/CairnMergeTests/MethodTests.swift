@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnMerge
 import CairnTensor
 import CairnTesting
@@ -25,7 +26,7 @@ import Darwin
             let shapes = [Shape([17, 1000])] + (0..<6).map { _ in random.shape() }
             var inputs: [MergeInput] = []
             for index in 0..<count {
-                var checkpoint = MemoryCheckpoint("input \(index)")
+                var checkpoint = MemoryCheckpoint("input \(index)", isMapped: true)
                 for (number, shape) in shapes.enumerated() {
                     checkpoint.add("tensor.\(number)", try random.tensor(shape, type))
                 }
@@ -97,7 +98,7 @@ import Darwin
     }
 
     @Test func slerpOfParallelTensorsIsStraight() throws {
-        var first = MemoryCheckpoint("a"), second = MemoryCheckpoint("b")
+        var first = MemoryCheckpoint("a", isMapped: true), second = MemoryCheckpoint("b", isMapped: true)
         first.add("x", try Tensor([1, 2, 3] as [Float], [3]))
         second.add("x", try Tensor([2, 4, 6] as [Float], [3]))
         let merged = try MergedCheckpoint([MergeInput(first), MergeInput(second)], operation: "slerp") { _ in .slerp(t: 0.5) }
@@ -298,7 +299,7 @@ import Darwin
 
     @Test func lowRankUpdatesAreAdded() throws {
         var random = RandomTensors(seed: 40)
-        var base = MemoryCheckpoint("base"), adapter = MemoryCheckpoint("adapter")
+        var base = MemoryCheckpoint("base", isMapped: true), adapter = MemoryCheckpoint("adapter", isMapped: true)
         base.add("w", try random.tensor([30, 20]))
         base.add("t", try random.tensor([20, 30]))
         base.add("other", try random.tensor([5], .bf16))

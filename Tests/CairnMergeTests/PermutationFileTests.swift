@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpointTesting
 import CairnMerge
 import CairnTensor
 import CairnTesting
@@ -109,7 +110,7 @@ import Testing
             }
             """)
         var random = RandomTensors(seed: 1)
-        var network = MemoryCheckpoint()
+        var network = MemoryCheckpoint(isMapped: true)
         network.add("w", try random.tensor([4]))
         let error = try #require(throws: CairnError.self) { try spec.unitCounts(in: network) }
         #expect(error.code == .mismatch && error.context.tensor == "w", "\(error)")

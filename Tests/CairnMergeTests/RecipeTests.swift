@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnMerge
 import CairnTensor
 import CairnTesting
@@ -11,7 +12,7 @@ import Testing
         var random = RandomTensors(seed: 50)
         var models: [String: MemoryCheckpoint] = [:]
         for index in 0..<count {
-            var model = MemoryCheckpoint("m\(index)")
+            var model = MemoryCheckpoint("m\(index)", isMapped: true)
             model.add("model.embed_tokens.weight", try random.tensor([8, 4]))
             for layer in 0..<layers {
                 model.add("model.layers.\(layer).mlp.weight", try random.tensor([6, 4]))
@@ -194,7 +195,7 @@ import Testing
     @Test func everyMismatchIsNamedBeforeAnythingIsRead() throws {
         var models = try Self.models(2)
         var random = RandomTensors(seed: 51)
-        var other = MemoryCheckpoint("m1")
+        var other = MemoryCheckpoint("m1", isMapped: true)
         for tensor in try #require(models["m1"]).tensors where tensor.name != "lm_head.weight" {
             let shape: Shape = tensor.name == "model.norm.weight" ? [5] : tensor.shape
             other.add(tensor.name, try random.tensor(shape))
@@ -216,7 +217,7 @@ import Testing
         var random = RandomTensors(seed: 52)
         var models: [String: MemoryCheckpoint] = [:]
         for index in 0..<3 {
-            var model = MemoryCheckpoint("m\(index)")
+            var model = MemoryCheckpoint("m\(index)", isMapped: true)
             let embedding = try random.tensor([4, 2])
             model.add("embed.weight", embedding)
             model.add("head.weight", embedding, tiedTo: index < 2 ? "embed.weight" : nil)

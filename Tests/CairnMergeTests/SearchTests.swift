@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnMerge
 import CairnTensor
 import CairnTesting
@@ -51,7 +52,7 @@ import Testing
     static func inputs() throws -> [MergeInput] {
         var random = RandomTensors(seed: 60)
         return try (0..<4).map { index in
-            var checkpoint = MemoryCheckpoint("c\(index)")
+            var checkpoint = MemoryCheckpoint("c\(index)", isMapped: true)
             checkpoint.add("layers.0.w", try random.tensor([5]))
             checkpoint.add("layers.1.w", try random.tensor([5]))
             return MergeInput(checkpoint)

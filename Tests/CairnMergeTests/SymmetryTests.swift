@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnMerge
 import CairnTensor
 import CairnTesting
@@ -15,7 +16,7 @@ import Testing
 
         static func random(seed: UInt64, type: ScalarType = .f32) throws -> MemoryCheckpoint {
             var random = RandomTensors(seed: seed)
-            var network = MemoryCheckpoint("network \(seed)")
+            var network = MemoryCheckpoint("network \(seed)", isMapped: true)
             for layer in 0..<3 {
                 network.add(weights[layer], try random.tensor([widths[layer + 1], widths[layer]], type))
                 network.add(biases[layer], try random.tensor([widths[layer + 1]], type))
@@ -59,7 +60,7 @@ import Testing
 
     @Test func weightsThatAreNoNumbersAreNotMatched() throws {
         let network = try Network.random(seed: 60)
-        var broken = MemoryCheckpoint("broken")
+        var broken = MemoryCheckpoint("broken", isMapped: true)
         for tensor in network.tensors {
             var elements = try network.tensor(tensor.name).elements(as: Float.self)
             if tensor.name == Network.weights[1] { elements[3] = .nan }
@@ -76,7 +77,7 @@ import Testing
 
     /// Tensors without elements may say that they have any number of rows.
     @Test(arguments: [1 << 40, 300_000]) func moreUnitsThanThereIsMemoryForAreRefused(count: Int) throws {
-        var network = MemoryCheckpoint()
+        var network = MemoryCheckpoint(isMapped: true)
         network.add("layers.0.weight", try Tensor(zeros: .f32, [count, 0]))
         network.add("layers.1.weight", try Tensor(zeros: .f32, [0, count]))
         let spec = PermutationSpec.perceptron(weights: ["layers.0.weight", "layers.1.weight"], biases: [nil, nil])
@@ -180,7 +181,7 @@ import Testing
 
     @Test func headsGroupsAndExpertsMoveAsBlocks() throws {
         var random = RandomTensors(seed: 30)
-        var model = MemoryCheckpoint("model")
+        var model = MemoryCheckpoint("model", isMapped: true)
         // Two heads of keys for four heads of width 3; a residual stream of 8; hidden 10; three experts.
         for (name, shape) in [
             ("model.embed_tokens.weight", [11, 8]), ("model.layers.0.self_attn.q_proj.weight", [12, 8]),
@@ -221,7 +222,7 @@ import Testing
         var generator = SeededGenerator(seed: 31)
         #expect(try spec.check(model, generator: &generator, evaluating: attention).isEmpty)
 
-        var experts = MemoryCheckpoint("experts")
+        var experts = MemoryCheckpoint("experts", isMapped: true)
         for expert in 0..<3 { experts.add("experts.\(expert).w", try random.tensor([4, 2])) }
         experts.add("router", try random.tensor([3, 2]))
         let stacked = PermutationSpec(

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnLayout
 import CairnTensor
 import CairnTesting
@@ -56,7 +57,7 @@ import Testing
         #expect(sections == [On("tp", .shard(dimension: 0, sections: .sizes([24, 12, 12])))])
         for tensor in try UnitedReader(four, spec: read).tensors where tensor.name != "embed" {
             let united = try UnitedReader(four, spec: read)
-            #expect(try united.tensor(tensor.name) == original.state.tensor(tensor.name), "\(tensor.name)")
+            #expect(try united.tensor(tensor.name) == original.tensor(tensor.name), "\(tensor.name)")
         }
     }
 
@@ -64,9 +65,9 @@ import Testing
         var spec = try #require(truth)
         spec.rules.removeAll { $0.name == "qkv" || $0.name == "embed" }
         var original = MemoryCheckpoint()
-        for tensor in try logical(seed: 2).state.tensors
-        where !tensor.name.hasSuffix("qkv") && tensor.name != "embed" {
-            original.state.set(tensor.tensor, for: tensor.name)
+        let all = try logical(seed: 2)
+        for tensor in all.tensors where !tensor.name.hasSuffix("qkv") && tensor.name != "embed" {
+            original.add(tensor.name, try all.tensor(tensor.name))
         }
         let two = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 2]))
         let four = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 4]))
@@ -77,10 +78,10 @@ import Testing
 
     @Test func whatDiffersBetweenRanksIsNoReplica() throws {
         var first = MemoryCheckpoint(), second = MemoryCheckpoint(), whole = MemoryCheckpoint()
-        first.state.set(Tensor([1] as [Float]), for: "scale")
-        second.state.set(Tensor([3] as [Float]), for: "scale")
-        whole.state.set(Tensor([2] as [Float]), for: "scale")
-        whole.state.set(Tensor([2] as [Float]), for: "only.here")
+        first.add("scale", Tensor([1] as [Float]))
+        second.add("scale", Tensor([3] as [Float]))
+        whole.add("scale", Tensor([2] as [Float]))
+        whole.add("only.here", Tensor([2] as [Float]))
         let inferred = try UniversalSpec.infer([first, second], [whole])
         #expect(inferred.unexplained == ["only.here"])
         #expect(inferred.findings.first?.isGuess == true)

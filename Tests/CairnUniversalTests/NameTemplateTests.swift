@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnTensor
 import CairnUniversal
 import Testing
@@ -9,7 +10,7 @@ import Testing
     private func scalars(_ names: [String]) throws -> MemoryCheckpoint {
         var checkpoint = MemoryCheckpoint()
         for (index, name) in names.enumerated() {
-            checkpoint.state.set(try Tensor([Float(index)], [1]), for: name)
+            checkpoint.add(name, try Tensor([Float(index)], [1]))
         }
         return checkpoint
     }

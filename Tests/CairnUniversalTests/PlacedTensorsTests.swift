@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnLayout
 import CairnTensor
 import CairnUniversal
@@ -9,7 +10,7 @@ import Testing
 @Suite struct PlacedTensorsTests {
     private func logical(_ shapes: KeyValuePairs<String, Shape>) throws -> MemoryCheckpoint {
         var checkpoint = MemoryCheckpoint()
-        for (name, shape) in shapes { checkpoint.state.set(try Tensor(zeros: .f32, shape), for: name) }
+        for (name, shape) in shapes { checkpoint.add(name, try Tensor(zeros: .f32, shape)) }
         return checkpoint
     }
 
@@ -57,7 +58,7 @@ import Testing
         var shapes: [String: Shape] = ["embed": [2]]
         for layer in 0..<6 { shapes["l.\(layer).w"] = [layer + 1] }
         var whole = MemoryCheckpoint()
-        for (name, shape) in shapes { whole.state.set(try Tensor(zeros: .f32, shape), for: name) }
+        for (name, shape) in shapes { whole.add(name, try Tensor(zeros: .f32, shape)) }
         for stages in [1, 2, 3, 6] {
             let divided = try DividedCheckpoint(whole, spec: spec, mesh: ["dp": 2, "pp": stages])
             let parts = try shards(divided)

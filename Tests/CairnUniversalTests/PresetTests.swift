@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnLayout
 import CairnTensor
 import CairnTesting
@@ -119,9 +120,9 @@ import Testing
         func rows(_ first: Int, _ count: Int) throws -> Tensor {
             try Tensor((0..<count).map { Float(first + $0) }, [count, 1])
         }
-        logical.state.set(try rows(0, 8), for: "layers.0.attention.query.weight")
-        logical.state.set(try rows(100, 4), for: "layers.0.attention.key.weight")
-        logical.state.set(try rows(200, 4), for: "layers.0.attention.value.weight")
+        logical.add("layers.0.attention.query.weight", try rows(0, 8))
+        logical.add("layers.0.attention.key.weight", try rows(100, 4))
+        logical.add("layers.0.attention.value.weight", try rows(200, 4))
         let spec = try UniversalSpec.megatronGPT(
             TransformerNumbers(
                 layers: 1, heads: 4, groups: 2, headDimension: 2, vocabulary: 90, vocabularyMultiple: 2))
@@ -163,8 +164,8 @@ import Testing
             .one, parameters: [FlatParameter("a", [3]), FlatParameter("b", [2, 2])], holdsWeights: false)
         var logical = MemoryCheckpoint()
         for moment in ["fp32", "exp_avg", "exp_avg_sq"] {
-            logical.state.set(Tensor([1, 2, 3] as [Float]), for: "a.\(moment)")
-            logical.state.set(try Tensor([4, 5, 6, 7] as [Float], [2, 2]), for: "b.\(moment)")
+            logical.add("a.\(moment)", Tensor([1, 2, 3] as [Float]))
+            logical.add("b.\(moment)", try Tensor([4, 5, 6, 7] as [Float], [2, 2]))
         }
         let divided = try DividedCheckpoint(logical, spec: spec, mesh: ["dp": 2, "tp": 1])
         let name = "optimizer_state_dict.single_partition_of_fp32_groups.0"

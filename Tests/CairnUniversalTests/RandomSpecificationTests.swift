@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnLayout
 import CairnTensor
 import CairnTesting
@@ -20,7 +21,7 @@ import Testing
             if Bool.random(using: &generator) {
                 spec.moments = [Moment("m", from: "opt/{fqn}", to: "{fqn}.moment")]
                 for tensor in foreign.tensors {
-                    foreign.state.set(try foreign.state.tensor(tensor.name), for: "opt/" + tensor.name)
+                    foreign.add("opt/" + tensor.name, try foreign.tensor(tensor.name))
                 }
             }
             foreign.values = [NamedValue(name: "step", value: 3)]
@@ -76,8 +77,8 @@ import Testing
                     try foreign.add(joined, kind == 5 ? .bf16 : .f32, Shape(shape), using: &generator)
                     if kind == 6 { try clearPadding(joined, below: shape[0] - 5) }
                     if isFlattened {
-                        let flat = try foreign.state.tensor(joined).reshaped([shape.reduce(1, *)])
-                        foreign.state.set(flat, for: joined)
+                        let flat = try foreign.tensor(joined).reshaped([shape.reduce(1, *)])
+                        foreign.add(joined, flat)
                     }
                 }
             }
@@ -86,10 +87,10 @@ import Testing
 
         /// What is stripped comes back as zeros.
         private mutating func clearPadding(_ name: String, below row: Int) throws {
-            var tensor = try foreign.state.tensor(name)
+            var tensor = try foreign.tensor(name)
             let begin = row * (tensor.byteCount / tensor.shape[0])
             tensor.withMutableElements(as: Float.self) { for index in (begin / 4)..<$0.count { $0[index] = 0 } }
-            foreign.state.set(tensor, for: name)
+            foreign.add(name, tensor)
         }
 
         private mutating func placement(_ shape: [Int]) -> [On] {

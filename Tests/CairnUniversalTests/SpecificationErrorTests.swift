@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnLayout
 import CairnTensor
 import CairnUniversal
@@ -26,13 +27,13 @@ import Testing
 
     private func tensors(_ shapes: KeyValuePairs<String, Shape>, _ type: ScalarType = .f32) throws -> MemoryCheckpoint {
         var checkpoint = MemoryCheckpoint()
-        for (name, shape) in shapes { checkpoint.state.set(try Tensor(zeros: type, shape), for: name) }
+        for (name, shape) in shapes { checkpoint.add(name, try Tensor(zeros: type, shape)) }
         return checkpoint
     }
 
     @Test func unclaimedTensorsAreCountedAndTheFirstTwentyListed() throws {
         var checkpoint = try tensors(["a": [1]])
-        for index in 10..<40 { checkpoint.state.set(try Tensor(zeros: .f32, [1]), for: "extra.\(index)") }
+        for index in 10..<40 { checkpoint.add("extra.\(index)", try Tensor(zeros: .f32, [1])) }
         let spec = try UniversalSpec(mesh: []) { Rule("a", from: "a", to: "a") }
         expect("no rule claims 30 foreign tensors", "extra.10, extra.11", "extra.29, …", code: .mismatch) {
             _ = try UnitedReader([checkpoint], spec: spec)
@@ -139,8 +140,8 @@ import Testing
 
     @Test func replicasAndTiesAreComparedWhenAsked() throws {
         var first = MemoryCheckpoint(), second = MemoryCheckpoint()
-        first.state.set(Tensor([1, 2, 3] as [Float]), for: "w")
-        second.state.set(Tensor([1, 2, 4] as [Float]), for: "w")
+        first.add("w", Tensor([1, 2, 3] as [Float]))
+        second.add("w", Tensor([1, 2, 4] as [Float]))
         let spec = try UniversalSpec(mesh: ["dp"]) { Rule("w", from: "w", to: "w") }
         let trusting = try UnitedReader([first, second], spec: spec)
         #expect(try [[1, 2, 3], [1, 2, 4]].contains(trusting.tensor("w").elements(as: Float.self)))
@@ -150,11 +151,11 @@ import Testing
             Rule("w", from: "w", to: "w")
             Rule("head", from: "head", to: "head") { Tied(to: "w") }
         }
-        first.state.set(Tensor([1, 2, 9] as [Float]), for: "head")
+        first.add("head", Tensor([1, 2, 9] as [Float]))
         let united = try UnitedReader([first], spec: tied, verifiesReplicas: true)
         #expect(united.tensors.map(\.tiedTo) == ["w", nil])
         expect("a tied tensor differs", "head") { _ = try united.tensor("w") }
-        first.state["w"] = nil
+        first = MemoryCheckpoint(["head": Tensor([1, 2, 9] as [Float])])
         expect("tied to is not there") {
             var optional = tied
             optional.rules[0].isOptional = true

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnLayout
 import CairnTensor
 import CairnTesting
@@ -131,7 +132,7 @@ import Testing
         #expect(parts.map { $0.tensors.map(\.name) } == [["embed"], ["head"]])
         let united = try UnitedReader(parts, spec: spec, verifiesReplicas: true)
         #expect(united.tensors.map(\.tiedTo) == [nil, "embed"])
-        #expect(try united.tensor("head") == logical.state.tensor("embed"))
+        #expect(try united.tensor("head") == logical.tensor("embed"))
     }
 
     @Test func momentsGoTheSameWayAsTheirParameters() throws {
@@ -150,7 +151,7 @@ import Testing
         for name in ["a.0", "b.0", "a.1", "b.1"] {
             try logical.add("m." + name, .f32, [3, 4], using: &generator)
             try logical.add(name, .bf16, [3, 4], using: &generator)
-            logical.state.set(try logical.state.tensor(name).converted(to: .f32), for: name)
+            logical.add(name, try logical.tensor(name).converted(to: .f32))
         }
         let parts = try shards(DividedCheckpoint(logical, spec: spec, mesh: ["dp": 3, "tp": 2]))
         #expect(try parts[0].description(of: "opt.w.0.m").shape == [4])

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
@@ -12,7 +13,7 @@ import Testing
         var generator = SeededGenerator(seed: seed)
         var checkpoint = MemoryCheckpoint()
         for index in 0..<5 {
-            checkpoint.add("t\(index)", try MemoryCheckpoint.randomTensor(.u8, [700], using: &generator))
+            checkpoint.add("t\(index)", try Tensor.random(.u8, [700], using: &generator))
         }
         return checkpoint
     }

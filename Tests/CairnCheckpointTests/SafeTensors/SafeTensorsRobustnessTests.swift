@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnStorage
 import CairnTensor
 import CairnTesting

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnStorage
 import CairnTensor
 import CairnTesting
@@ -51,7 +52,8 @@ import Testing
             let checkpoint = try MemoryCheckpoint.random(30, using: &generator)
             var readLimit = 0
             while true {
-                let failing = try MemoryCheckpoint.copy(of: checkpoint, readLimit: readLimit)
+                var failing = try MemoryCheckpoint(reading: checkpoint)
+                failing.readLimit = readLimit
                 let storage = MemoryStorage()
                 let writer = SafeTensorsWriter(storage: storage, key: "m.safetensors", maximumShardByteCount: limit)
                 do {
@@ -71,7 +73,7 @@ import Testing
         var generator = SeededGenerator(seed: 6)
         var checkpoint = MemoryCheckpoint()
         for index in 0..<6 {
-            checkpoint.add("t\(index)", try MemoryCheckpoint.randomTensor(.u8, [100], using: &generator))
+            checkpoint.add("t\(index)", try Tensor.random(.u8, [100], using: &generator))
         }
         let directory = try TemporaryDirectory()
         let writer = try SafeTensorsWriter(path: directory.path, maximumShardByteCount: 200)

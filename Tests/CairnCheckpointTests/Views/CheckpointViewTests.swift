@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnCheckpointTesting
 import CairnTensor
 import CairnTesting
 import Testing
@@ -109,7 +110,7 @@ import Testing
     @Test func largeTensorsAreCastInBlocks() throws {
         var generator = SeededGenerator(seed: 8)
         var base = MemoryCheckpoint()
-        base.add("x", try MemoryCheckpoint.randomTensor(.bf16, [3, 700, 800], using: &generator))
+        base.add("x", try Tensor.random(.bf16, [3, 700, 800], using: &generator))
         let view = try CastReader(base, to: .f32)
         #expect(try view.tensor("x") == base.tensor("x").converted(to: .f32))
         let region = try Region(offsets: [1, 5, 0], shape: [2, 690, 800])
