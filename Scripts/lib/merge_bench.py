@@ -154,8 +154,23 @@ def plain(inputs, size, output):
     return dict(seconds=time.perf_counter() - start, cpu=time.process_time() - cpu, anonymous=1 << 22, files=0, sync=0.0)
 
 
-def compare(ours, theirs, base):
-    """How far apart the results are; of random methods the part that was kept and the sum of magnitudes."""
+def at_threshold(models, base, density):
+    """Which elements have, in one of the models, just the magnitude at which TIES cuts: which of several such stay is open."""
+    import numpy
+    import torch
+    found = torch.zeros(base.numel(), dtype=torch.bool)
+    for model in models:
+        magnitudes = (model.float() - base.float()).abs().flatten()
+        kept = int(density * magnitudes.numel())
+        if 0 < kept < magnitudes.numel():
+            place = magnitudes.numel() - kept
+            found |= magnitudes == torch.from_numpy(numpy.partition(magnitudes.numpy(), place))[place]
+    return found.reshape(base.shape)
+
+
+def compare(ours, theirs, base, models=(), density=None):
+    """How far apart the results are; of random methods the part that was kept and the sum of magnitudes. Given what went in, also
+    how many of the elements that differ lie nowhere at the threshold of TIES."""
     import torch
     from safetensors import safe_open
     def files(folder):
@@ -163,13 +178,18 @@ def compare(ours, theirs, base):
                 for file in [safe_open(f"{folder}/{name}", "pt")] for key in file.keys()}
     one, other, origin = files(ours), files(theirs), files(base)
     assert sorted(one) == sorted(other)
-    worst, differing, total, ulps = 0.0, 0, 0, 0
+    inputs = [files(os.path.dirname(model)) for model in models]
+    worst, differing, total, ulps, elsewhere = 0.0, 0, 0, 0, 0
     kept, sums = [0, 0], [0.0, 0.0]
     for key in one:
         x, y = one[key].get_tensor(key), other[key].get_tensor(key)
         assert x.dtype == y.dtype and x.shape == y.shape
         bits = torch.int16 if x.dtype == torch.bfloat16 else torch.int32
-        differing += int((x.view(bits) != y.view(bits)).sum())
+        unequal = x.view(bits) != y.view(bits)
+        differing += int(unequal.sum())
+        if inputs and unequal.any():
+            tensors = [file[key].get_tensor(key) for file in inputs]
+            elsewhere += int((unequal & ~at_threshold(tensors, origin[key].get_tensor(key), density)).sum())
         total += x.numel()
         worst = max(worst, float((x.double() - y.double()).abs().max()))
         gap = (x.view(bits).long() - y.view(bits).long()).abs()
@@ -179,7 +199,8 @@ def compare(ours, theirs, base):
             delta = tensor.double() - b
             kept[index] += int((delta != 0).sum())
             sums[index] += float(delta.abs().sum())
-    return (f"{differing} of {total} elements differ, at most {worst:.3g} or {ulps} units in the last place; "
+    where = f", {elsewhere} of them not at a threshold that several share" if inputs else ""
+    return (f"{differing} of {total} elements differ{where}, at most {worst:.3g} or {ulps} units in the last place; "
             f"changed {kept[0] / total:.4f} and {kept[1] / total:.4f}, sum of changes {sums[0]:.6g} and {sums[1]:.6g}")
 
 
@@ -227,5 +248,6 @@ for dtype in arguments.types.split(","):
         print(f"\nmergekit-yaml / cairn {ratio('mergekit-yaml', 'cairn merge, fsynced'):.1f}, without imports / cairn "
               f"{ratio('mergekit without its imports', 'cairn merge, fsynced'):.1f}, cairn / plain "
               f"{ratio('cairn merge, fsynced', 'plain read of the inputs, write and fsync'):.2f}.")
-        print(f"Results: {compare(ours, theirs, f'{folder}/m0')}.\n", flush=True)
+        models = inputs[:arguments.models] if method == "ties" else ()
+        print(f"Results: {compare(ours, theirs, f'{folder}/m0', models, 0.2)}.\n", flush=True)
     shutil.rmtree(folder)
