@@ -106,7 +106,9 @@ struct SnapshotBench {
 
     private func copyTime(_ work: AdamWork) throws -> Double {
         let state = work.state
-        func copy() throws { for (_, tensor) in state.tensors { _ = try tensor.copy(of: Region(whole: tensor.shape), pool: work.pool) } }
+        func copy() throws {
+            for (_, tensor) in state.tensors { _ = try tensor.copy(of: Region(whole: tensor.shape), pool: work.pool) }
+        }
         try copy()
         return try timed(copy)
     }

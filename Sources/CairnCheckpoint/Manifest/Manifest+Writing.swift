@@ -56,7 +56,8 @@ extension Manifest {
     }
 }
 
-/// The end of a manifest: a comma, a line feed, `"checksum":"crc32c:xxxxxxxx"}` and a line feed, the checksum being that of all bytes before.
+/// The end of a manifest: a comma, a line feed, `"checksum":"crc32c:xxxxxxxx"}` and a line feed, the checksum being that of
+/// all bytes before.
 package enum ManifestSeal {
     /// The length of every seal.
     package static let byteCount = 32

@@ -8,7 +8,8 @@ import CairnTensor
 ///
 /// Parameters come as DeepSpeed's own reader names them (`NAME.fp32`, `NAME.exp_avg`, …, `NAME.param`,
 /// `NAME.buffer`), or under their names with `optimizer.STATE.NAME` beside them. Tensors are written as they come, so
-/// nothing is held in memory. The directory gets one checkpoint, `global_stepN_universal`, and `latest_universal`, which is written last.
+/// nothing is held in memory. The directory gets one checkpoint, `global_stepN_universal`, and `latest_universal`, which is
+/// written last.
 ///
 /// Loaders of stage 3 want other files than those of stages 0 to 2, so that DeepSpeed's own converter writes what only
 /// some of them load; here both are there. Source: `deepspeed/checkpoint/ds_to_universal.py`,

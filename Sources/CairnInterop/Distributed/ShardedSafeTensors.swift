@@ -60,8 +60,9 @@ enum ShardedSafeTensors {
                 let stored = StoredTensor(
                     file: file, byteOffset: header.dataStart + entry.byteRange.lowerBound,
                     scalarType: entry.scalarType, shape: entry.shape)
-                pieces[ExactString(entry.name), default: []].append(
-                    (stored, AssembledTensor.Piece(region: region, file: key, open: { stored }, place: .init(file: key, offset: 0, byteCount: 0))))
+                let piece = AssembledTensor.Piece(
+                    region: region, file: key, open: { stored }, place: .init(file: key, offset: 0, byteCount: 0))
+                pieces[ExactString(entry.name), default: []].append((stored, piece))
             }
         }
         for (name, parts) in pieces {
