@@ -16,6 +16,8 @@ parser.add_argument("--cold", action="store_true")
 arguments = parser.parse_args()
 environment = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS=str(os.cpu_count()), CUDA_VISIBLE_DEVICES="")
 
+TIES_DENSITY = 0.2
+
 # A mergekit process that says on its last line how long the merge took behind the imports.
 INSIDE = """
 import sys, time, yaml, torch
@@ -66,7 +68,7 @@ def make(folder, dtype):
     recipes = {
         "linear": dict(models=[dict(model=m, parameters=dict(weight=1.0)) for m in models[1:]]),
         "slerp": dict(base_model=models[0], models=[dict(model=models[1]), dict(model=models[0])], parameters=dict(t=0.5)),
-        "ties": dict(base_model=models[0], models=[dict(model=m, parameters=dict(weight=1.0, density=0.2)) for m in models[1:]]),
+        "ties": dict(base_model=models[0], models=[dict(model=m, parameters=dict(weight=1.0, density=TIES_DENSITY)) for m in models[1:]]),
         "dare_ties": dict(base_model=models[0], models=[dict(model=m, parameters=dict(weight=0.3, density=0.5)) for m in models[1:]]),
     }
     for method, recipe in recipes.items():
@@ -154,21 +156,23 @@ def plain(inputs, size, output):
     return dict(seconds=time.perf_counter() - start, cpu=time.process_time() - cpu, anonymous=1 << 22, files=0, sync=0.0)
 
 
-def at_threshold(models, base, density):
-    """Which elements have, in one of the models, just the magnitude at which TIES cuts: which of several such stay is open."""
+def at_threshold(models, base):
+    """Which elements have, in one of the models, a magnitude of which TIES keeps some and not all: which ones is open."""
     import numpy
     import torch
     found = torch.zeros(base.numel(), dtype=torch.bool)
     for model in models:
         magnitudes = (model.float() - base.float()).abs().flatten()
-        kept = int(density * magnitudes.numel())
+        kept = int(TIES_DENSITY * magnitudes.numel())
         if 0 < kept < magnitudes.numel():
             place = magnitudes.numel() - kept
-            found |= magnitudes == torch.from_numpy(numpy.partition(magnitudes.numpy(), place))[place]
+            threshold = float(numpy.partition(magnitudes.numpy(), place)[place])
+            if int((magnitudes >= threshold).sum()) > kept:
+                found |= magnitudes == threshold
     return found.reshape(base.shape)
 
 
-def compare(ours, theirs, base, models=(), density=None):
+def compare(ours, theirs, base, models=()):
     """How far apart the results are; of random methods the part that was kept and the sum of magnitudes. Given what went in, also
     how many of the elements that differ lie nowhere at the threshold of TIES."""
     import torch
@@ -189,7 +193,7 @@ def compare(ours, theirs, base, models=(), density=None):
         differing += int(unequal.sum())
         if inputs and unequal.any():
             tensors = [file[key].get_tensor(key) for file in inputs]
-            elsewhere += int((unequal & ~at_threshold(tensors, origin[key].get_tensor(key), density)).sum())
+            elsewhere += int((unequal & ~at_threshold(tensors, origin[key].get_tensor(key))).sum())
         total += x.numel()
         worst = max(worst, float((x.double() - y.double()).abs().max()))
         gap = (x.view(bits).long() - y.view(bits).long()).abs()
@@ -249,5 +253,5 @@ for dtype in arguments.types.split(","):
               f"{ratio('mergekit without its imports', 'cairn merge, fsynced'):.1f}, cairn / plain "
               f"{ratio('cairn merge, fsynced', 'plain read of the inputs, write and fsync'):.2f}.")
         models = inputs[:arguments.models] if method == "ties" else ()
-        print(f"Results: {compare(ours, theirs, f'{folder}/m0', models, 0.2)}.\n", flush=True)
+        print(f"Results: {compare(ours, theirs, f'{folder}/m0', models)}.\n", flush=True)
     shutil.rmtree(folder)

@@ -10,7 +10,12 @@ import Testing
             + (0..<40).map { _ in Int.random(in: 0...(6 << 20), using: &random) }
         let blocks = sizes.map(AlignedMemory.init(byteCount:))
         for (index, block) in blocks.enumerated() {
-            let alignment = block.byteCount >= 4_096 ? 4_096 : 64
+            #if os(Linux)
+            let isHuge = block.byteCount >= HugePages.byteCount
+            #else
+            let isHuge = false
+            #endif
+            let alignment = isHuge ? HugePages.byteCount : block.byteCount >= 4_096 ? 4_096 : 64
             #expect(Int(bitPattern: block.base) % alignment == 0)
             block.base.initializeMemory(as: UInt8.self, repeating: UInt8(index), count: block.byteCount)
         }
@@ -18,6 +23,18 @@ import Testing
             let isOwn = UnsafeRawBufferPointer(start: block.base, count: block.byteCount).allSatisfy { $0 == UInt8(index) }
             #expect(isOwn, "\(block.byteCount) bytes, seed \(seed)")
             block.deallocate()
+        }
+    }
+
+    @Test func whatIsDeallocatedIsGivenBack() async {
+        await #expect(processExitsWith: .success) {
+            PeakMemory.requireGrowth(below: 64 << 20) {
+                for round in 0..<40 {
+                    let block = AlignedMemory(byteCount: 16 << 20 | round)
+                    block.base.initializeMemory(as: UInt8.self, repeating: 1, count: block.byteCount)
+                    block.deallocate()
+                }
+            }
         }
     }
 

@@ -210,13 +210,15 @@ import Darwin
         }
     }
 
-    @Test(arguments: [(0.2, 1), (0.5, 0.7), (0.0, 1), (1, 1), (0.00001, 1)] as [(Double, Double)], [ScalarType.f32, .bf16])
-    func tiesKeepsExactlyTheLargest(parameters: (density: Double, lambda: Double), type: ScalarType) throws {
+    /// With as many vectors as are counted side by side, and with more.
+    @Test(arguments: [(0.2, 1, 3), (0.5, 0.7, 8), (0.0, 1, 3), (1, 1, 3), (0.00001, 1, 3), (0.3, 1, 19)] as [(Double, Double, Int)],
+        [ScalarType.f32, .bf16])
+    func tiesKeepsExactlyTheLargest(parameters: (density: Double, lambda: Double, vectorCount: Int), type: ScalarType) throws {
         let seed: UInt64 = 30
-        let sample = try Sample(seed: seed, count: 4, type: type)
+        let sample = try Sample(seed: seed, count: 1 + parameters.vectorCount, type: type)
         var options = Sample.smallChunks
         options.outputType = .f32
-        let weights = [1, 0.5, 0.25]
+        let weights = (0..<parameters.vectorCount).map { [1, 0.5, 0.25][$0 % 3] }
         let merged = try sample.merged(.ties(weights: weights, density: parameters.density, lambda: parameters.lambda), options)
         for name in sample.names {
             let inputs = try sample.elements(name).map { $0.map { Float($0) } }
@@ -232,13 +234,15 @@ import Darwin
         }
     }
 
-    @Test(arguments: [(0.9, 0.01), (0.5, 0.2), (0.3, 0.9), (0.0, 0.1), (0.99, 0.5)] as [(Double, Double)])
-    func breadcrumbsLeavesBothEndsOut(density: Double, outliers: Double) throws {
-        let sample = try Sample(seed: 31, count: 3, type: .bf16)
+    @Test(arguments: [(0.9, 0.01), (0.5, 0.2), (0.3, 0.9), (0.0, 0.1), (0.99, 0.5)] as [(Double, Double)], [2, 7])
+    func breadcrumbsLeavesBothEndsOut(parameters: (density: Double, outliers: Double), vectorCount: Int) throws {
+        let (density, outliers) = parameters
+        let sample = try Sample(seed: 31, count: 1 + vectorCount, type: .bf16)
+        let weights = [Double](repeating: 1, count: vectorCount)
         var options = Sample.smallChunks
         options.outputType = .f32
         let method = MergeMethod.breadcrumbs(
-            weights: [1, 1], density: density, outliers: outliers, takesMajority: true)
+            weights: weights, density: density, outliers: outliers, takesMajority: true)
         let merged = try sample.merged(method, options)
         for name in sample.names {
             let inputs = try sample.elements(name).map { $0.map { Float($0) } }
@@ -247,7 +251,7 @@ import Darwin
             let vectors = inputs[1...].map { input in
                 Self.trimmed(zip(input, inputs[0]).map { $0 - $1 }) { rank, _ in rank >= below && rank < below + kept }
             }
-            let expected = Self.ties(inputs, [1, 1], vectors, lambda: 1, normalizes: false)
+            let expected = Self.ties(inputs, weights.map { Float($0) }, vectors, lambda: 1, normalizes: false)
             #expect(try merged.floats(name).elementsEqual(expected), "\(name)")
         }
     }

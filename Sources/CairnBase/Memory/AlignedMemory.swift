@@ -37,11 +37,16 @@ package struct AlignedMemory: @unchecked Sendable {
     package func deallocate() {
         #if canImport(Glibc)
         if isMapped {
-            munmap(base, byteCount)
+            munmap(base, Self.mappedByteCount(byteCount))
             return
         }
         #endif
         base.deallocate()
+    }
+
+    /// Whole pages of any size that Linux can have: mappings are cut at such only. What is not touched takes no memory.
+    private static func mappedByteCount(_ byteCount: Int) -> Int {
+        byteCount.roundedUp(toMultipleOf: 64 << 10) ?? byteCount
     }
 
     /// A mapping of its own, because the heap's memory was often touched before, and is on small pages from then on.
@@ -50,8 +55,8 @@ package struct AlignedMemory: @unchecked Sendable {
     private static func mapHugePages(_ byteCount: Int) -> UnsafeMutableRawPointer? {
         #if canImport(Glibc)
         // As much more as it takes to begin at a huge page; what is before and behind is given back.
-        guard let end = byteCount.roundedUp(toMultipleOf: pageSize),
-            let length = end.adding(checked: HugePages.byteCount),
+        let end = mappedByteCount(byteCount)
+        guard let length = end.adding(checked: HugePages.byteCount),
             let mapping = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
             mapping != MAP_FAILED
         else { return nil }

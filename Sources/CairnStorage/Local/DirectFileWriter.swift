@@ -66,8 +66,8 @@ final class DirectFileWriter: Sendable {
             for number in state.pages.keys where numbers.contains(number) { state.pages[number] = nil }
             state.written.insert(contentsOf: numbers)
         }
-        // What lies on small pages is copied, too: that costs this thread less than pinning them costs others.
-        let direct = access.takes(bytes.baseAddress) ? HugePages.range(of: bytes) : 0..<0
+        // Pinning small pages takes time from whatever computes where they are let go of; a copy takes it from this thread.
+        let direct = HugePages.range(of: bytes)
         guard !direct.isEmpty, direct.lowerBound % Self.pageByteCount == 0 else { return try writeCopied(bytes, at: offset) }
         try writeCopied(UnsafeRawBufferPointer(rebasing: bytes[..<direct.lowerBound]), at: offset)
         try access.write(UnsafeRawBufferPointer(rebasing: bytes[direct]), at: offset + direct.lowerBound)
