@@ -232,7 +232,7 @@ let package = Package(
             name: "CairnSnapshotTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
-                "CairnStorageTesting", "CairnTensor",
+                "CairnStorageTesting", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

@@ -35,6 +35,9 @@ struct BenchCommand: ParsableCommand {
     @Flag(help: "Read from the device instead of the page cache: files are dropped from it before each load.")
     var cold = false
 
+    private static let bufferedRead = "plain read, four threads"
+    private static let directRead = "plain read, four threads, O_DIRECT"
+
     func run() throws {
         if snapshots { return try SnapshotBench(folder: folder, rounds: rounds, python: python).run() }
         if convert {
@@ -58,6 +61,7 @@ struct BenchCommand: ParsableCommand {
             ("plain write, two threads, early writeback + fsync", HardPlainFile(folder: folder, manner: .earlyWriteback)),
             ("plain write, two threads, O_DIRECT + fsync", HardPlainFile(folder: folder, manner: .direct)),
         ].filter { $0.file.isPossible }
+        let hardReads = hard.map { (name: $0.file.manner == .direct ? Self.directRead : Self.bufferedRead, file: $0.file) }
         let store = CheckpointStore(path: folder + "/store")
         let peerProcess = try python.map { try PeerProcess(python: $0, script: peer, folder: folder, megabytes: megabytes) }
         for round in 0..<rounds {
@@ -75,6 +79,10 @@ struct BenchCommand: ParsableCommand {
             func prepare(_ paths: [String]) throws { try PageCache.prepare(paths, cold: cold) }
             try prepare([plain.path])
             try table.time("plain read") { try plain.read(state) }
+            for (name, file) in hardReads {
+                try prepare([file.path])
+                try table.time(name) { try file.read() }
+            }
             try prepare(files)
             try table.time("cairn load, verified") { _ = try store.load(step: 1) }
             if let peerProcess { try table.record("safetensors load_file, touched", peerProcess.ask(cold ? "load-cold" : "load")) }
@@ -95,7 +103,8 @@ struct BenchCommand: ParsableCommand {
             ("cairn save", "plain write + fsync"),
         ] + hard.map { ("cairn save", $0.name) } + [
             ("safetensors save_file + fsync", "plain write + fsync"),
-            ("cairn load, verified", "plain read"), ("safetensors load_file, touched", "plain read"),
+            ("cairn load, verified", "plain read"), ("cairn load, verified", Self.bufferedRead),
+            ("cairn load, verified", Self.directRead), ("safetensors load_file, touched", "plain read"),
             ("cairn verify", "plain read"), ("cairn digest (SHA-256)", "plain read"),
         ])
     }

@@ -6,6 +6,7 @@ import CairnSnapshot
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// Ranks that snapshot the same steps, each in its own time.
@@ -44,15 +45,14 @@ import Testing
 
     /// Runs `body` on every rank with a pipeline of its own.
     private func run(
-        ranks: Int, _ storage: any Storage, _ change: @Sendable (inout SnapshotOptions) -> Void = { _ in },
+        ranks: Int, _ storage: any Storage, _ change: @escaping @Sendable (inout SnapshotOptions, Int) -> Void = { _, _ in },
         _ body: @escaping @Sendable (SnapshotPipeline, Int) throws -> [SnapshotOutcome]
     ) throws -> [[SnapshotOutcome]] {
-        var options = SnapshotOptions()
-        change(&options)
-        let shared = options
         return try ThreadCommunicator.run(ranks: ranks) { communicator in
             let store = try ShardedStore(CheckpointStore(storage: storage, name: "shared"), over: communicator)
-            let pipeline = SnapshotPipeline(store, options: shared)
+            var options = SnapshotOptions()
+            change(&options, communicator.rank)
+            let pipeline = SnapshotPipeline(store, options: options)
             defer { pipeline.drain() }
             return try body(pipeline, communicator.rank)
         }
@@ -61,7 +61,7 @@ import Testing
     @Test(arguments: [2, 3])
     func everyRankInItsOwnTimeMakesOneCheckpoint(ranks: Int) throws {
         let storage = MemoryStorage()
-        let outcomes = try run(ranks: ranks, storage, { $0.maximumInFlight = 5 }) { pipeline, rank in
+        let outcomes = try run(ranks: ranks, storage, { options, _ in options.maximumInFlight = 5 }) { pipeline, rank in
             let snapshots = try (1...4).map { step in
                 pipeline.snapshot(try Self.part(rank, of: ranks, step), step: step, options: smallChunks())
             }
@@ -106,8 +106,14 @@ import Testing
 
     @Test func aRankThatNeverComesIsNamedWhenTheTimeIsUp() throws {
         let storage = MemoryStorage()
-        let outcomes = try run(ranks: 3, storage, { $0.commitTimeout = .milliseconds(300) }) { pipeline, rank in
+        let outcomes = try run(ranks: 3, storage, { options, rank in
+            // Rank 1 is told by rank 0, whose time begins when rank 1's part is there.
+            options.commitTimeout = rank == 0 ? .milliseconds(100) : .seconds(600)
+        }) { pipeline, rank in
             guard rank != 2 else { return [] }
+            if rank == 0 {
+                try waitUntil("the note of rank 1") { try storage.list("").contains { $0.key.hasSuffix(".note") } }
+            }
             return [pipeline.snapshot(try Self.part(rank, of: 3, 1), step: 1).wait()].compactMap(\.self)
         }
         guard case .failed(let error)? = outcomes[0].first else {
@@ -140,10 +146,9 @@ import Testing
         let storage = MemoryStorage()
         let outcomes = try run(
             ranks: 3, storage,
-            {
-                $0.retention = RetentionPolicy(keepLast: 1)
-                $0.maximumInFlight = 40
-                $0.commitTimeout = .seconds(30)
+            { options, _ in
+                options.retention = RetentionPolicy(keepLast: 1)
+                options.maximumInFlight = 40
             }
         ) { pipeline, rank in
             let snapshots = try (1...30).map { step in
@@ -158,7 +163,7 @@ import Testing
     @Test func aSlowRankDelaysTheCommitAndNothingElse() throws {
         let storage = MemoryStorage()
         let gate = Monitor(false)
-        let outcomes = try run(ranks: 2, storage, { $0.maximumInFlight = 1 }) { pipeline, rank in
+        let outcomes = try run(ranks: 2, storage, { options, _ in options.maximumInFlight = 1 }) { pipeline, rank in
             let options = smallChunks { options in
                 if rank == 1 { options.progress = { _ in _ = gate.wait { $0 ? true : nil } } }
             }

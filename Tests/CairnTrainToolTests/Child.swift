@@ -31,13 +31,14 @@ struct Child {
         self.identifier = identifier
     }
 
-    /// Sends SIGKILL; `false` when the process has ended already.
-    func kill() -> Bool {
-        // A process that has ended but was not waited for still has its identifier.
+    /// Whether the process has ended. One that was not waited for still has its identifier.
+    var hasEnded: Bool {
         var info = siginfo_t()
-        if waitid(P_PID, id_t(identifier), &info, WEXITED | WNOHANG | WNOWAIT) == 0, info.si_signo == SIGCHLD { return false }
-        return send(SIGKILL)
+        return waitid(P_PID, id_t(identifier), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_signo == SIGCHLD
     }
+
+    /// Sends SIGKILL; `false` when the process has ended already.
+    func kill() -> Bool { !hasEnded && send(SIGKILL) }
 
     /// Asks the process to end.
     func terminate() -> Bool { send(SIGTERM) }

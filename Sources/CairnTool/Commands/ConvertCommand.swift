@@ -78,9 +78,9 @@ struct ConvertCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func validate() throws {
-        if let step, step < 0 { throw ValidationError("--step is not negative") }
+        if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if let shards {
-            if !(1...65_536).contains(shards) { throw ValidationError("--shards is from 1 to 65536") }
+            if !(1...65_536).contains(shards) { throw ValidationError("--shards must be from 1 to 65536 (got \(shards))") }
             if !outputFormat.isDivided { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
         }
         if step != nil, outputFormat != .cairn, outputFormat != .universal {

@@ -35,7 +35,7 @@ struct DiffCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func validate() throws {
-        if let tolerance, !(tolerance >= 0) { throw ValidationError("--tolerance is a number that is not negative") }
+        if let tolerance, !(tolerance >= 0) { throw ValidationError("--tolerance must be a number from 0 on (got \(tolerance))") }
     }
 
     func run() throws {

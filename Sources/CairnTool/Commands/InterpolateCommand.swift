@@ -36,7 +36,7 @@ struct InterpolateCommand: ParsableCommand {
     @OptionGroup var result: MergeOutput
 
     func validate() throws {
-        if !at.isFinite { throw ValidationError("--at is a number") }
+        if !at.isFinite { throw ValidationError("--at must be a finite number (got \(at))") }
     }
 
     func run() throws {

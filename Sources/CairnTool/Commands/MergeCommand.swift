@@ -36,7 +36,7 @@ struct MergeCommand: ParsableCommand {
     @OptionGroup var result: MergeOutput
 
     func validate() throws {
-        guard (file == nil) != (recipe == nil) else { throw ValidationError("one recipe is needed") }
+        guard (file == nil) != (recipe == nil) else { throw ValidationError("give one recipe, as an argument or with --recipe") }
     }
 
     func run() throws {

@@ -49,7 +49,7 @@ struct PruneCommand: ParsableCommand {
             throw ValidationError("say what to keep: --keep-last, --keep-every or --keep-best")
         }
         for (name, value) in [("last", keepLast), ("every", keepEvery), ("best", keepBest)] {
-            if let value, value < 1 { throw ValidationError("--keep-\(name) is at least 1") }
+            if let value, value < 1 { throw ValidationError("--keep-\(name) must be at least 1 (got \(value))") }
         }
     }
 

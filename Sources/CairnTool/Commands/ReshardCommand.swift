@@ -41,7 +41,7 @@ struct ReshardCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func validate() throws {
-        if let step, step < 0 { throw ValidationError("--step is not negative") }
+        if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
     }
 
     func run() throws {

@@ -51,7 +51,7 @@ struct SimulateCommand: ParsableCommand {
     private static let listedShardByteCount = 143.5
 
     func validate() throws {
-        guard sample > 0 else { throw ValidationError("--sample is at least 1") }
+        guard sample > 0 else { throw ValidationError("--sample must be at least 1 (got \(sample))") }
     }
 
     func run() throws {

@@ -40,7 +40,7 @@ struct MergeOutput: ParsableArguments {
     var json = false
 
     func validate() throws {
-        if let step, step < 0 { throw ValidationError("--step is not negative") }
+        if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if outputFormat == nil, !output.hasSuffix(".safetensors") {
             throw ValidationError("--to is needed unless the output ends with .safetensors")
         }

@@ -34,11 +34,11 @@ struct BranchCommand: ParsableCommand {
     var constant = false
 
     func validate() throws {
-        guard (decaySteps != nil) != constant else { throw ValidationError("either --decay-steps or --constant") }
+        guard (decaySteps != nil) != constant else { throw ValidationError("give either --decay-steps or --constant") }
         guard decaySteps.map({ (1...1 << 40).contains($0) }) ?? true else {
-            throw ValidationError("--decay-steps is 1 to \(1 << 40)")
+            throw ValidationError("--decay-steps must be from 1 to \(1 << 40)")
         }
-        guard floor.map({ (0...1).contains($0) }) ?? true else { throw ValidationError("--floor is 0 to 1") }
+        guard floor.map({ (0...1).contains($0) }) ?? true else { throw ValidationError("--floor must be from 0 to 1") }
     }
 
     func run() throws {

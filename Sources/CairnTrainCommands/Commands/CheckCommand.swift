@@ -32,7 +32,7 @@ struct CheckCommand: ParsableCommand {
 
     func validate() throws {
         guard (1...1 << 20).contains(examples), tolerance >= 0 else {
-            throw ValidationError("--examples is at least 1, --tolerance a number that is not negative")
+            throw ValidationError("--examples must be at least 1, and --tolerance a number from 0 on")
         }
     }
 

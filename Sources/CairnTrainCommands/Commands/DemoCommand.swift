@@ -25,7 +25,7 @@ struct DemoCommand: ParsableCommand {
 
     func validate() throws {
         guard options.model == .transformer else { throw ValidationError("only a transformer trains on many ranks") }
-        guard saveEvery > 0 else { throw ValidationError("--save-every is at least 1") }
+        guard saveEvery > 0 else { throw ValidationError("--save-every must be at least 1 (got \(saveEvery))") }
     }
 
     func run() throws {

@@ -19,7 +19,7 @@ struct EvaluateCommand: ParsableCommand {
     var limit: Int?
 
     func validate() throws {
-        guard limit.map({ $0 > 0 }) ?? true else { throw ValidationError("--limit is at least 1") }
+        guard limit.map({ $0 > 0 }) ?? true else { throw ValidationError("--limit must be at least 1") }
     }
 
     func run() throws {

@@ -45,16 +45,16 @@ struct RunCommand: LaunchedCommand {
     var holdRank = 0
 
     func validate() throws {
-        guard keepLast > 0 else { throw ValidationError("--keep-last is at least 1") }
+        guard keepLast > 0 else { throw ValidationError("--keep-last must be at least 1 (got \(keepLast))") }
         guard (saveEvery == .auto) == (mtbf != nil) else {
             throw ValidationError("--save-every auto and --mtbf TIME go together")
         }
         guard [evaluateEvery, lawa, lawaEvery].allSatisfy({ $0.map { (1...1 << 40).contains($0) } ?? true }) else {
-            throw ValidationError("--evaluate-every, --lawa and --lawa-every are at least 1")
+            throw ValidationError("--evaluate-every, --lawa and --lawa-every must be at least 1")
         }
         guard lawa == nil || evaluateEvery != nil else { throw ValidationError("--lawa needs --evaluate-every") }
         guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
-            throw ValidationError("--snapshot-megabytes is a number of megabytes from 0 on")
+            throw ValidationError("--snapshot-megabytes must be a number from 0 on")
         }
     }
 

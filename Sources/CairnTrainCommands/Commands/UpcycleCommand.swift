@@ -48,7 +48,7 @@ struct UpcycleCommand: ParsableCommand {
 
     func validate() throws {
         guard [experts, expertsPerToken, expertsEvery, granularity].allSatisfy({ (1...1 << 12).contains($0) }) else {
-            throw ValidationError("numbers of experts, layers and parts are 1 to \(1 << 12)")
+            throw ValidationError("numbers of experts, layers and parts must be from 1 to \(1 << 12)")
         }
     }
 

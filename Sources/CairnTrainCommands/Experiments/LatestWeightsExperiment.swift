@@ -1,7 +1,8 @@
 import Cairn
+import CairnMerge
 import CairnTrain
 
-/// Averages of the latest checkpoints of a run (LAWA, Kaddour 2022).
+/// Averages of the latest stored checkpoints of a run (LAWA, Kaddour 2022).
 struct LatestWeightsExperiment: Experiment {
     static let name = "lawa"
     static let summary = "Whether the mean of the latest checkpoints is ahead of the last one."
@@ -13,9 +14,7 @@ struct LatestWeightsExperiment: Experiment {
         var means: [Int: [[(step: Int, loss: Double)]]] = [:]
         for seed in setting.seeds {
             let trainer = try setting.trainer(seed: seed)
-            var latest = try counts.map { count throws(CairnError) in
-                try LatestWeights(count: count, spacing: spacing)
-            }
+            let store = try setting.store("\(name)-\(seed)")
             var losses: [(step: Int, loss: Double)] = []
             var averaged = counts.map { _ in [(step: Int, loss: Double)]() }
             while trainer.stepCount < setting.steps {
@@ -23,11 +22,10 @@ struct LatestWeightsExperiment: Experiment {
                 let step = trainer.stepCount
                 guard step % spacing == 0 else { continue }
                 losses.append((step, setting.loss(trainer)))
-                for index in counts.indices {
-                    latest[index].note(step, trainer.parameters)
-                    if let mean = try latest[index].mean() {
-                        averaged[index].append((step, try setting.loss(trainer, mean)))
-                    }
+                try store.save(trainer.trainingState, step: step)
+                for (index, count) in counts.enumerated() where losses.count >= count {
+                    let mean = try mean(of: count, in: store, names: trainer.parameters.map(\.name))
+                    averaged[index].append((step, try setting.loss(trainer, mean)))
                 }
             }
             raw.append(losses)
@@ -72,5 +70,15 @@ struct LatestWeightsExperiment: Experiment {
                 "the mean of three at step \(target.step) is not reached by the run itself by step \(setting.steps)")
         }
         return result
+    }
+
+    /// The weights' mean over the latest checkpoints of a run.
+    private static func mean(of count: Int, in store: CheckpointStore, names: [String]) throws -> [String: Tensor] {
+        let average = try MergedCheckpoint(StoredAverage(last: count), of: store, options: StoredWeights.options) { reader in
+            try SelectedReader(reader, include: ["model.*"])
+        }
+        var weights: [String: Tensor] = [:]
+        for name in names { weights[name] = try average.tensor(name) }
+        return weights
     }
 }

@@ -4,7 +4,7 @@ import CairnLayout
 import CairnReshard
 import CairnTrain
 
-/// Muon whose matrices' momenta are divided over ranks, and divided anew ("Muon is scalable", Liu et al. 2025).
+/// Muon (Jordan et al. 2024) whose matrices' momenta are divided over ranks, each a whole matrix, and divided anew.
 struct MuonReshardExperiment: Experiment {
     static let name = "muon-reshard"
     static let summary = "Whether Muon's state can be divided over other ranks, what it takes, and what it gains."

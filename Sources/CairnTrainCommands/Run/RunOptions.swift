@@ -73,9 +73,9 @@ struct RunOptions: ParsableArguments {
     }
 
     func validate() throws {
-        guard (0...1 << 40).contains(steps) else { throw ValidationError("--steps is 0 to \(1 << 40)") }
-        guard experts >= 0 else { throw ValidationError("--experts is 0 or more") }
-        guard rate.isFinite, rate >= 0 else { throw ValidationError("--rate is a number that is not negative") }
+        guard (0...1 << 40).contains(steps) else { throw ValidationError("--steps must be from 0 to \(1 << 40) (got \(steps))") }
+        guard experts >= 0 else { throw ValidationError("--experts must not be negative (got \(experts))") }
+        guard rate.isFinite, rate >= 0 else { throw ValidationError("--rate must be a number from 0 on (got \(rate))") }
     }
 
     /// A rank's part of a trainer at step 0.
