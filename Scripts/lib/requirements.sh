@@ -4,6 +4,9 @@
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$top"
 
+# SwiftPM orders some of the compiler's flags by a set's order, which changes from run to run and rebuilds everything.
+export SWIFT_DETERMINISTIC_HASHING=1
+
 say() { printf '==> %s\n' "$*"; }
 
 fail() {
