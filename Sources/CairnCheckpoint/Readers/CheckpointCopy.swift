@@ -7,29 +7,39 @@ import CairnTensor
 ///
 /// - Parameters:
 ///   - bufferByteCount: The size of a buffer; a tensor larger than that is read in slabs of its first dimensions.
+///   - strict: Whether what cannot be carried over is an error: the writer is then discarded, as after any other.
 ///   - progress: Called with the bytes written so far and in all.
-/// - Returns: What the writer's format could not carry over.
-/// - Throws: The reader's and the writer's errors; the writer has then been discarded.
+/// - Returns: What the writer's format could not carry over, and what the reader's conversions lost.
+/// - Throws: The reader's and the writer's errors, and ``CairnError/Code/unsupported`` where `strict` says so; the writer has then been
+///   discarded.
 public func copyCheckpoint(
     from reader: any CheckpointReader, to writer: any CheckpointWriter, bufferByteCount: Int = 8 << 20,
-    progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
+    strict: Bool = false, progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> [String] {
     do {
         let notes = try writer.begin(
             tensors: reader.tensors, values: reader.values, structure: reader.structure)
+        if strict, !notes.isEmpty { throw CairnError.refusing(losses: notes) }
         let stored = reader.tensors.filter { $0.tiedTo == nil }
         let total = stored.totalByteCount
         let resumed = min(stored.count, writer.resumedTensorCount)
         var written = stored.prefix(resumed).totalByteCount
         if written > 0 { try progress(written, total) }
+        // What an interrupted copy has written was converted then: what that lost is found out by reading it again.
+        if resumed > 0, reader.losses != nil {
+            try ReadAhead(Array(stored.prefix(resumed)), of: reader, blockByteCount: max(1, bufferByteCount))
+                .forEachBlock { _ in try progress(written, total) }
+        }
         let rest = Array(stored.dropFirst(resumed))
         try ReadAhead(rest, of: reader, blockByteCount: max(1, bufferByteCount)).forEachBlock { bytes in
             try writer.append(bytes)
             written += bytes.byteCount
             try progress(written, total)
         }
+        let all = notes + (reader.losses ?? []).map(\.description)
+        if strict, !all.isEmpty { throw CairnError.refusing(losses: all) }
         try writer.finish()
-        return notes
+        return all
     } catch {
         writer.discard()
         throw error

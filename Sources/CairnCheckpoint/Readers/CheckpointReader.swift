@@ -16,6 +16,9 @@ public protocol CheckpointReader: Sendable {
     var values: [NamedValue] { get }
     /// How tensors and values were nested in the state that was saved, where the format keeps that.
     var structure: StateNode? { get }
+    /// What reading has changed so far beyond rounding floats: numbers that a conversion made infinite, or others. `nil` where
+    /// nothing is converted.
+    var losses: [LossNote]? { get }
 
     /// Fills `destination` with a region of a tensor, row-major.
     ///
@@ -42,6 +45,8 @@ public struct NamedValue: Sendable, Hashable {
 
 extension CheckpointReader {
     public var structure: StateNode? { nil }
+
+    public var losses: [LossNote]? { nil }
 
     public func mapped(_ name: String) throws(CairnError) -> Tensor? { nil }
 

@@ -3,7 +3,8 @@ public import CairnTensor
 
 /// Another checkpoint with elements of another type, converted as they are read.
 ///
-/// Floats round to nearest even. A tensor that is tied to one that keeps its type becomes one by itself.
+/// Floats round to nearest even. Numbers that the new type cannot hold are noted as they are read, in ``losses``. A tensor that
+/// is tied to one that keeps its type becomes one by itself.
 public struct CastReader: CheckpointReader {
     /// Which tensors are converted.
     public enum Scope: Sendable, Hashable {
@@ -18,12 +19,14 @@ public struct CastReader: CheckpointReader {
 
     private let base: any CheckpointReader
     private let overflow: OverflowBehavior
+    private let ledger = LossLedger()
     public let tensors: [TensorDescription]
 
     public var format: String { base.format }
     public var source: String { base.source }
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
+    public var losses: [LossNote]? { (base.losses ?? []) + ledger.notes }
 
     /// Converts the tensors that fit one of the patterns, or any if there are none.
     ///
@@ -87,9 +90,11 @@ public struct CastReader: CheckpointReader {
             var input = bytes._mutatingExtracting(0..<sourceByteCount)
             try base.read(name, region: part, into: &input)
             var output = destination._mutatingExtracting(written..<written + byteCount)
-            try ScalarConversion.convert(
+            let loss = try ScalarConversion.convertNotingLoss(
                 block.span.bytes.extracting(0..<sourceByteCount), from: original.scalarType, into: &output,
                 to: scalarType, overflow: overflow)
+            ledger.add(
+                loss, in: part, of: name, shape: original.shape, from: original.scalarType, to: scalarType)
             written += byteCount
         }
     }

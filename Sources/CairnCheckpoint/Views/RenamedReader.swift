@@ -11,6 +11,7 @@ public struct RenamedReader: CheckpointReader {
 
     public var format: String { base.format }
     public var source: String { base.source }
+    public var losses: [LossNote]? { base.losses }
 
     /// Renames each tensor and value by the first rule whose pattern fits; the others keep their names.
     ///

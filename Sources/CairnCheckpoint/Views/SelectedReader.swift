@@ -11,6 +11,7 @@ public struct SelectedReader: CheckpointReader {
 
     public var format: String { base.format }
     public var source: String { base.source }
+    public var losses: [LossNote]? { base.losses }
 
     /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
     /// `exclude`.

@@ -23,6 +23,7 @@ public struct MergedCheckpoint: CheckpointReader {
     public let notes: [String]
 
     private let readers: [any CheckpointReader]
+    private let ledger: LossLedger
     /// Parallel to `tensors`, but for ties.
     private let prepared: [PreparedTensor?]
 
@@ -38,10 +39,11 @@ public struct MergedCheckpoint: CheckpointReader {
         options: MergeOptions = MergeOptions()
     ) throws(CairnError) {
         let workspaces = WorkspacePool()
+        let ledger = LossLedger()
         var made: [(description: TensorDescription, prepared: PreparedTensor?)] = []
         for recipe in recipes {
             do throws(CairnError) {
-                made.append(try Self.bind(recipe, inputs, options, workspaces))
+                made.append(try Self.bind(recipe, inputs, options, workspaces, ledger))
             } catch {
                 throw error.adding(.init(tensor: recipe.name))
             }
@@ -66,6 +68,7 @@ public struct MergedCheckpoint: CheckpointReader {
         self.lineage = lineage
         source = "\(lineage.operation) of " + inputs.map(\.reader.source).joined(separator: ", ")
         readers = inputs.map(\.reader)
+        self.ledger = ledger
         notes = Self.notes(inputs, tensors)
     }
 
@@ -74,6 +77,8 @@ public struct MergedCheckpoint: CheckpointReader {
         let names = tensors.map { ExactString($0.name) }
         return readers.first { $0.values == values && $0.tensors.map { ExactString($0.name) } == names }?.structure
     }
+
+    public var losses: [LossNote]? { readers.flatMap { $0.losses ?? [] } + ledger.notes }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let (description, tensor) = try prepared(name)
@@ -125,7 +130,8 @@ public struct MergedCheckpoint: CheckpointReader {
 
 extension MergedCheckpoint {
     private static func bind(
-        _ recipe: TensorRecipe, _ inputs: [MergeInput], _ options: MergeOptions, _ workspaces: WorkspacePool
+        _ recipe: TensorRecipe, _ inputs: [MergeInput], _ options: MergeOptions, _ workspaces: WorkspacePool,
+        _ ledger: LossLedger
     ) throws(CairnError) -> (description: TensorDescription, prepared: PreparedTensor?) {
         var operands: [MergeOperand] = []
         for operand in recipe.operands { operands.append(try find(operand, inputs, options)) }
@@ -157,7 +163,7 @@ extension MergedCheckpoint {
             description,
             PreparedTensor(
                 description, operands: operands, method: recipe.method, updates: updates, copied: copied,
-                options: options, workspaces: workspaces)
+                options: options, workspaces: workspaces, ledger: ledger)
         )
     }
 

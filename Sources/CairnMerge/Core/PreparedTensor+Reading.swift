@@ -75,8 +75,9 @@ extension PreparedTensor {
         try body(sums)
         guard !isDirect else { return }
         var span = target.mutableBytes
-        try ScalarConversion.convert(
+        let loss = try ScalarConversion.convertNotingLoss(
             UnsafeRawBufferPointer(memory).bytes, from: working, into: &span, to: description.scalarType)
+        note(loss, region, from: working)
     }
 
     private func copy(
@@ -96,8 +97,14 @@ extension PreparedTensor {
             }
         }
         var span = target.mutableBytes
-        try ScalarConversion.convert(
+        let loss = try ScalarConversion.convertNotingLoss(
             bytes.bytes, from: operand.description.scalarType, into: &span, to: description.scalarType)
+        note(loss, region, from: operand.description.scalarType)
+    }
+
+    private func note(_ loss: ConversionLoss, _ region: Region, from type: ScalarType) {
+        ledger.add(
+            loss, in: region, of: description.name, shape: description.shape, from: type, to: description.scalarType)
     }
 
     private func merge(

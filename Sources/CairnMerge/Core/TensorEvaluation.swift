@@ -39,16 +39,18 @@ final class PreparedTensor: Sendable {
     let options: MergeOptions
     let workspaces: WorkspacePool
     let updates: [BoundUpdate]
+    let ledger: LossLedger
     private let evaluation = Monitor<TensorEvaluation?>(nil)
 
     init(
         _ description: TensorDescription, operands: [MergeOperand], method: MergeMethod, updates: [BoundUpdate],
-        copied: Int?, options: MergeOptions, workspaces: WorkspacePool
+        copied: Int?, options: MergeOptions, workspaces: WorkspacePool, ledger: LossLedger
     ) {
         self.description = description
         self.operands = operands
         self.method = method
         self.updates = updates
+        self.ledger = ledger
         self.copied = copied
         self.options = options
         self.workspaces = workspaces

@@ -27,6 +27,7 @@ public struct PermutedReader: CheckpointReader {
     public var source: String { base.source }
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
+    public var losses: [LossNote]? { base.losses }
 
     /// - Throws: As ``PermutationSpec/unitCounts(in:)``; ``CairnError/Code/mismatch`` for an order of another number of
     ///   units, or an axis of packed elements.

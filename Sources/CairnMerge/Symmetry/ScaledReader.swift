@@ -5,6 +5,7 @@ public import CairnTensor
 /// Another checkpoint with units of its network scaled, in double precision and rounded once, as they are read.
 public struct ScaledReader: CheckpointReader {
     private let base: any CheckpointReader
+    private let ledger = LossLedger()
     /// For each tensor the factors along its axes.
     private let factors: [ExactString: [(axis: Int, factors: [Double])]]
 
@@ -13,6 +14,7 @@ public struct ScaledReader: CheckpointReader {
     public var tensors: [TensorDescription] { base.tensors }
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
+    public var losses: [LossNote]? { (base.losses ?? []) + ledger.notes }
 
     /// - Parameter scales: By label what is multiplied into what comes into each unit, as ``ScalingSpec/balance(_:)`` gives it.
     /// - Throws: ``CairnError/Code/mismatch`` for another number of factors than units, or one that is not above 0.
@@ -55,6 +57,7 @@ public struct ScaledReader: CheckpointReader {
         let block = 4096
         var numbers = [Double](repeating: 0, count: min(block, region.elementCount))
         let width = type.byteWidth ?? 1
+        var loss = ConversionLoss()
         for begin in stride(from: 0, to: region.elementCount, by: block) {
             let count = min(block, region.elementCount - begin)
             var bytes = destination._mutatingExtracting(begin * width..<(begin + count) * width)
@@ -65,9 +68,10 @@ public struct ScaledReader: CheckpointReader {
                     numbers[index] *= axis.factors[region.offsets[axis.axis] + unit]
                 }
             }
-            try ScalarConversion.convert(
+            loss = try loss + ScalarConversion.convertNotingLoss(
                 numbers.span.bytes.extracting(0..<count * 8), from: .f64, into: &bytes, to: type)
         }
+        ledger.add(loss, in: region, of: name, shape: description.shape, from: .f64, to: type)
     }
 
     private static func convert(

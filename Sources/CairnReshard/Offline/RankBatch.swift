@@ -171,7 +171,7 @@ struct RankBatch {
     }
 
     private func readRegions(_ slabs: [SlabBuffer.Slab]) throws {
-        let (reader, tensors) = (resharder.reader, resharder.plan.tensors)
+        let (reader, tensors, ledger) = (resharder.reader, resharder.plan.tensors, resharder.ledger)
         try ThreadPool.shared.forEach(slabs.count, width: options.concurrency) { index in
             let slab = slabs[index]
             let tensor = tensors[slab.tensor]
@@ -183,8 +183,10 @@ struct RankBatch {
             let original = try Tensor(sourceType, slab.region.shape) { bytes in
                 try reader.read(tensor.name, region: slab.region, into: &bytes)
             }
-            try ScalarConversion.convert(
+            let loss = try ScalarConversion.convertNotingLoss(
                 original.bytes, from: sourceType, into: &destination, to: tensor.scalarType)
+            ledger.add(
+                loss, in: slab.region, of: tensor.name, shape: tensor.shape, from: sourceType, to: tensor.scalarType)
         }
     }
 

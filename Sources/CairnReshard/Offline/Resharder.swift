@@ -24,12 +24,18 @@ public struct Resharder: Sendable {
         /// The most rank files that are open at once. With more ranks the source is gone through once for each batch of
         /// them, each time reading only what that batch writes.
         public var openFileLimit = 256
+        /// Whether numbers that a conversion loses, which ``Resharder/losses`` tells, are an error and nothing is committed.
+        public var strict = false
 
         public init() {}
     }
 
     let reader: any CheckpointReader
     let plan: WritePlan
+    let ledger = LossLedger()
+
+    /// What conversions have lost so far.
+    public var losses: [LossNote] { (reader.losses ?? []) + ledger.notes }
 
     /// The tensors that are written, sorted by name.
     public var tensors: [PlacedTensor] { plan.tensors }
@@ -90,6 +96,9 @@ public struct Resharder: Sendable {
                 let batch = try RankBatch(
                     self, session, ranks: first..<min(plan.rankCount, first + width), save)
                 try batch.write(through: buffers)
+            }
+            if options.strict, case let losses = losses.map(\.description), !losses.isEmpty {
+                throw CairnError.refusing(losses: losses)
             }
             return try session.commit()
         } catch {

@@ -12,13 +12,13 @@ struct AlignmentRepair {
     enum Outcome {
         case intact
         /// So many tensors were moved.
-        case copied(tensorCount: Int)
+        case copied(tensorCount: Int, notes: [String])
     }
 
     /// Writes an aligned copy if the file needs one.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when it does and there is no place for one.
-    func run(output: String?, replacing: Bool) throws -> Outcome {
+    func run(output: String?, replacing: Bool, strict: Bool) throws -> Outcome {
         let misaligned = try Self.misaligned(in: path)
         guard !misaligned.isEmpty else { return .intact }
         guard let output else {
@@ -40,11 +40,11 @@ struct AlignmentRepair {
         let bar = ProgressBar("copying", total: reader.tensors.reduce(0) { $0 + ($1.tiedTo == nil ? $1.byteCount : 0) })
         defer { bar.finish() }
         var before = 0
-        _ = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer)) { written, _ in
+        let notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: strict) { written, _ in
             bar.add(written - before)
             before = written
         }
-        return .copied(tensorCount: misaligned.count)
+        return .copied(tensorCount: misaligned.count, notes: notes)
     }
 
     /// The tensors that do not begin at a multiple of their elements' size in the file, in its order.

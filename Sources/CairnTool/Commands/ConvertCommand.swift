@@ -22,7 +22,8 @@ struct ConvertCommand: ParsableCommand {
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
             leaves nothing that looks like a result. Of safetensors-sharded the finished files stay: the same command \
-            again verifies them and goes on behind them. What the format cannot carry over is said on standard error. \
+            again verifies them and goes on behind them. What the format cannot carry over, and numbers that \
+            --dtype makes infinite, are said on standard error; with --strict they are errors. \
             Memory stays small whatever the size of the checkpoint.
 
             With --rules SRC is the shards of a distributed checkpoint, a directory with one for each rank, or a \
@@ -75,6 +76,8 @@ struct ConvertCommand: ParsableCommand {
     @Flag(help: "Replace a checkpoint that is there already.")
     var force = false
 
+    @OptionGroup var losses: LossOptions
+
     @OptionGroup var options: ReadingOptions
 
     func validate() throws {
@@ -91,6 +94,7 @@ struct ConvertCommand: ParsableCommand {
     func run() throws {
         let location = try Location(source)
         let opened = try union.open(source, format: options.format)
+        try losses.check(opened.omissions)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
             fileCount: shards ?? 1, step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
@@ -130,7 +134,7 @@ struct ConvertCommand: ParsableCommand {
         do {
             defer { bar.finish() }
             var before = 0
-            notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer)) { written, _ in
+            notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: losses.strict) { written, _ in
                 bar.add(written - before)
                 before = written
             }

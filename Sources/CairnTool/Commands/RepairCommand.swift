@@ -38,6 +38,8 @@ struct RepairCommand: ParsableCommand {
     @Flag(help: "Replace a copy that is there already.")
     var force = false
 
+    @OptionGroup var losses: LossOptions
+
     @Flag(help: "Print one JSON document instead of text (schema cairn-repair/1).")
     var json = false
 
@@ -97,18 +99,21 @@ struct RepairCommand: ParsableCommand {
 
     private func align(_ file: String) throws {
         let state: String, message: String
-        switch try AlignmentRepair(path: file).run(output: output, replacing: force) {
+        var notes: [String] = []
+        switch try AlignmentRepair(path: file).run(output: output, replacing: force, strict: losses.strict) {
         case .intact: (state, message) = ("intact", "every tensor is aligned; nothing was written")
-        case .copied(let count):
+        case .copied(let count, let found):
+            notes = found
             (state, message) = ("copied", "\(count) tensors were not aligned; they are in \(output ?? "")")
         }
+        for note in notes { StandardError.note(note) }
         guard json else { return try StandardOutput.line(PrintableText.escape("\(file): \(message)")) }
         let place: JSONValue = state == "copied" ? .string(output ?? "") : .null
         try ResultDocument.print(
             schema: "cairn-repair/1",
             [
                 "ok": .bool(true), "file": .string(file), "state": .string(state), "output": place,
-                "message": .string(message),
+                "message": .string(message), "notes": .strings(notes),
             ])
     }
 

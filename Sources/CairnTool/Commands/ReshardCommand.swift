@@ -38,6 +38,8 @@ struct ReshardCommand: ParsableCommand {
     @Flag(help: "Replace a checkpoint that is there already.")
     var force = false
 
+    @OptionGroup var losses: LossOptions
+
     @OptionGroup var options: ReadingOptions
 
     func validate() throws {
@@ -48,6 +50,7 @@ struct ReshardCommand: ParsableCommand {
         let location = try Location(source)
         let opened = try OpenedCheckpoint(source, format: options.format)
         let recognised = try RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
+        try losses.check(opened.omissions)
         let reader = try reduce ? opened.reduced() : opened.reader
         let target = Destination(
             path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
@@ -62,6 +65,7 @@ struct ReshardCommand: ParsableCommand {
         Interruption.watch()
         let bar = ProgressBar("resharding", total: resharder.byteCount)
         var settings = Resharder.Options()
+        settings.strict = losses.strict
         settings.save = save
         settings.save.progress = { count in
             try Interruption.check()
@@ -72,10 +76,12 @@ struct ReshardCommand: ParsableCommand {
             defer { bar.finish() }
             manifest = try resharder.write(to: store, step: target.step, options: settings)
         }
-        try report(manifest, resharder.byteCount)
+        let notes = resharder.losses.map(\.description)
+        for note in notes { StandardError.note(note) }
+        try report(manifest, resharder.byteCount, opened.omissions + notes)
     }
 
-    private func report(_ manifest: Manifest, _ byteCount: Int) throws {
+    private func report(_ manifest: Manifest, _ byteCount: Int, _ notes: [String]) throws {
         let mesh = layouts.mesh.mesh
         guard options.json else {
             try StandardOutput.line(
@@ -90,7 +96,7 @@ struct ReshardCommand: ParsableCommand {
                 "source": .string(source), "destination": .string(destination), "step": .count(manifest.step),
                 "mesh": .string("\(mesh)"), "ranks": .count(manifest.files.count),
                 "tensors": .count(manifest.tensors.count), "values": .count(manifest.values.count),
-                "bytes": .count(byteCount), "file_bytes": .array(manifest.files.map { .count($0.byteCount) }),
+                "bytes": .count(byteCount), "file_bytes": .array(manifest.files.map { .count($0.byteCount) }), "notes": .strings(notes),
             ])
     }
 }

@@ -39,11 +39,14 @@ struct RulesDivideCommand: ParsableCommand {
         """)
     var allowLosses = false
 
+    @OptionGroup var losses: LossOptions
+
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
         let specification = try RulesFile.read(file)
         let opened = try OpenedCheckpoint(source, format: options.format)
+        try losses.check(opened.omissions)
         let divided = try DividedCheckpoint(
             opened.reader, spec: specification, mesh: mesh?.sizes ?? [:], allowsLosses: allowLosses)
         let ranks = 0..<divided.mesh.rankCount
@@ -62,7 +65,9 @@ struct RulesDivideCommand: ParsableCommand {
                 var before = 0
                 let shard = try divided.shard(ofRank: rank)
                 notes.formUnion(
-                    try copyCheckpoint(from: shard, to: InterruptibleWriter(writer)) { written, _ in
+                    try copyCheckpoint(
+                        from: shard, to: InterruptibleWriter(writer), strict: losses.strict
+                    ) { written, _ in
                         bar.add(written - before)
                         before = written
                     })
@@ -73,7 +78,7 @@ struct RulesDivideCommand: ParsableCommand {
             throw error
         }
         for note in notes.sorted() { StandardError.note(note) }
-        try report(divided, total)
+        try report(divided, total, opened.omissions + notes.sorted())
     }
 
     /// `rank-00003.safetensors`.
@@ -82,7 +87,7 @@ struct RulesDivideCommand: ParsableCommand {
         return "rank-" + String(repeating: "0", count: max(0, 5 - digits.count)) + digits + ".safetensors"
     }
 
-    private func report(_ divided: DividedCheckpoint, _ byteCount: Int) throws {
+    private func report(_ divided: DividedCheckpoint, _ byteCount: Int, _ notes: [String]) throws {
         guard options.json else {
             try StandardOutput.line(
                 PrintableText.escape(
@@ -95,6 +100,7 @@ struct RulesDivideCommand: ParsableCommand {
             [
                 "source": .string(source), "destination": .string(destination), "mesh": .string("\(divided.mesh)"),
                 "ranks": .count(divided.mesh.rankCount), "bytes": .count(byteCount),
+                "notes": .strings(notes),
             ])
     }
 }

@@ -11,6 +11,18 @@ struct ReadingOptions: ParsableArguments {
     var json = false
 }
 
+/// What becomes of notes of loss, for every command that writes.
+struct LossOptions: ParsableArguments {
+    @Flag(help: "Make notes of loss an error: fail, and leave nothing, where something is not carried over as it was.")
+    var strict = false
+
+    /// - Parameter notes: What is known to be lost before anything is written.
+    /// - Throws: ``CairnError/Code/unsupported`` where there are any and that is an error.
+    func check(_ notes: [String]) throws(CairnError) {
+        if strict, !notes.isEmpty { throw CairnError.refusing(losses: notes) }
+    }
+}
+
 /// Which tensors of a checkpoint are meant.
 struct SelectionOptions: ParsableArguments {
     @Option(

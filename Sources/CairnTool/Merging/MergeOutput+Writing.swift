@@ -26,6 +26,8 @@ extension MergeOutput {
         // Each source is kept from being written over.
         var writer: (any CheckpointWriter)?
         for source in sources { writer = try destination.writer(reading: source.recognised) }
+        let left = sources.flatMap(\.omissions)
+        try losses.check(left)
         guard let writer else { throw CairnError(.invalidArgument, "a merge needs at least one checkpoint") }
         for note in notes { StandardError.note(note) }
         Interruption.watch()
@@ -35,13 +37,13 @@ extension MergeOutput {
         do {
             defer { bar.finish() }
             var before = 0
-            omissions = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer)) { written, _ in
+            omissions = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: losses.strict) { written, _ in
                 bar.add(written - before)
                 before = written
             }
         }
         for omission in omissions { StandardError.note(omission) }
-        try report(reader, destination, lineage, notes + omissions, byteCount, schema, facts)
+        try report(reader, destination, lineage, notes + left + omissions, byteCount, schema, facts)
     }
 
     private func report(

@@ -33,6 +33,8 @@ struct MergeOutput: ParsableArguments {
     @Flag(help: "Replace a checkpoint that is there already.")
     var force = false
 
+    @OptionGroup var losses: LossOptions
+
     @Option(help: "Read sources as this format instead of finding out.")
     var format: FormatName?
 
@@ -73,6 +75,8 @@ struct MergeSource {
     let manifest: Manifest?
     /// What must not be written over.
     let recognised: RecognisedFormat
+    /// What of the files is not in the reader.
+    let omissions: [String]
 
     /// - Parameter selection: Which of its tensors are wanted; `nil` for all.
     init(_ text: String, format: FormatName? = nil, selection: SelectionOptions? = nil) throws {
@@ -80,6 +84,7 @@ struct MergeSource {
         let location = try Location(text)
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest
+        omissions = opened.omissions.map { "\(text): \($0)" }
         var reader = opened.reader
         if let selection, !(selection.include.isEmpty && selection.exclude.isEmpty) {
             reader = try SelectedReader(reader, include: selection.include, exclude: selection.exclude)

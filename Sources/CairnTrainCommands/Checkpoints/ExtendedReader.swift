@@ -16,6 +16,7 @@ package struct ExtendedReader: CheckpointReader {
 
     package var format: String { base.format }
     package var source: String { base.source }
+    package var losses: [LossNote]? { base.losses }
 
     /// - Parameters:
     ///   - additions: under names that the base does not have.

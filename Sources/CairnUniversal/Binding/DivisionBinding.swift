@@ -22,6 +22,8 @@ struct DivisionBinding: Sendable {
     let specification: CompiledSpecification
     let surroundings: Surroundings
     let buffers: BoundBuffers
+    /// What casts lose.
+    let ledger = LossLedger()
     private let reader: any CheckpointReader
 
     var mesh: DeviceMesh { surroundings.mesh }
@@ -173,7 +175,8 @@ struct DivisionBinding: Sendable {
             rows.append(row)
         }
         do throws(CairnError) {
-            let application = TransformApplication(surroundings: surroundings)
+            let application = TransformApplication(
+                surroundings: surroundings, recorder: LossRecorder(ledger: ledger, tensor: name))
             let results = try application.backward(rows, compiled.transforms, inputCount: compiled.from.count)
             for (slot, row) in results.enumerated() {
                 guard row.count == compiled.from.count else {

@@ -9,6 +9,8 @@ struct UnionBinding {
     private(set) var problems: [RuleProblem] = []
     let specification: CompiledSpecification
     let mesh: DeviceMesh
+    /// What casts and sums lose.
+    let ledger = LossLedger()
 
     private let surroundings: Surroundings
     private let shards: [UnpackedReader]
@@ -175,7 +177,8 @@ struct UnionBinding {
             rows.append(row)
         }
         do throws(CairnError) {
-            let application = TransformApplication(surroundings: surroundings)
+            let application = TransformApplication(
+                surroundings: surroundings, recorder: LossRecorder(ledger: ledger, tensor: name))
             let results = try application.forward(rows, compiled.transforms, outputCount: compiled.to.count)
             var logical: [(name: String, source: any TensorSource)] = []
             for (slot, row) in results.enumerated() {
@@ -242,7 +245,10 @@ struct UnionBinding {
             let reduction = compiled.placement.reduction
             let placed = PlacedForeignTensor(
                 name: name, scalarType: type, sharded: sharded, localNames: names, reduction: reduction)
-            if let reduction { return (placed, try ReducedSource(terms, reduction)) }
+            if let reduction {
+                return (placed, try ReducedSource(
+                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: name)))
+            }
             return (placed, terms[0])
         } catch {
             throw error.adding(.init(tensor: name))

@@ -40,6 +40,7 @@ public struct DividedCheckpoint: Sendable {
         }
         return try ShardReader(
             locals: binding.locals(ofRank: rank), buffers: binding.buffers.buffers(ofRank: rank),
-            values: UnitedValues.divide(reader.values, rank: rank), source: reader.source, rank: rank)
+            values: UnitedValues.divide(reader.values, rank: rank), source: reader.source, rank: rank,
+            ledger: binding.ledger)
     }
 }

@@ -12,14 +12,18 @@ public struct ReducedReader: CheckpointReader {
     public let tensors: [TensorDescription]
     private let base: CairnReader
     private let reduced: [ExactString: ReducedSource]
+    private let ledger: LossLedger
 
     public var format: String { base.format }
     public var source: String { base.source }
+    public var losses: [LossNote]? { ledger.notes }
     public var values: [NamedValue] { base.values }
 
     /// - Throws: ``CairnError/Code/unsupported`` for terms that are not floating-point numbers, naming the tensor.
     public init(_ reader: CairnReader) throws(CairnError) {
         base = reader
+        let ledger = LossLedger()
+        self.ledger = ledger
         var reduced: [ExactString: ReducedSource] = [:]
         for tensor in reader.manifest.tensors {
             guard let layout = tensor.layout, let reduction = reader.manifest.layouts[layout].reduction else {
@@ -29,7 +33,8 @@ public struct ReducedReader: CheckpointReader {
                 let terms = try (0..<tensor.shape[0]).map { index throws(CairnError) in
                     try TermSource(reader: reader, stored: tensor, index: index)
                 }
-                reduced[ExactString(tensor.name)] = try ReducedSource(terms, reduction)
+                reduced[ExactString(tensor.name)] = try ReducedSource(
+                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
             } catch {
                 throw error.adding(.init(file: reader.source, tensor: tensor.name))
             }

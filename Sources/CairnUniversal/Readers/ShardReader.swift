@@ -11,8 +11,11 @@ public struct ShardReader: CheckpointReader {
     public let rank: Int
     /// Parallel to `tensors`.
     private let sources: [any TensorSource]
+    private let ledger: LossLedger
 
     public var format: String { "shard" }
+    /// What casts have lost so far, in all shards of the division alike.
+    public var losses: [LossNote]? { ledger.notes }
 
     /// One rank's shard of a logical checkpoint. For all ranks make a ``DividedCheckpoint`` once.
     ///
@@ -27,8 +30,9 @@ public struct ShardReader: CheckpointReader {
 
     init(
         locals: [(name: String, source: any TensorSource)], buffers: [BoundBuffers.Local], values: [NamedValue],
-        source: String, rank: Int
+        source: String, rank: Int, ledger: LossLedger
     ) throws(CairnError) {
+        self.ledger = ledger
         var byName: [ExactString: any TensorSource] = [:]
         for (name, local) in locals {
             guard byName.updateValue(local, forKey: ExactString(name)) == nil else {

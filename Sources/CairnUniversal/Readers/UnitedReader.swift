@@ -16,8 +16,11 @@ public struct UnitedReader: CheckpointReader {
     public let source: String
     /// Parallel to `tensors`.
     private let sources: [any TensorSource]
+    private let shards: [any CheckpointReader]
+    private let ledger: LossLedger
 
     public var format: String { "shards" }
+    public var losses: [LossNote]? { shards.flatMap { $0.losses ?? [] } + ledger.notes }
 
     /// Unites shards, one a rank in the order of the mesh.
     ///
@@ -41,6 +44,8 @@ public struct UnitedReader: CheckpointReader {
         _ binding: UnionBinding, shards: [any CheckpointReader], verifiesTies: Bool
     ) throws(CairnError) {
         mesh = binding.mesh
+        self.shards = shards
+        ledger = binding.ledger
         source = shards.count == 1 ? shards[0].source : "\(shards.first?.source ?? "") and \(shards.count - 1) more"
         var copies: [ExactString: [(name: String, source: any TensorSource)]] = [:]
         for instance in binding.instances {

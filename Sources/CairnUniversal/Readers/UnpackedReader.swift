@@ -11,6 +11,7 @@ struct UnpackedReader: CheckpointReader {
 
     var format: String { base.format }
     var source: String { base.source }
+    var losses: [LossNote]? { base.losses }
     var values: [NamedValue] { base.values }
 
     /// - Throws: ``CairnError/Code/notFound`` for a buffer that the rank lacks, ``CairnError/Code/mismatch`` for one of

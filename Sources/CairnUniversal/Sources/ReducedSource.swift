@@ -8,8 +8,10 @@ struct ReducedSource: TensorSource {
     let reduction: Reduction
     let scalarType: ScalarType
     let shape: Shape
+    /// Where sums that are too large for the type are noted.
+    let recorder: LossRecorder
 
-    init(_ terms: [any TensorSource], _ reduction: Reduction) throws(CairnError) {
+    init(_ terms: [any TensorSource], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
         guard let first = terms.first else {
             throw CairnError(.invalidArgument, "a partial tensor has no terms")
         }
@@ -19,6 +21,7 @@ struct ReducedSource: TensorSource {
         }
         self.terms = terms
         self.reduction = reduction
+        self.recorder = recorder
         scalarType = first.scalarType
         shape = first.shape
     }
@@ -38,6 +41,8 @@ struct ReducedSource: TensorSource {
             let count = Double(terms.count)
             for index in sums.indices { sums[index] /= count }
         }
-        try ScalarConversion.convert(sums.span.bytes, from: .f64, into: &destination, to: scalarType)
+        let loss = try ScalarConversion.convertNotingLoss(
+            sums.span.bytes, from: .f64, into: &destination, to: scalarType)
+        recorder.add(loss, in: region, shape: shape, from: .f64, to: scalarType)
     }
 }

@@ -7,6 +7,8 @@ typealias TensorRows = [[any TensorSource]]
 /// Applies a rule's transforms, there and back.
 struct TransformApplication {
     let surroundings: Surroundings
+    /// Where casts note what they lose.
+    let recorder: LossRecorder
 
     /// From foreign to logical.
     ///
@@ -275,7 +277,7 @@ struct TransformApplication {
         guard type.byteCount(elementCount: tensor.shape.elementCount) != nil else {
             throw CairnError(.unsupported, "the converted tensor is too large")
         }
-        return tensor.scalarType == type ? tensor : CastSource(base: tensor, scalarType: type)
+        return tensor.scalarType == type ? tensor : CastSource(base: tensor, scalarType: type, recorder: recorder)
     }
 
     private func strip(
