@@ -74,6 +74,7 @@ struct HDF5Plan {
         let place = (group + [name]).joined(separator: ".")
         switch value {
         case .dictionary(let members):
+            if members.isEmpty { notes.append("the value \"\(place)\" is an empty dictionary, and a group with nothing in it is no value") }
             addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:
             addMembers(elements.enumerated().map { (String($0.offset), $0.element) }, name, group)
