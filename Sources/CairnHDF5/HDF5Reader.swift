@@ -68,12 +68,17 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
         [(Region(whole: try table.content(name).shape), file)]
     }
 
+    /// Whether a tensor's elements have checksums.
+    func isChecked(_ name: String) throws(CairnError) -> Bool { try table.content(name).isChecked }
+
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = 1
         guard deep else { return report }
         for tensor in tensors where tensor.tiedTo == nil {
+            let before = report.byteCount
             try report.addReading(tensor, of: self, progress: progress)
+            if try !table.content(tensor.name).isChecked { report.unsummedByteCount += report.byteCount - before }
         }
         return report
     }

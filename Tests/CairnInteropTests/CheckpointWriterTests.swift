@@ -81,7 +81,65 @@ import Testing
         case .tuple(let nodes)?: "(" + nodes.map(description).joined(separator: ", ") + ")"
         case .dictionary(let members)?:
             "{" + members.map { "\($0.key): \(description($0.node))" }.joined(separator: ", ") + "}"
+        case .typed(let kind, let node)?: "\(kind)" + description(node)
         }
+    }
+
+    /// Everything that Python has and `torch.load` with `weights_only` takes, nested in each other.
+    private static let kinds = StateNode.dictionary([
+        .init(key: "set", node: .typed(.set, .list([.value(1), .value("a"), .tuple([.value(2), .value(.null)])]))),
+        .init(key: "empty", node: .typed(.set, .list([]))),
+        .init(
+            key: "ordered",
+            node: .typed(.orderedDictionary, .dictionary([.init(key: .index(-2), node: .typed(.parameter(requiresGradient: true), .tensor("p")))]))),
+        .init(key: "counter", node: .typed(.counter, .dictionary([.init(key: "x", node: .value(2))]))),
+        .init(key: "bytes", node: .typed(.byteArray, .value(.bytes([0, 255])))),
+        .init(key: "complex", node: .typed(.complex, .value(.list([.double(1.5), .double(-0.0)])))),
+        .init(key: "large", node: .typed(.bigInteger, .value(.string("-170141183460469231731687303715884105729")))),
+        .init(key: "size", node: .typed(.size, .value(.list([.integer(2), .integer(3)])))),
+        .init(key: "type", node: .typed(.scalarType, .value(.string("torch.bfloat16")))),
+        .init(key: "layout", node: .typed(.layout, .value(.string("torch.strided")))),
+        .init(key: "device", node: .typed(.device, .value(.string("cuda:1")))),
+        .init(key: "gradient", node: .typed(.gradient, .tensor("g"))),
+        .init(key: .value(.bool(true)), node: .value(1)), .init(key: .value(.null), node: .value(2)),
+        .init(key: .value(.double(0.5)), node: .value(3)), .init(key: .value(.bytes([1, 0x6B])), node: .value(4)),
+        .init(key: .value(.list([.integer(1), .string("a")])), node: .value(5)),
+    ])
+
+    @Test func whatPythonHasComesBackAsItWas() throws {
+        let storage = MemoryStorage()
+        let writer = TorchWriter(storage: storage, key: "file.pt")
+        let names = ["g", "p"]
+        let notes = try writer.begin(
+            tensors: names.map { TensorDescription(name: $0, scalarType: .f32, shape: [2]) }, values: [], structure: Self.kinds)
+        #expect(notes.isEmpty)
+        for _ in names { try writer.append(([1, 2, 3, 4, 5, 6, 7, 8] as [UInt8]).span.bytes) }
+        try writer.finish()
+        let reader = try TorchReader(storage: storage, file: "file.pt")
+        #expect(reader.omissions.isEmpty)
+        #expect(
+            description(reader.structure)
+                == description(Self.kinds.naming { $0 == "p" ? "ordered.-2" : "gradient" }))
+        // And is written again to the same bytes.
+        let again = MemoryStorage()
+        _ = try copyCheckpoint(from: reader, to: Format.torch.writer(again))
+        let third = MemoryStorage()
+        _ = try copyCheckpoint(from: TorchReader(storage: again, file: "file.pt"), to: Format.torch.writer(third))
+        #expect(try again.readAll("file.pt") == third.readAll("file.pt"))
+    }
+
+    /// Sparse, quantized and other tensors of parts: dictionaries elsewhere, themselves in PyTorch's files.
+    @Test func tensorsOfPartsAreTensorsAgain() throws {
+        let source = try TorchReader(path: Fixture.path("torch/variants/described.pt"))
+        let storage = MemoryStorage()
+        let notes = try copyCheckpoint(from: source, to: Format.torch.writer(storage))
+        let reader = try TorchReader(storage: storage, file: "file.pt")
+        #expect(description(reader.structure) == description(source.structure))
+        #expect(description(source.structure).contains("sparseTensor{"))
+        #expect(notes.allSatisfy { $0.contains("nested tensor") || $0.contains("several numbers in a byte") }, "\(notes)")
+        let flat = try copyCheckpoint(from: source, to: SafeTensorsWriter(storage: storage, key: "m.safetensors"))
+        #expect(flat.contains { $0.contains("was a sparse tensor and becomes a dictionary of its parts") })
+        #expect(flat.contains { $0.contains("was a quantized tensor and becomes a dictionary of its parts") })
     }
 
     @Test func tensorsAreDividedAlongTheirFirstDimension() throws {

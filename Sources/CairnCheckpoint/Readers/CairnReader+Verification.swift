@@ -21,10 +21,12 @@ public struct VerificationReport: Sendable {
     public var damages: [Damage] = []
     /// How many files were looked at.
     public var fileCount = 0
-    /// How many chunks were read and summed.
+    /// How many parts of the data (chunks, records, tensors) were read.
     public var chunkCount = 0
-    /// How many bytes were read and summed.
+    /// How many bytes of data were read.
     public var byteCount = 0
+    /// How many of them have no checksum anywhere, so that nobody can notice a change in them.
+    public var unsummedByteCount = 0
 
     /// Whether nothing is wrong.
     public var isValid: Bool { damages.isEmpty }

@@ -11,7 +11,7 @@ public protocol CheckpointWriter: AnyObject {
     /// - Returns: What the format cannot carry over, a sentence for each thing, to be shown to the user.
     func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String]
 
-    /// The same for a state that was nested. A writer whose format holds no nested states ignores the structure.
+    /// The same for a state that was nested. A writer whose format holds no nested states says what of it is lost.
     ///
     /// - Parameter structure: How tensors and values belong together; `nil` when that is not known.
     func begin(tensors: [TensorDescription], values: [NamedValue], structure: StateNode?) throws -> [String]
@@ -36,6 +36,7 @@ extension CheckpointWriter {
     public func begin(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> [String] {
-        try begin(tensors: tensors, values: values)
+        let notes = try begin(tensors: tensors, values: values)
+        return notes + (structure.map { StateLosses(of: $0, in: .flat).notes } ?? [])
     }
 }

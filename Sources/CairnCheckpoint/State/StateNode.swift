@@ -6,6 +6,8 @@ public enum StateKey: Sendable {
     case name(String)
     /// A place in a list, or an integer that is a dictionary's key.
     case index(Int)
+    /// Another key of a dictionary: a truth value, null, a float, bytes, or a list for a tuple of such.
+    case value(Value)
 
     /// The key of this text.
     public init(_ name: String) { self = .name(name) }
@@ -24,7 +26,29 @@ public enum StateKey: Sendable {
         switch self {
         case .name(let name): name
         case .index(let index): String(index)
+        case .value(let value): Self.text(of: value)
         }
+    }
+
+    private static func text(of value: Value) -> String {
+        switch value {
+        case .null: "None"
+        case .bool(let value): value ? "True" : "False"
+        case .integer(let value): String(value)
+        case .unsigned(let value): String(value)
+        case .double(let value): value.description
+        case .string(let text): "'\(text)'"
+        case .bytes(let bytes): "b'" + bytes.map(byteText).joined() + "'"
+        case .list(let elements):
+            "(" + elements.map(text).joined(separator: ", ") + (elements.count == 1 ? ",)" : ")")
+        case .dictionary: "{…}"
+        }
+    }
+
+    private static func byteText(_ byte: UInt8) -> String {
+        if (0x20...0x7E).contains(byte), byte != 0x27, byte != 0x5C { return String(Unicode.Scalar(byte)) }
+        let digits = String(byte, radix: 16)
+        return (digits.utf8.count == 1 ? "\\x0" : "\\x") + digits
     }
 }
 
@@ -39,6 +63,7 @@ extension StateKey: Hashable {
         switch (left, right) {
         case (.name(let first), .name(let second)): ExactString(first) == ExactString(second)
         case (.index(let first), .index(let second)): first == second
+        case (.value(let first), .value(let second)): first == second
         default: false
         }
     }
@@ -47,6 +72,7 @@ extension StateKey: Hashable {
         switch self {
         case .name(let name): hasher.combine(ExactString(name))
         case .index(let index): hasher.combine(index)
+        case .value(let value): hasher.combine(value)
         }
     }
 }
@@ -78,6 +104,28 @@ public indirect enum StateNode: Sendable {
     case tuple([StateNode])
     /// Entries in their order.
     case dictionary([Member])
+    /// Something that is more than the node that stands for it; where that is not understood, the node will do.
+    case typed(StateKind, StateNode)
+
+    /// Whether there is a tensor in it.
+    package var hasTensor: Bool {
+        switch self {
+        case .tensor: true
+        case .value: false
+        case .list(let nodes), .tuple(let nodes): nodes.contains(where: \.hasTensor)
+        case .dictionary(let members): members.contains { $0.node.hasTensor }
+        case .typed(_, let node): node.hasTensor
+        }
+    }
+
+    /// Its entries, if it is a dictionary of any kind.
+    package var members: [Member]? {
+        switch self {
+        case .dictionary(let members): members
+        case .typed(_, let node): node.members
+        default: nil
+        }
+    }
 }
 
 extension StateNode {
@@ -85,6 +133,9 @@ extension StateNode {
     ///
     /// In a list nothing can be left out without moving the rest: an empty place becomes null.
     package func selecting(tensor: (String) -> Bool, value: (String) -> Bool) -> StateNode {
+        if case .typed(let kind, let node) = self, node.members != nil {
+            return .typed(kind, node.selecting(tensor: tensor, value: value))
+        }
         guard case .dictionary(let members) = self else {
             return pruned(tensor: tensor, keepsValues: value("value")) ?? .dictionary([])
         }
@@ -108,6 +159,8 @@ extension StateNode {
                 member.node.pruned(tensor: tensor, keepsValues: keepsValues).map { Member(key: member.key, node: $0) }
             }
             return left.isEmpty && !(members.isEmpty && keepsValues) ? nil : .dictionary(left)
+        case .typed(let kind, let node):
+            return node.pruned(tensor: tensor, keepsValues: keepsValues).map { .typed(kind, $0) }
         }
     }
 
@@ -128,7 +181,27 @@ extension StateNode {
         case .tuple(let nodes): .tuple(nodes.map { $0.naming(name) })
         case .dictionary(let members):
             .dictionary(members.map { Member(key: $0.key, node: $0.node.naming(name)) })
+        case .typed(let kind, let node): .typed(kind, node.naming(name))
         }
+    }
+
+    /// A state without nesting but that of the values: every tensor under its name, and the values as they were in another
+    /// state of the same.
+    ///
+    /// - Parameter original: The name that a value has there.
+    package init(
+        flat tensors: [TensorDescription], values: [NamedValue], of other: StateNode, original: (String) -> String
+    ) {
+        let nodes = (other.members ?? []).map { (ExactString($0.key.text), $0.node) }
+        let known = Dictionary(nodes, uniquingKeysWith: { first, _ in first })
+        self = .dictionary(
+            tensors.map { Member(key: StateKey($0.name), node: .tensor($0.name)) }
+                + values.map { value in
+                    let node = known[ExactString(original(value.name))]
+                    // Where tensors are gone the places in lists are too: the value itself is what is left.
+                    let kept = node.flatMap { $0.hasTensor ? nil : $0 }
+                    return Member(key: StateKey(value.name), node: kept ?? .value(value.value))
+                })
     }
 
     /// A state without nesting but that of the values: every tensor and value under its name.

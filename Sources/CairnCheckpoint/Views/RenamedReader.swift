@@ -8,6 +8,8 @@ public struct RenamedReader: CheckpointReader {
     public let values: [NamedValue]
     /// Parallel to `tensors`.
     private let originalNames: [String]
+    /// By the new names.
+    private let originalValueNames: [ExactString: String]
 
     public var format: String { base.format }
     public var source: String { base.source }
@@ -43,7 +45,13 @@ public struct RenamedReader: CheckpointReader {
             viewed.append(ViewedTensor(description: description, originalName: tensor.name))
         }
         var values: [NamedValue] = []
-        for named in base.values { values.append(NamedValue(name: try rename(named.name), value: named.value)) }
+        var valueNames: [ExactString: String] = [:]
+        for named in base.values {
+            let name = try rename(named.name)
+            valueNames[ExactString(name)] = named.name
+            values.append(NamedValue(name: name, value: named.value))
+        }
+        originalValueNames = valueNames
         if let index = isUsed.firstIndex(of: false) {
             throw CairnError(
                 .notFound, "a pattern fits no name of the checkpoint that is not renamed already",
@@ -53,6 +61,13 @@ public struct RenamedReader: CheckpointReader {
         tensors = viewed.map(\.description)
         originalNames = viewed.map(\.originalName)
         self.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
+    }
+
+    /// Names are what renaming is about, so tensors lie flat under theirs; values stay what they were.
+    public var structure: StateNode? {
+        base.structure.map { structure in
+            StateNode(flat: tensors, values: values, of: structure) { originalValueNames[ExactString($0)] ?? $0 }
+        }
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {

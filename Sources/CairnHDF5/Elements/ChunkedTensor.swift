@@ -8,7 +8,7 @@ import CairnTensor
 /// A tensor that is stored in chunks, whose filters are undone here.
 ///
 /// HDF5 finds and reads the stored bytes of a chunk, one thread at a time; expanding goes on beside it.
-struct ChunkedTensor: TensorContent {
+struct ChunkedTensor: ChecksummedContent {
     let file: HDF5File
     let path: String
     let scalarType: ScalarType
@@ -26,6 +26,8 @@ struct ChunkedTensor: TensorContent {
     let cache: ChunkCache
     /// Where the chunks are, if HDF5 cannot tell.
     let index: ChunkIndex?
+
+    var hasChecksums: Bool { filters.filters.contains { $0.id == ChunkFilters.fletcher32 } }
 
     private var chunkByteCount: Int { scalarType.byteCount(elementCount: chunk.elementCount) ?? 0 }
 

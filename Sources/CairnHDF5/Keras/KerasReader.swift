@@ -86,10 +86,16 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
         var report = VerificationReport()
         report.fileCount = parts.count
         guard deep else { return report }
+        // Of an archive the records are summed, whatever is in them.
         if !records.isEmpty { try report.add(records) { _ in } }
+        let counted = (bytes: report.byteCount, unsummed: report.unsummedByteCount)
         for tensor in tensors where tensor.tiedTo == nil {
+            let before = report.byteCount
             try report.addReading(tensor, of: self, progress: progress)
+            let isChecked = try !records.isEmpty || part(of: tensor.name).reader.isChecked(tensor.name)
+            if !isChecked { report.unsummedByteCount += report.byteCount - before }
         }
+        if !records.isEmpty { (report.byteCount, report.unsummedByteCount) = counted }
         return report
     }
 

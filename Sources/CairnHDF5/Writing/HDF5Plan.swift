@@ -71,21 +71,22 @@ struct HDF5Plan {
     // MARK: Values
 
     private mutating func add(_ value: Value, named name: String, to group: [String]) {
-        let shown = (group + [name]).joined(separator: "/")
+        let place = (group + [name]).joined(separator: ".")
         switch value {
         case .dictionary(let members):
+            if members.isEmpty { notes.append("the value \"\(place)\" is an empty dictionary, and a group with nothing in it is no value") }
             addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:
             addMembers(elements.enumerated().map { (String($0.offset), $0.element) }, name, group)
         default:
             guard !name.isEmpty, !name.utf8.contains(0), HDF5Attribute.canHold(value) else {
-                notes.append("the value \(shown) is left out: no attribute can hold it")
+                notes.append("the value \"\(place)\" is left out: no attribute can hold it")
                 return
             }
             let path = (group + [name]).joined(separator: "/")
             guard !datasets.contains(ExactString(path)), !knownGroups.contains((group + [name]).map { ExactString($0) })
             else {
-                notes.append("the value \(shown) is left out: something else has its name")
+                notes.append("the value \"\(place)\" is left out: something else has its name")
                 return
             }
             attributes.append((.group(group), name, value))
@@ -96,10 +97,11 @@ struct HDF5Plan {
     private mutating func addMembers(_ members: [(key: String, value: Value)], _ name: String, _ group: [String]) {
         let path = group + [name]
         let shown = path.joined(separator: "/")
+        let place = path.joined(separator: ".")
         if datasets.contains(ExactString(shown)) {
             for member in members {
                 guard HDF5Attribute.canHold(member.value), !member.key.isEmpty, !member.key.utf8.contains(0) else {
-                    notes.append("the value \(shown)/\(member.key) is left out: \(shown) is a tensor")
+                    notes.append("the value \"\(place).\(member.key)\" is left out: \(shown) is a tensor")
                     continue
                 }
                 attributes.append((.dataset(shown), member.key, member.value))
@@ -111,14 +113,14 @@ struct HDF5Plan {
             let parts = group.isEmpty
                 ? Self.components(name) : Self.components(name).flatMap({ $0.count == 1 ? $0 : nil })
         else {
-            notes.append("the values under \(shown) are left out: no group can have that name")
+            notes.append("the values under \"\(place)\" are left out: no group can have that name")
             return
         }
         let whole = group + parts
         for depth in whole.indices {
             let outer = Array(whole.prefix(depth + 1))
             guard !datasets.contains(ExactString(outer.joined(separator: "/"))) else {
-                notes.append("the values under \(shown) are left out: \(outer.joined(separator: "/")) is a tensor")
+                notes.append("the values under \"\(place)\" are left out: \(outer.joined(separator: "/")) is a tensor")
                 return
             }
             addGroup(outer)

@@ -111,7 +111,7 @@ public final class DeepSpeedReader: VerifiableReader, OmittingReader {
         report.fileCount = keys.count
         guard deep else { return report }
         for key in keys {
-            try report.add(TorchContents(FileWindow(storage, key)).storages, progress: progress)
+            try report.add(TorchContents(FileWindow(storage, key)), progress: progress)
         }
         return report
     }

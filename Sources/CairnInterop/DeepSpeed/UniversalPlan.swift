@@ -49,10 +49,10 @@ struct UniversalPlan {
         addTies(tensors)
         addShared(values)
         let lost = roles.filter { $0.role == .nothing }.map(\.tensor.name)
-        if let first = lost.first {
+        if !lost.isEmpty {
             notes.append(
                 "\(lost.count == 1 ? "one tensor is" : "\(lost.count) tensors are") no state of a parameter and left "
-                    + "out: \(first)" + (lost.count > 1 ? ", …" : ""))
+                    + "out: \(NameList.text(lost))")
         }
     }
 
@@ -122,12 +122,20 @@ struct UniversalPlan {
     private mutating func addTies(_ tensors: [TensorDescription]) {
         let names = Set(parameters.map { ExactString($0.name) })
         var found: [ExactString: String] = [:]
+        var lostTies: [String] = []
         for tensor in tensors {
             guard let kept = tensor.tiedTo else { continue }
             let (name, target) = (Self.parameter(tensor.name, names), Self.parameter(kept, names))
-            guard names.contains(ExactString(target)), found[ExactString(name)] == nil else { continue }
+            guard names.contains(ExactString(target)) else {
+                lostTies.append(tensor.name)
+                continue
+            }
+            guard found[ExactString(name)] == nil else { continue }
             found[ExactString(name)] = target
             shared.append((name, target))
+        }
+        if !lostTies.isEmpty {
+            notes.append("second names of what is no state of a parameter are left out: \(NameList.text(lostTies))")
         }
         if !shared.isEmpty {
             notes.append(

@@ -95,14 +95,21 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
                     continue
                 }
                 guard deep else { continue }
+                if item.records.isEmpty { try report.addUnsummed(item.content, named: tensor.name, progress: progress) }
                 for record in item.records {
                     report.chunkCount += 1
                     report.byteCount += record.byteCount
+                    if record.entry.checksum == nil { report.unsummedByteCount += record.byteCount }
                     guard let damage = try record.damage(progress: progress) else { continue }
                     report.damages.append(
                         .init(error: damage.moved(to: place).adding(.init(tensor: tensor.name))))
                 }
             }
+        }
+        guard deep, items.isEmpty else { return report }
+        // Shards in safetensors have no items, and no checksums.
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
         }
         return report
     }

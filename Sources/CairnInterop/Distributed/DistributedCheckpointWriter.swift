@@ -99,7 +99,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
             objects.append(.init(name: entry.name, path: entry.path, place: try end(&archive, in: 0)))
         }
         try beginItem()
-        return []
+        return structure.map { StateLosses(of: $0, in: .flattened(isTerminal: FlattenedState.isTerminal)).notes } ?? []
     }
 
     private static let archivePrefix = "archive"

@@ -27,7 +27,7 @@ struct FlattenedState {
     init(_ root: StateNode, file: String) throws(CairnError) {
         var leaves: [(path: [StateKey], leaf: Leaf)] = []
         switch root {
-        case .dictionary: Self.add(root, at: [], to: &leaves)
+        case _ where root.members != nil: Self.add(root, at: [], to: &leaves)
         case .tensor(let name): Self.add(root, at: [StateKey(name)], to: &leaves)
         default: Self.add(root, at: ["value"], to: &leaves)
         }
@@ -48,7 +48,9 @@ struct FlattenedState {
             for (key, value) in members.sorted(by: { ExactString($0.key) < ExactString($1.key) }) {
                 add(.value(value), at: path + [StateKey(key)], to: &leaves)
             }
-        case .list(let nodes) where !nodes.allSatisfy(isTerminal), .tuple(let nodes) where nodes.contains(where: hasTensor):
+        case .typed(_, let inner) where inner.hasTensor || inner.members?.isEmpty == false:
+            add(inner, at: path, to: &leaves)
+        case .list(let nodes) where !nodes.allSatisfy(isTerminal), .tuple(let nodes) where nodes.contains(where: \.hasTensor):
             for (index, node) in nodes.enumerated() { add(node, at: path + [.index(index)], to: &leaves) }
         case .value(.list(let values)) where !values.allSatisfy({ isTerminal(.value($0)) }):
             for (index, value) in values.enumerated() { add(.value(value), at: path + [.index(index)], to: &leaves) }
@@ -58,22 +60,14 @@ struct FlattenedState {
     }
 
     /// Whether a list that holds this may stay one value.
-    private static func isTerminal(_ node: StateNode) -> Bool {
+    static func isTerminal(_ node: StateNode) -> Bool {
         switch node {
         case .tensor, .dictionary, .value(.dictionary): false
         case .list(let nodes): nodes.allSatisfy(isTerminal)
         case .value(.list(let values)): values.allSatisfy { isTerminal(.value($0)) }
-        case .tuple(let nodes): !nodes.contains(where: hasTensor)
+        case .tuple(let nodes): !nodes.contains(where: \.hasTensor)
+        case .typed(_, let inner): !inner.hasTensor && inner.members == nil
         case .value: true
-        }
-    }
-
-    private static func hasTensor(_ node: StateNode) -> Bool {
-        switch node {
-        case .tensor: true
-        case .value: false
-        case .list(let nodes), .tuple(let nodes): nodes.contains(where: hasTensor)
-        case .dictionary(let members): members.contains { hasTensor($0.node) }
         }
     }
 }

@@ -162,6 +162,7 @@ struct MetadataPickle {
             switch key {
             case .name(let name): try writer.string(name)
             case .index(let index): writer.integer(index)
+            case .value: try writer.string(key.text)
             }
         }
         writer.tuple()

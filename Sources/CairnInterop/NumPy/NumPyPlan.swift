@@ -164,20 +164,20 @@ struct NumPyPlan {
         do {
             try writer.write(ValueCoding.json(value))
         } catch {
-            notes.append("the value \(path.joined(separator: "/")) is left out: \(error)")
+            notes.append("the value \"\(path.joined(separator: "."))\" is left out: \(error)")
             return
         }
         let text = String(decoding: writer.finish(), as: UTF8.self)
         guard let array = Self.text([.string(text)], extents: []) else { return }
         append(array, path, isText: true)
-        notes.append("the value \(path.joined(separator: "/")) is text that other readers will not understand")
+        notes.append("the value \"\(path.joined(separator: "."))\" is text that other readers will not understand")
     }
 
     private mutating func append(_ array: [UInt8], _ path: [String], isText: Bool = false, isBytes: Bool = false) {
         let note = NumPyNote.value(path: path, isText: isText, isBytes: isBytes).text
         var name = path.joined(separator: "/")
         guard !name.utf8.contains(0), note.utf8.count <= NumPyNote.greatestByteCount else {
-            notes.append("the value \(name) is left out: its name does not fit the format")
+            notes.append("the value \"\(path.joined(separator: "."))\" is left out: its name does not fit the format")
             return
         }
         // The remark has the true name; what is free will do for the archive.

@@ -81,7 +81,13 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, OmittingRead
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = 1
-        if deep { try report.add(records, progress: progress) }
+        guard deep else { return report }
+        try report.add(records, progress: progress)
+        // A .npy file is no archive.
+        guard records.isEmpty else { return report }
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
+        }
         return report
     }
 }

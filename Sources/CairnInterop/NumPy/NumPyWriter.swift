@@ -64,25 +64,23 @@ public final class NumPyWriter: CheckpointWriter {
     }
 
     public func append(_ bytes: RawSpan) throws {
-        guard let writer, var zip, !isFinished else { throw wrongOrder("append") }
+        guard let writer, zip != nil, !isFinished else { throw wrongOrder("append") }
         var rest = 0..<bytes.byteCount
         while !rest.isEmpty {
-            guard position < headers.count else {
+            guard position < headers.count, let record = zip?.records[firstRecord + position] else {
                 throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: key))
             }
-            let record = zip.records[firstRecord + position]
             let count = min(rest.count, record.byteCount - byteCount)
             let part = bytes.extracting(rest.lowerBound..<rest.lowerBound + count)
             try writer.write(part, at: record.dataOffset + byteCount)
             let sum = CRC32.combine(record.checksum, CRC32.checksum(part), secondByteCount: count)
-            zip.setChecksum(sum, of: firstRecord + position)
-            self.zip = zip
+            // In place: a copy of all records for each tensor would be quadratic.
+            zip?.setChecksum(sum, of: firstRecord + position)
             byteCount += count
             rest = rest.lowerBound + count..<rest.upperBound
             if byteCount == record.byteCount {
                 try endTensor()
                 try beginTensor()
-                if let current = self.zip { zip = current }
             }
         }
     }
@@ -110,14 +108,13 @@ public final class NumPyWriter: CheckpointWriter {
     /// Writes the header of the next array, and passes over arrays without elements.
     private func beginTensor() throws {
         while position < headers.count {
-            guard let writer, var zip else { return }
             let header = headers[position]
             let index = firstRecord + position
-            try writer.write(header, at: zip.records[index].dataOffset)
-            zip.setChecksum(CRC32.checksum(header.span.bytes), of: index)
-            self.zip = zip
+            guard let writer, let record = zip?.records[index] else { return }
+            try writer.write(header, at: record.dataOffset)
+            zip?.setChecksum(CRC32.checksum(header.span.bytes), of: index)
             byteCount = header.count
-            guard byteCount == zip.records[index].byteCount else { return }
+            guard byteCount == record.byteCount else { return }
             try endTensor()
         }
     }

@@ -53,6 +53,19 @@ package struct PickleWriter {
         bytes.append(0)
     }
 
+    /// An integer of any size in two's complement.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` for one that PyTorch's restricted unpickler does not read.
+    package mutating func integer(littleEndian value: [UInt8]) throws(CairnError) {
+        guard let count = UInt8(exactly: value.count) else {
+            throw CairnError(
+                .unsupported, "an integer is too large for files of PyTorch",
+                .init(expected: "at most 255 bytes", found: "\(value.count)", advice: "leave it out by --exclude"))
+        }
+        bytes += [0x8A, count]
+        bytes += value
+    }
+
     package mutating func double(_ value: Double) {
         bytes.append(UInt8(ascii: "G"))
         withUnsafeBytes(of: value.bitPattern.bigEndian) { bytes.append(contentsOf: $0) }

@@ -2,11 +2,12 @@ package import CairnBase
 package import CairnTensor
 
 /// A tensor whose numbers are stored with their bytes in the other order.
-package struct SwappedTensor: TensorContent {
+package struct SwappedTensor: ChecksummedContent {
     private let content: any TensorContent
     private let width: Int
     package var scalarType: ScalarType { content.scalarType }
     package var shape: Shape { content.shape }
+    package var hasChecksums: Bool { content.isChecked }
 
     /// - Parameter width: How many bytes one number has; a complex one is two.
     package init(_ content: any TensorContent, width: Int) {

@@ -13,6 +13,17 @@ package protocol TensorContent: Sendable {
     func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError)
 }
 
+/// Elements that know whether checksums stand beside them.
+package protocol ChecksummedContent: TensorContent {
+    /// Whether every read compares a checksum.
+    var hasChecksums: Bool { get }
+}
+
+extension TensorContent {
+    /// Whether every read of the elements compares a checksum, as far as they know.
+    package var isChecked: Bool { (self as? any ChecksummedContent)?.hasChecksums ?? false }
+}
+
 extension StoredTensor: TensorContent {}
 
 /// A tensor that is in memory already.

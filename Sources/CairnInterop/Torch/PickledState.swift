@@ -57,7 +57,9 @@ struct PickledState {
             throw error.adding(.init(file: file, tensor: StateNames.joined(path)))
         }
         if case .opaque(let name) = leaf { return try addOpaque(reference, name, at: path, inModule: inModule) }
-        return try add(leaf, at: path, inModule: inModule)
+        let node = try add(leaf, at: path, inModule: inModule)
+        guard !inModule, let node, let kind = StateKind(reference, in: graph) else { return node }
+        return .typed(kind, node)
     }
 
     /// Counts what is made. Shared parts are walked each time they are met, so that a small pickle could keep this busy
@@ -132,7 +134,7 @@ struct PickledState {
         let (count, visits) = PickledLeaf.tensorCount(under: reference, in: graph)
         try spend(visits, at: path)
         omissions.append(
-            (path.isEmpty ? "it" : StateNames.joined(path))
+            (path.isEmpty ? "it" : "\"\(StateNames.joined(path))\"")
                 + " is an object of the class \(name): it is shown as text"
                 + (count == 0 ? "" : ", and \(count) tensors in it are left out"))
         return add(.string(PythonText(graph).describe(reference)), at: path, inModule: false)
@@ -158,8 +160,12 @@ struct PickledState {
         var keys: [StateKey] = []
         for index in stride(from: 0, to: items.count - 1, by: 2) {
             let key = self.key(items[index])
-            keys.append(key)
-            last[key] = index
+            if key.isShown, !inModule {
+                omissions.append(
+                    "\"\(StateNames.joined(path + [key.key]))\": the key is no plain value and shown as text")
+            }
+            keys.append(key.key)
+            last[key.key] = index
         }
         var members: [StateNode.Member] = []
         for (position, key) in keys.enumerated() where last[key] == position * 2 {
@@ -185,11 +191,35 @@ struct PickledState {
         return .dictionary(members)
     }
 
-    private func key(_ reference: PickleGraph.Reference) -> StateKey {
+    /// A dictionary's key, and whether it is only text that shows what it was.
+    private func key(_ reference: PickleGraph.Reference) -> (key: StateKey, isShown: Bool) {
         switch graph[reference] {
-        case .string(let text): StateKey(text)
-        case .integer(let value): .index(Int(value))
-        default: StateKey(PythonText(graph).describe(reference))
+        case .string(let text): return (StateKey(text), false)
+        case .integer(let value): return (.index(Int(value)), false)
+        default:
+            if let value = keyValue(reference, depth: 0) { return (.value(value), false) }
+            return (StateKey(PythonText(graph).describe(reference)), true)
+        }
+    }
+
+    /// A key that is neither text nor an integer, where it is made of plain values.
+    private func keyValue(_ reference: PickleGraph.Reference, depth: Int) -> Value? {
+        switch graph[reference] {
+        case .none: return .null
+        case .bool(let value): return .bool(value)
+        case .double(let value): return .double(value)
+        case .bytes(let bytes): return .bytes(bytes)
+        case .object: return PickledLeaf.bytes(reference, in: graph).map { .bytes($0) }
+        case .string(let text): return depth == 0 ? nil : .string(text)
+        case .integer(let value): return depth == 0 ? nil : .integer(value)
+        case .tuple(let elements) where depth < 8 && elements.count <= 64:
+            var values: [Value] = []
+            for element in elements {
+                guard let value = keyValue(element, depth: depth + 1) else { return nil }
+                values.append(value)
+            }
+            return .list(values)
+        default: return nil
         }
     }
 }

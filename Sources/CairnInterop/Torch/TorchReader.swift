@@ -72,7 +72,12 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = 1
-        if deep { try report.add(storages, progress: progress) }
+        guard deep else { return report }
+        try report.add(storages, progress: progress)
+        guard storages.isEmpty else { return report }
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
+        }
         return report
     }
 }

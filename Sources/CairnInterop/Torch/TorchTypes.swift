@@ -31,6 +31,15 @@ enum TorchTypes {
         }
     }
 
+    /// Whether this is the name of a type of elements or of a scheme of quantization, such as `float32` or `qint8`.
+    static func isConstant(_ name: String) -> Bool {
+        if scalarType(named: name) != nil { return true }
+        return [
+            "qint8", "quint8", "qint32", "quint4x2", "quint2x4", "per_tensor_affine", "per_tensor_symmetric",
+            "per_channel_affine", "per_channel_symmetric", "per_channel_affine_float_qparams",
+        ].contains(name)
+    }
+
     /// The type that a dtype of a pickle means.
     static func scalarType(_ global: PickleGraph.Global?) -> ScalarType? {
         guard let global, global.module == "torch" else { return nil }

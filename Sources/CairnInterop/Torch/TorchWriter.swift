@@ -68,7 +68,7 @@ public final class TorchWriter: CheckpointWriter {
         archive = try TorchArchiveWriter(
             file, prefix: Self.prefix, pickle: pickle.bytes, isOrdered: pickle.isOrdered)
         try beginStorages()
-        return []
+        return structure.map { StateLosses(of: $0, in: .torch).notes } ?? []
     }
 
     /// Every tensor with the number of its storage.

@@ -72,10 +72,13 @@ public struct MergedCheckpoint: CheckpointReader {
         notes = Self.notes(inputs, tensors)
     }
 
-    /// That of an input with just these tensors and values.
+    /// That of an input with just these tensors and values; else tensors lie flat under their names, and values are what they
+    /// were in the input that they are from.
     public var structure: StateNode? {
         let names = tensors.map { ExactString($0.name) }
-        return readers.first { $0.values == values && $0.tensors.map { ExactString($0.name) } == names }?.structure
+        let same = readers.filter { $0.values == values }
+        if let whole = same.first(where: { $0.tensors.map { ExactString($0.name) } == names }) { return whole.structure }
+        return same.first?.structure.map { StateNode(flat: tensors, values: values, of: $0) { $0 } }
     }
 
     public var losses: [LossNote]? { readers.flatMap { $0.losses ?? [] } + ledger.notes }

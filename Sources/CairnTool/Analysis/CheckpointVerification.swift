@@ -18,8 +18,12 @@ struct CheckpointVerification {
     var source: String
     var format: String
     var step: Int?
-    /// What was looked at: `structure`, `coverage`, `checksums`, `data`.
+    /// What was looked at: `structure`, `coverage`; `checksums of the description`, or `checksums` where those of data were
+    /// compared too; `data`, where all of it was read.
     var checked: [String]
+    /// How many bytes of data were read, and how many of them have no checksum to compare with.
+    var dataByteCount = 0
+    var unsummedByteCount = 0
     var damage: [Damage] = []
     var notes: [String] = []
 
@@ -56,9 +60,7 @@ struct CheckpointVerification {
                 }
             ]
         case .hdf5(let path) where location.selector == nil:
-            var result = try verify("hdf5", path, ["structure"], deep: deep) { try HDF5Reader(path: path) }
-            result.notes.append("only chunks with a Fletcher-32 filter have checksums: other changes cannot be noticed")
-            return [result]
+            return [try verify("hdf5", path, ["structure"], deep: deep) { try HDF5Reader(path: path) }]
         case .keras(let path) where location.selector == nil:
             return [try verify("keras", path, ["structure"], deep: deep) { try KerasReader(path: path) }]
         case .numpy(let path) where location.selector == nil:
@@ -88,13 +90,17 @@ struct CheckpointVerification {
     ) throws -> CheckpointVerification {
         var result = CheckpointVerification(
             source: "\(path)@\(step)", format: "cairn", step: step,
-            checked: ["structure", "coverage", "checksums"] + (deep ? ["data"] : []))
+            checked: ["structure", "coverage"] + (deep ? ["checksums", "data"] : ["checksums of the description"]))
+        var read = 0
         try result.collecting {
             let reader = try store.open(step: step)
             let bar = ProgressBar("reading", total: reader.manifest.byteCount)
             defer { bar.finish() }
-            return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error, chunk: $0.chunk) }
+            let report = try reader.verify(deep: deep, progress: bar.add)
+            read = report.byteCount
+            return report.damages.map { Damage($0.error, chunk: $0.chunk) }
         }
+        result.dataByteCount = read
         return result
     }
 
@@ -102,22 +108,44 @@ struct CheckpointVerification {
         _ format: String, _ path: String, _ checked: [String], deep: Bool,
         opening open: () throws -> any VerifiableReader
     ) throws -> CheckpointVerification {
-        var result = CheckpointVerification(
-            source: path, format: format, step: nil, checked: checked + (deep ? ["checksums", "data"] : []))
+        var result = CheckpointVerification(source: path, format: format, step: nil, checked: checked)
+        var report = VerificationReport()
         try result.collecting {
             let reader = try open()
             let stored = reader.tensors.filter { $0.tiedTo == nil }
             let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
-            return try reader.verify(deep: deep, progress: bar.add).damages.map { Damage($0.error, chunk: $0.chunk) }
+            report = try reader.verify(deep: deep, progress: bar.add)
+            return report.damages.map { Damage($0.error, chunk: $0.chunk) }
         }
+        if deep { result.tell(report) }
         return result
+    }
+
+    /// Says what of the data was compared with checksums, and what has none.
+    private mutating func tell(_ report: VerificationReport) {
+        dataByteCount = report.byteCount
+        unsummedByteCount = report.unsummedByteCount
+        if report.byteCount > report.unsummedByteCount { checked.append("checksums") }
+        checked.append("data")
+        guard report.unsummedByteCount > 0 else { return }
+        let reason =
+            switch format {
+            case "hdf5", "keras": "only chunks with a Fletcher-32 filter have them"
+            case "numpy": "the file has none, or its archive leaves them out"
+            case "dcp": "safetensors, and archives that leave them out, have none"
+            default: "files of before PyTorch 1.6, bare pickles, and archives that leave them out have none"
+            }
+        let share = report.unsummedByteCount == report.byteCount ? "all" : "\(report.unsummedByteCount) of"
+        notes.append(
+            "\(share) \(report.byteCount) bytes of data have no checksums, so that changes in them cannot be noticed: \(reason)")
     }
 
     private static func verifySafetensors(_ path: String, deep: Bool) throws -> CheckpointVerification {
         var result = CheckpointVerification(
             source: path, format: "safetensors", step: nil, checked: ["structure"] + (deep ? ["data"] : []),
             notes: ["safetensors has no checksums: elements that were changed cannot be noticed"])
+        var read = 0
         try result.collecting {
             let reader = try OpenedCheckpoint.safetensors(path)
             guard deep else { return [] }
@@ -127,11 +155,15 @@ struct CheckpointVerification {
             defer { bar.finish() }
             for tensor in stored {
                 for region in blocks.regions(of: tensor) {
-                    try blocks.withBlock(tensor, region) { bar.add($0.count) }
+                    try blocks.withBlock(tensor, region) {
+                        bar.add($0.count)
+                        read += $0.count
+                    }
                 }
             }
             return []
         }
+        (result.dataByteCount, result.unsummedByteCount) = (read, read)
         return result
     }
 

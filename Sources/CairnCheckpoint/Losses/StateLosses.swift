@@ -1,0 +1,181 @@
+/// What of a nested state a format does not keep, by the paths of what is changed.
+///
+/// That the whole is an `OrderedDict` goes without saying: a checkpoint is a mapping in every format.
+package struct StateLosses {
+    /// How much a format keeps.
+    package enum Format {
+        /// Names and plain values.
+        case flat
+        /// Dictionaries, and lists that hold more than values, are entered; what is left in them is kept as PyTorch's files keep
+        /// it. `isTerminal`: whether a list of these stays one value.
+        case flattened(isTerminal: (StateNode) -> Bool)
+        /// What `torch.load` with `weights_only` takes.
+        case torch
+    }
+
+    private var changes: [(what: String, paths: [String])] = []
+    private var positions: [String: Int] = [:]
+
+    /// - Parameter root: The state as it was.
+    package init(of root: StateNode, in format: Format) {
+        switch format {
+        case .torch: addTorch(root, at: [])
+        case .flat:
+            guard let members = Self.mapping(root) else {
+                note("is no dictionary, and becomes the tensors and values of one", "the state")
+                addFlat(root, at: [])
+                return
+            }
+            addKeys(members, at: [])
+            for member in members {
+                if member.node.hasTensor, !Self.isTensor(member.node) {
+                    note("nests tensors, which is kept in their names alone", member.key.text)
+                }
+                addFlat(member.node, at: [member.key.text])
+            }
+        case .flattened(let isTerminal):
+            guard let members = Self.mapping(root) else {
+                note("is no dictionary, and becomes the entry of one", "the state")
+                addFlattened(root, at: [], isTerminal)
+                return
+            }
+            addKeys(members, at: [])
+            for member in members { addFlattened(member.node, at: [member.key.text], isTerminal) }
+        }
+        if case .typed(let kind, _) = root, kind != .orderedDictionary, !Self.isKept(kind, in: format) { lose(kind, at: []) }
+    }
+
+    /// A sentence for each kind of change, with all its paths.
+    package var notes: [String] {
+        changes.map { what, paths in
+            NameList.text(paths) + ": " + what
+        }
+    }
+
+    private static func isKept(_ kind: StateKind, in format: Format) -> Bool {
+        if case .torch = format { return isTorch(kind) }
+        return false
+    }
+
+    /// The entries of a state whose kind goes without saying.
+    private static func mapping(_ root: StateNode) -> [StateNode.Member]? { root.members }
+
+    private static func isTensor(_ node: StateNode) -> Bool {
+        switch node {
+        case .tensor: true
+        case .typed(_, let inner): isTensor(inner)
+        default: false
+        }
+    }
+
+    // MARK: Walks
+
+    private mutating func addFlat(_ node: StateNode, at path: [String]) {
+        switch node {
+        case .tensor, .value: break
+        case .list(let nodes): addElements(nodes, at: path) { $0.addFlat($1, at: $2) }
+        case .tuple(let nodes):
+            note("was a tuple and becomes a list", path)
+            addElements(nodes, at: path) { $0.addFlat($1, at: $2) }
+        case .dictionary(let members):
+            addKeys(members, at: path)
+            addMembers(members, at: path) { $0.addFlat($1, at: $2) }
+        case .typed(let kind, let inner):
+            lose(kind, at: path)
+            addFlat(inner, at: path)
+        }
+    }
+
+    private mutating func addFlattened(_ node: StateNode, at path: [String], _ isTerminal: (StateNode) -> Bool) {
+        switch node {
+        case .tensor, .value: break
+        case .dictionary(let members):
+            addKeys(members, at: path)
+            addMembers(members, at: path) { $0.addFlattened($1, at: $2, isTerminal) }
+        case .list(let nodes) where !nodes.allSatisfy(isTerminal):
+            addElements(nodes, at: path) { $0.addFlattened($1, at: $2, isTerminal) }
+        case .tuple(let nodes) where node.hasTensor:
+            note("was a tuple and becomes a list", path)
+            addElements(nodes, at: path) { $0.addFlattened($1, at: $2, isTerminal) }
+        case .typed(let kind, let inner) where inner.hasTensor || inner.members?.isEmpty == false:
+            lose(kind, at: path)
+            addFlattened(inner, at: path, isTerminal)
+        case .list, .tuple, .typed: addTorch(node, at: path)
+        }
+    }
+
+    private mutating func addTorch(_ node: StateNode, at path: [String]) {
+        switch node {
+        case .tensor, .value: break
+        case .list(let nodes), .tuple(let nodes): addElements(nodes, at: path) { $0.addTorch($1, at: $2) }
+        case .dictionary(let members): addMembers(members, at: path) { $0.addTorch($1, at: $2) }
+        case .typed(let kind, let inner):
+            if !Self.isTorch(kind) { lose(kind, at: path) }
+            addTorch(inner, at: path)
+        }
+    }
+
+    private mutating func addElements(
+        _ nodes: [StateNode], at path: [String], _ add: (inout StateLosses, StateNode, [String]) -> Void
+    ) {
+        for (index, node) in nodes.enumerated() { add(&self, node, path + [String(index)]) }
+    }
+
+    private mutating func addMembers(
+        _ members: [StateNode.Member], at path: [String], _ add: (inout StateLosses, StateNode, [String]) -> Void
+    ) {
+        for member in members { add(&self, member.node, path + [member.key.text]) }
+    }
+
+    // MARK: Notes
+
+    private mutating func addKeys(_ members: [StateNode.Member], at path: [String]) {
+        for member in members {
+            if case .name = member.key { continue }
+            note("has keys that are no text, which become text", path.isEmpty ? [member.key.text] : path)
+            if !path.isEmpty { return }
+        }
+    }
+
+    /// Whether files that `torch.load` reads with `weights_only` hold it.
+    package static func isTorch(_ kind: StateKind) -> Bool {
+        switch kind {
+        case .set, .orderedDictionary, .counter, .byteArray, .complex, .bigInteger, .size, .scalarType, .layout, .device,
+            .parameter, .gradient, .sparseTensor, .quantizedTensor, .metaTensor: true
+        case .frozenSet, .defaultDictionary, .deque, .path, .constant, .subclass, .packedTensor, .nestedTensor, .array, .arrayScalar,
+            .arrayType: false
+        }
+    }
+
+    private mutating func lose(_ kind: StateKind, at path: [String]) {
+        let what =
+            switch kind {
+            case .set, .deque: "becomes a list"
+            case .frozenSet: "becomes a set or a list"
+            case .orderedDictionary, .defaultDictionary, .counter: "becomes a plain dictionary"
+            case .byteArray: "becomes bytes"
+            case .complex: "becomes a list of its two parts"
+            case .bigInteger: "becomes its digits as text"
+            case .size: "becomes a list"
+            case .path, .scalarType, .layout, .device, .constant, .arrayType: "becomes text"
+            case .parameter, .gradient, .subclass: "becomes a plain tensor"
+            case .sparseTensor, .quantizedTensor, .packedTensor, .metaTensor, .nestedTensor: "becomes a dictionary of its parts"
+            case .array: "becomes a tensor or a list"
+            case .arrayScalar: "becomes a plain number"
+            }
+        note("was a \(kind.name) and \(what)", path)
+    }
+
+    private mutating func note(_ what: String, _ path: [String]) {
+        note(what, path.isEmpty ? "the state" : path.joined(separator: "."))
+    }
+
+    private mutating func note(_ what: String, _ path: String) {
+        if let position = positions[what] {
+            if changes[position].paths.last != path { changes[position].paths.append(path) }
+        } else {
+            positions[what] = changes.count
+            changes.append((what, [path]))
+        }
+    }
+}
