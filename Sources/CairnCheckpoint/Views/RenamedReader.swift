@@ -8,6 +8,7 @@ public struct RenamedReader: CheckpointReader {
     public let values: [NamedValue]
     /// Parallel to `tensors`.
     private let originalNames: [String]
+    private let rules: [RenameRule]
 
     public var format: String { base.format }
     public var source: String { base.source }
@@ -44,6 +45,12 @@ public struct RenamedReader: CheckpointReader {
         }
         var values: [NamedValue] = []
         for named in base.values { values.append(NamedValue(name: try rename(named.name), value: named.value)) }
+        self.rules = rules
+        if isUsed.contains(false) {
+            for name in try base.rankValues().flatMap({ $0.values.map(\.name) }) {
+                if let index = rules.firstIndex(where: { $0.apply(to: name) != nil }) { isUsed[index] = true }
+            }
+        }
         if let index = isUsed.firstIndex(of: false) {
             throw CairnError(
                 .notFound, "a pattern fits no name of the checkpoint that is not renamed already",
@@ -53,6 +60,25 @@ public struct RenamedReader: CheckpointReader {
         tensors = viewed.map(\.description)
         originalNames = viewed.map(\.originalName)
         self.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
+    }
+
+    public func rankValues() throws(CairnError) -> [RankValues] {
+        var ofRanks = try base.rankValues()
+        for rank in ofRanks.indices {
+            var names = Set<ExactString>()
+            for index in ofRanks[rank].values.indices {
+                let name = ofRanks[rank].values[index].name
+                let renamed = rules.lazy.compactMap { $0.apply(to: name) }.first ?? name
+                guard names.insert(ExactString(renamed)).inserted else {
+                    throw CairnError(
+                        .mismatch, "two values of a rank would both be named \"\(renamed)\"",
+                        .init(file: source, tensor: name, rank: ofRanks[rank].rank))
+                }
+                ofRanks[rank].values[index].name = renamed
+            }
+            ofRanks[rank].values.sort { ExactString($0.name) < ExactString($1.name) }
+        }
+        return ofRanks
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
