@@ -22,7 +22,7 @@ public struct CheckpointDigest: Sendable, Hashable {
 
     /// A value that is no list and no dictionary, and how to get to it.
     public struct Leaf: Sendable, Hashable {
-        /// The value's name, then the keys and places on the way down. Keys that spell an integer are integers: not
+        /// The value's name, before it the place of the rank that had it alone, if one had; then the keys and places on the way down. Keys that spell an integer are integers: not
         /// every format keeps the two apart.
         public var path: [Value]
         /// The value.
@@ -33,7 +33,7 @@ public struct CheckpointDigest: Sendable, Hashable {
     public var format: String
     /// The tensors, sorted by the bytes of their names; tied ones each under its name.
     public var tensors: [TensorDigest]
-    /// The values, sorted by name, dictionaries by the bytes of their keys, lists in order.
+    /// The values, sorted by name, behind them those of single ranks in the order of ranks; dictionaries by the bytes of their keys, lists in order.
     public var objects: [Leaf]
 
     /// Reads all of a checkpoint.
@@ -64,6 +64,11 @@ public struct CheckpointDigest: Sendable, Hashable {
         }
         objects = []
         for named in reader.values { Self.addLeaves(of: named.value, at: [Self.component(named.name)], to: &objects) }
+        for of in try reader.rankValues() {
+            for named in of.values {
+                Self.addLeaves(of: named.value, at: [.string(of.place), Self.component(named.name)], to: &objects)
+            }
+        }
     }
 
     private static func sha256(

@@ -19,7 +19,8 @@ extension ReadPlan {
     /// Reads this rank's part of the state, verifying whatever checksums cover it.
     ///
     /// Beyond the local tensors it takes a buffer of at most 8 MiB a thread. The checkpoint's values and ties come with
-    /// it; of a checkpoint in Cairn's format with as many ranks also this rank's own values.
+    /// it. Of a checkpoint of as many ranks, on a mesh of the same axes, the values come too that the rank at this rank's
+    /// coordinates had alone; of any other ``ShardedState/omissions`` names those that no rank takes, each rank a share.
     ///
     /// - Parameter reader: The checkpoint that the plan was made for.
     /// - Throws: The reader's errors, naming file, tensor and offset.
@@ -69,10 +70,41 @@ extension ReadPlan {
         for tensor in reader.tensors where !names.contains(ExactString(tensor.name)) {
             if let target = tensor.tiedTo, names.contains(ExactString(target)) { state.ties.append((tensor.name, target)) }
         }
-        if let cairn = reader as? CairnReader, cairn.manifest.files.count == rankCount {
-            state.rankValues = try cairn.values(ofRank: rank).map { ($0.name, $0.value) }
-        }
+        try takeRankValues(of: reader, into: &state)
         return state
+    }
+
+    /// This rank takes the values of the rank that stood where it stands; what none of the ranks takes is named.
+    private func takeRankValues(of reader: any CheckpointReader, into state: inout ShardedState) throws(CairnError) {
+        var meshes: [DeviceMesh] = []
+        for tensor in tensors where !meshes.contains(tensor.layout.mesh) { meshes.append(tensor.layout.mesh) }
+        guard let cairn = reader as? CairnReader else {
+            let all = try reader.rankValues()
+            guard let first = all.first else { return }
+            let ranks = RankCorrespondence(
+                from: all.compactMap(\.mesh), of: first.rankCount, to: meshes, of: rankCount)
+            guard ranks.isComplete else { return state.omissions += [all.lossNote].compactMap(\.self) }
+            let own = all.first { $0.rank == ranks.source(of: rank) }
+            state.rankValues = own?.values.map { ($0.name, $0.value) } ?? []
+            return
+        }
+        let count = cairn.manifest.files.count
+        let ranks = RankCorrespondence(from: cairn.manifest.meshes, of: count, to: meshes, of: rankCount)
+        if ranks.isComplete {
+            guard let source = ranks.source(of: rank) else { return }
+            state.rankValues = try cairn.values(ofRank: source).map { ($0.name, $0.value) }
+            return
+        }
+        // The headers of all files tell what is lost: each rank looks at its share of them.
+        var lost: [RankValues] = []
+        for source in stride(from: rank, to: count, by: max(1, rankCount)) {
+            do throws(CairnError) {
+                lost.append(try cairn.rankValues(ofRank: source))
+            } catch {
+                state.omissions.append("the values of rank \(source) alone cannot be read: \(error)")
+            }
+        }
+        if let note = lost.lossNote { state.omissions.append(note) }
     }
 
     private var rankCount: Int { tensors.first?.layout.mesh.rankCount ?? 1 }

@@ -53,14 +53,14 @@ import Testing
         try storage.publish(bytes, as: key)
     }
 
-    private func expect(_ parts: [LoadedPart], _ step: Int, skipping skipped: [Int]) throws {
+    private func expect(_ parts: [LoadedPart], _ step: Int, skipping skipped: [Int], value: Int? = nil) throws {
         #expect(parts.count == 2)
         for part in parts {
             #expect(part.manifest.step == step)
             #expect(part.skipped.map(\.step) == skipped)
             let elements = try #require(part.state.local("w")).elements(as: Float.self)
-            #expect(elements.count == 4 * 4096 && elements.allSatisfy { $0 == Float(step) })
-            #expect(part.state.values.contains { $0.name == "step" && $0.value == .integer(Int64(step)) })
+            #expect(elements.count == 4 * 4096 && elements.allSatisfy { $0 == Float(value ?? step) })
+            #expect(part.state.values.contains { $0.name == "step" && $0.value == .integer(Int64(value ?? step)) })
         }
         #expect(parts[0].manifest.saveID == parts[1].manifest.saveID)
         #expect(parts[0].skipped.map { "\($0.error)" } == parts[1].skipped.map { "\($0.error)" })
@@ -88,10 +88,40 @@ import Testing
         try expect(load(), 1, skipping: [3, 2])
     }
 
+    /// What some rank has found damaged is kept when all of them save that step again.
+    @Test func theCasesOfAResumeAreTheSameOnEveryRankAndADamagedStepIsSetAside() throws {
+        try change("rank-00002", ofStep: 3) { $0[$0.count - 5000] ^= 1 }
+        let old = try storage.list("step-00000003/").map { try storage.readAll($0.key) }
+        let mesh = try DeviceMesh(["dp": 2])
+        let tensors = [
+            PlacedTensor(name: "w", scalarType: .f32, shape: Self.shape, layout: try Layout(mesh, ["dp": .shard(0)]))
+        ]
+        let empty = CheckpointStore(storage: MemoryStorage(), name: "empty")
+        let aside = try ThreadCommunicator.run(ranks: 2) { [store] communicator -> String? in
+            guard case .nothingYet = try ShardedStore(empty, over: communicator).resume(tensors) else { return nil }
+            let shared = try ShardedStore(store, over: communicator)
+            guard case .resumed(let latest) = try shared.resume(tensors), latest.manifest.step == 2 else { return nil }
+            let saved = try shared.save(latest.state, step: 3, options: SaveOptions(replacing: true))
+            return communicator.rank == 0 ? saved?.setAside?.place : "fine"
+        }
+        #expect(aside[0]?.contains("set-aside-") == true && aside[1] == "fine")
+        try expect(load(), 3, skipping: [], value: 2)
+        let left = try storage.list("step-00000003/").map { try storage.readAll($0.key) }
+        #expect(old.allSatisfy { left.contains($0) })
+        for step in 1...3 { try change("manifest", ofStep: step) { $0.removeLast(20) } }
+        let cases = try ThreadCommunicator.run(ranks: 2) { [store] communicator -> [Int] in
+            guard case .nothingUsable(_, let skipped) = try ShardedStore(store, over: communicator).resume(tensors) else {
+                return []
+            }
+            return skipped.map(\.step)
+        }
+        #expect(cases == [[3, 2, 1], [3, 2, 1]])
+    }
+
     @Test func withoutAUsableCheckpointEveryRankSaysSo() throws {
         for step in 1...3 { try change("manifest", ofStep: step) { $0.removeLast(20) } }
         let error = #expect(throws: CairnError.self) { try load() }
-        #expect(error?.code == .notFound && error?.context.found?.contains("3, 2, 1") == true)
+        #expect(error?.code == .nothingUsable && error?.context.found?.contains("3, 2, 1") == true)
     }
 
     /// An older checkpoint would not have it either.

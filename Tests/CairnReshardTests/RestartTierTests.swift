@@ -90,7 +90,7 @@ import Testing
         #expect(try restart("w", [("empty", empty)]).allSatisfy { $0 == nil })
         for step in [2, 3] { try change(near, "rank-00000", step: step) { $0.removeLast() } }
         let error = #expect(throws: CairnError.self) { try restart("w", [("near", near), ("empty", empty)]) }
-        #expect(error?.code == .notFound)
+        #expect(error?.code == .nothingUsable)
         #expect((error?.cause as? RestartFailure)?.decisions.map(\.verdict) == [.quarantined, .quarantined])
     }
 

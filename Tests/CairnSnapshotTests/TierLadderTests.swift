@@ -138,7 +138,7 @@ import Darwin
         remote.isGone = true
         let lost = RestartLadder([empty, RestartTier(name: "remote", store: CheckpointStore(storage: remote, name: "r"))])
         let error = #expect(throws: CairnError.self) { try lost.load() }
-        #expect(error?.code == .notFound)
+        #expect(error?.code == .inputOutput, "the tier's own error")
         #expect((error?.cause as? RestartFailure)?.decisions.map(\.verdict) == [.unreachable])
         let store = CheckpointStore.inMemory("damaged")
         try store.save(tierState(1), step: 1, options: tierOptions(1))

@@ -31,7 +31,11 @@ import Darwin
     @Test func aFileWhereADirectoryShouldBeIsAnError() throws {
         try storage.publish([1], as: "file")
         #expect(throws: CairnError.self) { try storage.publish([2], as: "file/below") }
-        #expect(throws: CairnError.self) { try LocalStorage(root: directory.path + "/file").publish([2], as: "object") }
+        let inFile = LocalStorage(root: directory.path + "/file")
+        for call in [{ try inFile.publish([2], as: "object") }, { _ = try inFile.list("") }, { _ = try inFile.open("object") }] {
+            let error = #expect(throws: CairnError.self) { try call() }
+            #expect(error?.code == .notADirectory && error?.context.file == directory.path + "/file")
+        }
         #expect(try storage.readAll("file") == [1])
         #expect(try storage.list("").count == 1)
     }

@@ -184,3 +184,11 @@ package func startThreadIfPossible(_ body: @escaping @Sendable () -> Void) -> Bo
     if result != 0 { Unmanaged<Box>.fromOpaque(argument).release() }
     return result == 0
 }
+
+/// Runs `work` on a thread of its own without blocking the calling task's: for calls that wait for others, of which any number
+/// may have to be under way at once.
+package func runOnThread<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+        startThread { continuation.resume(with: Result(catching: work)) }
+    }
+}

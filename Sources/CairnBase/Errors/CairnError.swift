@@ -5,9 +5,10 @@
 public struct CairnError: Error, Sendable {
     /// The kind of failure: a set that may grow, so a `switch` over it needs a default.
     public struct Code: Sendable, Hashable, CustomStringConvertible {
-        private enum Value: String {
+        private enum Value: String, CaseIterable {
             case notFound, alreadyExists, inputOutput, noSpace, corrupted, malformed, incomplete
             case unsupported, mismatch, invalidArgument, cancelled
+            case nothingUsable, accessDenied, notADirectory
         }
 
         private let value: Value
@@ -36,6 +37,15 @@ public struct CairnError: Error, Sendable {
         public static let invalidArgument = Code(.invalidArgument)
         /// The operation was cancelled.
         public static let cancelled = Code(.cancelled)
+        /// There are checkpoints, and none of them can be used: not the same as there being none.
+        public static let nothingUsable = Code(.nothingUsable)
+        /// Reading or writing there is not allowed: the rights do not suffice, or the file system is read-only.
+        public static let accessDenied = Code(.accessDenied)
+        /// A file stands where a directory must be, such as at the path of a store.
+        public static let notADirectory = Code(.notADirectory)
+
+        /// Every code there is, in the order of their names.
+        package static let all = Value.allCases.map(Code.init).sorted { $0.description < $1.description }
 
         public var description: String { value.rawValue }
 

@@ -67,6 +67,10 @@ public struct Manifest: Sendable, Equatable {
     /// Sorted by the bytes of the names.
     public var values: [NamedValue]
 
+    /// What the save that returned this manifest has set aside because it was of no use and in the way. It is not stored:
+    /// `nil` in a manifest that was read.
+    public internal(set) var setAside: SetAside?
+
     /// A name for another name's tensor.
     public struct Tie: Sendable, Hashable {
         public var name: String

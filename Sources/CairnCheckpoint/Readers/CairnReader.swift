@@ -1,4 +1,5 @@
 public import CairnBase
+import CairnLayout
 public import CairnStorage
 public import CairnTensor
 import Synchronization
@@ -122,6 +123,22 @@ public final class CairnReader: LinearReader {
                 .init(file: source, rank: rank, expected: "0..<\(manifest.files.count)"))
         }
         return try rankFile(rank).metadata.values
+    }
+
+    public func rankValues() throws(CairnError) -> [RankValues] {
+        var all: [RankValues] = []
+        for rank in manifest.files.indices {
+            let own = try rankValues(ofRank: rank)
+            if !own.values.isEmpty { all.append(own) }
+        }
+        return all
+    }
+
+    /// The values that only `rank` had, with its place among the ranks.
+    package func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues {
+        RankValues(
+            rank: rank, rankCount: manifest.files.count, mesh: manifest.layouts.first?.mesh,
+            values: try values(ofRank: rank))
     }
 
     /// Part of a region that spans fragments: read by itself, then copied to its place.

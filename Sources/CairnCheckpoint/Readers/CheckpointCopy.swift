@@ -9,7 +9,8 @@ import CairnTensor
 ///   - bufferByteCount: The size of a buffer; a tensor larger than that is read in slabs of its first dimensions.
 ///   - strict: Whether what cannot be carried over is an error: the writer is then discarded, as after any other.
 ///   - progress: Called with the bytes written so far and in all.
-/// - Returns: What the writer's format could not carry over, and what the reader's conversions lost.
+/// - Returns: What the writer's format could not carry over, and what the reader's conversions lost; behind them what the writer
+///   put out of the way.
 /// - Throws: The reader's and the writer's errors, and ``CairnError/Code/unsupported`` where `strict` says so; the writer has then been
 ///   discarded.
 public func copyCheckpoint(
@@ -17,8 +18,11 @@ public func copyCheckpoint(
     strict: Bool = false, progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> [String] {
     do {
-        let notes = try writer.begin(
+        let ofRanks = try reader.rankValues()
+        let isCarried = try ofRanks.isEmpty || writer.carry(ofRanks)
+        var notes = try writer.begin(
             tensors: reader.tensors, values: reader.values, structure: reader.structure)
+        if !isCarried, let note = ofRanks.lossNote { notes.append(note) }
         if strict, !notes.isEmpty { throw CairnError.refusing(losses: notes) }
         let stored = reader.tensors.filter { $0.tiedTo == nil }
         let total = stored.totalByteCount
@@ -39,7 +43,7 @@ public func copyCheckpoint(
         let all = notes + (reader.losses ?? []).map(\.description)
         if strict, !all.isEmpty { throw CairnError.refusing(losses: all) }
         try writer.finish()
-        return all
+        return all + writer.closingNotes
     } catch {
         writer.discard()
         throw error

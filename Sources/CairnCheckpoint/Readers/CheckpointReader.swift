@@ -20,6 +20,13 @@ public protocol CheckpointReader: Sendable {
     /// nothing is converted.
     var losses: [LossNote]? { get }
 
+    /// The values that single ranks of the job that saved had alone, in the order of ranks; those without any are left out.
+    ///
+    /// They may stand in a file for each rank, whose header is then read.
+    ///
+    /// - Throws: What a damaged or missing file throws.
+    func rankValues() throws(CairnError) -> [RankValues]
+
     /// Fills `destination` with a region of a tensor, row-major.
     ///
     /// Reads little more of the source than the region needs and verifies whatever checksums cover it.
@@ -47,6 +54,8 @@ extension CheckpointReader {
     public var structure: StateNode? { nil }
 
     public var losses: [LossNote]? { nil }
+
+    public func rankValues() throws(CairnError) -> [RankValues] { [] }
 
     public func mapped(_ name: String) throws(CairnError) -> Tensor? { nil }
 

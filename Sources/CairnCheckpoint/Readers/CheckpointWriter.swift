@@ -16,9 +16,17 @@ public protocol CheckpointWriter: AnyObject {
     /// - Parameter structure: How tensors and values belong together; `nil` when that is not known.
     func begin(tensors: [TensorDescription], values: [NamedValue], structure: StateNode?) throws -> [String]
 
+    /// Takes values that single ranks of the source had alone, before `begin`.
+    ///
+    /// - Returns: Whether the target will hold them all. Most formats have no place for them.
+    func carry(_ rankValues: [RankValues]) throws -> Bool
+
     /// How many tensors, of those that have bytes of their own, an interrupted writer of the same has written already,
     /// known after `begin`: their bytes do not come again.
     var resumedTensorCount: Int { get }
+
+    /// What else is to be said once it is finished, a sentence each: what had to be put out of the way.
+    var closingNotes: [String] { get }
 
     /// Appends the next bytes of the current tensor.
     func append(_ bytes: RawSpan) throws
@@ -32,6 +40,10 @@ public protocol CheckpointWriter: AnyObject {
 
 extension CheckpointWriter {
     public var resumedTensorCount: Int { 0 }
+
+    public func carry(_ rankValues: [RankValues]) throws -> Bool { false }
+
+    public var closingNotes: [String] { [] }
 
     public func begin(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?

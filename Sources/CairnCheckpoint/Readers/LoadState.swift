@@ -22,7 +22,7 @@ extension TrainingState {
     /// Reads a checkpoint of any format into memory, verifying whatever checksums it has.
     ///
     /// Values and ties come with it; with ``LoadOptions/names`` only those named do, and a tie whose target is not named
-    /// becomes a tensor of its own.
+    /// becomes a tensor of its own. Values that single ranks had alone have no place here: ``omissions`` names them.
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a name that is not there; the reader's errors.
     public init(reading reader: any CheckpointReader, options: LoadOptions = LoadOptions()) throws {
@@ -50,6 +50,8 @@ extension TrainingState {
             }
         }
         for value in values { set(value.value, for: value.name) }
+        // Who names what to load has left the rest out.
+        if wanted == nil, let note = try reader.rankValues().lossNote { omissions.append(note) }
     }
 }
 

@@ -56,8 +56,8 @@ public struct RestartLadder: Sendable {
     ///
     /// - Parameter options: With ``LoadOptions/mapped`` the checkpoint is verified before it is mapped.
     /// - Returns: `nil` when every tier could be looked at and none has a checkpoint: a run that starts from nothing.
-    /// - Throws: ``CairnError/Code/notFound``, with a ``RestartFailure`` as its cause, when there are checkpoints and none can
-    ///   be used, or a tier that might have some cannot be reached; ``CairnError/Code/cancelled`` and
+    /// - Throws: ``CairnError/Code/nothingUsable``, with a ``RestartFailure`` as its cause, when there are checkpoints and none
+    ///   can be used; when nothing is known but that tiers or checkpoints cannot be reached, the first of those errors; ``CairnError/Code/cancelled`` and
     ///   ``CairnError/Code/invalidArgument`` at once; what ``LoadOptions/progress`` throws.
     public func load(options: LoadOptions = LoadOptions()) throws -> Restart? {
         var log = RestartLog(observer)
@@ -80,6 +80,7 @@ public struct RestartLadder: Sendable {
                 let opened = try tier.store.open(step: candidate.step)
                 reader = opened
                 let state = try Self.read(opened, options)
+                KnownDamage.shared.forget(opened.manifest.saveID, step: candidate.step, in: tier.store.storage)
                 log.note(.init(
                     tier: tier.name, step: candidate.step, saveID: opened.manifest.saveID, .loaded,
                     seconds: start.secondsSince))
@@ -114,7 +115,9 @@ public struct RestartLadder: Sendable {
         case .unusable(let error): return (.unusable, error)
         case .unreachable(let error): return (.unreachable, error)
         case .damaged(let error):
-            return (quarantine(candidate, saveID: reader?.manifest.saveID, because: error), error)
+            let saveID = reader?.manifest.saveID
+            if let saveID { noteDamage(error, of: saveID, candidate) }
+            return (quarantine(candidate, saveID: saveID, because: error), error)
         }
     }
 }
@@ -159,6 +162,11 @@ extension RestartLadder {
         return survey
     }
 
+    /// Remembers that a checkpoint is damaged, whether or not it can be put in quarantine.
+    package func noteDamage(_ error: CairnError, of saveID: SaveID, _ candidate: RestartCandidate) {
+        KnownDamage.shared.note(error, of: saveID, step: candidate.step, in: tiers[candidate.tier].store.storage)
+    }
+
     /// Puts a damaged checkpoint in quarantine, unless that is not wanted or does not work: a storage that cannot be written
     /// can still be read.
     package func quarantine(
@@ -193,9 +201,15 @@ package struct RestartLog {
     }
 
     package var failure: CairnError {
-        CairnError(
-            .notFound, "no checkpoint of any tier can be used",
-            .init(advice: "look at what was tried before starting from nothing"), cause: RestartFailure(decisions))
+        let cause = RestartFailure(decisions)
+        // What could not be reached may hold anything: its own error says best what to do.
+        if var trouble = decisions.first?.error, decisions.allSatisfy({ $0.verdict == .unreachable }) {
+            trouble.cause = cause
+            return trouble
+        }
+        return CairnError(
+            .nothingUsable, "there are checkpoints, and none of any tier can be used",
+            .init(advice: "look at what was tried before starting from nothing"), cause: cause)
     }
 }
 

@@ -3,9 +3,9 @@ import CairnTensor
 
 /// What a checkpoint holds and safetensors does not know of, as text in the files' metadata.
 ///
-/// `cairn.values`: a JSON object of the values by name, as ``ValueCoding`` writes them. `cairn.ties`: a JSON object
-/// that says for each name that is not stored under which name its tensor is. In a sharded checkpoint both are in the
-/// first shard.
+/// `cairn.values`: a JSON object of the values by name, as ``ValueCoding`` writes them; in a rank file of a checkpoint of
+/// ours, which is a safetensors file too, a list of names and values. `cairn.ties`: a JSON object that says for each name
+/// that is not stored under which name its tensor is. In a sharded checkpoint both are in the first shard.
 package struct SafeTensorsNotes {
     private static let valuesKey = "cairn.values"
     private static let tiesKey = "cairn.ties"
@@ -52,7 +52,13 @@ package struct SafeTensorsNotes {
     ///
     /// - Throws: ``CairnError/Code/malformed`` when they are not what ``metadata()`` writes.
     package init(readingFrom header: SafeTensorsHeader, file: String) throws(CairnError) {
-        if let text = header.metadata(Self.valuesKey) {
+        if let text = header.metadata(Self.valuesKey), header.metadata(RankFileMetadata.versionKey) != nil {
+            do throws(CairnError) {
+                values = try RankFileMetadata.namedValues(RankFileMetadata.json(text, Self.valuesKey))
+            } catch {
+                throw error.adding(.init(file: file))
+            }
+        } else if let text = header.metadata(Self.valuesKey) {
             for member in try Self.object(text, Self.valuesKey, file: file).members {
                 do throws(CairnError) {
                     values.append(NamedValue(name: member.key, value: try ValueCoding.value(member.value)))

@@ -20,6 +20,10 @@ public struct ShardedState: Sendable {
     /// Names that share another name's tensor.
     public var ties: [(name: String, target: String)] = []
 
+    /// What the checkpoint that this was read from has and this state lacks, a sentence each: values of ranks that have no
+    /// counterpart among these.
+    public package(set) var omissions: [String] = []
+
     private let positions: [ExactString: Int]
     private var local: [ExactString: Tensor] = [:]
 

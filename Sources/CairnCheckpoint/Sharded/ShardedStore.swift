@@ -75,6 +75,21 @@ public final class ShardedStore: Sendable {
             ? try conclude(session, note, step: step) : try awaitVerdict(session, note)
     }
 
+    /// Saves what all ranks hold without blocking the calling task's thread. All of them call it together.
+    @discardableResult
+    public func save(
+        _ state: ShardedState, step: Int, options: SaveOptions = SaveOptions()
+    ) async throws -> Manifest? {
+        try await runOnThread { try self.save(state, step: step, options: options) }
+    }
+
+    /// Joins the ranks of `communicator` without blocking the calling task's thread. All of them call it together.
+    public static func joining(
+        _ store: CheckpointStore, over communicator: any Communicator
+    ) async throws -> ShardedStore {
+        try await runOnThread { try ShardedStore(store, over: communicator) }
+    }
+
     /// Rank 0: hears the others, commits, and tells them.
     private func conclude(_ session: SaveSession?, _ note: RankNote, step: Int) throws -> Manifest? {
         do {

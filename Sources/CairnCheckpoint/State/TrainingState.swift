@@ -14,6 +14,10 @@ public struct TrainingState: Sendable {
         case tie(String)
     }
 
+    /// What the checkpoint that this was read from has and this state lacks, a sentence each: values that single ranks of
+    /// several had alone. It is no part of the state, and not saved.
+    public package(set) var omissions: [String] = []
+
     private var entries: [(name: String, entry: Entry)] = []
     private var positions: [ExactString: Int] = [:]
 
@@ -63,6 +67,13 @@ public struct TrainingState: Sendable {
 
     public mutating func set(_ value: Value, for name: String) { self[name] = .value(value) }
 
+    /// Encodes anything `Encodable` as the value of a name; see ``Value/init(encoding:)``.
+    ///
+    /// - Throws: What cannot be encoded throws.
+    public mutating func set(encoding value: some Encodable, for name: String) throws {
+        self[name] = .value(try Value(encoding: value))
+    }
+
     /// Makes `name` another name of the tensor `target`.
     public mutating func tie(_ name: String, to target: String) { self[name] = .tie(target) }
 
@@ -89,6 +100,18 @@ public struct TrainingState: Sendable {
         case .value(let value): return value
         case .tensor, .tie: throw CairnError(.mismatch, "this name holds a tensor, not a value", .init(tensor: name))
         case nil: throw CairnError(.notFound, "the state has no such value", .init(tensor: name))
+        }
+    }
+
+    /// The value of a name as what ``set(encoding:for:)`` made it of.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` when there is none, ``CairnError/Code/mismatch`` when it is a tensor or no such
+    ///   value.
+    public func decode<Content: Decodable>(_ type: Content.Type, for name: String) throws -> Content {
+        do {
+            return try value(name).decoded(as: type)
+        } catch let error as CairnError {
+            throw error.adding(.init(tensor: name))
         }
     }
 }

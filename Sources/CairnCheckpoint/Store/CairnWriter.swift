@@ -7,6 +7,8 @@ public final class CairnWriter: CheckpointWriter {
     private let session: SaveSession
     private var stream: RankFileStream?
     private var tensorCount = 0
+    /// What the one rank has alone.
+    private var rankValues: [(name: String, value: Value)] = []
     /// The tensor that is being written, tied ones not counted.
     private var current = 0
 
@@ -26,9 +28,16 @@ public final class CairnWriter: CheckpointWriter {
                 name: $0.name, scalarType: $0.scalarType, globalShape: $0.shape, region: Region(whole: $0.shape))
         }
         tensorCount = fragments.count
-        stream = try RankFileStream(session, rank: 0, fragments: fragments)
+        stream = try RankFileStream(session, rank: 0, fragments: fragments, values: rankValues)
         skipFinished()
         return []
+    }
+
+    /// One rank's values stay one rank's; those of several have no ranks here to belong to.
+    public func carry(_ rankValues: [RankValues]) throws -> Bool {
+        guard let only = rankValues.first, only.rankCount == 1 else { return false }
+        self.rankValues = only.values.map { ($0.name, $0.value) }
+        return true
     }
 
     public func append(_ bytes: RawSpan) throws {
@@ -46,6 +55,8 @@ public final class CairnWriter: CheckpointWriter {
         try stream.finish()
         try session.commit()
     }
+
+    public var closingNotes: [String] { session.setAside.map { ["\($0.note)"] } ?? [] }
 
     public func discard() {
         stream?.discard()

@@ -13,7 +13,9 @@ extension CheckpointStore {
     ///
     /// Two copies of one checkpoint into one store must not be made at the same time.
     ///
-    /// - Returns: The manifest.
+    /// A checkpoint of another save that is of no use and in the way is set aside (``SetAside``).
+    ///
+    /// - Returns: The manifest, with what was set aside.
     /// - Throws: ``CairnError/Code/notFound`` when there is no such checkpoint, ``CairnError/Code/mismatch`` when it is of
     ///   another save than was asked for, ``CairnError/Code/alreadyExists`` unless ``ReplicationOptions/replacing``;
     ///   what damage throws, what either storage throws, and what ``ReplicationOptions/progress`` throws.
@@ -32,8 +34,9 @@ extension CheckpointStore {
         let replication = Replication(
             source: self, target: target, reader: reader, manifestBytes: manifest, prefix: StepName.prefix(step),
             step: step, options: options)
-        try replication.run()
-        return reader.manifest
+        var copied = reader.manifest
+        copied.setAside = try replication.run()
+        return copied
     }
 
     /// Copies the checkpoint of a step to another store without blocking the calling task's thread.
@@ -60,15 +63,16 @@ private struct Replication {
     let step: Int
     let options: ReplicationOptions
 
-    func run() throws {
-        if try isThere() { return }
+    /// - Returns: What was in the way and of no use.
+    func run() throws -> SetAside? {
+        if try isThere() { return nil }
         var copied: [String] = []
         do {
             for index in reader.manifest.files.indices {
                 try copy(reader.rankFile(index), reader.manifest.files[index])
                 copied.append(prefix + reader.manifest.files[index].name)
             }
-            try commit()
+            return try commit()
         } catch {
             remove(copied)
             throw error
@@ -82,12 +86,12 @@ private struct Replication {
         let present = try PresentManifest(target.storage, prefix: prefix)
         try requireRoom(present)
         guard present.manifest?.saveID == reader.manifest.saveID else { return false }
-        if present.isMarked, try target.quarantine(ofStep: step) != nil { return false }
+        if present.flaw != nil { return false }
         return try target.open(step: step).verify(deep: false).isValid
     }
 
     private func requireRoom(_ present: PresentManifest) throws(CairnError) {
-        let isOther = present.exists && present.manifest?.saveID != reader.manifest.saveID
+        let isOther = present.isInTheWay && present.manifest?.saveID != reader.manifest.saveID
         guard !isOther || options.replacing else {
             throw CairnError.stepExists(target.storage.place(of: prefix), step)
         }
@@ -120,17 +124,23 @@ private struct Replication {
         }
     }
 
-    private func commit() throws(CairnError) {
+    private func commit() throws(CairnError) -> SetAside? {
         let present = try PresentManifest(target.storage, prefix: prefix)
         try requireRoom(present)
+        // A damaged copy of the very save that is copied is mended; anything else of no use is kept.
+        let isOther = present.exists && present.manifest?.saveID != reader.manifest.saveID
+        let isKept = isOther && present.isWorthKeeping
+        let aside = try isKept ? SetAside.keep(present, target.storage, prefix: prefix, step: step) : nil
         try target.storage.publish(manifestBytes, as: prefix + CairnReader.manifestName)
+        KnownDamage.shared.forget(reader.manifest.saveID, step: step, in: target.storage)
         // What was said of a copy that is no longer there.
         if present.isMarked { try target.liftQuarantine(step: step) }
         // From here on the checkpoint is there, and what fails loses nothing of it.
         let named = Set(reader.manifest.files.map(\.name))
-        let stale = (present.manifest?.files.map(\.name) ?? []).filter { !named.contains($0) }
+        let stale = isKept ? [] : (present.manifest?.files.map(\.name) ?? []).filter { !named.contains($0) }
         if !stale.isEmpty { try? target.storage.delete(stale.map { prefix + $0 }) }
         copyTimeline()
+        return aside
     }
 
     private func copyTimeline() {

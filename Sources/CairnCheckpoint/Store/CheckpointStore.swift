@@ -10,7 +10,7 @@ import CairnTensor
 /// ```swift
 /// let store = CheckpointStore(path: "runs/kjv")
 /// try store.save(state, step: 400)
-/// let (state, step, skipped) = try store.loadLatest()
+/// if let latest = try store.resume().loaded() { print(latest.step) }
 /// ```
 public final class CheckpointStore: Sendable {
     /// Where the checkpoints are.
@@ -35,6 +35,8 @@ public final class CheckpointStore: Sendable {
     /// Saves a state as the checkpoint of `step`. When it returns, the checkpoint is durable.
     ///
     /// - Returns: The manifest that committed it.
+    /// A checkpoint of the same step that is of no use is set aside, which ``Manifest/setAside`` of the result says.
+    ///
     /// - Throws: ``CairnError/Code/alreadyExists`` unless ``SaveOptions/replacing``, ``CairnError/Code/noSpace``, … Older
     ///   checkpoints are untouched by a failed save, and the state can be saved again.
     @discardableResult
@@ -94,7 +96,7 @@ public final class CheckpointStore: Sendable {
             return (try CairnReader(storage, prefix: prefix, source: "\(name)@\(step)", manifest: bytes), bytes)
         } catch {
             guard error.code == .notFound else { throw error }
-            let steps = (try? self.steps()) ?? []
+            let steps = try self.steps()
             throw CairnError(
                 .notFound, "there is no checkpoint of step \(step)",
                 .init(file: name, expected: steps.isEmpty
@@ -117,7 +119,8 @@ public final class CheckpointStore: Sendable {
     ///
     /// - Parameter deep: Read and sum every byte; otherwise the manifest, the lengths and the headers of all files.
     /// - Returns: The open checkpoint, and the newer ones that were passed over.
-    /// - Throws: ``CairnError/Code/notFound`` when there is none, naming those that were passed over.
+    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when there are some,
+    ///   naming those that were passed over; at once an error that says nothing about the checkpoint, such as a failing disk.
     public func latestValid(deep: Bool = false) throws(CairnError) -> (reader: CairnReader, skipped: [Skipped]) {
         var skipped: [Skipped] = []
         for (step, isMarked) in try committedSteps().reversed() {
@@ -127,6 +130,7 @@ public final class CheckpointStore: Sendable {
                 if let damage = try reader.verify(deep: deep).damages.first { throw damage.error }
                 return (reader, skipped)
             } catch {
+                guard error.isDamage else { throw error }
                 skipped.append(Skipped(step: step, error: error))
             }
         }
@@ -141,31 +145,29 @@ public final class CheckpointStore: Sendable {
     }
 
     /// Loads the newest checkpoint that can be read whole; falls back past damaged ones, and past those in quarantine, and
-    /// says which.
+    /// says which. ``resume(options:)`` does the same and makes of the cases in which there is nothing to load a choice.
     ///
-    /// - Throws: ``CairnError/Code/notFound`` when none can. An error that is no damage of the checkpoint, such as a
-    ///   failing disk, is thrown at once.
+    /// - Throws: ``CairnError/Code/notFound`` when the store has no checkpoint, ``CairnError/Code/nothingUsable`` when it has
+    ///   some and none can be read. An error that is no damage of the checkpoint, such as a failing disk, is thrown at once.
     public func loadLatest(
         options: LoadOptions = LoadOptions()
     ) throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
-        var skipped: [Skipped] = []
-        for (step, isMarked) in try committedSteps().reversed() {
-            do {
-                if isMarked { try refuseQuarantined(step) }
-                return (try load(step: step, options: options), step, skipped)
-            } catch let error as CairnError where error.isDamage {
-                skipped.append(Skipped(step: step, error: error))
-            }
-        }
-        throw noneUsable(skipped)
+        guard let latest = try resume(options: options).loaded() else { throw noneUsable([]) }
+        return (latest.state, latest.step, latest.skipped)
     }
 
     /// What a load throws that found nothing to load.
     package func noneUsable(_ skipped: [Skipped]) -> CairnError {
-        CairnError(
-            .notFound, skipped.isEmpty ? "the store has no checkpoint" : "no checkpoint of the store can be used",
-            .init(file: name, found: skipped.isEmpty ? nil : "damaged steps \(Self.abbreviate(skipped.map(\.step)))"),
-            cause: skipped.first?.error)
+        guard let newest = skipped.first else {
+            return CairnError(
+                .notFound, "the store has no checkpoint", .init(file: name, advice: "a new run starts without one"))
+        }
+        return CairnError(
+            .nothingUsable, "the store has checkpoints and none of them can be used",
+            .init(
+                file: name, found: "unusable steps \(Self.abbreviate(skipped.map(\.step)))",
+                advice: "look at them with `cairn verify` and `cairn repair` before starting from nothing"),
+            cause: newest.error)
     }
 
     private static func abbreviate(_ steps: [Int]) -> String {

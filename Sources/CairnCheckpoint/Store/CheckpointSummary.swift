@@ -9,7 +9,8 @@ public struct CheckpointSummary: Sendable {
         case committed
         /// Files without a manifest: a save that never ended, or is still going on.
         case debris
-        /// There is a manifest, but it cannot be used.
+        /// There is a manifest, but it cannot be used, a file that it names is missing or of another length, or this process
+        /// has found the data damaged.
         case damaged(CairnError)
         /// There is a manifest, and a restart found that the checkpoint cannot be used.
         case quarantined(Quarantine)
@@ -21,6 +22,8 @@ public struct CheckpointSummary: Sendable {
     public var byteCount: Int
     /// The manifest, when it is readable.
     public var manifest: Manifest?
+    /// How many checkpoints of the step saves have set aside; their bytes count in ``byteCount``.
+    public var setAsideCount = 0
     /// Whether it is a checkpoint that nothing is known against.
     var isCommitted: Bool { if case .committed = state { true } else { false } }
     /// The bytes of the manifest and of the files that it names; 0 when it is not readable.
@@ -31,35 +34,57 @@ extension CheckpointStore {
     /// Every step that has files, in ascending order, with what its manifest says. Reads the manifests alone, and
     /// quarantines.
     public func list() throws(CairnError) -> [CheckpointSummary] {
-        var sizes: [Int: Int] = [:]
-        var manifestSizes: [Int: Int] = [:]
-        var marked = Set<Int>()
+        var folders: [Int: [StorageEntry]] = [:]
         for entry in try storage.list("step-") {
-            guard let step = StepName.step(ofKey: entry.key) else { continue }
-            sizes[step, default: 0] += entry.byteCount
-            if entry.key == StepName.prefix(step) + CairnReader.manifestName {
-                manifestSizes[step] = entry.byteCount
-            }
-            if entry.key == StepName.prefix(step) + StepName.quarantineName { marked.insert(step) }
+            if let step = StepName.step(ofKey: entry.key) { folders[step, default: []].append(entry) }
         }
         var summaries: [CheckpointSummary] = []
-        for (step, byteCount) in sizes.sorted(by: { $0.key < $1.key }) {
-            var summary = CheckpointSummary(step: step, state: .debris, byteCount: byteCount, manifest: nil)
-            if let manifestByteCount = manifestSizes[step] {
-                do throws(CairnError) {
-                    let manifest = try open(step: step).manifest
-                    summary.manifest = manifest
-                    summary.committedByteCount = min(byteCount, manifest.byteCount + manifestByteCount)
-                    summary.state = .committed
-                } catch {
-                    summary.state = .damaged(error)
-                }
-                if marked.contains(step), let quarantine = try quarantine(ofStep: step) {
-                    summary.state = .quarantined(quarantine)
-                }
-            }
-            summaries.append(summary)
-        }
+        for (step, entries) in folders.sorted(by: { $0.key < $1.key }) { summaries.append(try summary(step, entries)) }
         return summaries
+    }
+
+    private func summary(_ step: Int, _ entries: [StorageEntry]) throws(CairnError) -> CheckpointSummary {
+        let prefix = StepName.prefix(step)
+        let byteCount = entries.reduce(0) { $0 + $1.byteCount }
+        var summary = CheckpointSummary(step: step, state: .debris, byteCount: byteCount, manifest: nil)
+        summary.setAsideCount = entries.count { SetAside.isManifest($0.key.dropFirst(prefix.utf8.count)) }
+        guard let stored = entries.first(where: { $0.key == prefix + CairnReader.manifestName }) else { return summary }
+        let isMarked = entries.contains { $0.key == prefix + StepName.quarantineName }
+        do throws(CairnError) {
+            let manifest = try open(step: step).manifest
+            summary.manifest = manifest
+            summary.committedByteCount = min(byteCount, manifest.byteCount + stored.byteCount)
+            let flaw = try manifest.flaw(entries, storage, prefix: prefix, isMarked: false)
+            summary.state = flaw.map { .damaged($0) } ?? .committed
+        } catch {
+            // A storage that fails says nothing about the checkpoint.
+            guard error.isDamage else { throw error }
+            summary.state = .damaged(error)
+        }
+        if isMarked, let quarantine = try quarantine(ofStep: step) { summary.state = .quarantined(quarantine) }
+        return summary
+    }
+
+    /// The newest checkpoint that is of use as far as can be seen without reading its data: the manifest is readable, its files
+    /// are all there with their lengths, and it is not in quarantine.
+    ///
+    /// - Returns: Its step, `nil` when there is none; and the newer ones, the newest first, each with what is wrong with it.
+    /// - Throws: What a storage throws that cannot be read.
+    public func newestUsable() throws(CairnError) -> (step: Int?, skipped: [Skipped]) {
+        var skipped: [Skipped] = []
+        for (step, _) in try committedSteps().reversed() {
+            let present = try PresentManifest(storage, prefix: StepName.prefix(step))
+            guard present.exists else { continue }
+            if let flaw = present.flaw {
+                skipped.append(Skipped(step: step, error: flaw))
+            } else if present.manifest == nil {
+                skipped.append(Skipped(
+                    step: step, error: CairnError(
+                        .unsupported, "the manifest is of a newer version", .init(file: storage.place(of: StepName.prefix(step))))))
+            } else {
+                return (step, skipped)
+            }
+        }
+        return (nil, skipped)
     }
 }

@@ -5,11 +5,11 @@ import CairnStorage
 ///
 /// A restart that finds a checkpoint damaged puts it in quarantine and takes another. It is never chosen again, and never
 /// deleted without being asked for: retention neither counts nor touches it. It can still be opened by its step, to see
-/// what is left of it. A save that replaces it, a rebuilt manifest or a whole copy from another store ends the quarantine,
+/// what is left of it. A save of the same step sets it aside (``SetAside``). That, a rebuilt manifest or a whole copy from another store ends the quarantine,
 /// and so does ``CheckpointStore/liftQuarantine(step:)``.
 public struct Quarantine: Sendable, Hashable {
     static let schema = "cairn-quarantine/1"
-    private static let maximumByteCount = 1 << 20
+    static let maximumByteCount = 1 << 20
 
     /// The step of the checkpoint.
     public var step: Int
@@ -24,10 +24,15 @@ public struct Quarantine: Sendable, Hashable {
 
     /// What a load says that passes it over.
     package func error(in store: CheckpointStore) -> CairnError {
-        CairnError(
-            .corrupted, "the checkpoint is in quarantine: \(reason)",
-            .init(file: store.storage.place(of: StepName.prefix(step) + StepName.quarantineName)))
+        error(place: store.storage.place(of: StepName.prefix(step) + StepName.quarantineName))
     }
+
+    func error(place: String) -> CairnError {
+        CairnError(.corrupted, "the checkpoint is in quarantine: \(reason)", .init(file: place))
+    }
+
+    /// Whether it is about this save: otherwise it is about what is no longer there. One that cannot be read is about any.
+    func isOf(_ saveID: SaveID) -> Bool { self.saveID == saveID || !isReadable }
 
     fileprivate var json: JSONValue {
         .object([
@@ -37,7 +42,7 @@ public struct Quarantine: Sendable, Hashable {
     }
 
     /// The quarantine that an object of a storage is; `nil` when there is none.
-    fileprivate static func read(_ storage: any Storage, step: Int) throws(CairnError) -> Quarantine? {
+    static func read(_ storage: any Storage, step: Int) throws(CairnError) -> Quarantine? {
         let key = StepName.prefix(step) + StepName.quarantineName
         let bytes: [UInt8]
         do throws(CairnError) {
@@ -88,8 +93,7 @@ extension CheckpointStore {
             guard error.isDamage else { throw error }
             return error.code == .notFound ? nil : quarantine
         }
-        // Of another save, or of a manifest that has been rebuilt since: it is about what is no longer there.
-        return quarantine.saveID == saveID || !quarantine.isReadable ? quarantine : nil
+        return quarantine.isOf(saveID) ? quarantine : nil
     }
 
     /// Puts the checkpoint of a step in quarantine.

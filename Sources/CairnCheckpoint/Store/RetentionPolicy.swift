@@ -54,7 +54,7 @@ extension CheckpointStore {
     /// Deletes the checkpoints that `policy` does not keep, and debris.
     ///
     /// A checkpoint goes manifest first, durably, so that a crash on the way leaves debris and no half checkpoint. One whose
-    /// manifest is damaged neither counts for a rule nor is deleted: it may be repairable. Nor does one in quarantine, until
+    /// manifest is damaged, or which lacks a file, neither counts for a rule nor is deleted: it may be repairable. Nor does one in quarantine, until
     /// somebody has looked at it. Whatever the rules say, the newest other checkpoint whose files are all there with intact
     /// headers is kept.
     ///
@@ -90,21 +90,36 @@ extension CheckpointStore {
 
     /// The newest of `steps` whose files are all there, of the right length and with intact headers.
     private func newestIntact(_ steps: [Int]) throws(CairnError) -> Int? {
-        for step in steps.sorted(by: >) where try open(step: step).verify(deep: false).isValid { return step }
+        for step in steps.sorted(by: >) {
+            let damages = try open(step: step).verify(deep: false).damages
+            if damages.isEmpty { return step }
+            // Nobody deletes by what a failing storage says.
+            if let trouble = damages.first(where: { !$0.error.isDamage }) { throw trouble.error }
+        }
         return nil
     }
 
     /// Deletes the checkpoint of a step: its manifest first, then the files that it named. Other files of the step's folder
-    /// stay, because a save may be going on there; after a manifest that cannot be read, all go.
+    /// stay, because a save may be going on there; after a manifest that cannot be read, all go that are not of a checkpoint that was
+    /// set aside.
     public func delete(step: Int) throws(CairnError) {
         let prefix = StepName.prefix(step)
-        let manifest = try? open(step: step).manifest
+        let manifest: Manifest?
+        do throws(CairnError) {
+            manifest = try open(step: step).manifest
+        } catch {
+            // A storage that cannot be read says nothing about whose files these are.
+            guard error.isDamage else { throw error }
+            manifest = nil
+        }
         try storage.delete([prefix + CairnReader.manifestName])
         let rest: [String]
         if let manifest {
             rest = (manifest.files.map(\.name) + StepName.companionNames).map { prefix + $0 }
         } else {
-            rest = try storage.list(prefix).map(\.key)
+            let entries = try storage.list(prefix)
+            guard let kept = try keptAside(entries, prefix: prefix) else { return }
+            rest = entries.map(\.key).filter { !kept.contains($0) }
         }
         if !rest.isEmpty { try storage.delete(rest) }
     }
@@ -123,14 +138,41 @@ extension CheckpointStore {
             var named = Set<String>()
             if entries.contains(where: { $0.key == prefix + CairnReader.manifestName }) {
                 // Without a readable manifest nobody knows what is debris.
-                guard let manifest = try? open(step: step).manifest else { continue }
+                let manifest: Manifest
+                do throws(CairnError) {
+                    manifest = try open(step: step).manifest
+                } catch {
+                    guard error.isDamage else { throw error }
+                    continue
+                }
                 let names = manifest.files.map(\.name) + [CairnReader.manifestName] + StepName.companionNames
                 named = Set(names.map { prefix + $0 })
             }
+            guard let kept = try keptAside(entries, prefix: prefix) else { continue }
+            named.formUnion(kept)
             let unnamed = entries.filter { !named.contains($0.key) }
             let saves = Dictionary(grouping: unnamed) { RankFileName.saveDigits(ofName: $0.key.dropFirst(prefix.count)) }
             for files in saves.values where files.allSatisfy({ Double($0.modified) / 1e9 <= limit }) { debris += files }
         }
         return debris.sorted { StorageKey.precedes($0.key, $1.key) }
+    }
+
+    /// The keys that belong to what saves have set aside in a folder; `nil` where that cannot be told, so that any file may.
+    private func keptAside(_ entries: [StorageEntry], prefix: String) throws(CairnError) -> Set<String>? {
+        var kept = Set<String>()
+        for entry in entries {
+            let name = entry.key.dropFirst(prefix.utf8.count)
+            guard SetAside.isOwn(name) else { continue }
+            kept.insert(entry.key)
+            guard SetAside.isManifest(name) else { continue }
+            do throws(CairnError) {
+                let bytes = try storage.readAll(entry.key, limit: Manifest.maximumByteCount)
+                kept.formUnion(try Manifest(parsing: bytes, file: entry.key).files.map { prefix + $0.name })
+            } catch {
+                guard error.isDamage else { throw error }
+                return nil
+            }
+        }
+        return kept
     }
 }

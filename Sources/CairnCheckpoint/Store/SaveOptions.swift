@@ -12,7 +12,12 @@ public struct SaveOptions: Sendable {
     /// chunks.
     public var chunkByteCount = 1 << 20
     /// Replaces a checkpoint of the same step. The old one stays whole and readable until the new one is durable.
+    ///
+    /// One that is of no use (damaged, incomplete or in quarantine) needs no leave to be saved over and is not lost by it: it
+    /// is set aside, and the save says so (``Manifest/setAside``).
     public var replacing = false
+    /// Deletes a checkpoint of the same step that is of no use instead of setting it aside.
+    public var discardsUnusable = false
     /// How many threads checksum, compress and write: 1 for the calling thread alone. Where writes mostly wait for the
     /// device, and this is more than 1, more threads may wait.
     public var concurrency = ThreadPool.processorCount
@@ -23,5 +28,13 @@ public struct SaveOptions: Sendable {
     /// Called from any writing thread with the number of tensor bytes just written; throwing stops the save.
     public var progress: @Sendable (Int) throws -> Void = { _ in }
 
-    public init() {}
+    /// Options with these differences from the usual ones; whatever else is set afterwards.
+    public init(
+        metrics: [String: Double] = [:], lineage: Lineage? = nil, compression: Compression = .none, replacing: Bool = false
+    ) {
+        self.metrics = metrics
+        self.lineage = lineage
+        self.compression = compression
+        self.replacing = replacing
+    }
 }

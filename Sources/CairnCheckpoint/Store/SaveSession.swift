@@ -26,6 +26,8 @@ public final class SaveSession: Sendable {
         var mayBeCommitted = false
         /// Whether publishing the manifest took another one's place.
         var hasReplaced = false
+        /// What was in the way and of no use.
+        var setAside: SetAside?
     }
 
     /// The step that is saved.
@@ -62,7 +64,9 @@ public final class SaveSession: Sendable {
         }
         let saveID = options.saveID ?? SaveID()
         let present = try PresentManifest(storage, prefix: prefix)
-        guard !present.exists || options.replacing else { throw CairnError.stepExists(storage.place(of: prefix), step) }
+        guard !present.isInTheWay || options.replacing else {
+            throw CairnError.stepExists(storage.place(of: prefix), step)
+        }
         // The files' names come from the id: with the old one's id they would overwrite its files.
         guard present.manifest.map({ RankFileName.saveDigits($0.saveID) }) != RankFileName.saveDigits(saveID) else {
             throw CairnError(
@@ -98,6 +102,9 @@ public final class SaveSession: Sendable {
     package func setPlaced(_ tensors: [PlacedTensor]) {
         state.withLock { $0.placed = tensors.sorted { ExactString($0.name) < ExactString($1.name) } }
     }
+
+    /// What the commit set aside because it was of no use and in the way.
+    public var setAside: SetAside? { state.withLock(\.setAside) }
 
     /// The file that a rank has brought.
     package func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
@@ -148,7 +155,8 @@ public final class SaveSession: Sendable {
 
     /// Makes what the ranks wrote a checkpoint. When it returns, the checkpoint is durable.
     ///
-    /// Files of the checkpoint that it replaces are deleted, and no others: those may belong to a save that is going on.
+    /// Files of the checkpoint that it replaces are deleted, and no others: those may belong to a save that is going on. One that
+    /// is of no use is set aside instead, and ``Manifest/setAside`` of what is returned says so.
     ///
     /// - Returns: The manifest that committed it.
     /// - Throws: ``CairnError/Code/incomplete`` when a rank has not written or elements of a tensor are missing,
@@ -161,7 +169,13 @@ public final class SaveSession: Sendable {
         var present = try PresentManifest(storage, prefix: prefix)
         // A commit that failed late may be tried again.
         if present.manifest?.saveID == saveID { present = .none }
-        guard !present.exists || options.replacing else { throw CairnError.stepExists(storage.place(of: prefix), step) }
+        guard !present.isInTheWay || options.replacing else {
+            throw CairnError.stepExists(storage.place(of: prefix), step)
+        }
+        var aside: SetAside?
+        if present.isWorthKeeping, !options.discardsUnusable {
+            aside = try SetAside.keep(present, storage, prefix: prefix, step: step)
+        }
         do {
             try storage.publish(bytes, as: prefix + CairnReader.manifestName)
         } catch {
@@ -171,11 +185,18 @@ public final class SaveSession: Sendable {
             }
             throw error
         }
-        state.withLock { $0.ended = true }
+        state.withLock { state in
+            state.ended = true
+            state.setAside = aside
+        }
         // The new checkpoint is durable, so a failure to delete loses nothing; the collector finds the rest later.
-        let stale = present.manifest?.files.map { prefix + $0.name } ?? []
+        var stale = aside == nil ? present.manifest?.files.map { prefix + $0.name } ?? [] : []
+        // What was said of a checkpoint that is no longer there.
+        if present.isMarked { stale.append(prefix + StepName.quarantineName) }
         if !stale.isEmpty { try? storage.delete(stale) }
-        return manifest
+        var committed = manifest
+        committed.setAside = aside
+        return committed
     }
 
     /// Gives up: removes the files that were written for this save, as far as the storage allows.

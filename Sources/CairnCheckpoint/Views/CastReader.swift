@@ -62,6 +62,8 @@ public struct CastReader: CheckpointReader {
         tensors = viewed.retied(below: base.tensors).map(\.description)
     }
 
+    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let original = try base.description(of: name)
         let scalarType = try description(of: name).scalarType

@@ -3,7 +3,7 @@ public import CairnBase
 /// How names that fit a pattern are written anew: `model.*.wq` as `layers.$1.attention.query`.
 ///
 /// In the replacement `$1` is what the first wildcard of the pattern stands for, and so on; `${1}` is the same where a
-/// digit follows, `$$` a dollar sign.
+/// digit follows, `$$` a dollar sign. A `*` stands for nothing there, so it is refused: `\*` is an asterisk.
 public struct RenameRule: Sendable, Hashable {
     private enum Piece: Sendable, Hashable {
         case text(String)
@@ -18,7 +18,7 @@ public struct RenameRule: Sendable, Hashable {
 
     /// Reads a rule.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, or a `$` that is followed by something
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, a `*` in the replacement, or a `$` that is followed by something
     ///   else than a number of one of its wildcards.
     public init(_ pattern: String, to replacement: String) throws(CairnError) {
         self.pattern = try GlobPattern(pattern)
@@ -28,6 +28,18 @@ public struct RenameRule: Sendable, Hashable {
         var text = String.UnicodeScalarView()
         var rest = Array(replacement.unicodeScalars)[...]
         while let scalar = rest.popFirst() {
+            if scalar == "\\", rest.first == "*" {
+                text.append("*")
+                rest.removeFirst()
+                continue
+            }
+            guard scalar != "*" else {
+                throw CairnError(
+                    .invalidArgument, "a \"*\" in the replacement stands for nothing",
+                    .init(
+                        expected: count == 0 ? "a name" : "$1 for what the first wildcard stands for",
+                        found: replacement.debugDescription, advice: "write \"\\*\" for an asterisk"))
+            }
             guard scalar == "$" else {
                 text.append(scalar)
                 continue

@@ -10,6 +10,7 @@ public struct RenamedReader: CheckpointReader {
     private let originalNames: [String]
     /// By the new names.
     private let originalValueNames: [ExactString: String]
+    private let rules: [RenameRule]
 
     public var format: String { base.format }
     public var source: String { base.source }
@@ -52,6 +53,12 @@ public struct RenamedReader: CheckpointReader {
             values.append(NamedValue(name: name, value: named.value))
         }
         originalValueNames = valueNames
+        self.rules = rules
+        if isUsed.contains(false) {
+            for name in try base.rankValues().flatMap({ $0.values.map(\.name) }) {
+                if let index = rules.firstIndex(where: { $0.apply(to: name) != nil }) { isUsed[index] = true }
+            }
+        }
         if let index = isUsed.firstIndex(of: false) {
             throw CairnError(
                 .notFound, "a pattern fits no name of the checkpoint that is not renamed already",
@@ -63,11 +70,31 @@ public struct RenamedReader: CheckpointReader {
         self.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
+<<<<<<< HEAD
     /// Names are what renaming is about, so tensors lie flat under theirs; values stay what they were.
     public var structure: StateNode? {
         base.structure.map { structure in
             StateNode(flat: tensors, values: values, of: structure) { originalValueNames[ExactString($0)] ?? $0 }
         }
+=======
+    public func rankValues() throws(CairnError) -> [RankValues] {
+        var ofRanks = try base.rankValues()
+        for rank in ofRanks.indices {
+            var names = Set<ExactString>()
+            for index in ofRanks[rank].values.indices {
+                let name = ofRanks[rank].values[index].name
+                let renamed = rules.lazy.compactMap { $0.apply(to: name) }.first ?? name
+                guard names.insert(ExactString(renamed)).inserted else {
+                    throw CairnError(
+                        .mismatch, "two values of a rank would both be named \"\(renamed)\"",
+                        .init(file: source, tensor: name, rank: ofRanks[rank].rank))
+                }
+                ofRanks[rank].values[index].name = renamed
+            }
+            ofRanks[rank].values.sort { ExactString($0.name) < ExactString($1.name) }
+        }
+        return ofRanks
+>>>>>>> df77eb4856a5fd58d201a4bb0ad5c183b82df514
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {

@@ -8,6 +8,7 @@ public struct SelectedReader: CheckpointReader {
     private let base: any CheckpointReader
     public let tensors: [TensorDescription]
     public let values: [NamedValue]
+    private let selects: @Sendable (String) -> Bool
 
     public var format: String { base.format }
     public var source: String { base.source }
@@ -23,9 +24,12 @@ public struct SelectedReader: CheckpointReader {
     ) throws(CairnError) {
         self.base = base
         let names = base.tensors.map(\.name) + base.values.map(\.name)
-        let included = try PatternList(include, applyingTo: names, of: base.source)
-        let excluded = try PatternList(exclude, applyingTo: names, of: base.source)
-        let selects = { (name: String) in (include.isEmpty || included.match(name)) && !excluded.match(name) }
+        let included = try PatternList(include, applyingTo: names, of: base.source, orRanksOf: base)
+        let excluded = try PatternList(exclude, applyingTo: names, of: base.source, orRanksOf: base)
+        let selects = { @Sendable (name: String) in
+            (included.isEmpty || included.match(name)) && !excluded.match(name)
+        }
+        self.selects = selects
         tensors = base.tensors.filter { selects($0.name) }
             .map { ViewedTensor(description: $0, originalName: $0.name) }
             .retied(below: base.tensors).map(\.description)
@@ -39,6 +43,8 @@ public struct SelectedReader: CheckpointReader {
             tensor: { names.contains(ExactString($0)) }, value: { kept.contains(ExactString($0)) })
     }
 
+    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues().filtered(selects) }
+
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         _ = try description(of: name)
         try base.read(name, region: region, into: &destination)
@@ -51,14 +57,25 @@ public struct SelectedReader: CheckpointReader {
 }
 
 /// Patterns each of which fits something: one that does not is a mistake of whoever wrote it.
-struct PatternList {
+struct PatternList: Sendable {
     private let patterns: [GlobPattern]
 
-    init(_ texts: [String], applyingTo names: [String], of source: String) throws(CairnError) {
+    var isEmpty: Bool { patterns.isEmpty }
+
+    /// - Parameter reader: Whose single ranks' values may fit what no name does.
+    init(
+        _ texts: [String], applyingTo names: [String], of source: String, orRanksOf reader: (any CheckpointReader)? = nil
+    ) throws(CairnError) {
         var patterns: [GlobPattern] = []
+        var ofRanks: [String]?
         for text in texts {
             let pattern = try GlobPattern(text)
-            guard names.contains(where: pattern.matches) else {
+            var fits = names.contains(where: pattern.matches)
+            if !fits, let reader {
+                if ofRanks == nil { ofRanks = try reader.rankValues().flatMap { $0.values.map(\.name) } }
+                fits = ofRanks?.contains(where: pattern.matches) ?? false
+            }
+            guard fits else {
                 throw CairnError(
                     .notFound, "a pattern fits no name of the checkpoint",
                     .init(file: source, found: text.debugDescription, advice: "list the names and correct it"))

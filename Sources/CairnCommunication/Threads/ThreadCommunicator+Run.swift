@@ -11,6 +11,7 @@ extension ThreadCommunicator {
     /// The caller waits. Call it from a thread that may block, not from a task on Swift's cooperative pool.
     ///
     /// - Parameter ranks: How many, at least one.
+    @discardableResult
     public static func run<Value: Sendable>(
         ranks: Int, body: @escaping @Sendable (any Communicator) throws -> Value
     ) throws -> [Value] {

@@ -18,6 +18,9 @@ struct DeepSpeedContents {
     /// The keys of the files that were read.
     private(set) var keys: [String] = []
 
+    /// The values of the first model rank's file, which are the checkpoint's.
+    private var firstValues: [[StateKey]: Value] = [:]
+
     private let storage: any Storage
     private let prefix: String
     private let source: String
@@ -78,6 +81,8 @@ struct DeepSpeedContents {
                     .init(file: source, expected: "a multiple of \(tensorDegree)", found: "\(count)"))
             }
         }
+        if rank > 0 { noteOtherValues(model, of: name) }
+        try noteOtherValues(ofParts: files, rank: rank)
         let note = UniversalNote(model)
         let frozen = try model.frozenShapes()
         if files.universal.isEmpty {
@@ -111,11 +116,40 @@ struct DeepSpeedContents {
         for (path, value) in model.contents.values
         where path.first.map({ !Self.inner.contains($0) && !note.hides($0.text) }) ?? false {
             try leaves.add(value, at: path)
+            firstValues[path] = value
         }
         if !module.shared.isEmpty { try leaves.add(module.sharedValue, at: ["shared_params"]) }
         omissions += model.contents.omissions
         for tensor in model.contents.tensors where tensor.path.first.map({ !Self.inner.contains($0) }) ?? false {
             omissions.append("\(StateNames.joined(tensor.path)) is a tensor beside the parameters and is left out")
+        }
+    }
+
+    /// Says which values a rank has otherwise than the first: a generator's state, for instance.
+    private mutating func noteOtherValues(_ model: DeepSpeedState, of name: String) {
+        let note = UniversalNote(model)
+        var own: [[StateKey]: Value] = [:]
+        for (path, value) in model.contents.values
+        where path.first.map({ !Self.inner.contains($0) && !note.hides($0.text) }) ?? false {
+            own[path] = value
+        }
+        let differing = Set(own.keys).union(firstValues.keys).filter { own[$0] != firstValues[$0] }
+        let names = Set(differing.compactMap { $0.first?.text }).sorted()
+        guard !names.isEmpty else { return }
+        let shown = names.prefix(4).joined(separator: ", ") + (names.count > 4 ? " and \(names.count - 4) more" : "")
+        omissions.append("\(name) has other values than the first rank's, which are left out: \(shown)")
+    }
+
+    /// The same of the data-parallel ranks' files, of which only the first is needed for the parameters.
+    private mutating func noteOtherValues(ofParts files: DeepSpeedFiles, rank: Int) throws(CairnError) {
+        let parts = (files.modelParts[rank] ?? [:]).sorted { $0.key < $1.key }
+        for (part, name) in parts where part > 0 || files.models[rank] != nil {
+            do throws(CairnError) {
+                noteOtherValues(try DeepSpeedState(storage, prefix + name), of: name)
+            } catch {
+                guard error.isDamage else { throw error }
+                omissions.append("\(name) cannot be read, so its values are left out: \(error.message)")
+            }
         }
     }
 

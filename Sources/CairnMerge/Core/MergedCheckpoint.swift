@@ -24,6 +24,8 @@ public struct MergedCheckpoint: CheckpointReader {
 
     private let readers: [any CheckpointReader]
     private let ledger: LossLedger
+    /// The input that gives the values.
+    private let valued: (any CheckpointReader)?
     /// Parallel to `tensors`, but for ties.
     private let prepared: [PreparedTensor?]
 
@@ -69,6 +71,7 @@ public struct MergedCheckpoint: CheckpointReader {
         source = "\(lineage.operation) of " + inputs.map(\.reader.source).joined(separator: ", ")
         readers = inputs.map(\.reader)
         self.ledger = ledger
+        valued = values.map { values in inputs.last { $0.reader.values == values }?.reader } ?? inputs.first?.reader
         notes = Self.notes(inputs, tensors)
     }
 
@@ -82,6 +85,8 @@ public struct MergedCheckpoint: CheckpointReader {
     }
 
     public var losses: [LossNote]? { readers.flatMap { $0.losses ?? [] } + ledger.notes }
+
+    public func rankValues() throws(CairnError) -> [RankValues] { try valued?.rankValues() ?? [] }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let (description, tensor) = try prepared(name)

@@ -97,6 +97,8 @@ public struct PermutedReader: CheckpointReader {
         }
     }
 
+    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let description = try description(of: name)
         let own = ExactString(description.tiedTo ?? name)

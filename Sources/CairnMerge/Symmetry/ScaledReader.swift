@@ -48,6 +48,8 @@ public struct ScaledReader: CheckpointReader {
         self.factors = factors
     }
 
+    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try base.read(name, region: region, into: &destination)
         let description = try description(of: name)

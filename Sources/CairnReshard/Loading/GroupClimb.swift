@@ -117,6 +117,7 @@ struct GroupClimb {
         if isStrict, let trouble { throw trouble }
         if let damage {
             let candidate = RestartCandidate(tier: tier, step: step)
+            if let saveID = damage.saveID { ladder.noteDamage(damage.error, of: saveID, candidate) }
             return (try quarantine(candidate, damage.saveID, damage.error), damage.saveID, damage.error)
         }
         if let trouble { return (.unreachable, nil, trouble) }

@@ -26,8 +26,8 @@ extension RestartLadder {
     /// - Parameter tensors: The state to make, the same list on every rank; its meshes number the ranks as the group
     ///   does.
     /// - Returns: `nil`, on every rank, when every tier could be looked at and none has a checkpoint.
-    /// - Throws: On every rank: ``CairnError/Code/notFound``, with a ``RestartFailure`` as its cause, when there are
-    ///   checkpoints and none can be used, or a tier that might have some cannot be reached; what makes a checkpoint unfit for
+    /// - Throws: On every rank: ``CairnError/Code/nothingUsable``, with a ``RestartFailure`` as its cause, when there are
+    ///   checkpoints and none can be used; when nothing is known but that tiers cannot be reached, the first tier's error; what makes a checkpoint unfit for
     ///   `tensors`, as ``ReadPlan/init(reading:rank:tensors:)``; what the communicator throws.
     public func load(
         _ tensors: [PlacedTensor], over communicator: any Communicator, options: ReadPlan.Options = ReadPlan.Options()
@@ -39,5 +39,13 @@ extension RestartLadder {
         }
         return RestartedPart(
             state: part.state, manifest: part.manifest, tier: last.tier, decisions: climb.decisions)
+    }
+
+    /// Loads the newest state of which every rank can read its part without blocking the calling task's thread. All ranks call
+    /// it together.
+    public func load(
+        _ tensors: [PlacedTensor], over communicator: any Communicator, options: ReadPlan.Options = ReadPlan.Options()
+    ) async throws -> RestartedPart? {
+        try await runOnThread { try self.load(tensors, over: communicator, options: options) }
     }
 }

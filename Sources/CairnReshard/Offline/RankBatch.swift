@@ -30,8 +30,11 @@ struct RankBatch {
     private let targets: [[Target]]
 
     /// Makes the files, without data yet.
+    ///
+    /// - Parameter values: Those that a rank has alone.
     init(
-        _ resharder: Resharder, _ session: SaveSession, ranks: Range<Int>, _ options: SaveOptions
+        _ resharder: Resharder, _ session: SaveSession, ranks: Range<Int>, _ options: SaveOptions,
+        values: (Int) -> [(name: String, value: Value)]
     ) throws {
         self.resharder = resharder
         self.options = options
@@ -51,7 +54,7 @@ struct RankBatch {
                         globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global))
                 }
                 streams.append(try RankFileStream(
-                    session, rank: rank, fragments: fragments, values: try Self.values(of: resharder, rank)))
+                    session, rank: rank, fragments: fragments, values: values(rank)))
             }
         } catch {
             for stream in streams { stream.discard() }
@@ -59,16 +62,6 @@ struct RankBatch {
         }
         self.targets = targets
         self.streams = streams
-    }
-
-    /// A rank's own values come along where the ranks stay as many.
-    private static func values(
-        of resharder: Resharder, _ rank: Int
-    ) throws(CairnError) -> [(name: String, value: Value)] {
-        guard let cairn = resharder.reader as? CairnReader,
-            cairn.manifest.files.count == resharder.plan.rankCount
-        else { return [] }
-        return try cairn.values(ofRank: rank).map { ($0.name, $0.value) }
     }
 
     /// Reads what the ranks write, writes it, and makes the files durable.

@@ -40,7 +40,8 @@ public struct Resharder: Sendable {
     /// The tensors that are written, sorted by name.
     public var tensors: [PlacedTensor] { plan.tensors }
 
-    /// Plans to write `tensors`, whose bytes `reader` has. What else it has is left out, but for values and ties.
+    /// Plans to write `tensors`, whose bytes `reader` has. What else it has is left out, but for values and ties. Values of
+    /// single ranks go to the ranks at the same coordinates; ``omissions`` names them where there are none.
     ///
     /// Tensors are converted to the type that they are given. Where a layout's ranks hold terms, the source has the terms
     /// stacked along a first dimension.
@@ -89,12 +90,18 @@ public struct Resharder: Sendable {
         do {
             session.setPlaced(plan.tensors)
             try session.setGlobal(values: reader.values.map { ($0.name, $0.value) }, ties: ties)
+            let (ofRanks, ranks) = try rankValues()
+            if options.strict, !ranks.isComplete, let note = ofRanks.lossNote { throw CairnError.refusing(losses: [note]) }
             let half = max(options.bufferByteCount / 2, 1 << 16)
             let buffers = (SlabBuffer(byteCount: half), SlabBuffer(byteCount: half))
             let width = max(1, options.openFileLimit)
             for first in stride(from: 0, to: plan.rankCount, by: width) {
                 let batch = try RankBatch(
-                    self, session, ranks: first..<min(plan.rankCount, first + width), save)
+                    self, session, ranks: first..<min(plan.rankCount, first + width), save
+                ) { rank in
+                    let source = ranks.source(of: rank)
+                    return ofRanks.first { $0.rank == source }?.values.map { ($0.name, $0.value) } ?? []
+                }
                 try batch.write(through: buffers)
             }
             if options.strict, case let losses = losses.map(\.description), !losses.isEmpty {
@@ -105,6 +112,27 @@ public struct Resharder: Sendable {
             session.cancel()
             throw error
         }
+    }
+
+    /// What the source has and the written checkpoint will lack, a sentence each: values of single ranks where the ranks are
+    /// others afterwards.
+    ///
+    /// - Throws: What a damaged file of a rank throws.
+    public var omissions: [String] {
+        get throws(CairnError) {
+            let (ofRanks, ranks) = try rankValues()
+            return ranks.isComplete ? [] : [ofRanks.lossNote].compactMap(\.self)
+        }
+    }
+
+    /// What ranks of the source had alone, and who stands where they stood.
+    private func rankValues() throws(CairnError) -> ([RankValues], RankCorrespondence) {
+        let ofRanks = try reader.rankValues()
+        var meshes: [DeviceMesh] = []
+        for tensor in plan.tensors where !meshes.contains(tensor.layout.mesh) { meshes.append(tensor.layout.mesh) }
+        let count = ofRanks.first?.rankCount ?? plan.rankCount
+        let known = (reader as? CairnReader)?.manifest.meshes ?? ofRanks.compactMap(\.mesh)
+        return (ofRanks, RankCorrespondence(from: known, of: count, to: meshes, of: plan.rankCount))
     }
 
     private var lineage: Lineage {

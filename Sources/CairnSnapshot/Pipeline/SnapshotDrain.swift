@@ -13,6 +13,37 @@ final class SnapshotDrain: Sendable {
         var openCount = 0
         /// Ended, and not yet asked for.
         var reports: [SnapshotReport] = []
+        /// Those taken of which no report has been handed on yet, in the order in which they were taken; an entry has its report
+        /// once it has ended.
+        var order: [(snapshot: ObjectIdentifier, report: SnapshotReport?)] = []
+        /// What became of the newest snapshot that has ended.
+        var newest: (position: Int, report: SnapshotReport)?
+        /// How many have been taken, and the position of each that has not ended.
+        var takenCount = 0
+        var positions: [ObjectIdentifier: Int] = [:]
+
+        mutating func open(_ snapshot: Snapshot) {
+            openCount += 1
+            order.append((ObjectIdentifier(snapshot), nil))
+            positions[ObjectIdentifier(snapshot)] = takenCount
+            takenCount += 1
+        }
+
+        /// Hands on the reports of all that have ended before the first that has not.
+        mutating func end(_ snapshot: Snapshot, _ report: SnapshotReport) {
+            openCount -= 1
+            let id = ObjectIdentifier(snapshot)
+            if let position = positions.removeValue(forKey: id), position >= newest?.position ?? 0 {
+                newest = (position, report)
+            }
+            if let index = order.firstIndex(where: { $0.snapshot == id && $0.report == nil }) { order[index].report = report }
+            let ended = order.prefix { $0.report != nil }
+            reports += ended.compactMap(\.report)
+            order.removeFirst(ended.count)
+            if reports.count > SnapshotDrain.maximumReportCount {
+                reports.removeFirst(reports.count - SnapshotDrain.maximumReportCount)
+            }
+        }
     }
 
     /// Ended snapshots that nobody asks for are forgotten beyond this many, oldest first.
@@ -70,14 +101,14 @@ final class SnapshotDrain: Sendable {
     func take(_ job: SnapshotJob) {
         state.change { state in
             state.holding.append(job)
-            state.openCount += 1
+            state.open(job.snapshot)
         }
         queue.push(job)
     }
 
     /// Ends a snapshot that was never taken.
     func refuse(_ snapshot: Snapshot, _ outcome: SnapshotOutcome, _ timeline: SnapshotTimeline, _ error: CairnError) {
-        state.change { $0.openCount += 1 }
+        state.change { $0.open(snapshot) }
         committers.submit {
             self.commit.abandon(step: snapshot.step, saveID: snapshot.saveID, because: error)
             self.end(snapshot, SnapshotReport(step: snapshot.step, outcome: outcome, timeline: timeline))
@@ -88,6 +119,21 @@ final class SnapshotDrain: Sendable {
         state.change { state in
             defer { state.reports = [] }
             return state.reports
+        }
+    }
+
+    /// What became of the newest snapshot that has ended, if it is no checkpoint and nobody cancelled it.
+    var failure: CairnError? {
+        guard let report = state.read(\.newest)?.report else { return nil }
+        switch report.outcome {
+        case .committed, .cancelled: return nil
+        case .failed(let error): return error
+        case .skipped(let reason):
+            return CairnError(
+                .incomplete, "the newest snapshot was skipped: \(reason)",
+                .init(
+                    file: store.name, expected: "a checkpoint of step \(report.step)",
+                    advice: "save the state once more, or give snapshots more room"))
         }
     }
 
@@ -217,6 +263,7 @@ final class SnapshotDrain: Sendable {
             timeline.total = .init(since: job.taken)
             var report = SnapshotReport(
                 step: job.snapshot.step, outcome: .committed(job.snapshot.saveID), timeline: timeline)
+            if let aside = session.setAside { report.warnings.append(aside.note) }
             // The checkpoint is there: nothing from here on takes it back.
             do {
                 if let own = ranks?.firstIndex(where: { $0.rank == timeline.rank }) { ranks?[own] = timeline }
@@ -248,11 +295,7 @@ final class SnapshotDrain: Sendable {
     private func end(_ snapshot: Snapshot, _ report: SnapshotReport) {
         options.observer?.snapshotEnded(report)
         snapshot.end(report)
-        state.change { state in
-            state.reports.append(report)
-            if state.reports.count > Self.maximumReportCount { state.reports.removeFirst() }
-            state.openCount -= 1
-        }
+        state.change { $0.end(snapshot, report) }
     }
 }
 

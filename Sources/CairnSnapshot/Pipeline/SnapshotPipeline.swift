@@ -1,4 +1,4 @@
-import CairnBase
+public import CairnBase
 public import CairnCheckpoint
 import CairnCommunication
 public import CairnTensor
@@ -20,12 +20,12 @@ import Synchronization
 ///     if step % 50 == 0 { pipeline.snapshot(state, step: step) }
 ///     for report in pipeline.takeReports() { print(report.step, report.outcome) }
 /// }
-/// pipeline.drain()
+/// try pipeline.finish()
 /// ```
 ///
-/// Errors of the background never reach training but as values: ``SnapshotOutcome``. Older checkpoints stay as they are. A
-/// pipeline that is released goes on until what it has taken is committed; a process that exits before loses that, so call
-/// ``drain(upTo:)``.
+/// Errors of the background never reach training but as values: ``SnapshotOutcome``, ``failure``. Older checkpoints stay as they
+/// are. A pipeline that is released goes on until what it has taken is committed; a process that exits before loses that, so
+/// call ``finish()``, which also throws when the newest snapshot did not become a checkpoint.
 public final class SnapshotPipeline: Sendable {
     /// Where the checkpoints go.
     public let store: CheckpointStore
@@ -188,7 +188,26 @@ public final class SnapshotPipeline: Sendable {
     @discardableResult
     public func drain(upTo duration: Duration? = nil) -> Bool { background.waitUntilIdle(upTo: duration) }
 
-    /// The snapshots that have ended since the last call, in the order in which they ended.
+    /// Blocks until every snapshot has ended: what to call at the end of training.
+    ///
+    /// - Throws: What kept the newest snapshot from becoming a checkpoint, if something did: the run's last state is not saved.
+    ///   An older one that failed is in ``takeReports()`` alone. One that somebody cancelled is no failure.
+    public func finish() throws {
+        _ = background.waitUntilIdle(upTo: nil)
+        if let failure { throw failure }
+    }
+
+    /// The same without blocking the calling task's thread.
+    public func finish() async throws {
+        try await runOnThread { try self.finish() }
+    }
+
+    /// Why the newest snapshot that has ended is no checkpoint; `nil` when it is one, was cancelled, or none has ended. A storage
+    /// that fails for good shows here while training goes on.
+    public var failure: CairnError? { background.failure }
+
+    /// The snapshots that have ended since the last call, in the order in which they were taken. The report of one that has ended
+    /// before an older one is held back until that has ended too.
     public func takeReports() -> [SnapshotReport] { background.takeReports() }
 
     /// Gives up the oldest snapshot that still holds tensors.

@@ -15,6 +15,8 @@ final class TierHub: Sendable {
         var reports: [TierReport] = []
         /// The tiers whose last snapshot or copy failed.
         var ailing: Set<Int> = []
+        /// What the newest snapshot of a tier came to, if it did not get there.
+        var newest: [Int: (began: ContinuousClock.Instant, error: CairnError?)] = [:]
     }
 
     /// Reports that nobody asks for are forgotten beyond this many, oldest first.
@@ -75,7 +77,17 @@ final class TierHub: Sendable {
     func takeReports() -> [TierReport] {
         state.change { state in
             defer { state.reports = [] }
-            return state.reports
+            let order = state.reports.enumerated().sorted { ($0.element.step, $0.offset) < ($1.element.step, $1.offset) }
+            return order.map(\.element)
+        }
+    }
+
+    /// The tiers whose newest snapshot did not get there.
+    var failures: [(tier: Int, error: CairnError)] {
+        state.read { state in
+            state.newest.sorted { $0.key < $1.key }.compactMap { entry in
+                entry.value.error.map { (entry.key, $0) }
+            }
         }
     }
 
@@ -89,11 +101,11 @@ final class TierHub: Sendable {
     private func copy(_ flight: TierFlight, to target: Int) {
         keepers[target].add(.init(flight: flight, source: tiers[flight.source].store) { end in
             switch end {
-            case .copied(let seconds, let byteCount):
+            case .copied(let seconds, let byteCount, let aside):
                 self.requestPrune(target, flight)
                 self.conclude(
                     flight, target, .copied(from: self.tiers[flight.source].name), copySeconds: seconds,
-                    copiedByteCount: byteCount)
+                    copiedByteCount: byteCount, warnings: aside.map { [$0.note] } ?? [])
             case .superseded(let step): self.conclude(flight, target, .superseded(by: step))
             case .cancelled: self.conclude(flight, target, .cancelled)
             case .failed(let error): self.conclude(flight, target, .failed(error))
@@ -112,10 +124,11 @@ final class TierHub: Sendable {
     /// Notes what became of a snapshot on a tier.
     private func conclude(
         _ flight: TierFlight, _ tier: Int, _ outcome: TierOutcome, snapshot: SnapshotReport? = nil,
-        copySeconds: Double = 0, copiedByteCount: Int = 0
+        copySeconds: Double = 0, copiedByteCount: Int = 0, warnings: [CairnError] = []
     ) {
         var report = report(flight, tier, outcome)
         report.snapshot = snapshot
+        report.warnings = (snapshot?.warnings ?? []) + warnings
         report.copySeconds = copySeconds
         report.copiedByteCount = copiedByteCount
         observer?.tierReported(report)
@@ -126,6 +139,9 @@ final class TierHub: Sendable {
             default: break
             }
             Self.keep(report, in: &state.reports)
+            if state.newest[tier].map({ $0.began <= flight.began }) ?? true {
+                state.newest[tier] = (flight.began, Self.failure(report))
+            }
         }
         guard flight.note(report) else { return }
         if !flight.targets.isEmpty {
@@ -148,6 +164,18 @@ final class TierHub: Sendable {
         TierReport(
             tier: tiers[tier].name, step: flight.step, saveID: flight.saveID, outcome: outcome,
             seconds: .init(since: flight.began))
+    }
+
+    /// Why a tier lacks a checkpoint that it should have. What somebody cancelled, or a later one took the place of, is none.
+    private static func failure(_ report: TierReport) -> CairnError? {
+        switch report.outcome {
+        case .drained, .copied, .superseded, .cancelled, .retentionFailed: nil
+        case .failed(let error): error
+        case .skipped(let reason):
+            CairnError(
+                .incomplete, "the newest snapshot did not get to the tier \(report.tier): \(reason)",
+                .init(expected: "a checkpoint of step \(report.step)"))
+        }
     }
 
     private static func keep(_ report: TierReport, in reports: inout [TierReport]) {

@@ -14,7 +14,7 @@ final class TierKeeper: Sendable {
 
     /// How a copy ended.
     enum CopyEnd: Sendable {
-        case copied(seconds: Double, byteCount: Int)
+        case copied(seconds: Double, byteCount: Int, setAside: SetAside?)
         case superseded(by: Int)
         case failed(CairnError)
         case cancelled
@@ -135,8 +135,9 @@ final class TierKeeper: Sendable {
             byteCount.add(count, ordering: .relaxed)
         }
         do {
-            try copy.source.replicate(step: copy.flight.step, to: tier.store, options: options)
-            copy.end(.copied(seconds: .init(since: start), byteCount: byteCount.load(ordering: .relaxed)))
+            let copied = try copy.source.replicate(step: copy.flight.step, to: tier.store, options: options)
+            copy.end(.copied(
+                seconds: .init(since: start), byteCount: byteCount.load(ordering: .relaxed), setAside: copied.setAside))
         } catch {
             let failure = CairnError(wrapping: error, "the checkpoint could not be copied")
             copy.end(failure.code == .cancelled ? .cancelled : .failed(failure))

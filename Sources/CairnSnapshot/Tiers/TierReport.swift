@@ -57,6 +57,8 @@ public struct TierReport: Sendable {
     public var copySeconds = 0.0
     /// The bytes that were copied.
     public var copiedByteCount = 0
+    /// What went wrong without harming the checkpoint, and what had to be put out of its way.
+    public var warnings: [CairnError] = []
     /// How the snapshot was taken and drained, for the tier that it was drained into.
     public var snapshot: SnapshotReport?
 }

@@ -21,7 +21,7 @@ import Synchronization
 ///     try trainStep(&state, pool)
 ///     snapshots.snapshot(state, step: step)
 /// }
-/// snapshots.drain()
+/// try snapshots.finish()
 /// ```
 public final class TieredSnapshots: Sendable {
     /// The tiers, the nearest first.
@@ -157,7 +157,27 @@ public final class TieredSnapshots: Sendable {
         return hub.waitUntilIdle(until: deadline)
     }
 
-    /// What has happened on the tiers since the last call, in order.
+    /// Blocks until every snapshot has ended on every tier: what to call at the end of training.
+    ///
+    /// - Throws: What kept the newest snapshot of a tier from getting there, if something did, naming the tier; of several the
+    ///   nearest.
+    public func finish() throws {
+        _ = hub.waitUntilIdle(until: nil)
+        if let failure = failures.first { throw failure.error }
+    }
+
+    /// The same without blocking the calling task's thread.
+    public func finish() async throws {
+        try await runOnThread { try self.finish() }
+    }
+
+    /// The tiers whose newest snapshot did not get there, the nearest first, each with the reason.
+    public var failures: [(tier: String, error: CairnError)] {
+        hub.failures.map { (tiers[$0.tier].name, $0.error) }
+    }
+
+    /// What has happened on the tiers since the last call, in the order of steps, and of one step in the order in which it
+    /// happened.
     public func takeReports() -> [TierReport] { hub.takeReports() }
 
     /// Gives up every snapshot that has not been drained, and every copy.

@@ -18,7 +18,10 @@ extension LocalStorage {
         do throws(SystemCallError) {
             found = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.entries(of: directoryPath) }
         } catch {
-            if error.isMissing { return }
+            if error.isMissing {
+                if directory.isEmpty, let flaw = rootFlaw { throw flaw }
+                return
+            }
             throw error.explained("list", directoryPath)
         }
         for entry in found {

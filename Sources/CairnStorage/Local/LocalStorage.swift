@@ -39,7 +39,28 @@ public struct LocalStorage: Storage {
     }
 
     public func open(_ key: String) throws(CairnError) -> any StorageFile {
-        try LocalFile(key: key, path: path(of: key), reading: reading, fileSystem: fileSystem)
+        do throws(CairnError) {
+            return try LocalFile(key: key, path: path(of: key), reading: reading, fileSystem: fileSystem)
+        } catch {
+            throw error.code == .notFound ? rootFlaw ?? error : error
+        }
+    }
+
+    /// Why there can be nothing below the root, if it is no directory and none can be made there: what looks like a missing
+    /// object must not pass for an empty storage.
+    var rootFlaw: CairnError? {
+        func flaw(_ found: String) -> CairnError {
+            CairnError(
+                .notADirectory, "a file stands where the directory must be",
+                .init(file: root, expected: "a directory, or nothing yet", found: found,
+                    advice: "choose another path, or move the file away"))
+        }
+        do throws(SystemCallError) {
+            let status = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.status(at: root) }
+            return status.kind == .directory ? nil : flaw("a file")
+        } catch {
+            return error.number == ENOTDIR ? flaw("a file on the way there") : nil
+        }
     }
 
     public func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter {
@@ -172,7 +193,12 @@ public struct LocalStorage: Storage {
                 attempts += 1
                 // A directory may be missing, be removed as empty by another thread, or the token be taken.
                 guard error.number == ENOENT || error.number == EEXIST, attempts < 16 else {
-                    throw error.explained("create", path)
+                    if error.number == ENOENT, rootFlaw == nil {
+                        throw CairnError(
+                            .accessDenied, "the directory cannot be made there",
+                            .init(file: parent(of: path), advice: "choose a directory on a file system for files"))
+                    }
+                    throw error.isMissing ? rootFlaw ?? error.explained("create", path) : error.explained("create", path)
                 }
                 if error.number == ENOENT { try makeDirectory(parent(of: path)) }
             }
@@ -187,9 +213,16 @@ public struct LocalStorage: Storage {
         do throws(SystemCallError) {
             try retryingInterrupted { () throws(SystemCallError) in try fileSystem.makeDirectory(path) }
         } catch {
-            if error.number == EEXIST { return }
+            // What is there may be a file.
+            if error.number == EEXIST {
+                if isOutside, let flaw = rootFlaw { throw flaw }
+                return
+            }
             let above = parent(of: path)
-            guard error.number == ENOENT, above != path else { throw error.explained("make the directory", path) }
+            guard error.number == ENOENT, above != path else {
+                throw error.isMissing ? rootFlaw ?? error.explained("make the directory", path)
+                    : error.explained("make the directory", path)
+            }
             try makeDirectory(above)
             do throws(SystemCallError) {
                 try retryingInterrupted { () throws(SystemCallError) in try fileSystem.makeDirectory(path) }

@@ -45,9 +45,9 @@ package struct SystemCallError: Error, CustomStringConvertible {
         case EDQUOT:
             (.noSpace, "the quota on that file system is used up: delete files or ask for a larger one")
         case EACCES, EPERM:
-            (.inputOutput, "check the owner and the mode of the file and of the directories above it")
+            (.accessDenied, "check the owner and the mode of the file and of the directories above it")
         case EROFS:
-            (.inputOutput, "the file system is mounted read-only")
+            (.accessDenied, "the file system is mounted read-only: choose another directory")
         case EMFILE, ENFILE:
             (.inputOutput, "too many files are open: raise the limit (ulimit -n)")
         case ENAMETOOLONG:

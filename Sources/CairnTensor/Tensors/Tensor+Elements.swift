@@ -38,6 +38,13 @@ extension Tensor {
             storage: storage, byteOffset: 0, Element.scalarType, shape, byteCount: storage.byteCount)
     }
 
+    /// A tensor of `elements` in row-major order: `try Tensor([1, 2, 3, 4, 5, 6] as [Float], shape: [2, 3])`.
+    ///
+    /// - Throws: As ``init(_:_:)``.
+    public init<Element: TensorScalar>(_ elements: [Element], shape: Shape) throws(CairnError) {
+        try self.init(elements, shape)
+    }
+
     /// A tensor of a vector's elements.
     public init<Element: TensorScalar>(_ elements: [Element]) {
         let storage = TensorStorage(byteCount: elements.count * MemoryLayout<Element>.stride, pool: nil)
@@ -62,6 +69,51 @@ extension Tensor {
                 from: UnsafeRawBufferPointer(start: storage.base + byteOffset, count: byteCount))
             count = shape.elementCount
         }
+    }
+
+    /// A copy of the elements, row-major, each converted to the type that is asked for: 16-bit floats of a checkpoint as
+    /// `[Float]`, for instance.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` for packed and complex types.
+    public func elements<Element: TensorScalar>(convertedTo type: Element.Type) throws -> [Element] {
+        try converted(to: Element.scalarType).elements(as: type)
+    }
+
+    /// Copies the elements, row-major, into memory of the caller's.
+    ///
+    /// ```swift
+    /// var weights = [Float](repeating: 0, count: tensor.shape.elementCount)
+    /// var span = weights.mutableSpan
+    /// try tensor.copyElements(into: &span)
+    /// ```
+    ///
+    /// - Throws: ``CairnError/Code/mismatch`` when the tensor has elements of another type, or another number of them.
+    public func copyElements<Element: TensorScalar>(into destination: inout MutableSpan<Element>) throws(CairnError) {
+        guard scalarType == Element.scalarType, shape.elementCount == destination.count else {
+            throw CairnError(
+                .mismatch, "the tensor's elements do not fit the memory",
+                .init(
+                    expected: "\(scalarType)\(shape), \(shape.elementCount) elements",
+                    found: "\(destination.count) elements of \(Element.scalarType)"))
+        }
+        destination.withUnsafeMutableBytes {
+            $0.copyMemory(from: UnsafeRawBufferPointer(start: storage.base + byteOffset, count: byteCount))
+        }
+    }
+
+    /// The elements, row-major, without copying them: a view that lives as long as the tensor is not changed.
+    ///
+    /// - Throws: ``CairnError/Code/mismatch`` when the tensor has elements of another type.
+    @_lifetime(borrow self)
+    public func span<Element: TensorScalar>(of type: Element.Type) throws(CairnError) -> Span<Element> {
+        guard scalarType == Element.scalarType else {
+            throw CairnError(
+                .mismatch, "the tensor has elements of another type",
+                .init(expected: "\(Element.scalarType)", found: "\(scalarType)"))
+        }
+        let start = (storage.base + byteOffset).assumingMemoryBound(to: Element.self)
+        let span = Span(_unsafeStart: UnsafePointer(start), count: shape.elementCount)
+        return _overrideLifetime(span, borrowing: self)
     }
 
     /// The elements without copying. The type must be the tensor's own.

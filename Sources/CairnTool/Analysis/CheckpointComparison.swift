@@ -61,7 +61,7 @@ struct CheckpointComparison {
             }
         }
         Self.merge(
-            first.values.filter { isMeant($0.name) }, second.values.filter { isMeant($0.name) }, name: \.name
+            try Self.values(of: first, where: isMeant), try Self.values(of: second, where: isMeant), name: \.name
         ) { left, right in
             switch (left, right) {
             case (let left?, let right?) where left.value == right.value: equalValueCount += 1
@@ -94,6 +94,18 @@ struct CheckpointComparison {
         } else {
             differingTensors.append(.init(first: left.tensor, second: right.tensor, elements: elements))
         }
+    }
+
+    /// The values that are meant; those of single ranks by the place of the rank and their name.
+    private static func values(
+        of reader: any CheckpointReader, where isMeant: (String) -> Bool
+    ) throws -> [NamedValue] {
+        var values = reader.values.filter { isMeant($0.name) }
+        for of in try reader.rankValues() {
+            values += of.values.filter { isMeant($0.name) }
+                .map { NamedValue(name: "\(of.place): \($0.name)", value: $0.value) }
+        }
+        return values.sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
     /// Walks two lists sorted by the bytes of the names side by side.

@@ -78,7 +78,7 @@ struct AverageCommand: ParsableCommand {
         let average = StoredAverage(
             last: last, spacing: every, start: from, end: until,
             weighting: ema.map { .exponential(decay: $0) } ?? .uniform)
-        let steps = try best == nil ? average.steps(of: store.steps(), run: path) : bestSteps(store, path)
+        let steps = try best == nil ? average.steps(of: StoreOpening.usableSteps(of: store, path: path), run: path) : bestSteps(store, path)
         var members: [MergeSource] = []
         for step in steps { members.append(try result.open("\(path)@\(step)")) }
         if let weights, weights.numbers.count != steps.count {

@@ -81,6 +81,13 @@ struct ConvertCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func validate() throws {
+        for argument in rename {
+            do throws(CairnError) {
+                _ = try argument.rule()
+            } catch {
+                throw ValidationError("--rename: \(error)")
+            }
+        }
         if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if let shards {
             if !(1...65_536).contains(shards) { throw ValidationError("--shards must be from 1 to 65536 (got \(shards))") }
@@ -153,7 +160,7 @@ struct ConvertCommand: ParsableCommand {
         if !selection.include.isEmpty || !selection.exclude.isEmpty {
             reader = try SelectedReader(reader, include: selection.include, exclude: selection.exclude)
         }
-        if !rename.isEmpty { reader = try RenamedReader(reader, rules: rename.map(\.rule)) }
+        if !rename.isEmpty { reader = try RenamedReader(reader, rules: rename.map { try $0.rule() }) }
         if let dtype { reader = try CastReader(reader, to: dtype.scalarType) }
         return reader
     }

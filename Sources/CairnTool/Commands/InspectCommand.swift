@@ -52,8 +52,19 @@ struct InspectCommand: ParsableCommand {
         }
         let statistics = try stats ? gather(shown, from: opened.reader) : nil
         let report = InspectionReport(
-            path: path, opened: opened, shown: shown, isSelection: !patterns.isEmpty, statistics: statistics)
+            path: path, opened: opened, shown: shown, isSelection: !patterns.isEmpty, statistics: statistics,
+            rankValues: rankValues(of: opened.reader))
         if options.json { try report.printDocument() } else { try report.printText() }
+    }
+
+    /// What single ranks had alone; their files may be damaged when the rest can be shown.
+    private func rankValues(of reader: any CheckpointReader) -> [RankValues] {
+        do throws(CairnError) {
+            return try reader.rankValues()
+        } catch {
+            StandardError.note("the values of single ranks cannot be read: \(error)")
+            return []
+        }
     }
 
     private func gather(

@@ -13,6 +13,8 @@ struct InspectionReport {
     let isSelection: Bool
     /// For each shown tensor, where they were asked for.
     let statistics: [TensorStatistics?]?
+    /// What single ranks had alone.
+    let rankValues: [RankValues]
 
     private struct TypeTotal {
         var scalarType: ScalarType
@@ -46,6 +48,18 @@ struct InspectionReport {
         }
         guard !isSelection else { return }
         try printValues("VALUE", opened.reader.values)
+        if !rankValues.isEmpty {
+            try StandardOutput.line("")
+            var table = Table([
+                .init(title: "RANK"), .init(title: "VALUE", isFlexible: true), .init(title: "", isFlexible: true),
+            ])
+            for of in rankValues {
+                for value in of.values {
+                    table.append([.init(of.place), .init(value.name), .init(ValueText.describe(value.value))])
+                }
+            }
+            for line in table.lines() { try StandardOutput.line(line) }
+        }
         try printValues("METADATA", opened.metadata)
     }
 
@@ -183,6 +197,21 @@ struct InspectionReport {
         let layouts = layoutTexts
         document["tensors"] = .array(shown.indices.map { tensorDocument($0, layouts) })
         document["values"] = try Self.document(opened.reader.values)
+        if !rankValues.isEmpty {
+            document["rank_values"] = .array(
+                try rankValues.map { of in
+                    let mesh = of.mesh.flatMap { $0.axes.isEmpty ? nil : $0 }
+                    let coordinates = mesh.map { mesh in
+                        JSONValue.object(zip(mesh.axes, mesh.coordinates(ofRank: of.rank)).reduce(into: JSONObject()) {
+                            $0[$1.0.name] = .count($1.1)
+                        })
+                    }
+                    return [
+                        "rank": .count(of.rank), "coordinates": coordinates ?? .null,
+                        "values": try Self.document(of.values),
+                    ]
+                })
+        }
         if opened.manifest == nil { document["metadata"] = try Self.document(opened.metadata) }
         try ResultDocument.print(schema: "cairn-inspect/1", document)
     }

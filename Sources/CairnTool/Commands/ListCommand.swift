@@ -10,7 +10,7 @@ struct ListCommand: ParsableCommand {
         discussion: """
             One line for each checkpoint, oldest step first. The state is "committed" for a whole checkpoint, "debris" \
             for one that was never finished (never read; `cairn prune` removes it), "damaged" for one whose manifest \
-            cannot be read, "quarantined" for one that a restart found damaged and that is not chosen any more; \
+            cannot be read or of which a file is missing or has another length, "quarantined" for one that a restart found damaged and that is not chosen any more; \
             `cairn verify` looks deeper.
 
             With --timings it shows instead how the snapshot of each checkpoint was taken and saved, where that was \
@@ -87,16 +87,18 @@ extension CheckpointSummary {
                 "save_id": .optional(quarantine.saveID.map { "\($0)" }),
             ])
         }
+        if setAsideCount > 0 { object["set_aside"] = .count(setAsideCount) }
         return object
     }
 
     fileprivate var cells: [Table.Cell] {
+        let aside = setAsideCount > 0 ? ", \(setAsideCount) set aside" : ""
         let state: Table.Cell =
             switch state {
-            case .committed: .init("committed", .good)
-            case .debris: .init("debris", .doubtful)
-            case .damaged(let error): .init("damaged: \(error.message)", .bad)
-            case .quarantined(let quarantine): .init("quarantined: \(quarantine.reason)", .bad)
+            case .committed: .init("committed" + aside, .good)
+            case .debris: .init("debris" + aside, .doubtful)
+            case .damaged(let error): .init("damaged: \(error.message)" + aside, .bad)
+            case .quarantined(let quarantine): .init("quarantined: \(quarantine.reason)" + aside, .bad)
             }
         return [
             .init(String(step)), .init(manifest.flatMap { TimeText.iso($0.time) } ?? "-"),

@@ -62,6 +62,10 @@ struct ReshardCommand: ParsableCommand {
                 ]))
         let (store, save) = try target.store(reading: recognised)
         let resharder = try Resharder(reading: reader, tensors: layouts.tensors(of: reader))
+        let ownOmissions = try resharder.omissions
+        try losses.check(ownOmissions)
+        let omissions = opened.omissions + ownOmissions
+        for omission in ownOmissions { StandardError.note("\(source): \(omission)") }
         Interruption.watch()
         let bar = ProgressBar("resharding", total: resharder.byteCount)
         var settings = Resharder.Options()
@@ -76,9 +80,10 @@ struct ReshardCommand: ParsableCommand {
             defer { bar.finish() }
             manifest = try resharder.write(to: store, step: target.step, options: settings)
         }
-        let notes = resharder.losses.map(\.description)
-        for note in notes { StandardError.note(note) }
-        try report(manifest, resharder.byteCount, opened.omissions + notes)
+        let lost = resharder.losses.map(\.description)
+        let aside = manifest.setAside.map { ["\($0.note)"] } ?? []
+        for note in lost + aside { StandardError.note(note) }
+        try report(manifest, resharder.byteCount, omissions + lost + aside)
     }
 
     private func report(_ manifest: Manifest, _ byteCount: Int, _ notes: [String]) throws {

@@ -20,7 +20,11 @@ final class InterruptibleWriter: CheckpointWriter {
         return try writer.begin(tensors: tensors, values: values, structure: structure)
     }
 
+    func carry(_ rankValues: [RankValues]) throws -> Bool { try writer.carry(rankValues) }
+
     var resumedTensorCount: Int { writer.resumedTensorCount }
+
+    var closingNotes: [String] { writer.closingNotes }
 
     func append(_ bytes: RawSpan) throws {
         try Interruption.check()

@@ -4,16 +4,16 @@ import CairnCheckpoint
 
 /// `PATTERN=REPLACEMENT` of the command line, cut at the first equals sign.
 struct RenameArgument: ExpressibleByArgument, Sendable {
-    let rule: RenameRule
+    private let pattern: String
+    private let replacement: String
 
     init?(argument: String) {
         guard let equals = argument.firstIndex(of: "=") else { return nil }
-        let replacement = String(argument[argument.index(after: equals)...])
+        pattern = String(argument[..<equals])
+        replacement = String(argument[argument.index(after: equals)...])
         guard !replacement.isEmpty else { return nil }
-        do throws(CairnError) {
-            rule = try RenameRule(String(argument[..<equals]), to: replacement)
-        } catch {
-            return nil
-        }
     }
+
+    /// - Throws: ``CairnError/Code/invalidArgument``, saying what is wrong with it.
+    func rule() throws(CairnError) -> RenameRule { try RenameRule(pattern, to: replacement) }
 }

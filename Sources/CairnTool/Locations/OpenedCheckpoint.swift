@@ -25,11 +25,7 @@ struct OpenedCheckpoint {
         case (.store(let path), .step(let step)?):
             try self.init(store: path, step: step)
         case (.store(let path), let selector):
-            guard let latest = try CheckpointStore(path: path).latest() else {
-                throw CairnError(
-                    .notFound, "the run has no finished checkpoint",
-                    .init(file: path, advice: "`cairn ls` shows what is there"))
-            }
+            let latest = try StoreOpening.newest(of: path)
             if selector == nil { StandardError.note("\(text): taking step \(latest), the latest of the run") }
             try self.init(store: path, step: latest)
         case (.checkpoint(let store, let step), nil):
@@ -76,7 +72,12 @@ struct OpenedCheckpoint {
     }
 
     /// What is in the files and not in the reader: a sentence each.
-    var omissions: [String] { (reader as? any OmittingReader)?.omissions ?? [] }
+    var omissions: [String] { Self.omissions(of: reader) }
+
+    private static func omissions(of reader: any CheckpointReader) -> [String] {
+        if let file = reader as? SafeTensorsReader { return [file.rankFileNote].compactMap(\.self) }
+        return (reader as? any OmittingReader)?.omissions ?? []
+    }
 
     /// The same with the terms of sums and means that ranks have saved added up.
     func reduced() throws -> any CheckpointReader {
@@ -94,7 +95,7 @@ struct OpenedCheckpoint {
     }
 
     private init(reader: any CheckpointReader, description: String, manifest: Manifest?) {
-        for omission in (reader as? any OmittingReader)?.omissions ?? [] {
+        for omission in Self.omissions(of: reader) {
             StandardError.note("\(reader.source): \(omission)")
         }
         self.reader = reader
@@ -105,6 +106,39 @@ struct OpenedCheckpoint {
 
 /// Opens a run, for the commands that want all of it.
 enum StoreOpening {
+    /// The newest step of a run that is of use; newer ones that are not are named on standard error.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when all are of no use.
+    static func newest(of path: String) throws -> Int {
+        let store = CheckpointStore(path: path)
+        let (step, skipped) = try store.newestUsable()
+        note(skipped, of: path)
+        if let step { return step }
+        guard skipped.isEmpty else { throw store.noneUsable(skipped) }
+        throw CairnError(
+            .notFound, "the run has no finished checkpoint",
+            .init(file: path, advice: "`cairn ls` shows what is there"))
+    }
+
+    /// The steps of a run that are of use, ascending; those that are not are named on standard error.
+    static func usableSteps(of store: CheckpointStore, path: String) throws -> [Int] {
+        var steps: [Int] = []
+        for summary in try store.list() {
+            switch summary.state {
+            case .committed: steps.append(summary.step)
+            case .debris: break
+            case .damaged(let error): note([.init(step: summary.step, error: error)], of: path)
+            case .quarantined(let quarantine):
+                note([.init(step: summary.step, error: quarantine.error(in: store))], of: path)
+            }
+        }
+        return steps
+    }
+
+    private static func note(_ skipped: [CheckpointStore.Skipped], of path: String) {
+        for one in skipped { StandardError.note("\(path)@\(one.step) is passed over: \(one.error)") }
+    }
+
     /// - Throws: ``CairnError/Code/unsupported`` when the path is something else.
     static func open(_ path: String) throws -> (store: CheckpointStore, path: String) {
         guard case .store(let path) = try RecognisedFormat(of: path, forced: .cairn) else {

@@ -36,6 +36,8 @@ package struct ExtendedReader: CheckpointReader {
             .sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 
+    package func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+
     package func read(
         _ name: String, region: Region, into destination: inout MutableRawSpan
     ) throws(CairnError) {

@@ -21,11 +21,9 @@ struct StoreArgument: Sendable, Hashable {
     /// Opens the checkpoint.
     func open() throws(CairnError) -> CairnReader {
         let store = CheckpointStore(path: folder)
-        var found = step
-        if found == nil { found = try store.latest() }
-        guard let step = found else {
-            throw CairnError(.notFound, "the store has no checkpoint", .init(file: folder))
-        }
-        return try store.open(step: step)
+        if let step { return try store.open(step: step) }
+        let (newest, skipped) = try store.newestUsable()
+        guard let newest else { throw store.noneUsable(skipped) }
+        return try store.open(step: newest)
     }
 }

@@ -47,6 +47,8 @@ public struct ReducedReader: CheckpointReader {
         }
     }
 
+    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let target = try base.description(of: name).tiedTo ?? name
         guard let source = reduced[ExactString(target)] else {

@@ -55,6 +55,8 @@ struct UnpackedReader: CheckpointReader {
         self.places = places
     }
 
+    func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+
     func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         guard let place = places[ExactString(name)] else {
             return try base.read(name, region: region, into: &destination)

@@ -65,7 +65,8 @@ import Testing
         #expect(try rename("model.*.wq", "layers.$1.attention.query", "model.3.wq") == "layers.3.attention.query")
         #expect(try rename("*.?", "${2}1.$1$$", "a.b") == "b1.a$")
         #expect(try rename("a", "b", "c") == nil)
-        for replacement in ["$", "$2", "$0", "$x", "${1", "$99999999999999999999"] {
+        #expect(try rename("a.*", #"b\*.$1\"#, "a.c") == #"b*.c\"#, "an asterisk that is meant")
+        for replacement in ["$", "$2", "$0", "$x", "${1", "$99999999999999999999", "*", "a.*"] {
             #expect(throws: CairnError.self, "\(replacement)") { try RenameRule("*", to: replacement) }
         }
         #expect(throws: CairnError.self) { try RenameRule("a", to: "$1") }

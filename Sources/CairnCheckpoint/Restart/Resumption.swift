@@ -1,0 +1,88 @@
+public import CairnBase
+
+/// What a training loop finds when it starts: three cases that must not be mixed up.
+///
+/// ```swift
+/// var step = 0
+/// switch try store.resume() {
+/// case .nothingYet: break                                   // a new run: nothing has ever been saved
+/// case .resumed(let latest): (state, step) = (latest.state, latest.step)
+/// case .nothingUsable(let error, _): throw error            // there are checkpoints: somebody should look at them
+/// }
+/// ```
+public enum Resumption<Loaded: Sendable>: Sendable {
+    /// The store has no checkpoint, or does not exist: a run that starts from nothing.
+    case nothingYet
+    /// The newest checkpoint that could be read whole.
+    case resumed(Loaded)
+    /// There are checkpoints and none can be used. The error, of code ``CairnError/Code/nothingUsable``, says so in a line; the
+    /// list says of each why. A run that went on from nothing would train all of it again.
+    case nothingUsable(CairnError, skipped: [CheckpointStore.Skipped])
+
+    /// What was loaded; `nil` when there is nothing yet.
+    ///
+    /// - Throws: ``CairnError/Code/nothingUsable``.
+    public func loaded() throws(CairnError) -> Loaded? {
+        switch self {
+        case .nothingYet: return nil
+        case .resumed(let loaded): return loaded
+        case .nothingUsable(let error, _): throw error
+        }
+    }
+}
+
+/// A state that was loaded, and where it is from.
+public struct LoadedState: Sendable {
+    /// The state, every byte verified.
+    public var state: TrainingState
+    /// The checkpoint that it is from.
+    public var manifest: Manifest
+    /// Newer checkpoints that could not be used, the newest first, each with the reason.
+    public var skipped: [CheckpointStore.Skipped]
+
+    /// The step to go on from.
+    public var step: Int { manifest.step }
+}
+
+extension CheckpointStore {
+    /// Loads the newest checkpoint that can be read whole, and tells a store without any from one where none is of use.
+    ///
+    /// It falls back past damaged checkpoints and past those in quarantine, and says which and why. What it has found damaged is
+    /// not lost when the run saves that step again: the save sets it aside (``SetAside``).
+    ///
+    /// - Throws: An error that says nothing about the checkpoints, at once: a path that is a file
+    ///   (``CairnError/Code/notADirectory``), missing rights (``CairnError/Code/accessDenied``), a failing disk
+    ///   (``CairnError/Code/inputOutput``); what ``LoadOptions/progress`` throws.
+    public func resume(options: LoadOptions = LoadOptions()) throws -> Resumption<LoadedState> {
+        var skipped: [Skipped] = []
+        for (step, isMarked) in try committedSteps().reversed() {
+            var reader: CairnReader?
+            do {
+                if isMarked { try refuseQuarantined(step) }
+                let opened = try open(step: step)
+                reader = opened
+                let state = try TrainingState(reading: opened, options: options)
+                KnownDamage.shared.forget(opened.manifest.saveID, step: step, in: storage)
+                return .resumed(LoadedState(state: state, manifest: opened.manifest, skipped: skipped))
+            } catch let error as CairnError where error.isDamage {
+                try noteDamage(error, reader, step, isAsked: options.names != nil)
+                skipped.append(Skipped(step: step, error: error))
+            }
+        }
+        return skipped.isEmpty ? .nothingYet : .nothingUsable(noneUsable(skipped), skipped: skipped)
+    }
+
+    /// Loads the newest usable checkpoint without blocking the calling task's thread.
+    public func resume(options: LoadOptions = LoadOptions()) async throws -> Resumption<LoadedState> {
+        try await ThreadPool.shared.run { try self.resume(options: options) }
+    }
+
+    /// Remembers what a load has found, so that a save of the same step does not overwrite it.
+    ///
+    /// - Parameter isAsked: Whether the load was of names, of which one may never have been there.
+    private func noteDamage(_ error: CairnError, _ reader: CairnReader?, _ step: Int, isAsked: Bool) throws(CairnError) {
+        guard let reader else { return }
+        if isAsked, error.code == .notFound, try reader.verify(deep: false).isValid { throw error }
+        KnownDamage.shared.note(error, of: reader.manifest.saveID, step: step, in: storage)
+    }
+}

@@ -1,0 +1,43 @@
+import Cairn
+import CairnTesting
+import Testing
+
+/// Runs that are resumed from a store with damaged checkpoints, on one rank and on many.
+@Suite struct DamagedRunTests {
+    private static let small = [
+        "run", "--steps", "8", "--save-every", "4", "--width", "16", "--batch", "4", "--context", "16",
+        "--layers", "1", "--heads", "2", "--text", Repository.fixture("data/kjv.txt"),
+    ]
+
+    private func contents(_ store: CheckpointStore) throws -> [String: [UInt8]] {
+        var contents: [String: [UInt8]] = [:]
+        for entry in try store.storage.list("step-") { contents[entry.key] = try store.storage.readAll(entry.key) }
+        return contents
+    }
+
+    private func damage(_ store: CheckpointStore, step: Int) throws {
+        let key = StepName.prefix(step) + (try store.open(step: step).manifest.files.last?.name ?? "")
+        var bytes = try store.storage.readAll(key)
+        bytes[bytes.count - 1] ^= 1
+        try store.storage.publish(bytes, as: key)
+    }
+
+    @Test(arguments: [[], ["--mesh", "dp=2"]])
+    func aDamagedNewestIsTrainedAgainAndKeptAndWithNothingReadableTheRunStops(layout: [String]) throws {
+        let folder = try TemporaryDirectory()
+        let arguments = Self.small + layout + ["--out", folder.path + "/run"]
+        #expect(try Child(arguments).wait() == 0)
+        let store = CheckpointStore(path: folder.path + "/run")
+        let whole = try store.load(step: 8)
+        try damage(store, step: 8)
+        let old = try contents(store).filter { $0.key.hasPrefix("step-00000008/") }
+        #expect(try Child(arguments + ["--resume"]).wait() == 0)
+        #expect(try store.load(step: 8) == whole, "the same bits again")
+        let kept = try contents(store).values
+        for (key, bytes) in old { #expect(kept.contains(bytes), "\(key) is lost") }
+        for step in [4, 8] { try damage(store, step: step) }
+        let before = try contents(store)
+        #expect(try Child(arguments + ["--resume"]).wait() != 0)
+        #expect(try contents(store) == before)
+    }
+}
