@@ -24,7 +24,10 @@ import Testing
             #expect(try tensor.scalarType.rawValue == truth.string("dtype"), "\(path) \(fqn)")
             #expect(try tensor.shape.extents == truth.array("shape").map { try $0.asInteger() }, "\(path) \(fqn)")
         }
-        #expect(found.count == count, "\(path)")
+        // Beside the parameters there are weights under second names, which the truth does not list.
+        let tied = reader.tensors.filter { $0.tiedTo != nil }
+        #expect(found.count == count + tied.count, "\(path)")
+        for tensor in tied { #expect(found[tensor.name]?.sha256 == found[tensor.tiedTo!]?.sha256, "\(tensor.name)") }
         #expect(try reader.verify(deep: true) { _ in }.isValid)
     }
 
@@ -39,6 +42,56 @@ import Testing
         // Of a pipeline's layers the universal checkpoint has no 16-bit weights.
         try check(name + "/universal", name, storesWeights: false)
         try check(name, name, storesWeights: false)
+    }
+
+    /// A head that is the embedding: DeepSpeed lists it, stores it once, and gives it to whoever takes the weights.
+    @Test(arguments: ["z0_w2_fp32", "z2_w4_bf16", "z3_w2_bf16"]) func secondNamesAreTensors(name: String) throws {
+        for path in [name + "/checkpoint", name == "z3_w2_bf16" ? name + "/universal" : name + "/checkpoint/global_step2"] {
+            let reader = try DeepSpeedReader(path: Fixture.path("deepspeed/" + path))
+            let head = try reader.description(of: "lm_head.weight.fp32")
+            #expect(head.tiedTo == "wte.weight.fp32")
+            #expect(try reader.tensor("lm_head.weight.fp32") == reader.tensor("wte.weight.fp32"))
+            // What the optimizer keeps belongs to the parameter.
+            #expect(reader.tensors.contains { $0.name == "wte.weight.exp_avg" })
+            #expect(!reader.tensors.contains { $0.name == "lm_head.weight.exp_avg" })
+            // Alone it is a tensor by itself.
+            let alone = try SelectedReader(reader, include: ["lm_head.weight.fp32"])
+            #expect(alone.tensors.map(\.tiedTo) == [nil])
+            #expect(try alone.tensor("lm_head.weight.fp32") == reader.tensor("wte.weight.fp32"))
+        }
+    }
+
+    /// What DeepSpeed's own converter gives: every parameter in single precision, second names and buffers under their names.
+    @Test(arguments: ["pp2_dp1_z1_bf16", "z0_w2_fp32", "z2_w4_bf16", "z3_w2_bf16"])
+    func weightsAreThoseOfTheModule(name: String) throws {
+        let reader = try DeepSpeedReader(path: Fixture.path("deepspeed/\(name)/checkpoint"))
+        let weights = try ModuleWeights(reader)
+        #expect(weights.values.isEmpty)
+        var expected: Set<String> = []
+        for tensor in reader.tensors {
+            for state in [".fp32", ".param", ".buffer"] where tensor.name.hasSuffix(state) {
+                expected.insert(String(tensor.name.dropLast(state.count)))
+            }
+        }
+        #expect(Set(weights.tensors.map(\.name)) == expected)
+        for tensor in weights.tensors {
+            let original = [".fp32", ".param", ".buffer"].map { tensor.name + $0 }
+                .first { name in reader.tensors.contains { $0.name == name } }
+            #expect(try weights.tensor(tensor.name) == reader.tensor(#require(original)), "\(tensor.name)")
+        }
+        guard !name.hasPrefix("pp") else { return }
+        #expect(try weights.description(of: "lm_head.weight").tiedTo == "wte.weight")
+        // In a file and back the tie is there.
+        let storage = MemoryStorage()
+        _ = try copyCheckpoint(from: weights, to: DistributedCheckpointWriter(storage: storage))
+        let written = try DistributedCheckpointReader(storage: storage, prefix: "", source: "memory")
+        #expect(written.tensors.map(\.name) == weights.tensors.map(\.name))
+        #expect(try written.tensor("lm_head.weight") == weights.tensor("wte.weight"))
+    }
+
+    @Test func whatHasNoneOfDeepSpeedsNamesHasNoModuleWeights() throws {
+        let reader = try TorchReader(path: Fixture.path("torch/state_dict/model_bf16_tied.pt"))
+        #expect(refusal { _ = try ModuleWeights(reader) }?.code == .unsupported)
     }
 
     @Test func aLostRankIsNoticed() throws {

@@ -106,15 +106,32 @@ import Testing
         #expect(lineage.operation == "alignment" && lineage.parents.map(\.source) == ["b", "a"])
     }
 
-    @Test func momentsThatAreNotMentionedAreNoted() throws {
+    @Test func momentsThatAreNotMentionedAreRefused() throws {
         let directory = try TemporaryDirectory()
         try Self.pair(directory)
         let run = try Self.align("--network", "perceptron", "--exclude", "moments.*", "-o", "c", in: directory)
         #expect(run.exitCode == 0 && !run.errors.contains("--along"), "\(run.errors)")
-        try Data(Self.specification.utf8).write(to: directory.url.appendingPathComponent("units.json"))
-        let noted = try Self.align("--spec", "units.json", "-o", "d", in: directory)
-        #expect(noted.exitCode == 0 && noted.errors.contains("3 tensors"), "\(noted.errors)")
-        #expect(noted.errors.contains("moments.layers.0.weight") && noted.errors.contains("--along"), "\(noted.errors)")
+        let units = directory.url.appendingPathComponent("units.json")
+        try Data(Self.specification.utf8).write(to: units)
+        let refused = try Self.align("--spec", "units.json", "-o", "d", in: directory)
+        #expect(refused.failedInOneLine, "\(refused.errors)")
+        #expect(
+            refused.errors.contains("moments.layers.0.weight") && refused.errors.contains("--along"), "\(refused.errors)")
+        // Those that are named with null were thought of, and are noted.
+        let fixed = (0..<3).map { "\n    \"moments.layers.\($0).weight\": [null, null]," }.joined()
+        try Data(Self.specification.replacingOccurrences(of: "\"axes\": {", with: "\"axes\": {" + fixed).utf8).write(to: units)
+        let kept = try Self.align("--spec", "units.json", "-o", "d", in: directory)
+        #expect(kept.exitCode == 0, "\(kept.errors)")
+    }
+
+    @Test func aBiasThatASpecificationForgetsIsRefused() throws {
+        let directory = try TemporaryDirectory()
+        try Self.pair(directory)
+        let text = Self.specification.replacingOccurrences(of: "    \"layers.0.bias\": [\"hidden.0\"],\n", with: "")
+        try Data(text.utf8).write(to: directory.url.appendingPathComponent("units.json"))
+        let run = try Self.align("--spec", "units.json", "--along", "moments.", "-o", "c", in: directory)
+        #expect(run.failedInOneLine && run.errors.contains("layers.0.bias") && run.errors.contains("null"), "\(run.errors)")
+        #expect(try directory.names() == ["a", "b", "units.json"])
     }
 
     @Test func theTrainersStateNeedsNoPrefixes() throws {
@@ -239,5 +256,74 @@ import Testing
         let over = try Self.align("--network", "perceptron", "--along", "moments.", "-o", "b", in: directory)
         #expect(over.failedInOneLine, "\(over.errors)")
         #expect(try directory.names() == ["a", "b", "broken", "other-input", "other-width", "units.json"])
+    }
+
+    /// Saves a layer with four heads of two elements, two of keys, and its configuration beside it.
+    private static func saveLayer(_ folder: String, seed: UInt64, configuration: String?) throws {
+        var generator = SeededGenerator(seed: seed)
+        var state = TrainingState()
+        for (name, shape) in [
+            ("model.embed_tokens.weight", [5, 6]), ("model.norm.weight", [6]), ("model.layers.0.input_layernorm.weight", [6]),
+            ("model.layers.0.pre_feedforward_layernorm.weight", [6]), ("model.layers.0.self_attn.q_proj.weight", [8, 6]),
+            ("model.layers.0.self_attn.k_proj.weight", [4, 6]), ("model.layers.0.self_attn.v_proj.weight", [4, 6]),
+            ("model.layers.0.self_attn.o_proj.weight", [6, 8]), ("model.layers.0.mlp.gate_proj.weight", [7, 6]),
+            ("model.layers.0.mlp.up_proj.weight", [7, 6]), ("model.layers.0.mlp.down_proj.weight", [6, 7]),
+        ] as [(String, Shape)] {
+            let numbers = (0..<shape.elementCount).map { _ in Float.random(in: -1...1, using: &generator) }
+            state.set(try Tensor(numbers, shape), for: name)
+        }
+        try CheckpointStore(path: folder).save(state, step: 7)
+        if let configuration { try Data(configuration.utf8).write(to: URL(fileURLWithPath: folder + "/config.json")) }
+    }
+
+    private static let heads = #"{"model_type": "gemma2", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 2}"#
+
+    @Test func headsAreThoseOfTheConfiguration() throws {
+        let directory = try TemporaryDirectory()
+        try Self.saveLayer(directory.path("a"), seed: 1, configuration: nil)
+        try Self.saveLayer(directory.path("b"), seed: 2, configuration: Self.heads)
+        let arguments = ["--network", "llama", "--save-spec", "units.json"]
+        let run = try Self.align(arguments + ["-o", "c"], in: directory)
+        #expect(run.exitCode == 0 && !run.errors.contains("believed"), "\(run.errors)")
+        let written = try String(contentsOf: directory.url.appendingPathComponent("units.json"), encoding: .utf8)
+        for part in [
+            #""model.layers.0.pre_feedforward_layernorm.weight": ["residual"]"#, #"{"label": "block.0.heads", "width": 4}"#,
+        ] { #expect(written.contains(part), "\(written)") }
+        // What a user says must be what the configuration says, of either model.
+        for (numbers, hint) in [
+            (["--heads", "2"], "num_attention_heads 4"), (["--key-heads", "4"], "num_key_value_heads 2"),
+        ] {
+            for names in [["a@7", "b@7"], ["b@7", "a@7"]] {
+                let run = try ToolRun(
+                    ["align"] + names + ["--network", "llama", "-o", "d", "--to", "cairn"] + numbers, in: directory)
+                #expect(run.failedInOneLine && run.errors.contains(hint), "\(run.errors)")
+            }
+        }
+        // Without one the numbers are believed, and that is said.
+        try FileManager.default.removeItem(at: directory.url.appendingPathComponent("b/config.json"))
+        let believed = try Self.align("--network", "llama", "--heads", "4", "--key-heads", "2", "-o", "d", in: directory)
+        #expect(believed.exitCode == 0 && believed.errors.contains("4 is believed"), "\(believed.errors)")
+        try Self.expectEqual(directory.path("c"), directory.path("d"))
+    }
+
+    @Test(arguments: [
+        (#"{"model_type": "gpt_oss", "num_attention_heads": 4}"#, "gpt_oss"), ("{", "config.json"),
+        (#"{"num_attention_heads": 4, "head_dim": 3}"#, "3 elements"),
+        (#"{"num_attention_heads": 3, "num_key_value_heads": 1}"#, "divisor of 8"),
+        (#"{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 2, "hidden_size": 12}"#, "hidden_size 12"),
+    ]) func configurationsThatDoNotFitAreExplained(text: String, hint: String) throws {
+        let directory = try TemporaryDirectory()
+        for name in ["a", "b"] { try Self.saveLayer(directory.path(name), seed: 1, configuration: text) }
+        let run = try Self.align("--network", "llama", "-o", "c", in: directory)
+        #expect(run.failedInOneLine && run.errors.contains(hint), "\(run.errors)")
+        #expect(try directory.names() == ["a", "b"])
+    }
+
+    @Test func modelsThatShareOutTheirHeadsDifferentlyAreRefused() throws {
+        let directory = try TemporaryDirectory()
+        try Self.saveLayer(directory.path("a"), seed: 1, configuration: #"{"num_attention_heads": 2, "head_dim": 4}"#)
+        try Self.saveLayer(directory.path("b"), seed: 2, configuration: #"{"num_attention_heads": 4, "head_dim": 2}"#)
+        let run = try Self.align("--network", "llama", "-o", "c", in: directory)
+        #expect(run.failedInOneLine && run.errors.contains("heads"), "\(run.errors)")
     }
 }

@@ -31,7 +31,8 @@ public struct CastReader: CheckpointReader {
     /// Converts the tensors that fit one of the patterns, or any if there are none.
     ///
     /// - Parameter overflow: What becomes of numbers that the new type cannot hold.
-    /// - Throws: ``CairnError/Code/unsupported`` for a tensor whose type does not convert, ``CairnError/Code/notFound``
+    /// - Throws: ``CairnError/Code/unsupported`` for a tensor whose type does not convert, or that is part of a weight in
+    ///   codes (``QuantisedWeights``), ``CairnError/Code/notFound``
     ///   for a pattern that fits no tensor, ``CairnError/Code/invalidArgument`` for one that is none.
     public init(
         _ base: any CheckpointReader, to scalarType: ScalarType, patterns: [String] = [],
@@ -40,6 +41,9 @@ public struct CastReader: CheckpointReader {
         self.base = base
         self.overflow = overflow
         let selected = try PatternList(patterns, applyingTo: base.tensors.map(\.name), of: base.source)
+        try QuantisedWeights(in: base.tensors).refuse("a conversion of types", of: base.source) { name in
+            patterns.isEmpty || selected.match(name)
+        }
         var viewed: [ViewedTensor] = []
         for tensor in base.tensors {
             var description = tensor

@@ -70,13 +70,13 @@ public struct RenamedReader: CheckpointReader {
         self.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
-<<<<<<< HEAD
     /// Names are what renaming is about, so tensors lie flat under theirs; values stay what they were.
     public var structure: StateNode? {
         base.structure.map { structure in
             StateNode(flat: tensors, values: values, of: structure) { originalValueNames[ExactString($0)] ?? $0 }
         }
-=======
+    }
+
     public func rankValues() throws(CairnError) -> [RankValues] {
         var ofRanks = try base.rankValues()
         for rank in ofRanks.indices {
@@ -94,7 +94,6 @@ public struct RenamedReader: CheckpointReader {
             ofRanks[rank].values.sort { ExactString($0.name) < ExactString($1.name) }
         }
         return ofRanks
->>>>>>> df77eb4856a5fd58d201a4bb0ad5c183b82df514
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {

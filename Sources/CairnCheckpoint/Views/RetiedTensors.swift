@@ -2,11 +2,16 @@ import CairnBase
 import CairnTensor
 
 /// A tensor of a view, and what it is in the checkpoint below.
-struct ViewedTensor {
+package struct ViewedTensor {
     /// What the view lists.
-    var description: TensorDescription
+    package var description: TensorDescription
     /// Its name below.
-    var originalName: String
+    package var originalName: String
+
+    package init(description: TensorDescription, originalName: String) {
+        self.description = description
+        self.originalName = originalName
+    }
 }
 
 /// What tensors of a view have in common that can be one.
@@ -21,7 +26,7 @@ extension [ViewedTensor] {
     /// The name that keeps the bytes is the one that does below, or if it is gone the first that is left.
     ///
     /// - Parameter below: The tensors of the checkpoint below.
-    func retied(below: [TensorDescription]) -> [ViewedTensor] {
+    package func retied(below: [TensorDescription]) -> [ViewedTensor] {
         func identity(_ tensor: ViewedTensor) -> TensorIdentity {
             let original = below.position(of: tensor.originalName).map { below[$0] }
             return TensorIdentity(

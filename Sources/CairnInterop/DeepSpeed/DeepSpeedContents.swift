@@ -68,6 +68,7 @@ struct DeepSpeedContents {
         let model = try state(prefix + name)
         let module = DeepSpeedModule(model)
         var contents = DeepSpeedRank()
+        contents.addShared(module.shared)
         contents.groups = try model.parameterShapes()
         if rank == 0 {
             try addValues(model, module)
@@ -321,6 +322,7 @@ struct DeepSpeedContents {
     /// - Throws: ``CairnError/Code/unsupported`` when tensor ranks divide parameters and nothing says how.
     func whole() throws(CairnError) -> DeepSpeedRank {
         var whole = universal ?? DeepSpeedRank()
+        for rank in ranks { whole.addShared(rank.shared) }
         if tensorDegree == 1 {
             // Stages that share a parameter hold it each; the first one's counts.
             for rank in ranks {

@@ -24,6 +24,8 @@ struct DeepSpeedRank: Sendable {
 
     /// The parameters that the optimizer has, by its groups.
     var groups: [[DeepSpeedParameter]] = []
+    /// Second names of parameters and the names that they are kept under.
+    private(set) var shared: [(name: String, kept: String)] = []
     private(set) var entries: [Key: any TensorContent] = [:]
     /// The keys of the entries, in the order in which they came.
     private(set) var keys: [Key] = []
@@ -31,6 +33,31 @@ struct DeepSpeedRank: Sendable {
     /// The shapes of the parameters that the optimizer has.
     var shapes: [ExactString: Shape] {
         Dictionary(groups.joined().map { (ExactString($0.name), $0.shape) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// Adds second names unless they are there.
+    mutating func addShared(_ names: [(name: String, kept: String)]) {
+        var known = Set(shared.map { ExactString($0.name) })
+        shared += names.filter { known.insert(ExactString($0.name)).inserted }
+    }
+
+    /// The weights under their second names: those that the optimizer has, and those that the model computes with.
+    /// What the optimizer keeps beside them belongs to the parameter, however many names it has.
+    func tied() -> [(name: String, content: any TensorContent, tiedTo: String)] {
+        let kept = Dictionary(shared.map { (ExactString($0.name), $0.kept) }, uniquingKeysWith: { first, _ in first })
+        return shared.flatMap { second -> [(name: String, content: any TensorContent, tiedTo: String)] in
+            var target = second.kept
+            // A name that stands for another one in turn; a circle of them is none.
+            for _ in 0..<shared.count {
+                guard let next = kept[ExactString(target)] else { break }
+                target = next
+            }
+            return ["fp32", "param"].compactMap { state in
+                let (own, original) = (Key(second.name, state), Key(target, state))
+                guard entries[own] == nil, let content = entries[original] else { return nil }
+                return (own.name, content, original.name)
+            }
+        }
     }
 
     /// Adds a state unless it is there.

@@ -7,7 +7,7 @@ public import CairnTensor
 ///
 /// Of every parameter there are `<name>.fp32` and the optimizer's states (`.exp_avg`, `.exp_avg_sq`, …), whole,
 /// whatever ranks hold parts of them, and `.param` where the weight that the model computes with is stored; buffers
-/// are `<name>.buffer`. Values are those of the first model rank's file, and the optimizer's options, parameters and
+/// are `<name>.buffer`. Weights under a second name are tied to those under the first. Values are those of the first model rank's file, and the optimizer's options, parameters and
 /// steps by groups.
 ///
 /// Source: `deepspeed/utils/zero_to_fp32.py` and `deepspeed/checkpoint/ds_to_universal.py` of DeepSpeed 0.19.
@@ -41,6 +41,7 @@ public final class DeepSpeedReader: VerifiableReader, OmittingReader {
         for key in rank.keys {
             if let content = rank.entries[key] { entries.append((key.name, content, nil)) }
         }
+        for second in rank.tied() { entries.append((second.name, second.content, second.tiedTo)) }
         table = try TensorTable(checking: entries, source: source)
         values = try contents.leaves.values()
         omissions = contents.omissions

@@ -46,8 +46,7 @@ struct UniversalPlan {
                     expected: "NAME.fp32, NAME.exp_avg, …", found: stored.first?.name,
                     advice: "rename them by --rename 'PATTERN=REPLACEMENT'"))
         }
-        addTies(tensors)
-        addShared(values)
+        addTies(tensors, listed: Self.listed(values))
         let lost = roles.filter { $0.role == .nothing }.map(\.tensor.name)
         if !lost.isEmpty {
             notes.append(
@@ -119,9 +118,11 @@ struct UniversalPlan {
     }
 
     /// A second name of a weight, or of the states of one, is one of the parameter.
-    private mutating func addTies(_ tensors: [TensorDescription]) {
+    ///
+    /// - Parameter listed: The second names that a checkpoint of DeepSpeed lists itself.
+    private mutating func addTies(_ tensors: [TensorDescription], listed: [(name: String, kept: String)]) {
         let names = Set(parameters.map { ExactString($0.name) })
-        var found: [ExactString: String] = [:]
+        var found = Set(listed.map { ExactString($0.name) })
         var lostTies: [String] = []
         for tensor in tensors {
             guard let kept = tensor.tiedTo else { continue }
@@ -130,8 +131,7 @@ struct UniversalPlan {
                 lostTies.append(tensor.name)
                 continue
             }
-            guard found[ExactString(name)] == nil else { continue }
-            found[ExactString(name)] = target
+            guard found.insert(ExactString(name)).inserted else { continue }
             shared.append((name, target))
         }
         if !lostTies.isEmpty {
@@ -143,15 +143,14 @@ struct UniversalPlan {
                     + "second name, which is noted as shared_params: \(shared[0].name)"
                     + (shared.count > 1 ? ", …" : ""))
         }
+        shared += listed
     }
 
     /// Second names that a checkpoint of DeepSpeed lists.
-    private mutating func addShared(_ values: [NamedValue]) {
-        guard case .dictionary(let names)? = values.first(where: { $0.name == Self.sharedName })?.value else { return }
-        let known = Set(shared.map { ExactString($0.name) })
-        for (name, kept) in names.sorted(by: { ExactString($0.key) < ExactString($1.key) }) {
-            guard case .string(let kept) = kept, !known.contains(ExactString(name)) else { continue }
-            shared.append((name, kept))
+    private static func listed(_ values: [NamedValue]) -> [(name: String, kept: String)] {
+        guard case .dictionary(let names)? = values.first(where: { $0.name == sharedName })?.value else { return [] }
+        return names.sorted { ExactString($0.key) < ExactString($1.key) }.compactMap { name, kept in
+            if case .string(let kept) = kept { (name, kept) } else { nil }
         }
     }
 

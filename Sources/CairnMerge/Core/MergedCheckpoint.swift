@@ -35,11 +35,13 @@ public struct MergedCheckpoint: CheckpointReader {
     ///   - values: The values of the result; `nil` for those of the first input.
     ///   - lineage: What the result's lineage says.
     /// - Throws: ``CairnError/Code/mismatch`` for operands that do not fit together, ``CairnError/Code/notFound`` for those
-    ///   that are not there, ``CairnError/Code/invalidArgument`` for methods that cannot be; each names the tensor.
+    ///   that are not there, ``CairnError/Code/invalidArgument`` for methods that cannot be, ``CairnError/Code/unsupported``
+    ///   for weights in codes (``QuantisedWeights``); each names the tensor.
     public init(
         _ inputs: [MergeInput], recipes: [TensorRecipe], values: [NamedValue]? = nil, lineage: Lineage,
         options: MergeOptions = MergeOptions()
     ) throws(CairnError) {
+        try Self.refuseCodes(inputs, recipes)
         let workspaces = WorkspacePool()
         let ledger = LossLedger()
         var made: [(description: TensorDescription, prepared: PreparedTensor?)] = []
@@ -137,6 +139,16 @@ public struct MergedCheckpoint: CheckpointReader {
 }
 
 extension MergedCheckpoint {
+    private static func refuseCodes(_ inputs: [MergeInput], _ recipes: [TensorRecipe]) throws(CairnError) {
+        for (index, input) in inputs.enumerated() {
+            let quantised = QuantisedWeights(in: input.reader.tensors)
+            guard !quantised.isEmpty else { continue }
+            let taken = recipes.flatMap(\.operands).filter { $0.input == index }.map { ExactString($0.name) }
+            let names = Set(taken)
+            try quantised.refuse("a merge", of: input.reader.source) { names.contains(ExactString($0)) }
+        }
+    }
+
     private static func bind(
         _ recipe: TensorRecipe, _ inputs: [MergeInput], _ options: MergeOptions, _ workspaces: WorkspacePool,
         _ ledger: LossLedger

@@ -47,11 +47,13 @@ struct MatchedNetwork {
         var places: [String: [Place]] = [:]
         /// For each label the units that its tensors belong to, `nil` for what lies outside all stacks.
         var homes: [String: Set<Home?>] = [:]
-        for name in Set(spec.axes.keys).union(members.keys).sorted(by: { ExactString($0) < ExactString($1) }) {
-            let axes = spec.axes[name]
+        // What keeps its order says nothing of others.
+        let moved = spec.axes.filter { $0.value.contains { $0 != nil } }
+        for name in Set(moved.keys).union(members.keys).sorted(by: { ExactString($0) < ExactString($1) }) {
+            let axes = moved[name]
             // A tied tensor is one with the other, which is matched already if it is named.
             let tied = try first.description(of: name).tiedTo
-            if members[name] == nil, let tied, spec.axes[tied] != nil { continue }
+            if members[name] == nil, let tied, moved[tied] != nil { continue }
             let tensor = try MatchedTensor(name, axes, first, second)
             tensors[name] = tensor
             for (dimension, axis) in tensor.axes.enumerated() {
@@ -225,11 +227,7 @@ private final class MatchedTensor: Sendable {
         for (index, extent) in shape.enumerated() where index != dimension {
             var sources = Array(0..<extent)
             if let other = axes[index], let order = orders[other.label] {
-                sources = (0..<other.repeats).flatMap { part in
-                    order.flatMap { unit in
-                        (0..<other.width).map { (part * order.count + unit) * other.width + $0 }
-                    }
-                }
+                sources = other.sources(order)
             }
             let steps = sources.map { $0 * strides[index] }
             offsets = offsets.flatMap { offset in steps.map { offset + $0 } }
@@ -237,15 +235,10 @@ private final class MatchedTensor: Sendable {
         let step = strides[dimension]
         return [Float](unsafeUninitializedCapacity: elements.count) { result, written in
             elements.withUnsafeBufferPointer { elements in
-                for unit in 0..<count {
-                    for part in 0..<axis.repeats {
-                        for within in 0..<axis.width {
-                            let base = ((part * count + unit) * axis.width + within) * step
-                            for offset in offsets {
-                                result[written] = elements[base + offset]
-                                written += 1
-                            }
-                        }
+                for place in axis.byUnits(count: count) {
+                    for offset in offsets {
+                        result[written] = elements[place * step + offset]
+                        written += 1
                     }
                 }
             }

@@ -11,7 +11,8 @@ extension PermutationSpec {
     ///   "schema": "cairn-permutations/1",
     ///   "axes": {
     ///     "up.weight": ["hidden", null],
-    ///     "qkv.weight": [{"label": "heads", "width": 64, "repeats": 3}, null]
+    ///     "qkv.weight": [{"label": "heads", "width": 64, "repeats": 3}, null],
+    ///     "positions": [null, null]
     ///   },
     ///   "stacks": {"experts": [["experts.0.weight", "experts.1.weight"]]}
     /// }
@@ -75,15 +76,28 @@ extension PermutationSpec {
 
     /// A label, an object with a label and how its units lie, or null for an axis that keeps its order.
     private static func axis(_ value: JSONValue) throws(JSONError) -> Axis? {
-        var axis: Axis
+        let axis: Axis
         switch value {
         case .null: return nil
         case .string(let label): axis = Axis(label)
         case .object(let object):
-            try allow(["label", "width", "repeats"], of: object, in: "an axis")
-            axis = Axis(try object.string("label"))
-            if object["width"] != nil { axis.width = try object.integer("width") }
-            if object["repeats"] != nil { axis.repeats = try object.integer("repeats") }
+            try allow(["label", "width", "repeats", "widths"], of: object, in: "an axis")
+            let label = try object.string("label")
+            if object["widths"] != nil {
+                guard object["width"] == nil, object["repeats"] == nil else {
+                    throw JSONError("\"widths\" stands in the place of \"width\" and \"repeats\"")
+                }
+                var widths: [Int] = []
+                for width in try object.array("widths") { widths.append(try width.asInteger()) }
+                guard !widths.isEmpty, widths.allSatisfy({ $0 > 0 }) else {
+                    throw JSONError("\"widths\" are one or more numbers, each at least 1")
+                }
+                axis = Axis(label, widths: widths)
+            } else {
+                axis = Axis(
+                    label, width: object["width"] == nil ? 1 : try object.integer("width"),
+                    repeats: object["repeats"] == nil ? 1 : try object.integer("repeats"))
+            }
         default: throw JSONError("it is no label, no object with one, and not null")
         }
         guard !axis.label.isEmpty else { throw JSONError("the label is empty") }
@@ -155,10 +169,17 @@ extension PermutationSpec {
 
     private static func write(_ axis: Axis?, to writer: inout JSONWriter) {
         guard let axis else { return writer.writeNull() }
-        guard axis.width != 1 || axis.repeats != 1 else { return writer.write(axis.label) }
+        guard axis.width != 1 || axis.repeats != 1 || axis.widths != nil else { return writer.write(axis.label) }
         writer.beginObject()
         writer.key("label")
         writer.write(axis.label)
+        if let widths = axis.widths {
+            writer.key("widths")
+            writer.beginArray()
+            for width in widths { writer.write(width) }
+            writer.endArray()
+            return writer.endObject()
+        }
         for (key, number) in [("width", axis.width), ("repeats", axis.repeats)] where number != 1 {
             writer.key(key)
             writer.write(number)

@@ -32,9 +32,13 @@ extension PermutationSpec {
                 .invalidArgument, "the heads do not divide the width",
                 .init(file: reader.source, found: "\(heads) heads, width \(width)"))
         }
-        return try transformer(
+        var spec = try transformer(
             blocks: layers.blocks, headWidth: width / heads, residual: includesResidual ? layers.residual : [:],
             reader: reader)
+        for name in layers.residual.keys where spec.axes[name] == nil {
+            spec.axes[name] = try reader.description(of: name).shape.extents.map { _ in nil }
+        }
+        return spec
     }
 
     /// The same with what the example trainer keeps beside the weights, `optimizer.SLOT.NAME` and `average.NAME`, as

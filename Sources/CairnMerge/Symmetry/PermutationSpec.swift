@@ -8,23 +8,71 @@ public import CairnTensor
 /// Applying one permutation for each label to every axis with that label leaves the network's function as it is, if the
 /// specification is right; ``check(_:tolerance:generator:evaluating:)`` finds out whether it is.
 public struct PermutationSpec: Sendable, Hashable {
-    /// How units lie along an axis: `repeats` times all units after each other, each of `width` elements.
+    /// How units lie along an axis: section by section, in each all units after each other, with as many elements of each as
+    /// the section's width says.
     ///
-    /// Plain hidden units have both 1. Heads of 64 elements have width 64; in a fused projection to queries, keys and values
-    /// they repeat 3 times.
+    /// Plain hidden units have one section of width 1. Heads of 64 elements have width 64; in a fused projection to queries,
+    /// keys and values they repeat 3 times, and where several heads share keys and values the first section is wider.
     public struct Axis: Sendable, Hashable {
         public var label: String
-        public var width: Int
-        public var repeats: Int
+        /// How many elements each unit has in each section.
+        public private(set) var width: Int
+        /// How many sections there are.
+        public private(set) var repeats: Int
+        /// The sections' widths, where they are not all the same.
+        public private(set) var widths: [Int]?
 
         public init(_ label: String, width: Int = 1, repeats: Int = 1) {
             self.label = label
             self.width = width
             self.repeats = repeats
         }
+
+        /// Sections of different widths.
+        public init(_ label: String, widths: [Int]) {
+            self.init(label, width: widths.first ?? 1, repeats: max(1, widths.count))
+            if widths.contains(where: { $0 != width }) { self.widths = widths }
+        }
+
+        /// How many elements one unit has in all; `nil` where that is no number of elements.
+        var unitWidth: Int? {
+            guard width > 0, repeats > 0 else { return nil }
+            guard let widths else { return width.multiplied(checked: repeats) }
+            return widths.reduce(Int?(0)) { sum, width in sum.flatMap { width > 0 ? $0.adding(checked: width) : nil } }
+        }
+
+        /// The sections' widths. Only of an axis that fits a tensor, which bounds their number.
+        private var sections: [Int] { widths ?? [Int](repeating: width, count: repeats) }
+
+        /// The elements of the axis with its units in an order: for each the place that it is taken from.
+        func sources(_ order: [Int]) -> [Int] {
+            guard !order.isEmpty else { return [] }
+            var sources: [Int] = []
+            var base = 0
+            for width in sections {
+                for unit in order { sources += base + unit * width..<base + (unit + 1) * width }
+                base += width * order.count
+            }
+            return sources
+        }
+
+        /// The elements of the axis unit by unit.
+        func byUnits(count: Int) -> [Int] {
+            guard count > 0 else { return [] }
+            return (0..<count).flatMap { unit in
+                var base = 0
+                return sections.flatMap { width in
+                    defer { base += width * count }
+                    return base + unit * width..<base + (unit + 1) * width
+                }
+            }
+        }
     }
 
     /// For each tensor what acts on its axes; tensors that are not named, and axes with `nil`, keep their order.
+    ///
+    /// A tensor that is named with `nil` alone is known to keep its order; of one that is not named at all,
+    /// ``requireEveryTensor(in:)`` asks whether that is so.
     public var axes: [String: [Axis?]]
     /// Tensors that are units themselves, such as experts that are stored each by itself: for each label lists of names,
     /// each in the order of the units.
@@ -74,15 +122,13 @@ public struct PermutationSpec: Sendable, Hashable {
             }
             for (dimension, axis) in list.enumerated() {
                 guard let axis else { continue }
-                guard axis.width > 0, axis.repeats > 0,
-                    let divisor = axis.width.multiplied(checked: axis.repeats),
-                    shape[dimension].isMultiple(of: divisor)
-                else {
+                guard let divisor = axis.unitWidth, shape[dimension].isMultiple(of: divisor) else {
+                    let widths = axis.widths?.map { "\($0)" }.joined(separator: " + ")
                     throw CairnError(
                         .mismatch, "an axis is no whole number of units",
                         .init(
                             file: reader.source, tensor: name,
-                            expected: "a multiple of \(axis.repeats) x \(axis.width) along axis \(dimension)",
+                            expected: "a multiple of \(widths ?? "\(axis.repeats) x \(axis.width)") along axis \(dimension)",
                             found: "\(shape)"))
                 }
                 try note(axis.label, shape[dimension] / divisor, name)

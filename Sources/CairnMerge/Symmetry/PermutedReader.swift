@@ -30,12 +30,16 @@ public struct PermutedReader: CheckpointReader {
     public var losses: [LossNote]? { base.losses }
 
     /// - Throws: As ``PermutationSpec/unitCounts(in:)``; ``CairnError/Code/mismatch`` for an order of another number of
-    ///   units, or an axis of packed elements.
+    ///   units, or an axis of packed elements; ``CairnError/Code/unsupported`` for weights in codes (``QuantisedWeights``).
     public init(
         _ base: any CheckpointReader, _ permutations: UnitPermutations, by spec: PermutationSpec
     ) throws(CairnError) {
         self.base = base
         let counts = try spec.unitCounts(in: base)
+        let named = Set((Array(spec.axes.keys) + spec.stacks.values.joined().joined()).map { ExactString($0) })
+        try QuantisedWeights(in: base.tensors).refuse("another order of units", of: base.source) { name in
+            named.contains(ExactString(name))
+        }
         for (label, order) in permutations.orders {
             let count = counts[label] ?? 0
             guard counts[label] != nil, order.sorted() == Array(0..<count) else {
@@ -56,7 +60,7 @@ public struct PermutedReader: CheckpointReader {
                     throw CairnError(
                         .unsupported, "packed elements are not rearranged", .init(file: base.source, tensor: name))
                 }
-                own.append(Gather(dimension: dimension, sources: Self.indices(axis, order)))
+                own.append(Gather(dimension: dimension, sources: axis.sources(order)))
             }
             gathers[ExactString(name)] = own
         }
@@ -87,14 +91,6 @@ public struct PermutedReader: CheckpointReader {
         }
         self.gathers = gathers.filter { !$0.value.isEmpty }
         self.replaced = replaced
-    }
-
-    private static func indices(_ axis: PermutationSpec.Axis, _ order: [Int]) -> [Int] {
-        (0..<axis.repeats).flatMap { part in
-            order.flatMap { unit in
-                (0..<axis.width).map { (part * order.count + unit) * axis.width + $0 }
-            }
-        }
     }
 
     public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }

@@ -14,16 +14,18 @@ struct AlignCommand: ParsableCommand {
             which leaves its function as it is; REFERENCE stays.
 
             --network says which units there are: perceptron, a chain of fully connected layers (as many matrices, \
-            each with as many inputs as the one before has outputs); llama, with the names of Hugging Face's Llama, \
-            for which --heads and --key-heads say how heads share keys and values; cairn-train, with those of the \
+            each with as many inputs as the one before has outputs); llama, with the names of Hugging Face's Llama and \
+            its kin (Gemma, Mistral, Mixtral, OLMo, Phi-3, Qwen and others), whose config.json beside the model says how \
+            many heads share keys and values, or --heads and --key-heads where there is none; cairn-train, with those of the \
             example trainer, whose optimizer's moments and averages move along. --spec reads it from a file instead \
             (Docs/Merging.md describes it), --save-spec writes such a file. --along rearranges what belongs to the \
-            weights as well, such as moments of an optimizer, by what stands before the weights' names.
+            weights as well, such as moments of an optimizer, by what stands before the weights' names. A tensor with an \
+            axis as long as one that is rearranged must be named, as rearranged or as fixed: nothing is left behind.
 
             Examples:
               cairn align a.safetensors b.safetensors --network perceptron -o b-like-a.safetensors
               cairn align runs/a runs/b --network cairn-train -o runs/aligned --to cairn
-              cairn align a.safetensors b.safetensors --network llama --heads 16 --save-spec units.json -o c.safetensors
+              cairn align llama-a/ llama-b/ --network llama --save-spec units.json -o c.safetensors
               cairn align a.safetensors b.safetensors --spec units.json --along moments. -o c.safetensors
             """)
 
@@ -42,10 +44,10 @@ struct AlignCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Write which units there are to a file that --spec reads.", valueName: "file"))
     var saveSpec: String?
 
-    @Option(help: "How many heads each layer has, for llama; for cairn-train where the checkpoint does not say.")
+    @Option(help: "How many heads each layer has, for llama and cairn-train where the model does not say.")
     var heads: Int?
 
-    @Option(help: "How many heads of keys and values, for llama. Default: as many as heads.")
+    @Option(help: "How many heads of keys and values, for llama where config.json does not say. Default: as many as heads.")
     var keyHeads: Int?
 
     @Flag(help: "Leave the residual stream in its order, for llama and cairn-train.")
@@ -61,7 +63,9 @@ struct AlignCommand: ParsableCommand {
 
     func validate() throws {
         if (network == nil) == (spec == nil) { throw ValidationError("say --network or --spec, and not both") }
-        if network == .llama, heads == nil { throw ValidationError("--network llama needs --heads") }
+        if network == .llama, heads == nil, !Self.mayBeConfigured([model, reference]) {
+            throw ValidationError("--network llama needs --heads, or a config.json beside the model")
+        }
         if network == .perceptron || network == nil, heads != nil || keepResidual {
             throw ValidationError("--heads and --keep-residual are for --network llama and cairn-train")
         }
@@ -72,7 +76,7 @@ struct AlignCommand: ParsableCommand {
     func run() throws {
         let first = try result.open(reference), second = try result.open(model)
         if let saveSpec, !result.force { try SpecificationFile.checkFree(saveSpec) }
-        let spec = try specification(of: second.input.reader)
+        let spec = try specification(of: second.input.reader, besides: first.input.reader)
         var whole = network == .cairnTrain ? spec.includingState(in: second.input.reader) : spec
         for prefix in along {
             let companions = spec.companions(prefix, in: second.input.reader)
@@ -83,6 +87,7 @@ struct AlignCommand: ParsableCommand {
             }
             whole.merge(companions)
         }
+        try whole.requireEveryTensor(in: second.input.reader)
         var random = SearchRandom(seed: seed)
         let matching = try WeightMatching(spec).match(second.input.reader, to: first.input.reader, using: &random)
         let aligned = try PermutedReader(second.input.reader, matching.permutations, by: whole)
@@ -120,16 +125,63 @@ struct AlignCommand: ParsableCommand {
         ]
     }
 
-    private func specification(of reader: any CheckpointReader) throws(CairnError) -> PermutationSpec {
+    private func specification(
+        of reader: any CheckpointReader, besides first: any CheckpointReader
+    ) throws -> PermutationSpec {
         switch network {
         case nil: try SpecificationFile.read(spec ?? "")
-        case .perceptron:
-            // What moves along is no part of the chain.
-            try .perceptron(of: along.isEmpty ? reader : SelectedReader(reader, exclude: along.map { $0 + "*" }))
-        case .llama:
-            try .llama(
-                of: reader, headCount: heads ?? 1, keyHeadCount: keyHeads, includesResidual: !keepResidual)
+        // What moves along is no part of the network.
+        case .perceptron: try .perceptron(of: withoutCompanions(reader))
+        case .llama: try llama(withoutCompanions(reader), besides: withoutCompanions(first, mayLack: true))
         case .cairnTrain: try .trainer(of: reader, headCount: heads, includesResidual: !keepResidual)
+        }
+    }
+
+    /// - Parameter mayLack: Whether nothing of it may be there.
+    private func withoutCompanions(
+        _ reader: any CheckpointReader, mayLack: Bool = false
+    ) throws(CairnError) -> any CheckpointReader {
+        var patterns: [String] = []
+        for prefix in along where !mayLack || reader.tensors.contains(where: { $0.name.hasPrefix(prefix) }) {
+            patterns.append(prefix + "*")
+        }
+        return patterns.isEmpty ? reader : try SelectedReader(reader, exclude: patterns)
+    }
+
+    /// The units by the model's own configuration, or else the reference's; both have to say the same.
+    private func llama(
+        _ reader: any CheckpointReader, besides first: any CheckpointReader
+    ) throws -> PermutationSpec {
+        let other = try ModelConfigurationFile.beside(reference)
+        guard let configuration = try ModelConfigurationFile.beside(model) ?? other else {
+            StandardError.note("no config.json says how many heads there are: \(heads ?? 0) is believed")
+            return try .llama(
+                of: reader, headCount: heads, keyHeadCount: keyHeads, includesResidual: !keepResidual)
+        }
+        let spec = try PermutationSpec.llama(
+            of: reader, headCount: heads, keyHeadCount: keyHeads, includesResidual: !keepResidual,
+            configuration: configuration)
+        let known = try PermutationSpec.llama(
+            of: first, headCount: heads, keyHeadCount: keyHeads, includesResidual: !keepResidual,
+            configuration: other ?? configuration)
+        for (name, axes) in known.axes.sorted(by: { $0.key < $1.key }) {
+            guard let own = spec.axes[name], own != axes else { continue }
+            throw CairnError(
+                .mismatch, "the two models share out their heads differently",
+                .init(
+                    file: other?.file ?? reference, tensor: name, expected: "the heads of \(configuration.file)"))
+        }
+        return spec
+    }
+
+    /// Whether a configuration may say what options do not; what is not there at all is not the options' fault.
+    private static func mayBeConfigured(_ models: [String]) -> Bool {
+        models.contains { model in
+            do {
+                return try ModelConfigurationFile.path(beside: model) != nil
+            } catch {
+                return true
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnInterop
 import CairnTensor
 
 /// `cairn convert`
@@ -29,13 +30,14 @@ struct ConvertCommand: ParsableCommand {
             With --rules SRC is the shards of a distributed checkpoint, a directory with one for each rank, or a \
             DeepSpeed checkpoint with several model ranks; what they are parts of is written.
 
-            First --include and --exclude choose, by the old names; then --rename applies, the first rule that fits; \
-            in \
-            a replacement $1 is what the pattern's first wildcard stands for, and so on.
+            First --weights-only leaves the weights, then --include and --exclude choose, by the names so far; then \
+            --rename applies, the first rule that fits; in a replacement $1 is what the pattern's first wildcard stands \
+            for, and so on.
 
             Examples:
               cairn convert runs/kjv@400 half.safetensors --to safetensors --dtype BF16
               cairn convert llama/ runs/llama --to cairn --step 0 --rename 'model.*=$1'
+              cairn convert zero/ weights.safetensors --to safetensors --weights-only
               cairn convert runs/kjv export/ --to safetensors-sharded --max-shard-size 2GB
               cairn convert shards/ llama.safetensors --to safetensors --rules megatron.yaml --mesh tp=4,pp=2,dp=1
             """)
@@ -63,6 +65,12 @@ struct ConvertCommand: ParsableCommand {
     @Option(
         help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
     var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
+
+    @Flag(help: """
+        Of a DeepSpeed checkpoint write the weights alone, under the names that the model has for them: NAME.fp32, or NAME.param \
+        of what is not trained, and NAME.buffer become NAME.
+        """)
+    var weightsOnly = false
 
     @Flag(help: "Add up or average what the ranks of SRC saved as terms (partial tensors).")
     var reduce = false
@@ -113,12 +121,14 @@ struct ConvertCommand: ParsableCommand {
         let recognised = try union.rules != nil
             ? RecognisedFormat.safetensors(path: location.path)
             : RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
-        let reader = try view(of: reduce ? opened.reduced() : opened.reader)
+        let torn = try tornApart(opened)
+        let whole = try reduce ? opened.reduced() : opened.reader
+        let reader = try view(of: weightsOnly ? ModuleWeights(whole) : whole)
         let absent = try AbsentDirectories(upTo: destination)
         do {
             let writer = try target.writer(reading: recognised)
             let notes = try copy(reader, to: writer, of: opened, at: location)
-            try report(reader, step: target.step, notes: opened.omissions + notes)
+            try report(reader, step: target.step, notes: opened.omissions + torn + notes)
         } catch {
             absent.removeEmpty()
             throw error
@@ -150,6 +160,16 @@ struct ConvertCommand: ParsableCommand {
             StandardError.note(
                 "went on behind \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
         }
+        for note in notes { StandardError.note(note) }
+        return notes
+    }
+
+    /// What the selection tears apart of weights in codes; a conversion of their types is refused.
+    private func tornApart(_ opened: OpenedCheckpoint) throws -> [String] {
+        let quantised = opened.quantised(besides: source), selects = try selection.test()
+        if dtype != nil { try quantised.refuse("--dtype", of: opened.reader.source, where: selects) }
+        let notes = quantised.lossNote(where: selects).map { [$0] } ?? []
+        try losses.check(notes)
         for note in notes { StandardError.note(note) }
         return notes
     }

@@ -41,6 +41,10 @@ struct DiffCommand: ParsableCommand {
     func run() throws {
         let left = try OpenedCheckpoint(first, format: options.format)
         let right = try OpenedCheckpoint(second, format: options.format)
+        for (text, opened) in [(first, left), (second, right)] {
+            try opened.quantised(besides: text).refuse(
+                "a comparison of numbers", of: opened.reader.source, where: selection.test())
+        }
         let bar = ProgressBar("comparing", total: left.reader.tensors.totalByteCount)
         var comparison = CheckpointComparison(tolerance: tolerance, ignoresType: ignoreDtype)
         try comparison.compare(left.reader, right.reader, where: selection.test(), progress: bar.add)

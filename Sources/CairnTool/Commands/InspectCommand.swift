@@ -14,7 +14,7 @@ struct InspectCommand: ParsableCommand {
 
             Statistics: minimum and maximum without NaN; mean and standard deviation over finite elements; how many \
             are \
-            NaN, infinite and zero. Complex and packed types have none.
+            NaN, infinite and zero. Complex and packed types have none, nor have the codes of quantised weights.
 
             Examples:
               cairn inspect runs/kjv@400
@@ -50,10 +50,11 @@ struct InspectCommand: ParsableCommand {
                     file: path, expected: tensor.joined(separator: " or "),
                     advice: "`cairn inspect` without --tensor lists the names"))
         }
-        let statistics = try stats ? gather(shown, from: opened.reader) : nil
+        let quantised = opened.quantised(besides: path)
+        let statistics = try stats ? gather(shown, from: opened.reader, quantised) : nil
         let report = InspectionReport(
-            path: path, opened: opened, shown: shown, isSelection: !patterns.isEmpty, statistics: statistics,
-            rankValues: rankValues(of: opened.reader))
+            path: path, opened: opened, quantised: quantised, shown: shown, isSelection: !patterns.isEmpty,
+            statistics: statistics, rankValues: rankValues(of: opened.reader))
         if options.json { try report.printDocument() } else { try report.printText() }
     }
 
@@ -68,11 +69,14 @@ struct InspectCommand: ParsableCommand {
     }
 
     private func gather(
-        _ tensors: [TensorDescription], from reader: any CheckpointReader
+        _ tensors: [TensorDescription], from reader: any CheckpointReader, _ quantised: QuantisedWeights
     ) throws -> [TensorStatistics?] {
         let blocks = TensorBlocks(reader)
         let bar = ProgressBar("reading", total: tensors.totalByteCount)
         defer { bar.finish() }
-        return try tensors.map { try TensorStatistics.gather($0, from: blocks, progress: bar.add) }
+        return try tensors.map { tensor in
+            // Codes are no numbers to have a mean.
+            try quantised.areCodes(tensor.name) ? nil : TensorStatistics.gather(tensor, from: blocks, progress: bar.add)
+        }
     }
 }

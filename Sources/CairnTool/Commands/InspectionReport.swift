@@ -8,6 +8,8 @@ struct InspectionReport {
     /// As the user named it.
     let path: String
     let opened: OpenedCheckpoint
+    /// The weights that are stored as codes.
+    let quantised: QuantisedWeights
     let shown: [TensorDescription]
     /// Whether tensors were asked for by name, so that the rest is not of interest.
     let isSelection: Bool
@@ -99,6 +101,7 @@ struct InspectionReport {
                         + ByteCountText.describe(total.byteCount)
                 ))
         }
+        if !quantised.isEmpty { facts.append(("quantised", quantised.description)) }
         let width = facts.reduce(0) { max($0, $1.0.count) }
         for (name, text) in facts {
             let padding = String(repeating: " ", count: width - name.count + 2)
@@ -194,6 +197,7 @@ struct InspectionReport {
                     "elements": .count(total.elementCount), "bytes": .count(total.byteCount),
                 ]
             })
+        if !quantised.isEmpty { document["quantised"] = quantisedDocument }
         let layouts = layoutTexts
         document["tensors"] = .array(shown.indices.map { tensorDocument($0, layouts) })
         document["values"] = try Self.document(opened.reader.values)
@@ -214,6 +218,22 @@ struct InspectionReport {
         }
         if opened.manifest == nil { document["metadata"] = try Self.document(opened.metadata) }
         try ResultDocument.print(schema: "cairn-inspect/1", document)
+    }
+
+    /// Which weights are stored as codes, and of what each is made.
+    private var quantisedDocument: JSONValue {
+        [
+            "schemes": .array(
+                quantised.counts.map { ["scheme": .string($0.scheme.rawValue), "weights": .count($0.count)] }),
+            "configured": .optional(quantised.details),
+            "weights": .array(
+                quantised.weights.map { weight in
+                    [
+                        "name": .string(weight.name), "scheme": .string(weight.scheme.rawValue),
+                        "codes": .strings(weight.codes), "companions": .strings(weight.companions),
+                    ]
+                }),
+        ]
     }
 
     private static func document(_ values: [NamedValue]) throws -> JSONValue {

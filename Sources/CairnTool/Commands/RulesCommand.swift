@@ -57,7 +57,7 @@ struct RulesPresetCommand: ParsableCommand {
     func run() throws {
         guard let name else {
             for preset in RulesPreset.all {
-                let padding = String(repeating: " ", count: max(1, 18 - preset.name.count))
+                let padding = String(repeating: " ", count: max(1, 20 - preset.name.count))
                 try StandardOutput.line("\(preset.name)\(padding)\(preset.summary)")
             }
             return

@@ -79,6 +79,13 @@ struct OpenedCheckpoint {
         return (reader as? any OmittingReader)?.omissions ?? []
     }
 
+    /// The weights that are stored as codes, by the tensors and by the `config.json` beside the path that was opened.
+    func quantised(besides text: String) -> QuantisedWeights {
+        // A configuration that cannot be read says nothing; most checkpoints have none.
+        let configuration = try? ModelConfigurationFile.beside(text)
+        return QuantisedWeights(in: reader.tensors, configuration: configuration ?? nil)
+    }
+
     /// The same with the terms of sums and means that ranks have saved added up.
     func reduced() throws -> any CheckpointReader {
         guard let cairn = reader as? CairnReader else {

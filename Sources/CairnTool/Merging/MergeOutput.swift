@@ -85,6 +85,8 @@ struct MergeSource {
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest
         omissions = opened.omissions.map { "\(text): \($0)" }
+        let selects = try selection?.test() ?? { _ in true }
+        try opened.quantised(besides: text).refuse("a merge", of: opened.reader.source, where: selects)
         var reader = opened.reader
         if let selection, !(selection.include.isEmpty && selection.exclude.isEmpty) {
             reader = try SelectedReader(reader, include: selection.include, exclude: selection.exclude)

@@ -73,6 +73,27 @@ struct DivisionBinding: Sendable {
                             file: reader.source, expected: rule.to.joined(separator: ", "),
                             advice: "correct the pattern, or mark the rule optional"))))
         }
+        try checkShapes()
+    }
+
+    /// What matrices of one layer prove of each other.
+    private mutating func checkShapes() throws(CairnError) {
+        var matrices: [ShapeProofs.Matrix] = []
+        for part in parts where part.source.shape.dimensionCount == 2 {
+            let compiled = specification.rules[part.rule]
+            for rank in 0..<mesh.rankCount {
+                guard let captures = try captures(compiled, part.key, part.slot, rank: rank) else { continue }
+                matrices.append(
+                    ShapeProofs.Matrix(
+                        rule: part.rule, rank: rank,
+                        name: try compiled.from[part.index].name(captures, in: surroundings.at(rank: rank)),
+                        shape: part.source.shape))
+                break
+            }
+        }
+        for problem in ShapeProofs(specification: specification, surroundings: surroundings).problems(matrices) {
+            problems.append(problem)
+        }
     }
 
     private typealias Cells = [CellID: TensorDescription]

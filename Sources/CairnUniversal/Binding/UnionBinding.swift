@@ -66,6 +66,24 @@ struct UnionBinding {
         checkUse(Set(found.keys.map(\.rule)))
         checkMoments(Set(found.keys))
         checkOutputs()
+        checkShapes()
+    }
+
+    /// What matrices of one layer prove of each other.
+    private mutating func checkShapes() {
+        let matrices = instances.flatMap { instance in
+            let compiled = specification.rules[instance.rule]
+            let isSplit = instance.foreign.count == 1 && instance.logical.count == 3 && compiled.transforms.contains {
+                if case .split = $0 { true } else { false }
+            }
+            let queries = isSplit ? instance.logical[0].source.shape.extents.first : nil
+            return instance.foreign.map { tensor in
+                ShapeProofs.Matrix(
+                    rule: instance.rule, rank: tensor.localNames.keys.min() ?? 0, name: tensor.name,
+                    shape: tensor.sharded.shape, queryRows: queries)
+            }
+        }
+        problems += ShapeProofs(specification: specification, surroundings: surroundings).problems(matrices)
     }
 
     // MARK: Claims

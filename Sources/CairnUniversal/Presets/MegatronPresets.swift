@@ -38,12 +38,18 @@ extension UniversalSpec {
     /// sharded over their rows, row-parallel ones over their columns; the vocabulary is padded; layers are numbered
     /// from 0 on each pipeline stage.
     ///
-    /// - Parameter fusesNorms: How division names the norms: as Transformer Engine's layers do, which hold them, or as
-    ///   modules of their own. Both spellings are read.
+    /// - Parameters:
+    ///   - isGated: Whether the perceptron is gated (`swiglu`): its first matrix is gate and up in one, of which each
+    ///     tensor-parallel rank holds a part of both. Shapes that say otherwise are refused.
+    ///   - fusesNorms: How division names the norms: as Transformer Engine's layers do, which hold them, or as modules of
+    ///     their own. Both spellings are read.
     /// Source: Megatron-Core's `GPTModel`, `ColumnParallelLinear`, `RowParallelLinear`, `SelfAttention`.
-    public static func megatronGPT(_ numbers: TransformerNumbers, fusesNorms: Bool = true) throws -> UniversalSpec {
-        var spec = try megatron(numbers, .plain, isGated: false, fusesNorms: fusesNorms)
-        spec.summary = "A GPT of Megatron-Core with tensor, pipeline and data parallelism."
+    public static func megatronGPT(
+        _ numbers: TransformerNumbers, isGated: Bool = false, fusesNorms: Bool = true
+    ) throws -> UniversalSpec {
+        var spec = try megatron(numbers, .plain, isGated: isGated, fusesNorms: fusesNorms)
+        spec.summary = "A GPT of Megatron-Core with tensor, pipeline and data parallelism"
+            + (isGated ? ", and with a gated perceptron." : ".")
         return spec
     }
 
@@ -51,7 +57,7 @@ extension UniversalSpec {
     ///
     /// Read forwards it turns Megatron's shards into that library's checkpoint, backwards the other way.
     ///
-    /// - Parameter fusesNorms: As for ``megatronGPT(_:fusesNorms:)``.
+    /// - Parameter fusesNorms: As for ``megatronGPT(_:isGated:fusesNorms:)``.
     public static func megatronLlama(_ numbers: TransformerNumbers, fusesNorms: Bool = true) throws -> UniversalSpec {
         var spec = try megatron(numbers, .llama, isGated: true, fusesNorms: fusesNorms)
         spec.summary = "A Llama of Megatron-Core under the names of the Transformers library."

@@ -18,6 +18,9 @@ public struct RulesPreset: Sendable {
     /// All of them.
     public static let all: [RulesPreset] = [
         RulesPreset("megatron-gpt", "a GPT of Megatron-Core: tp, pp, dp") { try .megatronGPT(sampleNumbers) },
+        RulesPreset("megatron-gpt-gated", "the same with a gated perceptron (swiglu): gate and up apart") {
+            try .megatronGPT(sampleNumbers, isGated: true)
+        },
         RulesPreset("megatron-llama", "a Llama of Megatron-Core under the names of the Transformers library") {
             try .megatronLlama(sampleNumbers)
         },
