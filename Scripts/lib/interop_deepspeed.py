@@ -3,9 +3,12 @@
 train DIR STAGE RANKS PRECISION   trains two steps and saves DIR/source and DIR/truth.json
 load DIR STAGE RANKS PRECISION    loads DIR/cairn as a universal checkpoint and compares with DIR/truth.json
 compare CAIRN OWN NAME            compares two universal checkpoints file by file
+weights DIR FILE NAME             compares the weights of a file with those that zero_to_fp32 makes of a checkpoint
 """
+import contextlib
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -163,10 +166,21 @@ def compare(first, second, name):
     return not different and not missing
 
 
+def weights(source, converted, name):
+    """The weights that DeepSpeed's own script makes of a checkpoint; it casts buffers to single precision."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    with contextlib.redirect_stdout(io.StringIO()):
+        expected = get_fp32_state_dict_from_zero_checkpoint(source)
+    found = torch.load(converted, weights_only=True)
+    different = [key for key, value in expected.items() if key not in found or not torch.equal(found[key].float(), value)]
+    print(f"{name:34} {len(expected)} weights of zero_to_fp32: " + (f"DIFFERENT: {different[:3]}" if different else "equal"))
+    return not different
+
+
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
-    if command == "compare":
-        sys.exit(0 if compare(*arguments) else 1)
+    if command in ("compare", "weights"):
+        sys.exit(0 if {"compare": compare, "weights": weights}[command](*arguments) else 1)
     directory, stage, ranks, precision = arguments[0], int(arguments[1]), int(arguments[2]), arguments[3]
     os.makedirs(directory, exist_ok=True)
     os.environ["MASTER_PORT"] = str(gloo_process.free_port())

@@ -92,4 +92,18 @@ import Testing
         #expect(try spec.explain(parts, mesh: ["dp": 2]).problems.isEmpty)
         #expect(try difference(UnitedReader(parts, spec: spec, mesh: ["dp": 2]), model) == nil)
     }
+
+    /// Codes with scales are moved by rules, and not cast.
+    @Test func codesAreNotCastByRules() throws {
+        var shard = MemoryCheckpoint()
+        shard.add("l.weight", try Tensor(zeros: .f8e4m3, [4, 4]))
+        shard.add("l.weight_scale_inv", try Tensor(zeros: .f32, [1, 1]))
+        let moving = try UniversalSpec(mesh: ["tp"]) { Rule("all", from: "{name**}", to: "model.{name}") }
+        #expect(try moving.explain([shard]).problems.isEmpty)
+        let casting = try UniversalSpec(mesh: ["tp"]) {
+            Rule("all", from: "{name**}", to: "model.{name}") { Apply(.cast(from: .f8e4m3, to: .f32)) }
+        }
+        let problems = try casting.explain([shard]).problems
+        #expect(problems.contains { $0.description.contains("weight_scale_inv") && $0.description.contains("codes") }, "\(problems)")
+    }
 }

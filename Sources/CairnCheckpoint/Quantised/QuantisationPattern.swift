@@ -53,32 +53,37 @@ struct QuantisationPattern: Sendable {
     /// All of them; the first that fits a tensor counts.
     static let all: [QuantisationPattern] = [
         .init(
-            codes: "", types: storages, evidence: evidence([".quant_state.bitsandbytes__fp4"], [.u8]), companions: bitsAndBytes,
-            scheme: .fp4),
+            codes: "", types: storages, evidence: evidence([".quant_state.bitsandbytes__fp4"], [.u8]),
+            companions: bitsAndBytes, scheme: .fp4),
         .init(
-            codes: "", types: storages, evidence: evidence([".quant_state.bitsandbytes__nf4"], [.u8]), companions: bitsAndBytes,
+            codes: "", types: storages, evidence: evidence([".quant_state.bitsandbytes__nf4"], [.u8]),
+            companions: bitsAndBytes, scheme: .nf4),
+        .init(
+            codes: "", types: [.u8], evidence: evidence([".absmax"], [.f32, .u8]), companions: bitsAndBytes,
             scheme: .nf4),
-        .init(codes: "", types: [.u8], evidence: evidence([".absmax"], [.f32, .u8]), companions: bitsAndBytes, scheme: .nf4),
         .init(
-            codes: "weight", types: [.i8], evidence: evidence(["SCB"], scales), companions: ["weight_format"], scheme: .int8),
+            codes: "weight", types: [.i8], evidence: evidence(["SCB"], scales), companions: ["weight_format"],
+            scheme: .int8),
         .init(codes: "qweight", types: words, companions: ["scales", "qzeros", "g_idx"], scheme: .packedColumns),
         .init(
             codes: "_packed", types: [.u8], evidence: evidence(["_global_scale"], scales) + evidence(["_scale"], floats8),
             companions: packed, scheme: .nvfp4),
         .init(
-            codes: "_packed", types: [.u8], evidence: evidence(["_scale"], [.u8, .f8e8m0]), companions: packed, scheme: .mxfp4),
+            codes: "_packed", types: [.u8], evidence: evidence(["_scale"], [.u8, .f8e8m0]), companions: packed,
+            scheme: .mxfp4),
         .init(
             codes: "weight_packed", types: integers, companions: packed.map { "weight" + $0 }, scheme: .packedIntegers),
         .init(
-            codes: "weight", types: [.u8, .f4], evidence: evidence(["weight_scale_2"], scales) + evidence(["weight_scale"], floats8),
+            codes: "weight", types: [.u8, .f4],
+            evidence: evidence(["weight_scale_2"], scales) + evidence(["weight_scale"], floats8),
             companions: ["weight_scale", "weight_scale_2", "input_scale"], scheme: .nvfp4),
         .init(codes: "_blocks", types: [.u8, .f4], evidence: evidence(["_scales"], [.u8, .f8e8m0]), scheme: .mxfp4),
         .init(
             codes: "_qdata", types: integers.union(floats8), evidence: evidence(["_scale"], anyScales),
             companions: ["_zero_point"], scheme: .torchao),
         .init(
-            codes: "._data", types: integers.union(floats8), evidence: evidence(["._scale"], scales), companions: ["._shift"],
-            scheme: .quanto),
+            codes: "._data", types: integers.union(floats8), evidence: evidence(["._scale"], scales),
+            companions: ["._shift"], scheme: .quanto),
         .init(
             codes: "W_q", types: integers, evidence: evidence(["scale", "zero", "meta"], storages),
             companions: [
@@ -86,7 +91,9 @@ struct QuantisationPattern: Sendable {
                 "quant_scale", "quant_zero", "offload_meta", "encoded_state_dict", "stores_quant_config", "channel_wise",
                 "optimize", "round_zero", "scale_q", "zero_q",
             ], scheme: .hqq),
-        .init(codes: "codes", types: integers, evidence: evidence(["codebooks"], scales), companions: ["scales"], scheme: .aqlm),
+        .init(
+            codes: "codes", types: integers, evidence: evidence(["codebooks"], scales), companions: ["scales"],
+            scheme: .aqlm),
         .init(
             codes: "q_weight", types: words, evidence: evidence(["q_scale"], integers),
             companions: ["q_scale_max", "q_groups", "q_group_map", "q_perm", "q_invperm"], scheme: .exl2),
@@ -98,7 +105,8 @@ struct QuantisationPattern: Sendable {
             evidence: evidence(["scale_weight", "qscale_weight", "scale", "scales"], anyScales),
             companions: ["scale_input", "qscale_act", "input_scale"], scheme: .scaledFloats),
         .init(
-            codes: "", types: [.f4], evidence: evidence(spellings, [.u8, .f8e8m0]), companions: spellings, scheme: .mxfp4),
+            codes: "", types: [.f4], evidence: evidence(spellings, [.u8, .f8e8m0]), companions: spellings,
+            scheme: .mxfp4),
         .init(codes: "", types: [.f4], evidence: evidence(spellings, floats8), companions: spellings, scheme: .nvfp4),
         .init(
             codes: "", types: floats8.union([.f4]), evidence: evidence(spellings, anyScales), companions: spellings,

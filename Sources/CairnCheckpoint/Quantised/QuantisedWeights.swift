@@ -1,12 +1,13 @@
 public import CairnBase
 import CairnTensor
 
-/// The weights of a checkpoint that are stored as codes with scales, which mean nothing by themselves: an average of codes is
-/// no average of weights.
+/// The weights of a checkpoint that are stored as codes with scales, which mean nothing by themselves: an average of codes
+/// is no average of weights.
 ///
-/// They are recognised by names and types together, never by shapes; a model's configuration adds what names leave open.
-/// 8-bit floats without scales are numbers like any others. Copying, renaming, selecting and resharding codes together with
-/// their scales is right; computing with them is refused.
+/// They are recognised by names and types together, never by shapes; a model's configuration adds what names leave
+/// open.
+/// 8-bit floats without scales are numbers like any others. Copying, renaming, selecting and resharding codes together
+/// with their scales is right; computing with them is refused.
 public struct QuantisedWeights: Sendable {
     /// By name.
     public let weights: [QuantisedWeight]

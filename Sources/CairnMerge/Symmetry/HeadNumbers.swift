@@ -19,8 +19,8 @@ struct HeadNumbers: Sendable, Hashable {
     ///   - keyRows: All rows of the keys.
     ///   - knownWidth: The elements of a head where a tensor shows them: a norm of each head.
     ///   - source: What errors name.
-    /// - Throws: ``CairnError/Code/invalidArgument`` where nothing says how many heads there are, ``CairnError/Code/mismatch``
-    ///   for numbers that contradict each other.
+    /// - Throws: ``CairnError/Code/invalidArgument`` where nothing says how many heads there are,
+    ///   ``CairnError/Code/mismatch`` for numbers that contradict each other.
     init(
         heads: Int?, keyHeads: Int?, queryRows: Int, keyRows: Int, knownWidth: Int?, _ configuration: ModelConfiguration?,
         source: String

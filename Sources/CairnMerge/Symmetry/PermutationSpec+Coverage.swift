@@ -6,8 +6,8 @@ extension PermutationSpec {
     /// Makes sure that nothing is left behind: every tensor with an axis as long as one that is rearranged is named, as
     /// rearranged or, with `nil` for its axes, as keeping its order.
     ///
-    /// A norm or a bias along the residual stream that a specification forgets would stay as it is while everything around it
-    /// moves, and the network would compute something else.
+    /// A norm or a bias along the residual stream that a specification forgets would stay as it is while everything around
+    /// it moves, and the network would compute something else.
     ///
     /// - Throws: ``CairnError/Code/unsupported`` that names the tensors; as ``unitCounts(in:)``.
     public func requireEveryTensor(in reader: any CheckpointReader) throws(CairnError) {

@@ -6,8 +6,8 @@ extension PermutationSpec {
     /// The networks of the Transformers library, by the `model_type` of their configuration, that
     /// ``llama(of:headCount:keyHeadCount:includesResidual:configuration:)`` knows.
     public static let transformersNetworks = [
-        "cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3",
-        "olmoe", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
+        "cohere", "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "nemotron", "olmo", "olmo2",
+        "olmo3", "olmoe", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2",
     ]
 
     /// A model with the names of Hugging Face's Llama and its kin (``transformersNetworks``): heads in their groups, hidden
@@ -96,7 +96,8 @@ private struct TransformersNetwork {
         }
         for (layer, parts) in experts {
             let count = parts.values.map { ($0.keys.max() ?? 0) + 1 }.max() ?? 0
-            spec.stacks["block.\(layer).experts"] = try parts.sorted { $0.key < $1.key }.map { part, names throws(CairnError) in
+            let sorted = parts.sorted { $0.key < $1.key }
+            spec.stacks["block.\(layer).experts"] = try sorted.map { part, names throws(CairnError) in
                 guard names.count == count else {
                     throw CairnError(
                         .incomplete, "not every expert has this tensor",

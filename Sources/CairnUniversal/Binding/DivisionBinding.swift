@@ -74,6 +74,24 @@ struct DivisionBinding: Sendable {
                             advice: "correct the pattern, or mark the rule optional"))))
         }
         try checkShapes()
+        checkCodes(found)
+    }
+
+    /// Weights in codes are moved, never computed with.
+    private mutating func checkCodes(_ found: [InstanceID: Cells]) {
+        let computing = found.filter { specification.rules[$0.key.rule].computes }
+        guard !computing.isEmpty else { return }
+        let quantised = QuantisedWeights(in: reader.tensors)
+        for (id, cells) in computing.sorted(by: { $0.key < $1.key }) {
+            let names = Set(cells.values.map { ExactString($0.name) })
+            do throws(CairnError) {
+                try quantised.refuse("a rule that casts, adds up or averages", of: reader.source) { name in
+                    names.contains(ExactString(name))
+                }
+            } catch {
+                problems.append(RuleProblem(specification.rules[id.rule].label, error))
+            }
+        }
     }
 
     /// What matrices of one layer prove of each other.

@@ -55,6 +55,11 @@ struct BoundInstance: Sendable {
 }
 
 extension CompiledRule {
+    /// Whether it makes other numbers of those that are stored.
+    var computes: Bool {
+        placement.reduction != nil || transforms.contains { if case .cast = $0 { true } else { false } }
+    }
+
     /// Whether it makes copies.
     var hasCopies: Bool {
         transforms.contains { if case .copy = $0 { true } else { false } }

@@ -72,8 +72,14 @@ struct ShapeProofs {
         let isGated = rows != hidden
         for step in specification.rules[up.rule].placement {
             // Only where ranks divide the hidden units are halves divided each by itself.
-            guard case .shard(0, _, _, let sections, _) = step.placement, dividesColumns(down, step.axis) else { continue }
-            let count = sectionCount(sections)
+            guard case .shard(0, _, _, let sections, let repeats) = step.placement, dividesColumns(down, step.axis) else {
+                continue
+            }
+            let count = sectionCount(sections).flatMap { count in
+                (try? surroundings.number(repeats, of: "how often sections repeat", atLeast: 1)).flatMap {
+                    count.multiplied(checked: $0)
+                }
+            }
             if isGated, count == 1 {
                 return CairnError(
                     .mismatch, "the perceptron is gated, and the rule takes its rows as those of one matrix",

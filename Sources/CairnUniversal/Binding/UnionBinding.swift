@@ -67,6 +67,28 @@ struct UnionBinding {
         checkMoments(Set(found.keys))
         checkOutputs()
         checkShapes()
+        checkCodes()
+    }
+
+    /// Weights in codes are moved, never computed with.
+    private mutating func checkCodes() {
+        let computing = instances.filter { specification.rules[$0.rule].computes }
+        guard !computing.isEmpty else { return }
+        let quantised = shards.map { QuantisedWeights(in: $0.tensors) }
+        for instance in computing {
+            for tensor in instance.foreign {
+                guard let holder = tensor.localNames.min(by: { $0.key < $1.key }),
+                    quantised[holder.key].weight(with: holder.value) != nil
+                else { continue }
+                do throws(CairnError) {
+                    try quantised[holder.key].refuse("a rule that casts, adds up or averages", of: source) { name in
+                        ExactString(name) == ExactString(holder.value)
+                    }
+                } catch {
+                    problems.append(RuleProblem(specification.rules[instance.rule].label, error))
+                }
+            }
+        }
     }
 
     /// What matrices of one layer prove of each other.
