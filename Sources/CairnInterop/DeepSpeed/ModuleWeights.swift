@@ -16,6 +16,7 @@ public struct ModuleWeights: CheckpointReader {
 
     public var format: String { base.format }
     public var source: String { base.source }
+    public var losses: [LossNote]? { base.losses }
 
     /// The states that are a weight, the one that counts first.
     private static let states = [".fp32", ".param", ".buffer"]
