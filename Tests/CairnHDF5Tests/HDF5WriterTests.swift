@@ -108,7 +108,7 @@ import Testing
         ]
         let (reader, notes) = try written(checkpoint)
         #expect(Fixture.leaves(try CheckpointDigest(of: reader)) == ["w/note": .string("kept")])
-        for name in ["ends", "tree/a/b", "w/inner"] {
+        for name in ["\"ends\"", "\"tree.a/b\"", "\"w.inner\""] {
             #expect(notes.contains { $0.contains(name) }, "\(name): \(notes)")
         }
     }

@@ -126,11 +126,13 @@ struct UniversalPlan {
         var lostTies: [String] = []
         for tensor in tensors {
             guard let kept = tensor.tiedTo else { continue }
-            let (name, target) = (Self.parameter(tensor.name, names), Self.parameter(kept, names))
-            guard names.contains(ExactString(target)) else {
+            // The kept name tells what a name is made of: a parameter's own, one with a state behind it or in front of it.
+            let forms = [{ $0 }, Self.withoutSuffix, Self.withoutPrefix]
+            guard let form = forms.first(where: { names.contains(ExactString($0(kept))) }) else {
                 lostTies.append(tensor.name)
                 continue
             }
+            let (name, target) = (form(tensor.name), form(kept))
             guard found.insert(ExactString(name)).inserted else { continue }
             shared.append((name, target))
         }
@@ -140,8 +142,7 @@ struct UniversalPlan {
         if !shared.isEmpty {
             notes.append(
                 "\(shared.count == 1 ? "one parameter is" : "\(shared.count) parameters are") another one under a "
-                    + "second name, which is noted as shared_params: \(shared[0].name)"
-                    + (shared.count > 1 ? ", …" : ""))
+                    + "second name, which is noted as shared_params: \(NameList.text(shared.map(\.name)))")
         }
         shared += listed
     }
@@ -154,9 +155,15 @@ struct UniversalPlan {
         }
     }
 
-    private static func parameter(_ name: String, _ parameters: Set<ExactString>) -> String {
-        if parameters.contains(ExactString(name)) { return name }
-        guard let dot = name.lastIndex(of: ".") else { return name }
-        return String(name[..<dot])
+    /// `NAME` of `NAME.state`.
+    private static func withoutSuffix(_ name: String) -> String {
+        name.lastIndex(of: ".").map { String(name[..<$0]) } ?? name
+    }
+
+    /// `NAME` of `optimizer.state.NAME`.
+    private static func withoutPrefix(_ name: String) -> String {
+        guard name.hasPrefix(optimizerPrefix) else { return name }
+        let rest = name.dropFirst(optimizerPrefix.count)
+        return rest.firstIndex(of: ".").map { String(rest[rest.index(after: $0)...]) } ?? name
     }
 }

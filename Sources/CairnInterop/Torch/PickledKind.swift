@@ -67,7 +67,10 @@ extension StateKind {
             guard isTrue(4) else { return nil }
             self = .gradient
         case "_rebuild_parameter": self = .parameter(requiresGradient: isTrue(1))
-        case "_rebuild_parameter_with_state", "_rebuild_from_type_v2": self = .subclass
+        case "_rebuild_parameter_with_state": self = .subclass
+        case "_rebuild_from_type_v2":
+            let function = arguments.first.flatMap { graph.global($0)?.name }
+            self = function == "_rebuild_njt" || function == "_rebuild_nested_tensor" ? .nestedTensor : .subclass
         case "_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor": self = .sparseTensor
         case "_rebuild_qtensor":
             let storage = arguments.first.flatMap { reference -> PickleGraph.Global? in

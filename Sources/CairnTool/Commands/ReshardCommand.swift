@@ -50,8 +50,9 @@ struct ReshardCommand: ParsableCommand {
         let location = try Location(source)
         let opened = try OpenedCheckpoint(source, format: options.format)
         let recognised = try RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
-        try losses.check(opened.omissions)
         let reader = try reduce ? opened.reduced() : opened.reader
+        let flattened = LossOptions.flattened(reader)
+        try losses.check(opened.omissions + flattened)
         let target = Destination(
             path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
             step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
@@ -80,7 +81,7 @@ struct ReshardCommand: ParsableCommand {
             defer { bar.finish() }
             manifest = try resharder.write(to: store, step: target.step, options: settings)
         }
-        let lost = resharder.losses.map(\.description)
+        let lost = flattened + resharder.losses.map(\.description)
         let aside = manifest.setAside.map { ["\($0.note)"] } ?? []
         for note in lost + aside { StandardError.note(note) }
         try report(manifest, resharder.byteCount, omissions + lost + aside)

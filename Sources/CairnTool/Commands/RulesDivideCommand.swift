@@ -46,7 +46,8 @@ struct RulesDivideCommand: ParsableCommand {
     func run() throws {
         let specification = try RulesFile.read(file)
         let opened = try OpenedCheckpoint(source, format: options.format)
-        try losses.check(opened.omissions)
+        let flattened = LossOptions.flattened(opened.reader)
+        try losses.check(opened.omissions + flattened)
         let divided = try DividedCheckpoint(
             opened.reader, spec: specification, mesh: mesh?.sizes ?? [:], allowsLosses: allowLosses)
         let ranks = 0..<divided.mesh.rankCount
@@ -56,7 +57,7 @@ struct RulesDivideCommand: ParsableCommand {
         let directory = try NewDirectory(destination)
         Interruption.watch()
         let bar = ProgressBar("dividing", total: total)
-        var notes: Set<String> = []
+        var notes = Set(flattened)
         do {
             defer { bar.finish() }
             for rank in ranks {

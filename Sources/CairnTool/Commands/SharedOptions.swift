@@ -16,6 +16,11 @@ struct LossOptions: ParsableArguments {
     @Flag(help: "Make notes of loss an error: fail, and leave nothing, where something is not carried over as it was.")
     var strict = false
 
+    /// What of a nested state names and plain values do not keep, for what does not go through a writer that says so.
+    static func flattened(_ reader: any CheckpointReader) -> [String] {
+        reader.structure.map { StateLosses(of: $0, in: .flat).notes } ?? []
+    }
+
     /// - Parameter notes: What is known to be lost before anything is written.
     /// - Throws: ``CairnError/Code/unsupported`` where there are any and that is an error.
     func check(_ notes: [String]) throws(CairnError) {
