@@ -85,6 +85,7 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = parts.count
+        report.damages = parts.flatMap(\.reader.damages).map { VerificationReport.Damage(error: $0) }
         guard deep else { return report }
         // Of an archive the records are summed, whatever is in them.
         if !records.isEmpty { try report.add(records) { _ in } }
