@@ -213,7 +213,7 @@ def random_data(rng, shape, dtype, file):
 
 
 def random_attributes(rng, target, file):
-    count = int([0, 0, 0, rng.integers(1, 5), rng.integers(5, 12), rng.integers(12, 80)][rng.integers(6)])
+    count = int([0, 0, 0, rng.integers(1, 5), rng.integers(5, 12), rng.integers(12, 60)][rng.integers(6)])
     for _ in range(count):
         random_attribute(rng, target, random_name(rng), file)
     names = list(target.attrs)
@@ -234,10 +234,10 @@ def random_attribute(rng, target, name, file):
     elif choice == 2:
         target.attrs[name] = ["a", "", "text " * int(rng.integers(1, 60))]
     elif choice == 3:
-        target.attrs[name] = rng.standard_normal(int(rng.integers(1, 400)))
+        target.attrs[name] = rng.standard_normal(int(rng.integers(1, 400 if rng.random() < 0.1 else 20)))
     elif choice == 4:
         target.attrs[name] = h5py.Empty("f4")
-    elif choice == 5 and file.libver[0] != "earliest" and rng.random() < 0.3:
+    elif choice == 5 and file.libver[0] != "earliest" and rng.random() < 0.02:
         target.attrs[name] = np.arange(int(rng.integers(9000, 20000)))
     else:
         dtype = random_dtype(rng)
@@ -252,6 +252,9 @@ def random_dataset(rng, group, name, file):
         group.create_dataset(name, data=h5py.Empty("f4"))
         return
     shape = tuple(int(extent) for extent in rng.integers(0 if rng.random() < 0.1 else 1, 14, rng.integers(0, 4)))
+    if dtype.names or dtype.kind in "SO":
+        # Each member is a value.
+        shape = shape[:1]
     if dtype.names and rng.random() < 0.1:
         shape = (MOST_RECORDS + int(rng.integers(1, 900)),)
     keywords = {}
@@ -513,15 +516,15 @@ def random_state(rng, torch):
         if choice == 5:
             return rng.bytes(int(rng.integers(0, 90)))
         if choice == 6:
-            return [float(number) for number in rng.standard_normal(int(rng.integers(0, 12000 if rng.random() < 0.2 else 90)))]
+            return [float(number) for number in rng.standard_normal(int(rng.integers(0, 12000 if rng.random() < 0.02 else 40)))]
         if choice == 7:
-            return ["text " * int(rng.integers(0, 40)) for _ in range(rng.integers(0, 60))]
+            return ["text " * int(rng.integers(0, 40)) for _ in range(rng.integers(0, 30))]
         if choice == 8:
             return [bool(rng.integers(2)) for _ in range(rng.integers(0, 9))]
         if choice == 9 and depth < 4:
             return [value(depth + 1) for _ in range(rng.integers(0, 6))]
         if depth < 5:
-            return {random_name(rng): value(depth + 1) for _ in range(int([0, 3, 12, 60][rng.integers(4)] if depth < 3 else 2))}
+            return {random_name(rng): value(depth + 1) for _ in range(int([0, 3, 12, 60][rng.integers(4)] if depth == 0 else 2))}
         return int(rng.integers(100))
 
     state = {}
@@ -586,7 +589,7 @@ parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "l
 options = parser.parse_args()
 folder = tempfile.mkdtemp(prefix="cairn-hdf5-random-")
 bitfields = {}
-print(f"seed {options.seed}")
+print(f"seed {options.seed}", flush=True)
 for number in range(options.first, options.first + options.files):
     check_file(number)
 if options.states:

@@ -67,6 +67,7 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
         file = key
         table = TensorTable(contents.tensors, source: source)
         values = try leaves.values()
+        omissions += [KerasQuantization.note(table.descriptions)].compactMap { $0 }
         self.omissions = contents.omissions + omissions
         damages = contents.damages.map { damage in
             var located = damage
