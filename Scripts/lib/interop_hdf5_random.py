@@ -287,7 +287,7 @@ def random_dataset(rng, group, name, file):
         if math.prod(shape) * dtype.itemsize < 60000:
             h5type = h5py.h5t.py_create(dtype, logical=True)
             id = h5py.h5d.create(group.id, name.encode(), h5type, h5py.h5s.create_simple(shape), properties)
-            h5py.Dataset(id)[...] = random_data(rng, shape, dtype, file)
+            id.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(random_data(rng, shape, dtype, file), order="C"), h5type)
             return
     if dtype.kind == "u" and not dtype.subdtype and not keywords and rng.random() < 0.2:
         bits = {1: h5py.h5t.STD_B8LE, 2: h5py.h5t.STD_B16LE, 4: h5py.h5t.STD_B32LE, 8: h5py.h5t.STD_B64LE}[dtype.itemsize]
@@ -300,10 +300,13 @@ def random_dataset(rng, group, name, file):
         return
     dataset = group.create_dataset(name, shape, dtype, **keywords)
     if written < 0.7 or not shape:
-        if 0 not in shape:
+        if dtype.subdtype and 0 not in shape:
+            data = np.array(random_data(rng, shape, dtype, file), order="C")
+            dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, data, h5py.h5t.py_create(dtype))
+        elif 0 not in shape:
             dataset[()] = random_data(rng, shape, dtype, file)
         return
-    if written < 0.9 and 0 not in shape:
+    if written < 0.9 and 0 not in shape and not dtype.subdtype:
         part = tuple(slice(0, max(1, extent // 2)) for extent in shape)
         dataset[part] = random_data(rng, tuple(max(1, extent // 2) for extent in shape), dtype, file)
         if keywords.get("maxshape") and rng.random() < 0.3:
