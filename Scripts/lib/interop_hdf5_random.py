@@ -303,10 +303,13 @@ def random_dataset(rng, group, name, file):
         if dtype.subdtype and 0 not in shape:
             data = np.array(random_data(rng, shape, dtype, file), order="C")
             dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, data, h5py.h5t.py_create(dtype))
+        elif is_sequence(dtype):
+            for index in np.ndindex(shape):
+                dataset[index] = np.arange(rng.integers(0, 5), dtype="f4")
         elif 0 not in shape:
             dataset[()] = random_data(rng, shape, dtype, file)
         return
-    if written < 0.9 and 0 not in shape and not dtype.subdtype:
+    if written < 0.9 and 0 not in shape and not dtype.subdtype and not is_sequence(dtype):
         part = tuple(slice(0, max(1, extent // 2)) for extent in shape)
         dataset[part] = random_data(rng, tuple(max(1, extent // 2) for extent in shape), dtype, file)
         if keywords.get("maxshape") and rng.random() < 0.3:
