@@ -57,23 +57,6 @@ int cairn_h5_links(
     return iterate_links(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_link, &data);
 }
 
-typedef struct {
-    int (*visit)(void *context, const char *name);
-    void *context;
-} attribute_visit;
-
-static herr_t visit_attribute(hid_t object, const char *name, const H5A_info_t *info, void *data) {
-    (void)object;
-    (void)info;
-    attribute_visit *visit = data;
-    return visit->visit(visit->context, name);
-}
-
-int cairn_h5_attributes(hid_t object, int (*visit)(void *context, const char *name), void *context) {
-    attribute_visit data = {visit, context};
-    return H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_attribute, &data);
-}
-
 int cairn_h5_object(hid_t location, const char *name, cairn_h5_object_kind *kind, uint64_t *address) {
     object_info info;
     if (H5Oget_info_by_name2(location, name, &info, H5O_INFO_BASIC, H5P_DEFAULT) < 0) return -1;

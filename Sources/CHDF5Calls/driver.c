@@ -84,9 +84,7 @@ static herr_t source_read(
         memset((char *)buffer + there, 0, byte_count - there);
     }
     if (there == 0) return 0;
-    cairn_h5_content content = type == H5FD_MEM_OHDR           ? cairn_h5_header
-                               : type == H5FD_MEM_FHEAP_DBLOCK ? cairn_h5_heap_block
-                                                               : cairn_h5_other_content;
+    cairn_h5_content content = type == H5FD_MEM_OHDR ? cairn_h5_header : cairn_h5_other_content;
     return file->source.read(file->source.context, address, there, buffer, content);
 }
 
@@ -154,7 +152,10 @@ hid_t cairn_h5_open(const cairn_h5_source *source) {
     char name[64];
     name_of(source->token, name, sizeof name);
     hid_t file = H5Fopen(name, H5F_ACC_RDONLY, properties);
+    // Every call clears the errors of those before, and why a file was not opened is asked for later.
+    hid_t errors = file < 0 ? H5Eget_current_stack() : H5I_INVALID_HID;
     H5Pclose(properties);
+    if (errors >= 0) H5Eset_current_stack(errors);
     return file;
 }
 

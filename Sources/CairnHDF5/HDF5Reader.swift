@@ -18,6 +18,8 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
     public let omissions: [String]
     public var tensors: [TensorDescription] { table.descriptions }
 
+    /// What is damaged and was left out.
+    let damages: [CairnError]
     private let table: TensorTable
     private let file: String
 
@@ -43,10 +45,18 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
     ) throws(CairnError) {
         let contents: HDF5Contents
         var leaves = StateLeaves(file: source)
+        var omissions: [String] = []
         do throws(CairnError) {
             contents = try HDF5Contents(HDF5File(bytes))
             for value in further { try leaves.add(value.value, at: [StateKey(value.name)]) }
-            for (path, value) in contents.values { try leaves.add(value, at: path) }
+            for (path, value) in contents.values {
+                do throws(CairnError) {
+                    try leaves.add(value, at: path)
+                } catch {
+                    let name = path.map(\.text).joined(separator: "/")
+                    omissions.append("the value \(name) is left out: another one has its place")
+                }
+            }
         } catch {
             var located = error
             located.context.file = source
@@ -57,7 +67,13 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
         file = key
         table = TensorTable(contents.tensors, source: source)
         values = try leaves.values()
-        omissions = contents.omissions
+        omissions += [KerasQuantization.note(table.descriptions)].compactMap { $0 }
+        self.omissions = contents.omissions + omissions
+        damages = contents.damages.map { damage in
+            var located = damage
+            located.context.file = source
+            return located
+        }
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
@@ -74,6 +90,7 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = 1
+        report.damages = damages.map { VerificationReport.Damage(error: $0) }
         guard deep else { return report }
         for tensor in tensors where tensor.tiedTo == nil {
             let before = report.byteCount

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnDigest
 import CairnHDF5
+import CairnInterop
 import CairnStorage
 import CairnTensor
 import CairnTesting
@@ -44,6 +45,37 @@ import Testing
         let error = refusal { _ = try KerasReader(storage: storage, file: "sharded.weights.json") }
         #expect(error?.code == .incomplete)
         #expect(error?.context.expected == "sharded_00004.weights.h5")
+    }
+
+    @Test func aShardOfAnotherSaveIsNoticed() throws {
+        let storage = MemoryStorage()
+        for number in 0...6 {
+            // One of another save has the name of the fifth.
+            let name = "sharded_0000\(number).weights.h5"
+            try storage.publish(Fixture.bytes("keras/sharded_0000\(number == 4 ? 0 : number).weights.h5"), as: name)
+        }
+        try storage.publish(Fixture.bytes("keras/sharded.weights.json"), as: "sharded.weights.json")
+        let error = refusal { _ = try KerasReader(storage: storage, file: "sharded.weights.json") }
+        #expect(error?.code == .incomplete || error?.code == .malformed)
+    }
+
+    @Test func anIndexThatPromisesMoreIsRefused() throws {
+        let storage = MemoryStorage()
+        try storage.publish(Fixture.bytes("keras/model_bf16.weights.h5"), as: "x_0.weights.h5")
+        let index = #"{"weight_map": {"/layers/elsewhere/vars": ["x_0.weights.h5"]}}"#
+        try storage.publish(Array(index.utf8), as: "x.weights.json")
+        let error = refusal { _ = try KerasReader(storage: storage, file: "x.weights.json") }
+        #expect(error?.code == .incomplete)
+        #expect(error?.context.expected == "layers/elsewhere/vars in x_0.weights.h5")
+    }
+
+    @Test(arguments: ["int8.keras", "int4.weights.h5"])
+    func quantisedLayersAreNamed(file: String) throws {
+        let path = Repository.fixture("reports/34-keras") + "/" + file
+        let reader: any OmittingReader = file.hasSuffix(".keras") ? try KerasReader(path: path) : try HDF5Reader(path: path)
+        #expect(reader.omissions.contains { $0.contains("vars/0") && $0.contains("quantised layers") })
+        // A model of plain layers has none.
+        #expect(try KerasReader(path: Fixture.path("keras/model_f32.keras")).omissions.isEmpty)
     }
 
     @Test(arguments: [

@@ -3,9 +3,8 @@
 
 // What of HDF5 is a macro that Swift cannot import, differs between its versions, or takes callbacks.
 
-// What HDF5 takes bytes for: the header of an object, or a part of one; a block of a heap, where a group keeps its
-// names and an object the attributes that its header has no room for; all else.
-typedef enum { cairn_h5_header, cairn_h5_heap_block, cairn_h5_other_content } cairn_h5_content;
+// What HDF5 takes bytes for: the header of an object, or a part of one; all else.
+typedef enum { cairn_h5_header, cairn_h5_other_content } cairn_h5_content;
 
 // Where a file's bytes come from and go to. Nothing else is ever opened: the driver knows no file system.
 typedef struct {
@@ -35,8 +34,6 @@ typedef enum { cairn_h5_group, cairn_h5_dataset, cairn_h5_named_type, cairn_h5_o
 // Calls `visit` for each link of a group; a value other than 0 stops. Returns -1 when the group is damaged.
 int cairn_h5_links(
     hid_t group, int (*visit)(void *context, const char *name, cairn_h5_link_kind kind), void *context);
-// Calls `visit` with the name of each attribute of an object. Returns -1 when they are damaged.
-int cairn_h5_attributes(hid_t object, int (*visit)(void *context, const char *name), void *context);
 // What a name stands for, soft links followed. Returns -1 when there is nothing.
 int cairn_h5_object(hid_t location, const char *name, cairn_h5_object_kind *kind, uint64_t *address);
 

@@ -9,11 +9,14 @@ import CairnTensor
 /// What an HDF5 file holds: the datasets of numbers as tensors, attributes and everything else that is small as values.
 ///
 /// Groups are walked in the order of their names, each once, under the first path that leads to it. A dataset that
-/// several links lead to is a tensor under the first and tied to it under the others.
+/// several links lead to is a tensor under the first and tied to it under the others. What cannot be read is left out,
+/// object by object, and the rest is there.
 struct HDF5Contents {
     private(set) var tensors: [(name: String, content: any TensorContent, tiedTo: String?)] = []
     private(set) var values: [(path: [StateKey], value: Value)] = []
     private(set) var omissions: [String] = []
+    /// What of the omissions is damage.
+    private(set) var damages: [CairnError] = []
 
     private let file: HDF5File
     private let cache = ChunkCache()
@@ -24,50 +27,72 @@ struct HDF5Contents {
     /// Whether the root says that Keras wrote the file.
     private var isOfKeras = false
 
-    private static let greatestDepth = 128
+    private static let greatestDepth = 1024
 
-    /// - Throws: ``CairnError/Code/malformed`` when something is damaged, ``CairnError/Code/unsupported`` for groups
-    ///   nested too deeply.
+    /// - Throws: ``CairnError/Code/malformed`` when the root is damaged.
     init(_ file: HDF5File) throws(CairnError) {
         self.file = file
         var soft: [String] = []
-        do throws(CairnError) {
-            try HDF5Library.run { () throws(CairnError) in try walk(softLinks: &soft) }
-            try HDF5Library.run { () throws(CairnError) in
-                for path in soft { try follow(path) }
-            }
-        } catch {
-            throw file.blame(error)
+        try HDF5Library.run { () throws(CairnError) in try walk(softLinks: &soft) }
+        try HDF5Library.run { () throws(CairnError) in
+            for path in soft { try follow(path) }
         }
     }
 
     private mutating func walk(softLinks: inout [String]) throws(CairnError) {
         var pending = [""]
         while let path = pending.popLast() {
-            var kind = cairn_h5_other_object
-            var address: UInt64 = 0
-            guard cairn_h5_object(file.id, path.isEmpty ? "/" : path, &kind, &address) >= 0 else {
-                throw HDF5Library.failure("find what a link leads to", .init(tensor: path))
-            }
-            switch kind {
-            case cairn_h5_group:
-                guard groups.insert(address).inserted else {
-                    omissions.append("\(path) is a group that has another name too; what it holds is listed under that")
-                    continue
-                }
-                pending += try group(path, at: address, softLinks: &softLinks).reversed()
-            case cairn_h5_dataset:
-                if let first = datasets[address] {
-                    tie(path, to: first)
-                } else {
-                    datasets[address] = path
-                    try add(dataset: path, at: address)
-                }
-            // Types with names of their own are found through the datasets that use them.
-            case cairn_h5_named_type: break
-            default: omissions.append("\(path) is an object of an unknown kind and left out")
+            do throws(CairnError) {
+                pending += try object(path, softLinks: &softLinks).reversed()
+            } catch {
+                let blamed = file.blame(error)
+                // Nothing is left of a file without its root.
+                guard !path.isEmpty else { throw blamed }
+                try leaveOut(path, blamed)
             }
         }
+    }
+
+    /// Takes what a link leads to, and returns the links of a group.
+    private mutating func object(_ path: String, softLinks: inout [String]) throws(CairnError) -> [String] {
+        var kind = cairn_h5_other_object
+        var address: UInt64 = 0
+        guard cairn_h5_object(file.id, path.isEmpty ? "/" : path, &kind, &address) >= 0 else {
+            throw HDF5Library.failure("find what a link leads to")
+        }
+        switch kind {
+        case cairn_h5_group:
+            guard groups.insert(address).inserted else {
+                omissions.append("\(path) is a group that has another name too; what it holds is listed under that")
+                return []
+            }
+            return try group(path, at: address, softLinks: &softLinks)
+        case cairn_h5_dataset:
+            if let first = datasets[address] {
+                tie(path, to: first)
+            } else {
+                datasets[address] = path
+                try add(dataset: path, at: address)
+            }
+        // Types with names of their own are found through the datasets that use them.
+        case cairn_h5_named_type: break
+        default: omissions.append("\(path) is an object of an unknown kind and left out")
+        }
+        return []
+    }
+
+    /// Notes that something is left out, unless it is not what is in the file that kept it from being read.
+    private mutating func leaveOut(_ what: String, _ error: CairnError) throws(CairnError) {
+        guard error.isOfContent else { throw error }
+        var located = error
+        if error.isOfDamage {
+            located.context.tensor = located.context.tensor ?? what
+            damages.append(located)
+        }
+        var reason = error.message
+        if let expected = error.context.expected { reason += ", expected \(expected)" }
+        if let found = error.context.found { reason += ", found \(found)" }
+        omissions.append("\(what) is left out\(error.isOfDamage ? ", it is damaged" : ""): \(reason)")
     }
 
     /// Takes a group's attributes and returns the paths of its hard links, sorted.
@@ -76,18 +101,22 @@ struct HDF5Contents {
     ) throws(CairnError) -> [String] {
         let group = try HDF5Handle(
             H5Gopen2(file.id, path.isEmpty ? "/" : path, defaultProperties), closing: H5Gclose, "open a group")
-        let links = try NameList.links(of: group.id)
-        guard path.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.greatestDepth else {
-            throw CairnError(
-                .unsupported, "groups are nested too deeply",
-                .init(tensor: String(path.prefix(64)), expected: "at most \(Self.greatestDepth) levels"))
+        let (links, oddNames) = try LinkList.links(of: group.id)
+        for name in oddNames {
+            omissions.append("\(Self.shown(path, name)) is left out: its name is empty or no UTF-8")
         }
-        let attributes = try self.attributes(of: group.id, at: address)
-        if path.isEmpty { isOfKeras = attributes.contains("keras_version") }
-        let names = Set(links.map { ExactString($0.name) })
-        for name in attributes {
-            let key = names.contains(ExactString(name)) ? "@" + name : name
-            try add(attribute: name, of: group.id, at: Self.keys(path) + [StateKey(spelling: key)], path)
+        guard path.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.greatestDepth else {
+            omissions.append("what is in \(path.prefix(64))… is left out: more than \(Self.greatestDepth) groups in each other")
+            return []
+        }
+        let attributes = try self.attributes(at: address, path)
+        if path.isEmpty { isOfKeras = attributes.contains { $0.name == "keras_version" } }
+        var names = Set(links.map { ExactString($0.name) })
+        for attribute in attributes {
+            var key = attribute.name
+            while names.contains(ExactString(key)) { key = "@" + key }
+            names.insert(ExactString(key))
+            try add(attribute, at: Self.keys(path) + [StateKey(spelling: key)], path)
         }
         var paths: [String] = []
         for link in links.sorted(by: { ExactString($0.name) < ExactString($1.name) }) {
@@ -107,6 +136,8 @@ struct HDF5Contents {
         var kind = cairn_h5_other_object
         var address: UInt64 = 0
         guard cairn_h5_object(file.id, path, &kind, &address) >= 0 else {
+            let error = file.blame(HDF5Library.failure("find what a link leads to"))
+            guard error.isOfContent else { throw error }
             omissions.append("\(path) is a link to nothing in this file")
             return
         }
@@ -134,106 +165,105 @@ struct HDF5Contents {
     // MARK: Datasets
 
     private mutating func add(dataset path: String, at address: UInt64) throws(CairnError) {
+        let messages = try messages(at: address)
+        var attributes = try self.attributes(messages, path)
+        var keys = Self.keys(path)
+        let stored: StoredDataset
         do throws(CairnError) {
-            let id = try HDF5Handle(H5Dopen2(file.id, path, defaultProperties), closing: H5Dclose, "open a dataset")
-            var attributes = try self.attributes(of: id.id, at: address)
-            var keys = Self.keys(path)
-            let stored = try StoredDataset(
-                id.id, path, at: address, of: file, attributes: attributes, isOfKeras: isOfKeras)
-            switch stored {
-            case .tensor(let dataset):
-                positions[ExactString(path)] = tensors.count
-                tensors.append((path, try dataset.content(cache), nil))
-                if let note = dataset.note { omissions.append("\(path) \(note)") }
-                attributes.removeAll { dataset.typeAttributes.contains($0) }
-            case .value(let value):
-                values.append((keys, value))
-                // A value has no place for others under it.
-                let last = keys.removeLast().text
-                for name in attributes {
-                    try add(attribute: name, of: id.id, at: keys + [StateKey(last + "@" + name)], path)
-                }
-                return
-            case .omitted(let reason): omissions.append("\(path) is left out: \(reason)")
-            }
-            for name in attributes { try add(attribute: name, of: id.id, at: keys + [StateKey(spelling: name)], path) }
+            stored = try StoredDataset(
+                path, of: file, header: messages, attributes: attributes, isOfKeras: isOfKeras, cache: cache)
         } catch {
-            throw error.adding(.init(tensor: path))
+            try leaveOut(path, file.blame(error))
+            stored = .omitted("")
         }
+        switch stored {
+        case .tensor(let dataset):
+            positions[ExactString(path)] = tensors.count
+            tensors.append((path, try dataset.content(cache), nil))
+            if let note = dataset.note { omissions.append("\(path) \(note)") }
+            attributes.removeAll { dataset.typeAttributes.contains($0.name) }
+        case .columns(let columns, let reasons):
+            for column in columns { tensors.append((path + "/" + column.name, column.content, nil)) }
+            omissions += reasons.map { "\(path) is left out in part: \($0)" }
+        case .value(let value):
+            values.append((keys, value))
+            // A value has no place for others under it.
+            let last = keys.removeLast().text
+            for attribute in attributes {
+                try add(attribute, at: keys + [StateKey(last + "@" + attribute.name)], path)
+            }
+            return
+        case .omitted(let reason): if !reason.isEmpty { omissions.append("\(path) is left out: \(reason)") }
+        }
+        for attribute in attributes { try add(attribute, at: keys + [StateKey(spelling: attribute.name)], path) }
     }
 
     private mutating func add(
-        attribute name: String, of object: hid_t, at keys: [StateKey], _ path: String
+        _ attribute: StoredAttribute, at keys: [StateKey], _ path: String
     ) throws(CairnError) {
-        switch try HDF5Value.attribute(name, of: object, in: file) {
-        case .success(let value): values.append((keys, value))
-        case .failure(let refusal):
-            omissions.append("the attribute \(name) of /\(path) is left out: \(refusal.reason)")
+        do throws(CairnError) {
+            switch try HDF5Value.of(attribute, in: file) {
+            case .success(let value): values.append((keys, value))
+            case .failure(let refusal):
+                omissions.append("the attribute \(attribute.name) of /\(path) is left out: it holds \(refusal.reason)")
+            }
+        } catch {
+            try leaveOut("the attribute \(attribute.name) of /\(path)", error)
         }
     }
 
-    /// The names of an object's attributes, sorted.
-    private func attributes(of object: hid_t, at address: UInt64) throws(CairnError) -> [String] {
-        guard let names = try file.attributeNames(of: address) else { return try NameList.attributes(of: object) }
-        return names.sorted { ExactString($0) < ExactString($1) }
+    private func messages(at address: UInt64) throws(CairnError) -> [HeaderMessage] {
+        guard let place = Int(exactly: address) else {
+            throw CairnError(.malformed, "an object lies outside of the file")
+        }
+        return try file.headers.messages(of: place)
     }
+
+    private mutating func attributes(at address: UInt64, _ path: String) throws(CairnError) -> [StoredAttribute] {
+        try attributes(messages(at: address), path)
+    }
+
+    /// The attributes of an object, sorted by name; those that are damaged are left out.
+    private mutating func attributes(
+        _ messages: [HeaderMessage], _ path: String
+    ) throws(CairnError) -> [StoredAttribute] {
+        let (attributes, failures) = try file.headers.attributes(messages)
+        for failure in failures { try leaveOut("an attribute of /\(path)", failure) }
+        return attributes
+    }
+
+    private static func shown(_ path: String, _ name: String) -> String { path.isEmpty ? name : path + "/" + name }
 
     private static func keys(_ path: String) -> [StateKey] {
         path.split(separator: "/").map { StateKey(spelling: String($0)) }
     }
 }
 
-/// Names that HDF5 gives one by one.
-private final class NameList {
-    var links: [(name: String, kind: cairn_h5_link_kind)] = []
-    var attributes: [String] = []
-    /// Whether a name was no UTF-8.
-    var isSpoilt = false
+/// The links of a group, which HDF5 gives one by one.
+private final class LinkList {
+    private var links: [(name: String, kind: cairn_h5_link_kind)] = []
+    /// Names that cannot be those of tensors, as far as they can be shown.
+    private var oddNames: [String] = []
 
-    static func links(of group: hid_t) throws(CairnError) -> [(name: String, kind: cairn_h5_link_kind)] {
-        let list = NameList()
+    static func links(
+        of group: hid_t
+    ) throws(CairnError) -> (links: [(name: String, kind: cairn_h5_link_kind)], oddNames: [String]) {
+        let list = LinkList()
         let status = withExtendedLifetime(list) {
             cairn_h5_links(
                 group,
                 { context, name, kind in
                     guard let context, let name else { return -1 }
-                    let list = Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue()
-                    guard let name = String(validatingCString: name), !name.isEmpty else {
-                        list.isSpoilt = true
-                        return -1
+                    let list = Unmanaged<LinkList>.fromOpaque(context).takeUnretainedValue()
+                    if let name = String(validatingCString: name), !name.isEmpty {
+                        list.links.append((name, kind))
+                    } else {
+                        list.oddNames.append(String(cString: name))
                     }
-                    list.links.append((name, kind))
                     return 0
                 }, Unmanaged.passUnretained(list).toOpaque())
         }
-        try list.check(status, "list a group")
-        return list.links
-    }
-
-    static func attributes(of object: hid_t) throws(CairnError) -> [String] {
-        let list = NameList()
-        let status = withExtendedLifetime(list) {
-            cairn_h5_attributes(
-                object,
-                { context, name in
-                    guard let context, let name else { return -1 }
-                    let list = Unmanaged<NameList>.fromOpaque(context).takeUnretainedValue()
-                    guard let name = String(validatingCString: name) else {
-                        list.isSpoilt = true
-                        return -1
-                    }
-                    list.attributes.append(name)
-                    return 0
-                }, Unmanaged.passUnretained(list).toOpaque())
-        }
-        try list.check(status, "list attributes")
-        return list.attributes.sorted { ExactString($0) < ExactString($1) }
-    }
-
-    private func check(_ status: Int32, _ doing: String) throws(CairnError) {
-        guard !isSpoilt else {
-            throw CairnError(.unsupported, "a name in the file is empty or no UTF-8")
-        }
-        guard status >= 0 else { throw HDF5Library.failure(doing) }
+        guard status >= 0 else { throw HDF5Library.failure("list a group") }
+        return (list.links, list.oddNames)
     }
 }

@@ -7,77 +7,86 @@ import CairnTensor
 enum StoredDataset {
     case tensor(TensorDataset)
     case value(Value)
+    /// A table of many records: a tensor for each column of numbers, and what is left out of it.
+    case columns([(name: String, content: any TensorContent)], omissions: [String])
     /// Why it is left out.
     case omitted(String)
 
+    /// The most records that become a value; of longer tables the columns are tensors.
+    private static let greatestRecordCount = 4096
+
+    /// - Parameters:
+    ///   - header: The messages of its header.
+    ///   - attributes: What it has beside its elements.
     /// - Throws: ``CairnError/Code/malformed`` for a dataset that is damaged or contradicts itself.
     init(
-        _ id: hid_t, _ path: String, at address: UInt64, of file: HDF5File, attributes: [String], isOfKeras: Bool
+        _ path: String, of file: HDF5File, header: [HeaderMessage], attributes: [StoredAttribute], isOfKeras: Bool,
+        cache: ChunkCache
     ) throws(CairnError) {
-        let properties = try HDF5Handle(
-            H5Dget_create_plist(id), closing: H5Pclose, "find how a dataset is stored")
-        let layout = H5Pget_layout(properties.id)
-        // Before the shape is asked for: to tell that of a virtual dataset HDF5 would open the files that it is of.
-        if layout == H5D_VIRTUAL {
-            self = .omitted("it is virtual, made of datasets in other files, which are not opened")
+        func content(_ kind: UInt8, _ what: String) throws(CairnError) -> [UInt8] {
+            guard let message = header.first(where: { $0.kind == kind }) else {
+                throw CairnError(.malformed, "a dataset has no \(what)")
+            }
+            return try file.headers.content(of: message)
+        }
+        let widths = file.headers.parts.widths
+        let layout = try content(ObjectHeaderBlock.layoutKind, "layout")
+        // Before it is opened: HDF5 1.10 does not open those of newer ones, and would open the files that it is of.
+        if layout.count > 1, layout[0] >= 3, layout[1] == 3 {
+            self = .omitted("it is virtual, made of parts of other datasets, which are not put together")
             return
         }
-        if layout == H5D_CONTIGUOUS, H5Pget_external_count(properties.id) != 0 {
-            self = .omitted("its elements are in other files, which are not opened")
-            return
-        }
-        let space = try HDF5Handle(H5Dget_space(id), closing: H5Sclose, "find the shape of a dataset")
-        guard let extents = try HDF5Space.extents(space.id) else {
-            self = .value(.null)
-            return
-        }
-        let type = try HDF5Handle(H5Dget_type(id), closing: H5Tclose, "find the type of a dataset")
-        let element = try HDF5Type(type.id)
+        let type = try StoredType(content(ObjectHeaderBlock.typeKind, "type"), addressWidth: widths.address)
+        let element = HDF5Type(type)
         if case .unknown(let reason) = element {
             self = .omitted("it holds \(reason)")
             return
         }
-        if case .value = element {
-            switch try Self.smallValue(id, properties.id, layout, of: file) {
-            case .success(let value): self = .value(value)
-            case .failure(let refusal): self = .omitted("it holds \(refusal.reason)")
-            }
+        let shape = try StoredShape.extents(
+            content(ObjectHeaderBlock.shapeKind, "shape"), lengthWidth: widths.length)
+        guard let extents = shape else {
+            self = .value(.null)
             return
         }
-        var dataset = TensorDataset(file: file, path: path, extents: extents, element: element)
+        let id = try HDF5Handle(
+            H5Dopen2(file.id, path, defaultProperties), closing: H5Dclose, "open a dataset")
+        let properties = try HDF5Handle(
+            H5Dget_create_plist(id.id), closing: H5Pclose, "find how a dataset is stored")
+        if H5Pget_layout(properties.id) == H5D_CONTIGUOUS, H5Pget_external_count(properties.id) != 0 {
+            self = .omitted("its elements are in other files, which are not opened")
+            return
+        }
+        var dataset = TensorDataset(file: file, path: path, extents: extents, element: element, type: type)
         if case .opaque(let size) = element {
-            try dataset.understandOpaque(id, size, attributes: attributes, isOfKeras: isOfKeras)
+            try dataset.understandOpaque(size, attributes: attributes, isOfKeras: isOfKeras)
         }
-        let newerLayout = layout == H5D_CHUNKED ? try file.newerLayout(of: address) : nil
-        if let reason = try dataset.locate(id, properties.id, type.id, layout, newerLayout) {
+        if let reason = try dataset.locate(id.id, properties.id, layout) {
             self = .omitted(reason)
-        } else {
+            return
+        }
+        guard case .value = element else {
             self = .tensor(dataset)
+            return
         }
-    }
-
-    /// Text and records; HDF5 reads them, so filters that it cannot bound are refused.
-    private static func smallValue(
-        _ id: hid_t, _ properties: hid_t, _ layout: H5D_layout_t, of file: HDF5File
-    ) throws(CairnError) -> Result<Value, HDF5Value.Refusal> {
-        if layout == H5D_CHUNKED {
-            let filters = try TensorDataset.filters(properties)
-            for filter in filters.filters where H5Zfilter_avail(filter.id) <= 0 {
-                return .failure(
-                    HDF5Value.Refusal(reason: "chunks that went through filter \(filter.id), which is not known"))
-            }
-            var extents = [hsize_t](repeating: 0, count: 32)
-            let type = try HDF5Handle(H5Dget_type(id), closing: H5Tclose, "find the type of a dataset")
-            let count = H5Pget_chunk(properties, 32, &extents)
-            guard count > 0, count <= 32 else { throw HDF5Library.failure("find the shape of chunks") }
-            var byteCount: Int? = H5Tget_size(type.id)
-            for extent in extents.prefix(Int(count)) {
-                byteCount = Int(exactly: extent).flatMap { byteCount?.multiplied(checked: $0) }
-            }
-            guard let byteCount, byteCount <= 16 << 20 else {
-                return .failure(HDF5Value.Refusal(reason: "values in chunks larger than 16 MiB"))
-            }
+        let records = try dataset.content(cache)
+        var count: Int? = 1
+        for extent in extents { count = count?.multiplied(checked: extent) }
+        if case .record(_, let members) = type, count.map({ $0 > Self.greatestRecordCount }) ?? true {
+            let columns = try RecordColumn.columns(members, of: records, extents: extents)
+            self = .columns(columns.columns, omissions: columns.omissions)
+            return
         }
-        return try HDF5Value.dataset(id, in: file)
+        if let refusal = HDF5Value.refusal(type, extents) {
+            self = .omitted("it holds \(refusal.reason)")
+            return
+        }
+        let region = Region(whole: records.shape)
+        var bytes = [UInt8](repeating: 0, count: records.shape.elementCount)
+        if !bytes.isEmpty {
+            var span = bytes.mutableSpan
+            var raw = span.mutableBytes
+            try records.read(region, into: &raw)
+        }
+        self = .value(try HDF5Value.value(type, extents, bytes, in: file))
     }
 }

@@ -11,7 +11,9 @@ struct TensorDataset {
     private enum Place {
         /// Contiguous in the file, from this byte on.
         case file(Int)
-        case chunks(Shape, ChunkFilters, leavesEdgesPlain: Bool, fill: [UInt8], index: ChunkIndex?)
+        case chunks(Shape, ChunkFilters, leavesEdgesPlain: Bool, fill: ElementFill, index: ChunkIndex?)
+        /// Never written.
+        case nowhere(ElementFill)
         /// Read by HDF5.
         case library
     }
@@ -21,6 +23,7 @@ struct TensorDataset {
     /// The dimensions that HDF5 knows.
     let extents: [Int]
     private(set) var element: HDF5Type
+    private let type: StoredType
     /// Attributes that only say what the type is.
     private(set) var typeAttributes: [String] = []
     /// What a person should know of how it was understood.
@@ -32,41 +35,40 @@ struct TensorDataset {
     private static let greatestExpansion = 1 << 30
     private static let greatestChunk = 1 << 30
 
-    init(file: HDF5File, path: String, extents: [Int], element: HDF5Type) {
+    init(file: HDF5File, path: String, extents: [Int], element: HDF5Type, type: StoredType) {
         self.file = file
         self.path = path
         self.extents = extents
         self.element = element
+        self.type = type
     }
 
+    /// The dimensions that elements have as they are read: those of numbers, otherwise the bytes of one.
     private var inner: [Int] {
         if case .numbers(_, _, let inner) = element { return inner }
-        return []
+        return [type.byteCount]
     }
 
     private var scalarType: ScalarType {
         switch element {
-        case .numbers(let scalarType, _, _), .converted(let scalarType): scalarType
+        case .numbers(let scalarType, _, _): scalarType
         default: .u8
         }
     }
 
     /// Finds out what opaque bytes are: an attribute says it, or only one type is written so.
-    mutating func understandOpaque(
-        _ id: hid_t, _ size: Int, attributes: [String], isOfKeras: Bool
-    ) throws(CairnError) {
-        if attributes.contains("dtype"),
-            case .success(.string(let name)) = try HDF5Value.attribute("dtype", of: id, in: file),
-            let scalarType = OpaqueTypeName.scalarType(name)
-        {
+    mutating func understandOpaque(_ size: Int, attributes: [StoredAttribute], isOfKeras: Bool) throws(CairnError) {
+        func value(_ name: String) throws(CairnError) -> Value? {
+            guard let attribute = attributes.first(where: { $0.name == name }) else { return nil }
+            return try? HDF5Value.of(attribute, in: file).get()
+        }
+        if case .string(let name)? = try value("dtype"), let scalarType = OpaqueTypeName.scalarType(name) {
             if !scalarType.isPacked, scalarType.byteWidth == size {
                 element = .numbers(scalarType, swapped: nil, inner: [])
                 typeAttributes = ["dtype"]
                 return
             }
-            if scalarType.isPacked, size == 1, extents.count == 1, attributes.contains("shape"),
-                case .success(.list(let shape)) = try HDF5Value.attribute("shape", of: id, in: file)
-            {
+            if scalarType.isPacked, size == 1, extents.count == 1, case .list(let shape)? = try value("shape") {
                 let logical = shape.compactMap { value -> Int? in
                     if case .integer(let extent) = value { return Int(extent) }
                     return nil
@@ -91,10 +93,19 @@ struct TensorDataset {
 
     /// Finds where the elements are.
     ///
+    /// - Parameter layout: What the header says of that.
     /// - Returns: Why they cannot be read, `nil` when they can.
-    mutating func locate(
-        _ id: hid_t, _ properties: hid_t, _ type: hid_t, _ layout: H5D_layout_t, _ newerLayout: [UInt8]?
-    ) throws(CairnError) -> String? {
+    mutating func locate(_ id: hid_t, _ properties: hid_t, _ layout: [UInt8]) throws(CairnError) -> String? {
+        let type = try HDF5Handle(H5Dget_type(id), closing: H5Tclose, "find the type of a dataset")
+        guard H5Tget_size(type.id) == self.type.byteCount else {
+            throw CairnError(
+                .malformed, "the size of a dataset's elements is not that of their type",
+                .init(expected: "\(self.type.byteCount) bytes", found: "\(H5Tget_size(type.id))"))
+        }
+        // HDF5 would follow what it knows: parts of headers that are shared it sees as they are.
+        guard H5Tget_class(type.id) == H5T_OPAQUE || !self.type.hasParts else {
+            return "its type is shared by several headers and has parts elsewhere"
+        }
         let shape = try Shape(checking: extents + inner)
         guard let byteCount = packedShape != nil ? extents[0] : scalarType.byteCount(elementCount: shape.elementCount)
         else {
@@ -103,17 +114,16 @@ struct TensorDataset {
         let most = max(
             Self.greatestExpansion, file.bytes.byteCount.multiplied(checked: Inflation.greatestRatio) ?? .max)
         guard byteCount <= most else {
-            throw CairnError(
-                .unsupported, "a dataset is much larger than its file",
-                .init(expected: "at most \(most) bytes", found: "\(byteCount)"))
+            return "it has \(byteCount) bytes, more than its file can hold and more than 1 GiB: it was never written whole"
         }
-        switch layout {
+        switch H5Pget_layout(properties) {
         case H5D_COMPACT:
             return byteCount <= 1 << 16 ? nil : "it is said to be inside of a header, where it has no room"
         case H5D_CONTIGUOUS:
             let offset = H5Dget_offset(id)
-            // Nothing was ever written; HDF5 knows what to deliver instead.
+            // Nothing was ever written, or there is nothing to write.
             guard offset != cairn_h5_undefined_address(), H5Dget_storage_size(id) > 0, byteCount > 0 else {
+                place = .nowhere(try fill(properties, type.id))
                 return byteCount <= Self.greatestExpansion ? nil : "it is larger than 1 GiB and was never written"
             }
             guard let start = Int(exactly: offset), let end = start.adding(checked: byteCount),
@@ -125,11 +135,24 @@ struct TensorDataset {
                         offset: Int(clamping: offset), expected: "\(byteCount) bytes from there",
                         found: "a file of \(file.bytes.byteCount) bytes"))
             }
-            if case .numbers = element { place = .file(start) }
+            place = .file(start)
             return nil
-        case H5D_CHUNKED: return try locateChunks(id, properties, type, newerLayout)
+        case H5D_CHUNKED:
+            let isNewer = layout.count >= 6 && layout[0] == 5 && layout[1] == 2
+            return try locateChunks(id, properties, type.id, isNewer ? layout : nil)
         default: throw HDF5Library.failure("find how a dataset is stored")
         }
+    }
+
+    /// What is delivered in the place of elements that were never written.
+    private func fill(_ properties: hid_t, _ type: hid_t) throws(CairnError) -> ElementFill {
+        var defined = H5D_FILL_VALUE_UNDEFINED
+        guard H5Pfill_value_defined(properties, &defined) >= 0, defined == H5D_FILL_VALUE_USER_DEFINED else {
+            return ElementFill(bytes: [])
+        }
+        var fill = [UInt8](repeating: 0, count: self.type.byteCount)
+        try HDF5Library.check(H5Pget_fill_value(properties, type, &fill), "find what never was written")
+        return ElementFill(bytes: fill)
     }
 
     private mutating func locateChunks(
@@ -146,13 +169,11 @@ struct TensorDataset {
         guard chunk.elementCount > 0, let byteCount = elementCount.multiplied(checked: size),
             byteCount <= Self.greatestChunk
         else {
-            throw CairnError(
-                .unsupported, "the chunks of a dataset are larger than 1 GiB", .init(found: "chunks of \(chunk)"))
+            return "its chunks are larger than 1 GiB, of \(chunk)"
         }
         let filters = try Self.filters(properties)
-        let isPlain = if case .numbers = element { true } else { false }
-        guard filters.areKnown, isPlain else {
-            guard newerLayout.map(ChunkIndex.isSingle) ?? true else {
+        guard filters.areKnown else {
+            guard newerLayout.map(ChunkIndex.isFoundByOldLibrary) ?? true else {
                 return "HDF5 2.0 wrote it, with filters that only HDF5 itself undoes"
             }
             return try checkLibraryFilters(filters, elementCount, type)
@@ -165,17 +186,16 @@ struct TensorDataset {
                 throw HDF5Library.failure("find the greatest extents")
             }
             index = try ChunkIndex(
-                newerLayout, file.bytes, base: file.baseAddress, chunk: Array(chunk.extents.prefix(Int(count))),
+                newerLayout, file.headers.parts, chunk: Array(chunk.extents.prefix(Int(count))),
                 greatest: greatest.prefix(Int(count)).map { Int(exactly: $0) })
+            guard index != nil || ChunkIndex.isFoundByOldLibrary(newerLayout) else {
+                return "HDF5 2.0 wrote it, with an index of chunks that is not known"
+            }
         }
         var options: UInt32 = 0
         try HDF5Library.check(H5Pget_chunk_opts(properties, &options), "find how chunks are stored")
-        var fill = [UInt8](repeating: 0, count: size)
-        var defined = H5D_FILL_VALUE_UNDEFINED
-        if H5Pfill_value_defined(properties, &defined) >= 0, defined != H5D_FILL_VALUE_UNDEFINED {
-            try HDF5Library.check(H5Pget_fill_value(properties, type, &fill), "find what never was written")
-        }
-        place = .chunks(chunk, filters, leavesEdgesPlain: options & 2 != 0, fill: fill, index: index)
+        place = .chunks(
+            chunk, filters, leavesEdgesPlain: options & 2 != 0, fill: try fill(properties, type), index: index)
         return nil
     }
 
@@ -193,8 +213,9 @@ struct TensorDataset {
             case ChunkFilters.deflate, ChunkFilters.shuffle, ChunkFilters.fletcher32: break
             case ChunkFilters.scaleOffset:
                 // Kind, factor, elements of a chunk, class, size, sign, order, fill.
+                // Old versions left the sign of floating-point numbers, which have none of it, as it happened to be.
                 guard parameters.count == 20, parameters[2] == elementCount, parameters[4] == size, parameters[0] <= 2,
-                    parameters[3] <= 1, parameters[5] <= 1, parameters[6] <= 1
+                    parameters[3] <= 1, parameters[5] <= 1 || parameters[3] == 1, parameters[6] <= 1
                 else { return "the parameters of its scale-offset filter do not fit it" }
             case ChunkFilters.nbit:
                 // How many, whether to do nothing, elements of a chunk, class, size, order, precision, offset.
@@ -206,7 +227,7 @@ struct TensorDataset {
                 guard parameters.count == 4, parameters[1] > 0, parameters[1] <= 32, parameters[1] % 2 == 0,
                     parameters[2] > 0, parameters[2] <= 64, parameters[3] > 0
                 else { return "the parameters of its szip filter are out of range" }
-            default: return "its chunks went through filter \(filter.id), which is not known"
+            default: return ChunkFilters.unknown(filter.id)
             }
         }
         return nil
@@ -244,16 +265,22 @@ struct TensorDataset {
                 file: file, path: path, scalarType: scalarType, shape: shape, chunk: chunk,
                 outerCount: extents.count, filters: filters, leavesEdgesPlain: leavesEdgesPlain, fill: fill,
                 cache: cache, index: index)
-        case .library:
+        case .nowhere(let fill):
             guard packedShape == nil || extents == [0] else {
+                throw CairnError(.unsupported, "packed elements were never written")
+            }
+            content = FilledTensor(scalarType: scalarType, shape: shape, outerCount: extents.count, fill: fill)
+        case .library:
+            guard packedShape == nil else {
                 throw CairnError(.unsupported, "packed elements are not contiguous")
             }
-            let isConverted = if case .converted = element { true } else { false }
             content = LibraryTensor(
-                file: file, path: path, scalarType: scalarType, shape: shape, outerCount: extents.count,
-                isConverted: isConverted)
+                file: file, path: path, scalarType: scalarType, shape: shape, outerCount: extents.count)
         }
-        if case .numbers(_, let width?, _) = element { return SwappedTensor(content, width: width) }
-        return content
+        switch element {
+        case .numbers(_, let width?, _): return SwappedTensor(content, width: width)
+        case .packed(let scalarType, let form): return PackedIntegers(content, form, scalarType)
+        default: return content
+        }
     }
 }

@@ -27,14 +27,14 @@ final class ChunkCache: Sendable {
     }
 
     func keep(_ bytes: [UInt8], of path: String, at origin: [Int]) {
-        guard bytes.count <= Self.greatestByteCount / 2 else { return }
         state.withLock { state in
             state.turn += 1
             let old = state.chunks.updateValue((bytes, state.turn), forKey: Key(path: path, origin: origin))
             state.byteCount += bytes.count - (old?.bytes.count ?? 0)
             guard state.byteCount > Self.greatestByteCount else { return }
             // The older half at once, so that looking for it is rare.
-            for (key, chunk) in state.chunks.sorted(by: { $0.value.turn < $1.value.turn }) {
+            // The newest stays, however large it is: of a large one the next region is read next.
+            for (key, chunk) in state.chunks.sorted(by: { $0.value.turn < $1.value.turn }).dropLast() {
                 guard state.byteCount > Self.greatestByteCount / 2 else { break }
                 state.chunks[key] = nil
                 state.byteCount -= chunk.bytes.count

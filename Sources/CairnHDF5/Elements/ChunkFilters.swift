@@ -13,6 +13,21 @@ struct ChunkFilters: Sendable {
 
     let filters: [Filter]
 
+    /// Filters that others registered, by the names that their users know.
+    private static let names: [Int32: String] = [
+        305: "LZO", 307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32005: "APAX", 32006: "CBF", 32007: "JPEG-XR",
+        32008: "bitshuffle", 32009: "SPDP", 32010: "LPC-Rice", 32011: "CCSDS-123", 32012: "JPEG-LS", 32013: "ZFP",
+        32014: "FPZip", 32015: "Zstandard", 32016: "B3D", 32017: "SZ", 32018: "FCIDECOMP", 32019: "JPEG",
+        32022: "granular BitRound", 32023: "BitGroom", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR"
+    ]
+
+    /// What is said of chunks that went through an unknown filter.
+    static func unknown(_ id: Int32) -> String {
+        let name = names[id].map { " (\($0))" } ?? ""
+        return "its chunks went through filter \(id)\(name), which is not known: write it anew with h5repack -f GZIP=4 where "
+            + "HDF5 has the filter's plugin, or with h5py and hdf5plugin"
+    }
+
     /// Whether all of them are undone here. HDF5's own DEFLATE has no limit on what it expands to; ours has.
     var areKnown: Bool {
         let compressions = filters.count { [Self.deflate, Self.lzf, Self.scaleOffset].contains($0.id) }

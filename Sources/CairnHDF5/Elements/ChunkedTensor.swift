@@ -21,8 +21,7 @@ struct ChunkedTensor: ChecksummedContent {
     let filters: ChunkFilters
     /// Whether chunks that reach beyond the tensor are stored without filters.
     let leavesEdgesPlain: Bool
-    /// An element that was never written, as it would be stored.
-    let fill: [UInt8]
+    let fill: ElementFill
     let cache: ChunkCache
     /// Where the chunks are, if HDF5 cannot tell.
     let index: ChunkIndex?
@@ -46,9 +45,15 @@ struct ChunkedTensor: ChecksummedContent {
                         scalarType, from: bytes.span.bytes, of: chunk, region: common.relative(to: origin),
                         into: &destination, of: region.shape, region: place)
                 } else {
+                    let absent = FilledTensor(scalarType: scalarType, shape: shape, outerCount: outerCount, fill: fill)
+                    if common.shape == region.shape { return try absent.read(region, into: &destination) }
+                    var bytes = [UInt8](repeating: 0, count: scalarType.byteCount(elementCount: common.elementCount) ?? 0)
+                    var span = bytes.mutableSpan
+                    var raw = span.mutableBytes
+                    try absent.read(common, into: &raw)
                     try RegionCopy.copy(
-                        scalarType, from: filled(common.elementCount).span.bytes, of: common.shape,
-                        region: Region(whole: common.shape), into: &destination, of: region.shape, region: place)
+                        scalarType, from: bytes.span.bytes, of: common.shape, region: Region(whole: common.shape),
+                        into: &destination, of: region.shape, region: place)
                 }
             }
             var dimension = index.count - 1
@@ -125,15 +130,5 @@ struct ChunkedTensor: ChecksummedContent {
             .init(
                 file: file.bytes.key, tensor: path, expected: "about \(chunkByteCount) bytes at most",
                 found: "\(byteCount)"))
-    }
-
-    private func filled(_ count: Int) -> [UInt8] {
-        let byteCount = scalarType.byteCount(elementCount: count) ?? 0
-        guard fill.contains(where: { $0 != 0 }) else { return [UInt8](repeating: 0, count: byteCount) }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(byteCount)
-        // The fill is of one of HDF5's elements, which may have dimensions inside: those are whole in each box.
-        while bytes.count < byteCount { bytes += fill.prefix(byteCount - bytes.count) }
-        return bytes
     }
 }

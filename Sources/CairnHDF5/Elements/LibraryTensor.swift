@@ -4,8 +4,8 @@ import CairnBase
 import CairnInterop
 import CairnTensor
 
-/// A tensor that HDF5 itself reads: small ones inside of headers, elements that were never written, filters and
-/// integers of odd sizes.
+/// A tensor that HDF5 itself reads: small ones inside of headers, and what went through filters that are not undone
+/// here.
 struct LibraryTensor: TensorContent {
     let file: HDF5File
     let path: String
@@ -14,8 +14,6 @@ struct LibraryTensor: TensorContent {
     let shape: Shape
     /// The dimensions that HDF5 knows.
     let outerCount: Int
-    /// Whether HDF5 turns the stored integers into `scalarType`; otherwise the stored bytes are delivered.
-    let isConverted: Bool
 
     func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         // Elements that have dimensions inside are read whole.
@@ -47,12 +45,12 @@ struct LibraryTensor: TensorContent {
                 try HDF5Library.run { () throws(CairnError) in
                     let dataset = try HDF5Handle(
                         H5Dopen2(file.id, path, defaultProperties), closing: H5Dclose, "open a dataset")
-                    let stored = try HDF5Handle(
+                    // As they are stored: what HDF5 would convert it would also have to believe.
+                    let type = try HDF5Handle(
                         H5Dget_type(dataset.id), closing: H5Tclose, "find the type of a dataset")
-                    let type = isConverted ? memoryType : stored.id
                     guard outerCount > 0 else {
                         let status = file.reading(into: buffer) {
-                            H5Dread(dataset.id, type, allElements, allElements, defaultProperties, $0)
+                            H5Dread(dataset.id, type.id, allElements, allElements, defaultProperties, $0)
                         }
                         return try HDF5Library.check(status, "read a dataset")
                     }
@@ -65,7 +63,7 @@ struct LibraryTensor: TensorContent {
                     let target = try HDF5Handle(
                         H5Screate_simple(Int32(outerCount), extents, nil), closing: H5Sclose, "make a shape")
                     let status = file.reading(into: buffer) {
-                        H5Dread(dataset.id, type, target.id, space.id, defaultProperties, $0)
+                        H5Dread(dataset.id, type.id, target.id, space.id, defaultProperties, $0)
                     }
                     try HDF5Library.check(status, "read a dataset")
                 }
@@ -73,10 +71,5 @@ struct LibraryTensor: TensorContent {
                 throw file.blame(error)
             }
         }
-    }
-
-    private var memoryType: hid_t {
-        let isSigned = [.i8, .i16, .i32, .i64].contains(scalarType)
-        return cairn_h5_type_integer(isSigned ? 1 : 0, scalarType.byteWidth ?? 1)
     }
 }

@@ -85,6 +85,7 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = parts.count
+        report.damages = parts.flatMap(\.reader.damages).map { VerificationReport.Damage(error: $0) }
         guard deep else { return report }
         // Of an archive the records are summed, whatever is in them.
         if !records.isEmpty { try report.add(records) { _ in } }
@@ -126,15 +127,14 @@ extension KerasReader {
                 cause: error)
         }
         var names: [String] = []
+        var promises: [(group: String, shard: String)] = []
         for member in index.members {
-            switch member.value {
-            case .string(let name): names.append(name)
-            case .array(let elements):
-                for element in elements {
-                    guard case .string(let name) = element else { throw malformed(source, member.key) }
-                    names.append(name)
-                }
-            default: throw malformed(source, member.key)
+            let elements: [JSONValue]
+            if case .array(let several) = member.value { elements = several } else { elements = [member.value] }
+            for element in elements {
+                guard case .string(let name) = element else { throw malformed(source, member.key) }
+                names.append(name)
+                promises.append((String(member.key.drop { $0 == "/" }), name))
             }
         }
         var seen: Set<ExactString> = []
@@ -163,7 +163,30 @@ extension KerasReader {
         guard !parts.isEmpty else {
             throw CairnError(.malformed, "the index names no shards", .init(file: source))
         }
+        try check(promises, parts, directory, source)
         return parts
+    }
+
+    /// Makes sure that shards have what the index says: one of another save may lie in their place.
+    private static func check(
+        _ promises: [(group: String, shard: String)], _ parts: [(reader: HDF5Reader, file: String)],
+        _ directory: String, _ source: String
+    ) throws(CairnError) {
+        var groups: [ExactString: Set<ExactString>] = [:]
+        for part in parts {
+            for tensor in part.reader.tensors {
+                let group = tensor.name.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(tensor.name[..<$0]) } ?? ""
+                groups[ExactString(part.file), default: []].insert(ExactString(group))
+            }
+        }
+        for promise in promises
+        where groups[ExactString(directory + promise.shard)]?.contains(ExactString(promise.group)) != true {
+            throw CairnError(
+                .incomplete, "a shard lacks variables that the index says it has",
+                .init(
+                    file: source, expected: "\(promise.group) in \(promise.shard)",
+                    advice: "put all files of one save beside the index"))
+        }
     }
 
     private static func malformed(_ source: String, _ key: String) -> CairnError {

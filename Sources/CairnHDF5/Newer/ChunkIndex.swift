@@ -29,10 +29,10 @@ struct ChunkIndex: Sendable {
         return entries[[index]]
     }
 
-    /// Whether a layout message is of a single chunk, which HDF5 1.10 finds all the same.
-    static func isSingle(_ layout: [UInt8]) -> Bool {
+    /// Whether a layout message is of a single chunk or of chunks in a row, which HDF5 1.10 finds all the same.
+    static func isFoundByOldLibrary(_ layout: [UInt8]) -> Bool {
         let place = 5 + Int(layout[3]) * Int(layout[4])
-        return place < layout.count && layout[place] == 1
+        return place < layout.count && (layout[place] == 1 || layout[place] == 2)
     }
 
     /// - Parameters:
@@ -41,14 +41,16 @@ struct ChunkIndex: Sendable {
     ///   - greatest: The extents that the dataset may get, `nil` for those without limit.
     /// - Throws: ``CairnError/Code/corrupted`` when a part of the index is damaged.
     init?(
-        _ layout: [UInt8], _ file: any StorageFile, base: Int, chunk: [Int], greatest: [Int?]
+        _ layout: [UInt8], _ parts: MetadataParts, chunk: [Int], greatest: [Int?]
     ) throws(CairnError) {
+        // HDF5 2.0 writes such layouts in files with addresses of any size, these in all that are known.
+        guard parts.widths.address == 8, parts.widths.length == 8 else { return nil }
         let dimensionCount = Int(layout[3])
         guard dimensionCount == chunk.count + 1 else { return nil }
         let kindPosition = 5 + dimensionCount * Int(layout[4])
         guard kindPosition + 9 <= layout.count else { return nil }
         let address = ByteFields(Array(layout.suffix(8))).integer(0, 8)
-        let source = Source(file: file, base: base)
+        let source = Source(parts: parts)
         switch layout[kindPosition] {
         case 3, 4:
             let isExtensible = layout[kindPosition] == 4
@@ -69,38 +71,23 @@ struct ChunkIndex: Sendable {
     }
 }
 
-/// Reads the parts of an index, each checked against its checksum.
+/// Reads the parts of an index.
 private struct Source {
-    let file: any StorageFile
-    let base: Int
+    let parts: MetadataParts
 
     typealias Entry = ChunkIndex.Entry
 
-    /// A part that begins with a signature and, when `isChecked`, ends with a checksum.
     private func part(
-        _ address: Int, _ byteCount: Int, _ signature: String?, isChecked: Bool = true
+        _ address: Int, _ byteCount: Int, _ signature: String?
     ) throws(CairnError) -> ByteFields {
-        guard let offset = address.adding(checked: base), byteCount > 0, let end = offset.adding(checked: byteCount),
-            end <= file.byteCount
-        else { throw damaged("a part of it lies outside of the file", address) }
-        let bytes = try file.bytes(in: offset..<end)
-        if let signature, !bytes.starts(with: signature.utf8) {
-            throw damaged("a part of it has no \(signature)", address)
-        }
-        if isChecked {
-            let sum = ByteFields(bytes).integer(byteCount - 4, 4)
-            guard sum == Int(Lookup3.checksum(bytes.dropLast(4))) else { throw damaged("a checksum differs", address) }
-        }
-        return ByteFields(bytes)
+        try parts.part(address, byteCount, signature)
     }
 
-    private func damaged(_ reason: String, _ address: Int) -> CairnError {
-        CairnError(.corrupted, "the index of chunks is damaged: \(reason)", .init(file: file.key, offset: address))
-    }
+    private func damaged(_ reason: String, _ address: Int) -> CairnError { parts.damaged(reason, address) }
 
     /// The entry of an array at a position; `nil` for a chunk that was never written.
     private func entry(_ fields: ByteFields, _ position: Int, _ width: Int) -> Entry? {
-        guard let address = fields.integer(position, 8), let offset = address.adding(checked: base),
+        guard let address = fields.integer(position, 8), let offset = address.adding(checked: parts.base),
             let byteCount = fields.integer(position + 8, width - 12),
             let mask = fields.integer(position + width - 4, 4), byteCount > 0
         else { return nil }
@@ -118,7 +105,7 @@ private struct Source {
         let header = try part(address, 28, "FAHD")
         let width = try checkedWidth(header.integer(6, 1), address)
         guard let pageBits = header.integer(7, 1), pageBits < 32, let count = header.integer(8, 8),
-            count <= file.byteCount / width
+            count <= parts.file.byteCount / width
         else { throw damaged("it is larger than the file", address) }
         guard let block = header.integer(16, 8) else { return [] }
         let pageCount = 1 << pageBits
@@ -153,7 +140,7 @@ private struct Source {
             let leastElements = header.integer(9, 1), let leastPointers = header.integer(10, 1),
             let pageBits = header.integer(11, 1), pageBits < 32, leastElements.nonzeroBitCount == 1,
             leastPointers.nonzeroBitCount == 1, let lastIndex = header.integer(44, 8),
-            lastIndex <= file.byteCount / width
+            lastIndex <= parts.file.byteCount / width
         else { throw damaged("its header contradicts itself", address) }
         guard let indexBlock = header.integer(60, 8) else { return [] }
         let superCount = 1 + maximumBits - leastElements.trailingZeroBitCount
@@ -187,7 +174,7 @@ private struct Source {
                 block += blockCount
             } else if let place = index.integer(pointers + (blockPointers + level - directSupers) * 8, 8) {
                 let start = 14 + offsetWidth
-                guard blockCount <= file.byteCount / 8 else { throw damaged("it is larger than the file", place) }
+                guard blockCount <= parts.file.byteCount / 8 else { throw damaged("it is larger than the file", place) }
                 let fields = try part(place, start + blockCount * (bitmap + 8) + 4, "EASB")
                 bitmaps = fields.bytes[start..<start + blockCount * bitmap]
                 addresses = (0..<blockCount).map { fields.integer(start + blockCount * bitmap + $0 * 8, 8) }
@@ -222,80 +209,16 @@ private struct Source {
         return found
     }
 
-    // MARK: B-trees, version 2
+    // MARK: B-trees
 
     func tree(_ address: Int, dimensionCount: Int) throws(CairnError) -> [[Int]: Entry] {
-        let header = try part(address, 38, "BTHD")
-        guard header.bytes[5] == 11, let nodeByteCount = header.integer(6, 4), let width = header.integer(10, 2),
-            let depth = header.integer(12, 2), depth < 32, width == 20 + 8 * dimensionCount,
-            let count = header.integer(24, 2), nodeByteCount > width + 10, nodeByteCount <= 1 << 24
-        else { throw damaged("its header contradicts itself", address) }
-        guard let root = header.integer(16, 8) else { return [:] }
-        let most = Self.greatestCounts(nodeByteCount: nodeByteCount, width: width, depth: depth)
+        let width = 20 + 8 * dimensionCount
         var entries: [[Int]: Entry] = [:]
-        var pending = [(root, count, depth)]
-        var visited: Set<Int> = []
-        while let (place, count, level) = pending.popLast() {
-            guard visited.insert(place).inserted, count <= most[level].count else {
-                throw damaged("a node is met twice or too full", place)
-            }
-            let totalWidth = level > 1 ? most[level - 1].totalWidth : 0
-            let pointerWidth = 8 + most[0].leafCountWidth + totalWidth
-            let content = 6 + count * width + (level > 0 ? (count + 1) * pointerWidth : 0)
-            guard content + 4 <= nodeByteCount else { throw damaged("a node is too full", place) }
-            let node = try part(place, content + 4, level > 0 ? "BTIN" : "BTLF")
-            for record in 0..<count {
-                let start = 6 + record * width
-                let scaled = (0..<dimensionCount).compactMap { node.integer(start + 20 + $0 * 8, 8) }
-                guard scaled.count == dimensionCount, let entry = entry(node, start, 20) else { continue }
-                entries[scaled] = entry
-            }
-            guard level > 0 else { continue }
-            for child in 0...count {
-                let start = 6 + count * width + child * pointerWidth
-                guard let address = node.integer(start, 8),
-                    let records = node.integer(start + 8, most[0].leafCountWidth)
-                else { throw damaged("a node names no child", place) }
-                pending.append((address, records, level - 1))
-            }
+        for record in try BTree2(parts).records(of: address, kind: 11, byteCount: width) {
+            let scaled = (0..<dimensionCount).compactMap { record.integer(20 + $0 * 8, 8) }
+            guard scaled.count == dimensionCount, let entry = entry(record, 0, 20) else { continue }
+            entries[scaled] = entry
         }
         return entries
-    }
-
-    /// For each level of a tree the most records of a node and, from those, how wide its counts are.
-    private struct Level {
-        var count: Int
-        var total: Int
-        var leafCountWidth: Int
-        var totalWidth: Int { Self.width(total) }
-
-        static func width(_ value: Int) -> Int { max(1, (Int.bitWidth - value.leadingZeroBitCount + 7) / 8) }
-    }
-
-    private static func greatestCounts(nodeByteCount: Int, width: Int, depth: Int) -> [Level] {
-        let leaf = (nodeByteCount - 10) / width
-        // All levels use the width of the most records that a leaf has.
-        let countWidth = Level.width(leaf)
-        var levels = [Level(count: leaf, total: leaf, leafCountWidth: countWidth)]
-        for level in stride(from: 1, through: depth, by: 1) {
-            let below = levels[level - 1]
-            let pointer = 8 + countWidth + (level > 1 ? below.totalWidth : 0)
-            let count = max(0, (nodeByteCount - 10 - pointer) / (width + pointer))
-            let total = (count + 1).multiplied(checked: below.total)?.adding(checked: count) ?? .max
-            levels.append(Level(count: count, total: total, leafCountWidth: countWidth))
-        }
-        return levels
-    }
-}
-
-/// Little-endian fields of a part in memory.
-struct ByteFields {
-    let bytes: [UInt8]
-
-    init(_ bytes: [UInt8]) { self.bytes = bytes }
-
-    /// `nil` beyond the end, and for what is no `Int`, as an address that is not defined.
-    func integer(_ position: Int, _ width: Int) -> Int? {
-        bytes.withUnsafeBytes { ObjectHeaderBlock.integer($0, position, width) }
     }
 }

@@ -1,36 +1,57 @@
+import CairnBase
+import CairnStorage
+
 /// Changes the headers of objects on their way to HDF5, so that an old HDF5 reads what a newer one wrote, and touches
 /// nothing that it would believe too easily.
 ///
-/// - HDF5 1.12 and 2.0 raised the version numbers of some messages without changing, for what is read here, what is in
-///   them; 1.10 refuses a number that it does not know. Types of version 4 or 5 become version 3, unless they are
-///   references or of 2.0's own complex class. Layouts of version 5 become version 4; where chunks went through filters
-///   the records of their index are wider, and those are read by ``ChunkIndex``.
-/// - Text of any length becomes elements of 16 bytes that nobody else has, ``AnyLengthText``: what they point to is
-/// read
-///   by ``GlobalHeap``.
+/// - Types become opaque bytes of the same size: HDF5 finds and moves elements, and what they are is read here, by
+///   ``StoredType``. So 1.10 opens datasets of types that 1.12 and 2.0 brought, and follows none into a heap.
+/// - Layouts of version 5 become version 4; where chunks went through filters the records of their index are wider, and
+///   those are read by ``ChunkIndex``.
 ///
-/// Headers of version 2 get the checksum that goes with the change.
+/// Headers of version 2 get the checksum that goes with the change. HDF5 reads the first 512 bytes of a header and then
+/// the rest of its block: both are answered from the whole, which was changed at once.
 struct HeaderDisguise {
     /// How further blocks are to be read, by where they begin.
     private var furtherBlocks: [Int: ObjectHeaderBlock.Form] = [:]
-    /// What is added to addresses in the file.
-    var baseAddress = 0
+    /// The first block that was changed last, whose rest HDF5 asks for next.
+    private var last: (offset: Int, bytes: [UInt8])?
+    /// Where whole blocks come from.
+    var parts: MetadataParts?
 
-    /// Changes a header block that was just read, if it is one.
+    private static let greatestBlock = 1 << 26
+
+    /// Answers what HDF5 wants of the block that was changed last.
     ///
-    /// - Returns: Whether HDF5 may see it: an attribute that it fails to understand makes 1.10 release what it never
-    /// made.
-    mutating func apply(to bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
-        guard let block = ObjectHeaderBlock(UnsafeRawBufferPointer(bytes), form: furtherBlocks[offset]) else {
-            return true
+    /// - Returns: Whether it is all there.
+    mutating func fill(_ buffer: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+        guard let last, offset > last.offset, offset - last.offset + buffer.count <= last.bytes.count else { return false }
+        let start = offset - last.offset
+        buffer.copyBytes(from: last.bytes[start..<start + buffer.count])
+        return true
+    }
+
+    /// Changes what was just read of a header, if it is that.
+    mutating func apply(to bytes: UnsafeMutableRawBufferPointer, at offset: Int) throws(CairnError) {
+        if furtherBlocks[offset] == nil, let parts,
+            let whole = ObjectHeaderBlock.wholeByteCount(UnsafeRawBufferPointer(bytes)), whole > bytes.count,
+            whole <= Self.greatestBlock, let end = offset.adding(checked: whole), end <= parts.file.byteCount
+        {
+            var block = try parts.file.bytes(in: offset..<end)
+            block.withUnsafeMutableBytes { change($0, at: offset) }
+            bytes.copyBytes(from: block.prefix(bytes.count))
+            last = (offset, block)
+            return
         }
+        last = nil
+        change(bytes, at: offset)
+    }
+
+    private mutating func change(_ bytes: UnsafeMutableRawBufferPointer, at offset: Int) {
+        guard let block = ObjectHeaderBlock(UnsafeRawBufferPointer(bytes), form: furtherBlocks[offset]) else { return }
         // Only what is intact is changed: damage must stay to be found.
         let isSummed = block.form != .first
-        let summed = UnsafeRawBufferPointer(rebasing: bytes[..<(isSummed ? block.byteCount - 4 : 0)])
-        if isSummed {
-            let sum = ObjectHeaderBlock.integer(UnsafeRawBufferPointer(bytes), block.byteCount - 4, 4)
-            guard sum == Int(Lookup3.checksum(summed)) else { return true }
-        }
+        guard !isSummed || block.hasRightSum(UnsafeRawBufferPointer(bytes)) else { return }
         var isChanged = false
         for message in block.messages {
             let content = UnsafeMutableRawBufferPointer(rebasing: bytes[message.content])
@@ -38,128 +59,25 @@ struct HeaderDisguise {
             switch message.kind {
             case _ where message.flags & 2 != 0: break
             case ObjectHeaderBlock.continuationKind:
-                if let address = ObjectHeaderBlock.integer(UnsafeRawBufferPointer(content), 0, 8) {
-                    furtherBlocks[address &+ baseAddress] = block.form
+                let width = parts?.widths.address ?? 8
+                if let address = ObjectHeaderBlock.integer(UnsafeRawBufferPointer(content), 0, width) {
+                    furtherBlocks[address &+ (parts?.base ?? 0)] = block.form
                 }
             case ObjectHeaderBlock.layoutKind where content.first == 5:
                 content[0] = 4
                 isChanged = true
-            case ObjectHeaderBlock.typeKind:
-                isChanged = Self.change(type: content, from: 0, depth: 0)?.isChanged == true || isChanged
-            case ObjectHeaderBlock.attributeKind where message.flags & 2 == 0:
-                guard let isDisguised = Self.change(attribute: content) else { return false }
-                isChanged = isDisguised || isChanged
+            case ObjectHeaderBlock.typeKind where content.count >= 8:
+                // Version 1 of opaque bytes, which has no name; the size in the last four bytes stays.
+                content[0] = 0x15
+                for index in 1..<4 { content[index] = 0 }
+                isChanged = true
             default: break
             }
         }
-        guard isChanged, isSummed else { return true }
-        let changed = Lookup3.checksum(summed)
+        guard isChanged, isSummed else { return }
+        let changed = Lookup3.checksum(UnsafeRawBufferPointer(rebasing: bytes[..<(block.byteCount - 4)]))
         for index in 0..<4 {
             bytes[block.byteCount - 4 + index] = UInt8(truncatingIfNeeded: changed >> UInt32(index * 8))
         }
-        return true
     }
-
-    /// Changes attributes that an object's header has no room for: a block of the heap where they follow each other.
-    static func apply(toHeapBlock bytes: UnsafeMutableRawBufferPointer) {
-        // Signature, version, the heap's address, the block's place in it in five bytes, and a checksum of all with
-        // zeros in its own place.
-        let checksumOffset = 18, begin = 22
-        guard bytes.count > begin, bytes[..<4].elementsEqual("FHDB".utf8), bytes[4] == 0 else { return }
-        let stored = ObjectHeaderBlock.integer(UnsafeRawBufferPointer(bytes), checksumOffset, 4) ?? 0
-        func write(_ checksum: Int) {
-            for index in 0..<4 { bytes[checksumOffset + index] = UInt8(truncatingIfNeeded: checksum >> (8 * index)) }
-        }
-        write(0)
-        guard stored == Int(Lookup3.checksum(UnsafeRawBufferPointer(bytes))) else { return write(stored) }
-        var position = begin
-        while position < bytes.count {
-            let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[position...])
-            // Behind the last one, and where one was removed, is room.
-            guard let byteCount = AttributeForm(UnsafeRawBufferPointer(rest))?.byteCount, byteCount <= rest.count,
-                change(attribute: UnsafeMutableRawBufferPointer(rebasing: rest[..<byteCount])) != nil
-            else { break }
-            position += byteCount
-        }
-        write(Int(Lookup3.checksum(UnsafeRawBufferPointer(bytes))))
-    }
-
-    /// Changes the type inside of an attribute.
-    ///
-    /// - Returns: Whether it was changed; `nil` for an attribute that is damaged.
-    private static func change(attribute content: UnsafeMutableRawBufferPointer) -> Bool? {
-        guard let form = AttributeForm(UnsafeRawBufferPointer(content)) else { return nil }
-        guard !form.isTypeShared else { return false }
-        return change(
-            type: UnsafeMutableRawBufferPointer(rebasing: content[form.type]), from: 0, depth: 0)?.isChanged
-    }
-
-    /// Changes a type and those inside of it.
-    ///
-    /// - Returns: Where it ends and whether anything was changed; `nil` for what is not understood.
-    private static func change(
-        type bytes: UnsafeMutableRawBufferPointer, from start: Int, depth: Int
-    ) -> (end: Int, isChanged: Bool)? {
-        guard depth < 16, start + 8 <= bytes.count, let size = ObjectHeaderBlock.integer(.init(bytes), start + 4, 4)
-        else { return nil }
-        let version = bytes[start] >> 4
-        let kind = bytes[start] & 15
-        let flags = Int(bytes[start + 1]) | Int(bytes[start + 2]) << 8
-        var isChanged = false
-        if version > 3, kind != 7, kind != 11 {
-            guard version <= 5 else { return nil }
-            bytes[start] = 3 << 4 | kind
-            isChanged = true
-        }
-        var position = start + 8
-        func inner() -> Bool {
-            guard let type = change(type: bytes, from: position, depth: depth + 1) else { return false }
-            position = type.end
-            isChanged = isChanged || type.isChanged
-            return true
-        }
-        func passName(isPadded: Bool) -> Bool {
-            guard position < bytes.count, let end = bytes[position...].firstIndex(of: 0) else { return false }
-            position += isPadded ? (end + 1 - position).roundedUpToEight : end + 1 - position
-            return true
-        }
-        switch kind {
-        case 0, 4: position += 4
-        case 1: position += 12
-        case 2: position += 2
-        case 3, 7: break
-        case 5: position += (flags & 0xFF).roundedUpToEight
-        case 6:
-            var width = 1
-            while width < 4, size >> (8 * width) != 0 { width += 1 }
-            for _ in 0..<flags {
-                guard passName(isPadded: version < 3) else { return nil }
-                // Version 1 has room for dimensions behind the offset.
-                position += version >= 3 ? width : version == 2 ? 4 : 32
-                guard inner() else { return nil }
-            }
-        case 8:
-            guard inner() else { return nil }
-            for _ in 0..<flags { guard passName(isPadded: version < 3) else { return nil } }
-            position += flags * size
-        case 9:
-            guard inner() else { return nil }
-            if flags & 15 == 1, size == AnyLengthText.byteCount, position <= bytes.count,
-                AnyLengthText.replaceType(UnsafeMutableRawBufferPointer(rebasing: bytes[start..<position]))
-            {
-                isChanged = true
-            }
-        case 10:
-            guard position < bytes.count else { return nil }
-            let dimensions = Int(bytes[position])
-            position += version >= 3 ? 1 + 4 * dimensions : 4 + 8 * dimensions
-            guard inner() else { return nil }
-        default: return nil
-        }
-        return position <= bytes.count ? (position, isChanged) : nil
-    }
-}
-
-extension Int {
-    var roundedUpToEight: Int { (self + 7) / 8 * 8 }
 }

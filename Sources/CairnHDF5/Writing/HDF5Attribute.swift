@@ -42,20 +42,7 @@ enum HDF5Attribute {
         }
     }
 
-    /// About how many bytes of an attribute a value takes.
-    static func byteCount(of value: Value) -> Int {
-        switch value {
-        case .bytes(let bytes): bytes.count
-        case .list(let elements): elements.count * (kind(of: elements) == .text ? 16 : 8)
-        case .string(let text): text.utf8.contains(0) ? text.utf8.count : 16
-        default: 16
-        }
-    }
-
-    /// - Parameter fixesText: Whether text is stored with a fixed size, in the attribute itself.
-    static func write(
-        _ value: Value, _ name: String, to object: hid_t, fixesText: Bool = false
-    ) throws(CairnError) {
+    static func write(_ value: Value, _ name: String, to object: hid_t) throws(CairnError) {
         switch value {
         case .null:
             let space = try HDF5Handle(H5Screate(H5S_NULL), closing: H5Sclose, "make a shape")
@@ -63,11 +50,8 @@ enum HDF5Attribute {
         case .bytes(let bytes):
             let type = try HDF5Handle(H5Tcreate(H5T_OPAQUE, bytes.count), closing: H5Tclose, "make a type")
             try write(bytes, as: type.id, shape: nil, name, to: object)
-        case .list(let elements) where fixesText && kind(of: elements) == .text:
-            try writeFixed(elements.compactMap(\.text), shape: elements.count, name, to: object)
         case .list(let elements): try write(elements, shape: elements.count, name, to: object)
-        case .string(let text) where fixesText || text.utf8.contains(0):
-            try writeFixed([text], shape: nil, name, to: object)
+        case .string(let text) where text.utf8.contains(0): try writeFixed(text, name, to: object)
         default: try write([value], shape: nil, name, to: object)
         }
     }
@@ -96,13 +80,10 @@ enum HDF5Attribute {
         }
     }
 
-    private static func writeFixed(
-        _ texts: [String], shape: Int?, _ name: String, to object: hid_t
-    ) throws(CairnError) {
-        let width = max(1, texts.reduce(0) { max($0, $1.utf8.count) })
-        let type = try HDF5Handle(cairn_h5_type_fixed_text(width), closing: H5Tclose, "make a type")
-        let bytes = texts.flatMap { Array($0.utf8) + [UInt8](repeating: 0, count: width - $0.utf8.count) }
-        try write(bytes, as: type.id, shape: shape, name, to: object)
+    /// Text with a NUL in it, which ends one of any length.
+    private static func writeFixed(_ text: String, _ name: String, to object: hid_t) throws(CairnError) {
+        let type = try HDF5Handle(cairn_h5_type_fixed_text(text.utf8.count), closing: H5Tclose, "make a type")
+        try write(Array(text.utf8), as: type.id, shape: nil, name, to: object)
     }
 
     private static func writeTexts(

@@ -11,7 +11,12 @@ struct HDF5Plan {
         case dataset(String)
     }
 
+    /// The most bytes of an attribute's name, and dimensions of a dataset.
+    private static let greatestName = 65_000, greatestDimensionCount = 32
+
     private let tensors: [TensorDescription]
+    /// Tensors whose types attributes say.
+    private let typedTensors: Set<ExactString>
     /// The paths of groups, each behind those above it.
     private var groups: [[String]] = []
     private var knownGroups: Set<[ExactString]> = [[]]
@@ -23,7 +28,16 @@ struct HDF5Plan {
     init(tensors: [TensorDescription], values: [NamedValue], file: String) throws(CairnError) {
         self.tensors = tensors
         datasets = Set(tensors.map { ExactString($0.name) })
+        typedTensors = Set(
+            tensors.filter { OpaqueTypeName.name(of: $0.scalarType) != nil }.map { ExactString($0.name) })
         for tensor in tensors {
+            guard tensor.shape.dimensionCount <= Self.greatestDimensionCount else {
+                throw CairnError(
+                    .unsupported, "HDF5 cannot have a dataset of so many dimensions",
+                    .init(
+                        file: file, tensor: tensor.name, expected: "at most \(Self.greatestDimensionCount)",
+                        found: "\(tensor.shape.dimensionCount)", advice: "write another format, as safetensors"))
+            }
             guard let path = Self.components(tensor.name) else {
                 throw CairnError(
                     .unsupported, "HDF5 cannot have a dataset of this name",
@@ -44,6 +58,28 @@ struct HDF5Plan {
         }
         noteTypes()
         for value in values { add(value.value, named: value.name, to: []) }
+        leaveOutNamesakes()
+    }
+
+    /// A value cannot have the name of a group that came after it.
+    private mutating func leaveOutNamesakes() {
+        var kept: [(target: Target, name: String, value: Value)] = []
+        for attribute in attributes {
+            if case .group(let group) = attribute.target,
+                knownGroups.contains((group + [attribute.name]).map { ExactString($0) })
+            {
+                let place = (group + [attribute.name]).joined(separator: ".")
+                notes.append("the value \"\(place)\" is left out: something else has its name")
+            } else {
+                kept.append(attribute)
+            }
+        }
+        attributes = kept
+    }
+
+    /// Whether an attribute can have a name.
+    private static func isAttributeName(_ name: String) -> Bool {
+        !name.isEmpty && !name.utf8.contains(0) && name.utf8.count <= greatestName
     }
 
     /// The parts of a path, `nil` for what is none.
@@ -79,13 +115,11 @@ struct HDF5Plan {
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:
             addMembers(elements.enumerated().map { (String($0.offset), $0.element) }, name, group)
         default:
-            guard !name.isEmpty, !name.utf8.contains(0), HDF5Attribute.canHold(value) else {
-                notes.append("the value \"\(place)\" is left out: no attribute can hold it")
+            guard Self.isAttributeName(name), HDF5Attribute.canHold(value) else {
+                notes.append("the value \"\(place.prefix(200))\" is left out: no attribute can hold it")
                 return
             }
-            let path = (group + [name]).joined(separator: "/")
-            guard !datasets.contains(ExactString(path)), !knownGroups.contains((group + [name]).map { ExactString($0) })
-            else {
+            guard !datasets.contains(ExactString((group + [name]).joined(separator: "/"))) else {
                 notes.append("the value \"\(place)\" is left out: something else has its name")
                 return
             }
@@ -100,8 +134,13 @@ struct HDF5Plan {
         let place = path.joined(separator: ".")
         if datasets.contains(ExactString(shown)) {
             for member in members {
-                guard HDF5Attribute.canHold(member.value), !member.key.isEmpty, !member.key.utf8.contains(0) else {
-                    notes.append("the value \"\(place).\(member.key)\" is left out: \(shown) is a tensor")
+                guard HDF5Attribute.canHold(member.value), Self.isAttributeName(member.key) else {
+                    notes.append("the value \"\(place).\(member.key.prefix(200))\" is left out: \(shown) is a tensor")
+                    continue
+                }
+                guard !typedTensors.contains(ExactString(shown)) || !["dtype", "shape"].contains(member.key) else {
+                    notes.append(
+                        "the value \"\(place).\(member.key)\" is left out: an attribute of that name says what the tensor is")
                     continue
                 }
                 attributes.append((.dataset(shown), member.key, member.value))
@@ -163,15 +202,11 @@ struct HDF5Plan {
                     .init(tensor: tensor.name, expected: kept))
             }
         }
-        // One attribute that is too large for a header moves all of an object's out of it, where readers, ours among
-        // them, have trouble with text of any length.
-        let large = Set(
-            attributes.filter { HDF5Attribute.byteCount(of: $0.value) > 60_000 }.map { Self.path($0.target) })
         for (target, name, value) in attributes {
             let path = Self.path(target)
             let object = try HDF5Handle(H5Oopen(file, path, defaultProperties), closing: H5Oclose, "open an object")
             do throws(CairnError) {
-                try HDF5Attribute.write(value, name, to: object.id, fixesText: large.contains(path))
+                try HDF5Attribute.write(value, name, to: object.id)
             } catch {
                 throw error.adding(.init(tensor: path + "@" + name))
             }

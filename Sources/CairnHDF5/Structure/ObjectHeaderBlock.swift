@@ -9,8 +9,8 @@ struct ObjectHeaderBlock {
         var content: Range<Int>
     }
 
-    static let typeKind: UInt8 = 3, layoutKind: UInt8 = 8, attributeKind: UInt8 = 12, continuationKind: UInt8 = 16
-    static let attributeInformationKind: UInt8 = 21
+    static let shapeKind: UInt8 = 1, typeKind: UInt8 = 3, layoutKind: UInt8 = 8, attributeKind: UInt8 = 12
+    static let continuationKind: UInt8 = 16, attributeInformationKind: UInt8 = 21, cacheImageKind: UInt8 = 24
 
     /// How further blocks of a header are read: as version 1 has them, or as version 2 with or without a number in each
     /// message for the order in which they were made.
@@ -34,11 +34,12 @@ struct ObjectHeaderBlock {
     /// - Returns: `nil` for what is no such block, or of version 2 and not whole.
     init?(_ bytes: UnsafeRawBufferPointer, form known: Form?) {
         guard bytes.count >= 8 else { return nil }
+        guard let whole = known == nil ? Self.wholeByteCount(bytes) : bytes.count else { return nil }
         var position: Int
+        wholeByteCount = whole
         if let known {
             form = known
-            byteCount = bytes.count
-            wholeByteCount = byteCount
+            byteCount = whole
             if case .second = known {
                 guard bytes[..<4].elementsEqual(Self.furtherSignature) else { return nil }
                 position = 4
@@ -46,24 +47,14 @@ struct ObjectHeaderBlock {
                 position = 0
             }
         } else if bytes[..<4].elementsEqual(Self.firstSignature) {
-            guard bytes[4] == 2 else { return nil }
+            guard whole <= bytes.count else { return nil }
             let flags = bytes[5]
-            position = 6 + (flags & 0x20 != 0 ? 16 : 0) + (flags & 0x10 != 0 ? 4 : 0)
-            let width = 1 << Int(flags & 3)
-            guard let size = Self.integer(bytes, position, width), size <= bytes.count - position - width - 4 else {
-                return nil
-            }
-            position += width
-            byteCount = position + size + 4
-            wholeByteCount = byteCount
+            position = 6 + (flags & 0x20 != 0 ? 16 : 0) + (flags & 0x10 != 0 ? 4 : 0) + 1 << Int(flags & 3)
+            byteCount = whole
             form = .second(hasOrder: flags & 4 != 0)
         } else {
-            guard bytes[0] == 1, bytes[1] == 0, bytes.count >= 16, let size = Self.integer(bytes, 8, 4) else {
-                return nil
-            }
             form = .first
-            wholeByteCount = 16 + size
-            byteCount = min(bytes.count, wholeByteCount)
+            byteCount = min(bytes.count, whole)
             position = 16
         }
         let header: Int
@@ -84,6 +75,26 @@ struct ObjectHeaderBlock {
             position = start + size
         }
         self.messages = messages
+    }
+
+    /// How many bytes a first block has in all, which its beginning says; `nil` for what is none.
+    static func wholeByteCount(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        guard bytes.count >= 16 else { return nil }
+        if bytes[..<4].elementsEqual(firstSignature) {
+            guard bytes[4] == 2 else { return nil }
+            let flags = bytes[5]
+            let position = 6 + (flags & 0x20 != 0 ? 16 : 0) + (flags & 0x10 != 0 ? 4 : 0)
+            let width = 1 << Int(flags & 3)
+            return integer(bytes, position, width)?.adding(checked: position + width + 4)
+        }
+        guard bytes[0] == 1, bytes[1] == 0 else { return nil }
+        return integer(bytes, 8, 4)?.adding(checked: 16)
+    }
+
+    /// Whether the block's own checksum is that of its bytes.
+    func hasRightSum(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        let summed = UnsafeRawBufferPointer(rebasing: bytes[..<(byteCount - 4)])
+        return Self.integer(bytes, byteCount - 4, 4) == Int(Lookup3.checksum(summed))
     }
 
     /// A little-endian number that is an `Int`.

@@ -1,0 +1,167 @@
+import CairnBase
+import CairnStorage
+
+/// A heap of blocks that double in size: where an object keeps attributes that its header has no room for, and a file
+/// the parts of headers that several objects share.
+///
+/// Source: HDF5 File Format Specification 3.0, III.G, and the library's `H5HF`.
+final class FractalHeap {
+    /// The header of the heap, as it is needed to find objects.
+    private struct Table {
+        var width: Int
+        var startByteCount: Int
+        var greatestDirect: Int
+        /// How many rows the root has; none where it is the one block with objects.
+        var rootRows: Int
+
+        func rowByteCount(_ row: Int) -> Int { row == 0 ? startByteCount : startByteCount << (row - 1) }
+        var directRows: Int { greatestDirect.trailingZeroBitCount - startByteCount.trailingZeroBitCount + 2 }
+        /// How many rows a block of blocks has that stands for so many bytes.
+        func rows(of byteCount: Int) -> Int {
+            byteCount.trailingZeroBitCount - startByteCount.trailingZeroBitCount - width.trailingZeroBitCount + 1
+        }
+    }
+
+    private let parts: MetadataParts
+    private let address: Int
+    private let table: Table
+    private let offsetWidth: Int
+    private let lengthWidth: Int
+    private let hasSums: Bool
+    private let root: Int?
+    private let idByteCount: Int
+    /// Objects too large for blocks, by their number.
+    private let huge: [Int: (address: Int, byteCount: Int)]
+    /// The blocks that were looked at, by where they are.
+    private var blocks: [Int: [UInt8]] = [:]
+
+    /// - Throws: ``CairnError/Code/corrupted`` when it is damaged, ``CairnError/Code/unsupported`` when it went through
+    ///   filters.
+    init(_ address: Int, in parts: MetadataParts) throws(CairnError) {
+        let (addressWidth, length) = (parts.widths.address, parts.widths.length)
+        let start = try parts.bytes(address, 10)
+        guard start[7] == 0, start[8] == 0 else {
+            throw CairnError(
+                .unsupported, "a heap of the file's description went through filters",
+                .init(file: parts.file.key, offset: address))
+        }
+        let fixed = 14 + 12 * length + 3 * addressWidth
+        let header = try parts.part(address, fixed + 12, "FRHP")
+        let geometry = 14 + 10 * length + 2 * addressWidth
+        guard let idByteCount = header.integer(5, 2), idByteCount >= 2, let flags = header.integer(9, 1),
+            let greatestObject = header.integer(10, 4), greatestObject > 0, let width = header.integer(geometry, 2),
+            let startByteCount = header.integer(geometry + 2, length),
+            let greatestDirect = header.integer(geometry + 2 + length, length),
+            let bits = header.integer(geometry + 2 + 2 * length, 2),
+            let rows = header.integer(geometry + 6 + 2 * length + addressWidth, 2),
+            width.nonzeroBitCount == 1, startByteCount.nonzeroBitCount == 1, greatestDirect.nonzeroBitCount == 1,
+            startByteCount <= greatestDirect, greatestDirect <= 1 << 32, bits <= 64, rows < 64
+        else { throw parts.damaged("the header of a heap contradicts itself", address) }
+        self.parts = parts
+        self.address = address
+        self.idByteCount = idByteCount
+        table = Table(
+            width: width, startByteCount: startByteCount, greatestDirect: greatestDirect, rootRows: rows)
+        offsetWidth = (bits + 7) / 8
+        lengthWidth = min(
+            (greatestDirect.trailingZeroBitCount + 7) / 8,
+            (Int.bitWidth - 1 - greatestObject.leadingZeroBitCount) / 8 + 1)
+        hasSums = flags & 2 != 0
+        root = header.address(geometry + 6 + 2 * length, addressWidth)
+        var huge: [Int: (address: Int, byteCount: Int)] = [:]
+        if let index = header.address(14 + length, addressWidth), addressWidth + length > idByteCount - 1 {
+            for record in try BTree2(parts).records(of: index, kind: 1, byteCount: addressWidth + 2 * length) {
+                guard let place = record.address(0, addressWidth), let byteCount = record.integer(addressWidth, length),
+                    let number = record.integer(addressWidth + length, length)
+                else { throw parts.damaged("an object of a heap has no place", index) }
+                huge[number] = (place, byteCount)
+            }
+        }
+        self.huge = huge
+    }
+
+    /// The object that goes by an identifier.
+    func object(_ id: [UInt8]) throws(CairnError) -> [UInt8] {
+        let fields = ByteFields(id)
+        guard id.count >= idByteCount, id[0] >> 6 == 0 else { throw missing() }
+        switch id[0] >> 4 & 3 {
+        case 0:
+            guard let offset = fields.integer(1, offsetWidth),
+                let byteCount = fields.integer(1 + offsetWidth, lengthWidth), byteCount > 0
+            else { throw missing() }
+            return try managed(offset, byteCount)
+        case 1:
+            let (addressWidth, length) = (parts.widths.address, parts.widths.length)
+            if addressWidth + length <= idByteCount - 1 {
+                guard let place = fields.address(1, addressWidth),
+                    let byteCount = fields.integer(1 + addressWidth, length)
+                else { throw missing() }
+                return try parts.bytes(place, byteCount)
+            }
+            guard let number = fields.integer(1, min(length, idByteCount - 1)), let place = huge[number] else {
+                throw missing()
+            }
+            return try parts.bytes(place.address, place.byteCount)
+        case 2 where idByteCount <= 17:
+            let byteCount = Int(id[0] & 15) + 1
+            guard byteCount < idByteCount else { throw missing() }
+            return Array(id[1..<1 + byteCount])
+        default: throw missing()
+        }
+    }
+
+    private func missing() -> CairnError { parts.damaged("an object of a heap has no place", address) }
+
+    /// An object in one of the blocks, whose places are counted through with all that is in them.
+    private func managed(_ offset: Int, _ byteCount: Int) throws(CairnError) -> [UInt8] {
+        guard var block = root else { throw missing() }
+        var begin = 0
+        var rows = table.rootRows
+        var size = table.startByteCount
+        let addressWidth = parts.widths.address
+        while rows > 0 {
+            let directRows = min(rows, table.directRows)
+            let indirectRows = rows - directRows
+            let header = 5 + addressWidth + offsetWidth
+            let content = header + (directRows + indirectRows) * table.width * addressWidth
+            let fields = try parts.part(block, content + 4, "FHIB")
+            var row = 0
+            var rowBegin = begin
+            while row < rows, offset >= rowBegin + table.width * table.rowByteCount(row) {
+                rowBegin += table.width * table.rowByteCount(row)
+                row += 1
+            }
+            guard row < rows, offset >= rowBegin else { throw missing() }
+            let column = (offset - rowBegin) / table.rowByteCount(row)
+            guard let child = fields.address(header + (row * table.width + column) * addressWidth, addressWidth) else {
+                throw missing()
+            }
+            block = child
+            size = table.rowByteCount(row)
+            begin = rowBegin + column * size
+            rows = row < table.directRows ? 0 : table.rows(of: size)
+            guard rows < 64 else { throw missing() }
+        }
+        let position = offset - begin
+        guard position >= 5 + addressWidth + offsetWidth, let end = position.adding(checked: byteCount), end <= size else {
+            throw missing()
+        }
+        return Array(try direct(block, size)[position..<end])
+    }
+
+    private func direct(_ block: Int, _ byteCount: Int) throws(CairnError) -> [UInt8] {
+        if let bytes = blocks[block], bytes.count == byteCount { return bytes }
+        var bytes = try parts.bytes(block, byteCount)
+        guard bytes.starts(with: "FHDB".utf8) else { throw parts.damaged("a part of it has no FHDB", block) }
+        if hasSums {
+            // The checksum is of the whole block with zeros in its own place, behind the header.
+            let place = 5 + parts.widths.address + offsetWidth
+            let stored = ByteFields(bytes).integer(place, 4)
+            guard stored != nil else { throw parts.damaged("a block of a heap is too short", block) }
+            for index in place..<place + 4 { bytes[index] = 0 }
+            guard stored == Int(Lookup3.checksum(bytes)) else { throw parts.damaged("a checksum differs", block) }
+        }
+        blocks[block] = bytes
+        return bytes
+    }
+}
