@@ -21,11 +21,15 @@ public struct SelectedReader: CheckpointReader {
     public init(
         _ base: any CheckpointReader, include: [String] = [], exclude: [String] = []
     ) throws(CairnError) {
-        self.base = base
         let names = base.tensors.map(\.name) + base.values.map(\.name)
         let included = try PatternList(include, applyingTo: names, of: base.source)
         let excluded = try PatternList(exclude, applyingTo: names, of: base.source)
-        let selects = { (name: String) in (include.isEmpty || included.match(name)) && !excluded.match(name) }
+        self.init(base) { name in (include.isEmpty || included.match(name)) && !excluded.match(name) }
+    }
+
+    /// Selects tensors and values by their names.
+    package init(_ base: any CheckpointReader, where selects: (String) -> Bool) {
+        self.base = base
         tensors = base.tensors.filter { selects($0.name) }
             .map { ViewedTensor(description: $0, originalName: $0.name) }
             .retied(below: base.tensors).map(\.description)
