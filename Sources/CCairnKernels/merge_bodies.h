@@ -26,7 +26,7 @@ INLINE void NAME(add)(int level, struct cairn_elements x, double weight, int beg
         const size_t n = merge_least(merge_block, count - begin);
         const REAL *restrict from = NAME(load)(level, x, begin, n, block);
         REAL *restrict to = (REAL *)sums + begin;
-        if (begins) for (size_t i = 0; i < n; i++) to[i] = FMA(w, from[i], 0);
+        if (begins) for (size_t i = 0; i < n; i++) to[i] = w * from[i];
         else for (size_t i = 0; i < n; i++) to[i] = FMA(w, from[i], to[i]);
     }
 }
@@ -134,8 +134,15 @@ INLINE void NAME(combine)(int level, struct cairn_elements base, const struct ca
                     divisor[i] += takes ? w : 0;
                 }
             }
-            if (rule.normalizes)
-                for (size_t i = 0; i < n; i++) mixed[i] /= divisor[i] == 0 ? 1 : divisor[i];
+            // What is no number has no sign, and would drop out of its element: the sum of all has it.
+            for (size_t i = 0; i < n; i++) mixed[i] = total[i] == total[i] ? mixed[i] : total[i];
+            if (rule.normalizes) {
+                const REAL least = (REAL)rule.least_divisor;
+                for (size_t i = 0; i < n; i++) {
+                    const REAL size = divisor[i] < 0 ? -divisor[i] : divisor[i];
+                    mixed[i] /= size <= least ? 1 : divisor[i];
+                }
+            }
             sum = mixed;
         } else if (rule.normalizes) {
             for (size_t i = 0; i < n; i++) total[i] /= sum_of_weights;

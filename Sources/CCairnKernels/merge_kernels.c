@@ -106,6 +106,33 @@ INLINE void merge_products(const float *a, size_t a_rows, const float *b, size_t
     }
 }
 
+// Every rounding error of products and sums is computed as well (Ogita, Rump and Oishi, 2005), and added up by itself.
+INLINE void merge_add_exactly(double x, double *sum, double *rest) {
+    const double total = *sum + x, back = total - *sum;
+    *rest += (*sum - (total - back)) + (x - back);
+    *sum = total;
+}
+
+INLINE void merge_dot_compensated(const double *restrict a, const double *restrict b, size_t count, double sums[2]) {
+    enum { lanes = 8 };
+    double sum[lanes] = {0}, rest[lanes] = {0};
+    for (size_t i = 0; i < count; i += lanes) {
+        const size_t n = merge_least(lanes, count - i);
+        for (size_t k = 0; k < n; k++) {
+            const double product = a[i + k] * b[i + k];
+            rest[k] += __builtin_fma(a[i + k], b[i + k], -product);
+            merge_add_exactly(product, &sum[k], &rest[k]);
+        }
+    }
+    double total = 0, left = 0;
+    for (int k = 0; k < lanes; k++) {
+        merge_add_exactly(sum[k], &total, &left);
+        left += rest[k];
+    }
+    sums[0] = total;
+    sums[1] = left;
+}
+
 #define REAL float
 #define REAL_TYPE CAIRN_F32
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
@@ -129,6 +156,7 @@ struct merge_kernels {
     void (*divide)(int, double, void *, size_t);
     void (*difference)(int, int, elements, elements, void *, size_t);
     double (*dot)(int, const void *, const void *, size_t);
+    void (*dot_compensated)(const double *, const double *, size_t, double *);
     void (*tasks)(int, int, elements, const struct cairn_task *, int, struct cairn_task_rule, uint64_t, void *, size_t);
     void (*norms)(int, int, elements, elements, const struct cairn_sparsity *, uint64_t, size_t, double *, double *);
     void (*count_upper)(int, int, elements, elements, size_t, uint64_t *);
@@ -154,6 +182,9 @@ struct merge_kernels {
     }                                                                                                                  \
     attributes static double dot_##suffix(int precise, const void *a, const void *b, size_t n) {                       \
         return EITHER(dot, a, b, n);                                                                                   \
+    }                                                                                                                  \
+    attributes static void dot_compensated_##suffix(const double *a, const double *b, size_t n, double *sums) {        \
+        merge_dot_compensated(a, b, n, sums);                                                                          \
     }                                                                                                                  \
     attributes static void tasks_##suffix(int level, int precise, elements base, const struct cairn_task *tasks,       \
                                           int count, struct cairn_task_rule rule, uint64_t first, void *result,        \
@@ -186,7 +217,8 @@ struct merge_kernels {
         merge_philox(key, stream, first, numbers, n);                                                                  \
     }                                                                                                                  \
     static const struct merge_kernels kernels_##suffix = {                                                             \
-        add_##suffix,   divide_##suffix,      difference_##suffix,  dot_##suffix,         tasks_##suffix,              \
+        add_##suffix,   divide_##suffix,      difference_##suffix,  dot_##suffix,         dot_compensated_##suffix,    \
+        tasks_##suffix,                                                                                                \
         norms_##suffix, count_upper_##suffix, count_lower_##suffix, count_equal_##suffix, products_##suffix, philox_##suffix, \
     };
 
@@ -222,6 +254,10 @@ void cairn_merge_difference(int level, int precise, elements x, elements base, v
 
 double cairn_merge_dot(int level, int precise, const void *a, const void *b, size_t count) {
     return kernels(level)->dot(precise, a, b, count);
+}
+
+void cairn_merge_dot_compensated(int level, const double *a, const double *b, size_t count, double sums[2]) {
+    kernels(level)->dot_compensated(a, b, count, sums);
 }
 
 void cairn_merge_tasks(int level, int precise, elements base, const struct cairn_task *tasks, int task_count,

@@ -29,9 +29,11 @@ package struct YAMLField {
                 .unsupported, "\(what) are too long",
                 .init(file: file, expected: "at most \(greatestByteCount) bytes", found: "\(yaml.utf8.count)"))
         }
+        // A byte-order mark says nothing of UTF-8, and is no content.
+        let text = yaml.unicodeScalars.first == "\u{FEFF}" ? String(yaml.unicodeScalars.dropFirst()) : yaml
         let root: Node?
         do {
-            root = try Yams.compose(yaml: yaml, .default, .default, .utf8)
+            root = try Yams.compose(yaml: text, .default, .default, .utf8)
         } catch {
             throw Self.syntaxError(error, file: file)
         }
@@ -45,6 +47,9 @@ package struct YAMLField {
         }
         guard let error = error as? YamlError else { return make("it is no YAML", line: nil) }
         switch error {
+        // The parser's words for it are half a sentence.
+        case .composer(_, "but found another document", let mark, _):
+            return make("a second document begins here, and one is read: make each a file of its own", line: mark.line)
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
             .composer(_, let problem, let mark, _):
             return make(problem, line: mark.line)
@@ -55,8 +60,11 @@ package struct YAMLField {
         }
     }
 
+    /// Where it begins, from 1; `nil` for what was not read from a text.
+    package var line: Int? { node.mark?.line }
+
     package func error(_ message: String, expected: String? = nil, found: String? = nil) -> CairnError {
-        let line = node.mark.map { "line \($0.line): " } ?? ""
+        let line = line.map { "line \($0): " } ?? ""
         let place = path.isEmpty ? "" : "\(path): "
         return CairnError(.malformed, line + place + message, .init(file: file, expected: expected, found: found))
     }
@@ -90,6 +98,8 @@ package struct YAMLField {
         return false
     }
 
+    /// Whether it is a scalar without quotes, whose text may stand for another type.
+    package var isPlain: Bool { if case .scalar(let scalar) = node { scalar.style == .plain } else { false } }
     package var isScalar: Bool { if case .scalar = node { true } else { false } }
     package var isSequence: Bool { if case .sequence = node { true } else { false } }
 
@@ -106,17 +116,35 @@ package struct YAMLField {
         return result
     }
 
-    package func mapping() throws(CairnError) -> YAMLMapping {
+    /// The keys and values, with those that `<<` takes over from other mappings and that are not set here.
+    package func mapping() throws(CairnError) -> YAMLMapping { try mapping(depth: 0) }
+
+    private func mapping(depth: Int) throws(CairnError) -> YAMLMapping {
         guard case .mapping(let mapping) = node else { throw error("expected keys and values", found: kind) }
-        var entries: [(key: String, value: YAMLField)] = []
+        guard depth < 32 else { throw error("keys are taken over from too many mappings inside each other") }
+        var entries: [(key: String, value: YAMLField)] = [], keys: [Node] = []
+        var merged: [YAMLField] = []
         for (key, value) in mapping {
             guard case .scalar(let scalar) = key else {
                 throw YAMLField(node: key, path: path, file: file).error("a key is no text")
             }
+            if scalar.string == "<<", scalar.style == .plain {
+                let field = YAMLField(node: value, path: path, file: file)
+                merged += try field.isSequence ? field.list() : [field]
+                continue
+            }
             let inner = path.isEmpty ? scalar.string : "\(path).\(scalar.string)"
             entries.append((scalar.string, YAMLField(node: value, path: inner, file: file)))
+            keys.append(key)
         }
-        return YAMLMapping(field: self, entries: entries, keys: mapping.map { $0.key })
+        for field in merged {
+            let other = try YAMLField(node: field.node, path: path, file: file).mapping(depth: depth + 1)
+            for (entry, key) in zip(other.entries, other.keys) where !entries.contains(where: { $0.key == entry.key }) {
+                entries.append(entry)
+                keys.append(key)
+            }
+        }
+        return YAMLMapping(field: self, entries: entries, keys: keys)
     }
 
     /// The only key and its value: `tp: …`.

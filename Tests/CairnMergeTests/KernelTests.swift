@@ -44,6 +44,16 @@ import Testing
         #expect(Set(whole).count > 990)
     }
 
+    /// Products and sums of which nothing is left in double precision.
+    @Test(arguments: [0, 2, 3] as [Int32]) func compensatedProductsKeepWhatCancels(level: Int32) {
+        let one = [1e3, 1 + 0x1p-30, 3, -1e3] + [Double](repeating: 0.5, count: 40)
+        let other = [1e3, 1 - 0x1p-30, 0x1p-60, 1e3] + (0..<40).map { $0 % 2 == 0 ? 1e5 : -1e5 }
+        var sums = [0.0, 0.0]
+        cairn_merge_dot_compensated(level, one, other, one.count, &sums)
+        // (1 + e)(1 - e) + 3 e² with e = 2^-30
+        #expect(sums[0] == 1 && sums[1] == 2 * 0x1p-60)
+    }
+
     /// Every loop gives the same bits whatever instructions it uses.
     @Test(arguments: [0, 1] as [Int32])
     func levelsAgree(precise: Int32) throws {
@@ -78,6 +88,13 @@ import Testing
         result += bytes
         var dot = cairn_merge_dot(level, precise, bytes, bytes, count)
         withUnsafeBytes(of: &dot) { result += Array($0) }
+        var sums = (0.0, 0.0)
+        let doubles = try tensors.prefix(2).map { try $0.converted(to: .f64).elements(as: Double.self) }
+        withUnsafeMutableBytes(of: &sums) { sums in
+            cairn_merge_dot_compensated(
+                level, doubles[0], doubles[1], count, sums.baseAddress?.assumingMemoryBound(to: Double.self))
+        }
+        withUnsafeBytes(of: &sums) { result += Array($0) }
         var magnitudes = cairn_sparsity()
         magnitudes.by_magnitude = 1
         (magnitudes.low, magnitudes.high) = (Float(0.5).bitPattern, Float(2).bitPattern)
@@ -88,7 +105,7 @@ import Testing
             cairn_task(x: $0, sparsity: $1, weight: 0.7)
         }
         for majority in 0...1 {
-            let rule = cairn_task_rule(takes_majority: Int32(majority), normalizes: 1, lambda: 0.9)
+            let rule = cairn_task_rule(takes_majority: Int32(majority), normalizes: 1, least_divisor: 0, lambda: 0.9)
             cairn_merge_tasks(level, precise, elements[0], tasks, 3, rule, 3, &bytes, count)
             result += bytes
         }

@@ -32,6 +32,24 @@ import Testing
         #expect(tolerant.exitCode == 0, "\(tolerant.output)")
     }
 
+    /// Doubles would round these distances away.
+    @Test func longIntegersAreComparedExactly() throws {
+        let directory = try TemporaryDirectory()
+        let store = CheckpointStore(path: directory.path("run"))
+        for step in [1, 2] {
+            var state = TrainingState()
+            state.set(Tensor([1 << 53, step == 1 ? .min : .max] as [Int64]), for: "signed")
+            state.set(Tensor([1 << 63 + UInt64(step), 7] as [UInt64]), for: "unsigned")
+            try store.save(state, step: step)
+        }
+        let run = try ToolRun("diff", "run@1", "run@2", "--json", in: directory)
+        let tensors = try run.document().array("differing_tensors").map { try $0.asObject() }
+        #expect(try tensors.map { try $0.double("max_abs") } == [0x1p64, 1])
+        #expect(try tensors.map { try $0.integer("differing") } == [1, 1])
+        let tolerant = try ToolRun("diff", "run@1", "run@2", "--include", "unsigned", "--tolerance", "0.5", in: directory)
+        #expect(tolerant.exitCode == 1)
+    }
+
     @Test func whatOneSideLacksIsNamed() throws {
         let directory = try TemporaryDirectory()
         let store = CheckpointStore(path: directory.path("run"))

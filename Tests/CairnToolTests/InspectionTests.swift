@@ -58,6 +58,19 @@ import Testing
         #expect(abs(try weight.double("std") - (35.0 / 12).squareRoot()) < 1e-12)
     }
 
+    /// Squares of these are no doubles, or zero.
+    @Test(arguments: [([3e300, -1e300], 1e300, 2e300), ([3e-300, -1e-300], 1e-300, 2e-300), ([1.7e308, -1.7e308], 0, 1.7e308)]
+        as [([Double], Double, Double)])
+    func statisticsOfTheLargestAndSmallestNumbers(values: [Double], mean: Double, deviation: Double) throws {
+        let directory = try TemporaryDirectory()
+        var state = TrainingState()
+        state.set(Tensor(values), for: "x")
+        try CheckpointStore(path: directory.path("run")).save(state, step: 1)
+        let run = try ToolRun("inspect", "run@1", "--tensor", "x", "--stats", "--json", in: directory)
+        let stats = try run.document().array("tensors")[0].asObject().object("stats")
+        #expect(abs(try stats.double("mean") - mean) <= 1e-14 * abs(mean) && abs(try stats.double("std") / deviation - 1) < 1e-14)
+    }
+
     @Test func controlCharactersInNamesNeverReachTheTerminal() throws {
         let directory = try TemporaryDirectory()
         var state = TrainingState()

@@ -117,6 +117,91 @@ import Testing
             in: directory)
         #expect(whole.exitCode == 0, "\(whole.errors)")
         #expect(try Self.elements(directory.path("d.safetensors")) == [4, 8, 0, 4])
+        #expect(!whole.errors.contains("changes nothing"))
+        let idle = try ToolRun(
+            "interpolate", "a.safetensors", "b.safetensors", "--at", "0", "--layer", "layer.*=1", "--layer", "*.weight=0.5", "-o",
+            "e.safetensors", in: directory)
+        #expect(idle.exitCode == 0 && idle.errors.contains("*.weight\" changes nothing"), "\(idle.errors)")
+        #expect(try ToolRun("average", "a.safetensors", "b.safetensors", "--higher", "-o", "f.safetensors", in: directory).exitCode == 64)
+    }
+
+    /// A state as a training loop saves it.
+    private static func writeState(_ value: Float, _ step: Int64, to path: String) throws {
+        var state = TrainingState()
+        state.set(Tensor([value]), for: "model.bn.weight")
+        state.set(Tensor([value]), for: "model.bn.running_mean")
+        state.set(try Tensor([step], []), for: "model.bn.num_batches_tracked")
+        state.set(Tensor([10 * value]), for: "optimizer.state.0.exp_avg")
+        state.set(Tensor([Float(step)]), for: "optimizer.state.0.step")
+        let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
+        try store.save(state, step: 1)
+        _ = try copyCheckpoint(from: store.open(step: 1), to: SafeTensorsWriter(path: path))
+    }
+
+    @Test(arguments: ["average", "interpolate", "merge"]) func momentsAreNotAveragedUnlessAskedFor(command: String) throws {
+        let directory = try TemporaryDirectory()
+        try Self.writeState(1, 100, to: directory.path("a.safetensors"))
+        try Self.writeState(3, 200, to: directory.path("b.safetensors"))
+        try Data("{merge_method: linear, models: [{model: a.safetensors}, {model: b.safetensors}], parameters: {weight: 1}}".utf8)
+            .write(to: directory.url.appendingPathComponent("linear.yml"))
+        func run(_ output: String, _ more: [String]) throws -> ToolRun {
+            let inputs = command == "merge" ? ["linear.yml"] : ["a.safetensors", "b.safetensors"]
+            let place = command == "interpolate" ? ["--at", "0.5"] : []
+            return try ToolRun([command] + inputs + place + ["-o", output] + more, in: directory)
+        }
+        let plain = try run("plain.safetensors", [])
+        #expect(plain.exitCode == 0, "\(plain.errors)")
+        #expect(plain.errors.contains("optimizer.… (2)") && plain.errors.contains("--all"), "\(plain.errors)")
+        #expect(plain.errors.contains("1 statistics of batch normalization"), "\(plain.errors)")
+        let reader = try SafeTensorsReader(path: directory.path("plain.safetensors"))
+        #expect(reader.tensors.map(\.name) == ["model.bn.num_batches_tracked", "model.bn.running_mean", "model.bn.weight"])
+        #expect(try reader.tensor("model.bn.weight").elements(as: Float.self) == [2])
+        #expect(try reader.tensor("model.bn.num_batches_tracked").elements(as: Int64.self) == [200])
+        let all = try run("all.safetensors", ["--all"])
+        #expect(all.exitCode == 0 && all.errors.contains("optimizer.… (2) too"), "\(all.errors)")
+        let whole = try SafeTensorsReader(path: directory.path("all.safetensors"))
+        #expect(try whole.tensor("optimizer.state.0.step").elements(as: Float.self) == [150])
+        // What is chosen by name is taken.
+        let chosen = try run("chosen.safetensors", ["--include", "optimizer.*exp_avg"])
+        #expect(chosen.exitCode == 0 && !chosen.errors.contains("--all"), "\(chosen.errors)")
+        #expect(try SafeTensorsReader(path: directory.path("chosen.safetensors")).tensors.map(\.name) == ["optimizer.state.0.exp_avg"])
+    }
+
+    /// A pattern has to fit a name of one of the models, not of each.
+    @Test func aTensorOfOneModelIsLeftOut() throws {
+        let directory = try TemporaryDirectory()
+        try Self.write([1, 2, 3, 4], to: directory.path("a.safetensors"))
+        var state = TrainingState()
+        state.set(try Tensor([3, 4, 5, 6] as [Float], [2, 2]), for: "layer.weight")
+        state.set(Tensor([7] as [Int64]), for: "counter")
+        state.set(Tensor([1] as [Float]), for: "rotary.inv_freq")
+        let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
+        try store.save(state, step: 1)
+        _ = try copyCheckpoint(from: store.open(step: 1), to: SafeTensorsWriter(path: directory.path("b.safetensors")))
+        let refused = try ToolRun("average", "a.safetensors", "b.safetensors", "-o", "c.safetensors", in: directory)
+        #expect(refused.failedInOneLine && refused.errors.contains("rotary.inv_freq"), "\(refused.errors)")
+        let run = try ToolRun(
+            "average", "a.safetensors", "b.safetensors", "-o", "c.safetensors", "--exclude", "*.inv_freq", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(try Self.elements(directory.path("c.safetensors")) == [2, 3, 4, 5])
+        let wrong = try ToolRun(
+            "average", "a.safetensors", "b.safetensors", "-o", "d.safetensors", "--exclude", "*.inv_freq", "--exclude", "*.inv_frq",
+            in: directory)
+        #expect(wrong.failedInOneLine && wrong.errors.contains("*.inv_frq"), "\(wrong.errors)")
+        #expect(try directory.names() == ["a.safetensors", "b.safetensors", "c.safetensors"])
+    }
+
+    /// The second tensor is spoilt: it is named, with its model, and nothing stays.
+    @Test func aTensorWithoutADirectionIsNamed() throws {
+        let directory = try TemporaryDirectory()
+        try Self.write([1, 2, 3, 4], to: directory.path("a.safetensors"))
+        try Self.write([1, .nan, 3, 4], to: directory.path("b.safetensors"))
+        let run = try ToolRun(
+            "interpolate", "a.safetensors", "b.safetensors", "--at", "0.5", "--arc", "-o", "c.safetensors", in: directory)
+        #expect(run.failedInOneLine && run.errors.contains("layer.weight") && run.errors.contains("b.safetensors"), "\(run.errors)")
+        #expect(try directory.names() == ["a.safetensors", "b.safetensors"])
+        let line = try ToolRun("interpolate", "a.safetensors", "b.safetensors", "--at", "0.5", "-o", "c.safetensors", in: directory)
+        #expect(line.exitCode == 0 && (try Self.elements(directory.path("c.safetensors"))[1].isNaN))
     }
 
     @Test func whatDoesNotFitIsNamedAndNothingIsWritten() throws {

@@ -15,7 +15,7 @@ struct cairn_elements {
     int type;
 };
 
-// sums[i] = weight * x[i] + sums[i], or + 0 where `begins`. `sums` holds floats, or doubles where `precise`.
+// sums[i] = weight * x[i] + sums[i], or the product alone where `begins`. `sums` holds floats, or doubles where `precise`.
 void cairn_merge_add(int level, int precise, struct cairn_elements x, double weight, int begins, void *sums, size_t count);
 
 // sums[i] /= divisor.
@@ -27,6 +27,9 @@ void cairn_merge_difference(int level, int precise, struct cairn_elements x, str
 
 // The sum of a[i] * b[i], in double precision.
 double cairn_merge_dot(int level, int precise, const void *a, const void *b, size_t count);
+
+// The same of doubles with twice the digits: sums[0] is the product, sums[1] what its rounding left out.
+void cairn_merge_dot_compensated(int level, const double *a, const double *b, size_t count, double sums[2]);
 
 // Which elements of a task vector stay.
 struct cairn_sparsity {
@@ -56,6 +59,7 @@ struct cairn_task {
 struct cairn_task_rule {
     int takes_majority;  // only those whose sign is that of the weighted sum
     int normalizes;      // divides by the sum of the weights that took part
+    double least_divisor;  // with the majority's sign: sums of weights up to this count as none, and divide nothing
     double lambda;
 };
 

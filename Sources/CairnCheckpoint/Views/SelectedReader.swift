@@ -22,13 +22,15 @@ public struct SelectedReader: CheckpointReader {
     public init(
         _ base: any CheckpointReader, include: [String] = [], exclude: [String] = []
     ) throws(CairnError) {
-        self.base = base
         let names = base.tensors.map(\.name) + base.values.map(\.name)
         let included = try PatternList(include, applyingTo: names, of: base.source, orRanksOf: base)
         let excluded = try PatternList(exclude, applyingTo: names, of: base.source, orRanksOf: base)
-        let selects = { @Sendable (name: String) in
-            (included.isEmpty || included.match(name)) && !excluded.match(name)
-        }
+        self.init(base) { name in (included.isEmpty || included.match(name)) && !excluded.match(name) }
+    }
+
+    /// Selects tensors and values by their names.
+    package init(_ base: any CheckpointReader, where selects: @escaping @Sendable (String) -> Bool) {
+        self.base = base
         self.selects = selects
         tensors = base.tensors.filter { selects($0.name) }
             .map { ViewedTensor(description: $0, originalName: $0.name) }

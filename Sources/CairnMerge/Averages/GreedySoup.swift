@@ -47,7 +47,8 @@ public struct GreedySoup: Sendable {
         for candidate in candidates.indices.dropFirst() {
             let tried = try average(members + [candidate])
             let found = try evaluate(tried)
-            let isTaken = higherIsBetter ? found > value : found < value
+            // A first value that is no number is worse than any.
+            let isTaken = !found.isNaN && (value.isNaN || (higherIsBetter ? found > value : found < value))
             decisions.append(Decision(candidate: candidate, value: found, isTaken: isTaken))
             guard isTaken else { continue }
             members.append(candidate)

@@ -5,11 +5,22 @@ import CairnTensor
 /// need to know to be sums with coefficients.
 struct GramMatrix: Sendable {
     let count: Int
-    private var products: [Double]
+    /// Whether its products have twice the digits of a double.
+    let isCompensated: Bool
+    private var products: [DoubleDouble]
 
     /// Reads every tensor once, whatever their number.
-    init(of operands: [MergeOperand], from base: MergeOperand?, isDouble: Bool, sweep: TensorSweep) throws {
+    ///
+    /// - Parameters:
+    ///   - isDouble: The precision of the differences.
+    ///   - isCompensated: Whether products are added up with twice the digits of a double, which takes several times as
+    ///     long; the differences are then of double precision.
+    init(
+        of operands: [MergeOperand], from base: MergeOperand?, isDouble: Bool, isCompensated: Bool = false,
+        sweep: TensorSweep
+    ) throws {
         let count = operands.count
+        let isDouble = isDouble || isCompensated
         let parts = try sweep.map { chunk in
             let origin = try base?.elements(of: chunk.region) { chunk.workspace.buffer(0, byteCount: $0) } ?? .none
             let byteCount = chunk.count * (isDouble ? 8 : 4)
@@ -21,42 +32,56 @@ struct GramMatrix: Sendable {
                     kernelLevel, isDouble ? 1 : 0, x, origin, difference.baseAddress, chunk.count)
                 values.append(difference)
             }
-            var products: [Double] = []
+            var products: [DoubleDouble] = []
             for row in 0..<count {
                 for column in 0...row {
                     products.append(
-                        cairn_merge_dot(
-                            kernelLevel, isDouble ? 1 : 0, values[row].baseAddress, values[column].baseAddress,
-                            chunk.count))
+                        isCompensated
+                            ? Self.compensated(values[row], values[column], chunk.count)
+                            : DoubleDouble(
+                                cairn_merge_dot(
+                                    kernelLevel, isDouble ? 1 : 0, values[row].baseAddress,
+                                    values[column].baseAddress, chunk.count)))
                 }
             }
             return products
         }
         self.count = count
-        products = [Double](repeating: 0, count: count * (count + 1) / 2)
+        self.isCompensated = isCompensated
+        products = [DoubleDouble](repeating: .zero, count: count * (count + 1) / 2)
         for part in parts {
-            for index in products.indices { products[index] += part[index] }
+            for index in products.indices {
+                products[index] = isCompensated
+                    ? products[index] + part[index] : DoubleDouble(products[index].high + part[index].high)
+            }
         }
     }
 
-    subscript(row: Int, column: Int) -> Double {
+    private static func compensated(
+        _ one: UnsafeMutableRawBufferPointer, _ other: UnsafeMutableRawBufferPointer, _ count: Int
+    ) -> DoubleDouble {
+        var sums = (0.0, 0.0)
+        withUnsafeMutableBytes(of: &sums) { sums in
+            cairn_merge_dot_compensated(
+                kernelLevel, one.baseAddress?.assumingMemoryBound(to: Double.self),
+                other.baseAddress?.assumingMemoryBound(to: Double.self), count,
+                sums.baseAddress?.assumingMemoryBound(to: Double.self))
+        }
+        return DoubleDouble(sums.0, sums.1)
+    }
+
+    subscript(row: Int, column: Int) -> Double { exactly(row, column).high }
+
+    /// A scalar product with all digits that it was computed with.
+    func exactly(_ row: Int, _ column: Int) -> DoubleDouble {
         let (low, high) = row < column ? (row, column) : (column, row)
         return products[high * (high + 1) / 2 + low]
     }
 
     func norm(_ index: Int) -> Double { self[index, index].squareRoot() }
 
-    /// The scalar product of two sums of the tensors, given by their coefficients.
-    func product(_ left: [Double], _ right: [Double]) -> Double {
-        var sum = 0.0
-        for (row, one) in left.enumerated() where one != 0 {
-            for (column, other) in right.enumerated() where other != 0 { sum += one * other * self[row, column] }
-        }
-        return sum
-    }
-
-    /// The norm of a sum of the tensors.
-    func norm(of coefficients: [Double]) -> Double { max(0, product(coefficients, coefficients)).squareRoot() }
+    /// The first tensor whose length is no finite number.
+    var firstWithoutLength: Int? { (0..<count).first { !self[$0, $0].isFinite } }
 }
 
 /// The instructions that the kernels may use: all that there are.

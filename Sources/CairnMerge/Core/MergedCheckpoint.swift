@@ -41,6 +41,14 @@ public struct MergedCheckpoint: CheckpointReader {
         _ inputs: [MergeInput], recipes: [TensorRecipe], values: [NamedValue]? = nil, lineage: Lineage,
         options: MergeOptions = MergeOptions()
     ) throws(CairnError) {
+        try self.init(inputs, recipes: recipes, values: values, lineage: lineage, options: options, notes: [])
+    }
+
+    /// The same with notes of whoever made the recipes.
+    init(
+        _ inputs: [MergeInput], recipes: [TensorRecipe], values: [NamedValue]? = nil, lineage: Lineage,
+        options: MergeOptions, notes: [String]
+    ) throws(CairnError) {
         try Self.refuseCodes(inputs, recipes)
         let workspaces = WorkspacePool()
         let ledger = LossLedger()
@@ -74,7 +82,8 @@ public struct MergedCheckpoint: CheckpointReader {
         readers = inputs.map(\.reader)
         self.ledger = ledger
         valued = values.map { values in inputs.last { $0.reader.values == values }?.reader } ?? inputs.first?.reader
-        notes = Self.notes(inputs, tensors)
+        let statistics = inputs.count > 1 ? BatchStatistics.note(of: tensors) : nil
+        self.notes = notes + Self.notes(inputs) + (statistics.map { [$0] } ?? [])
     }
 
     /// That of an input with just these tensors and values; else tensors lie flat under their names, and values are what they
@@ -114,8 +123,13 @@ public struct MergedCheckpoint: CheckpointReader {
     ///
     /// - Throws: ``CairnError/Code/notFound``, and what reading throws.
     public func coefficients(of name: String) throws -> [Double]? {
-        guard case .combination(let coefficients, let divisor) = try prepared(name).1.evaluated() else { return nil }
-        return coefficients.map { $0 / (divisor ?? 1) }
+        let (_, tensor) = try prepared(name)
+        switch (try tensor.evaluated(), tensor.method) {
+        case (.combination(let coefficients, let divisor, _), _): return coefficients.map { $0 / (divisor ?? 1) }
+        case (.tasks(let tasks, _, _), .multiSlerp), (.tasks(let tasks, _, _), .modelStock):
+            return [1 - tasks.reduce(0) { $0 + $1.weight }] + tasks.map(\.weight)
+        default: return nil
+        }
     }
 
     /// The same tensors with other values and another lineage.
@@ -178,6 +192,9 @@ extension MergedCheckpoint {
                     update, down: find(update.down, inputs, options), up: find(update.up, inputs, options),
                     weight: first.description))
         }
+        // Counters of batches differ in any two checkpoints of a run; the average of its statistics belongs to none.
+        var options = options
+        if isCopied, options.otherTensors == .equal, BatchStatistics.isCounter(recipe.name) { options.otherTensors = .last }
         let copied = isCopied ? (options.otherTensors == .last ? operands.count - 1 : 0) : nil
         return (
             description,
@@ -226,20 +243,21 @@ extension MergedCheckpoint {
     }
 
     private static func check(_ method: MergeMethod, operandCount: Int) throws(CairnError) {
-        let problem: String
+        let problem: String, advice: String?
         do throws(MergeMethodProblem) {
             let expected = try method.operandCount()
             if expected.contains(operandCount) { return }
+            advice = nil
             problem = "the method takes "
                 + (expected.count == 1 ? "\(expected.lowerBound)" : "\(expected.lowerBound) to \(expected.upperBound)")
                 + " tensors, not \(operandCount)"
         } catch {
-            problem = error.message
+            (problem, advice) = (error.message, error.advice)
         }
-        throw CairnError(.invalidArgument, problem)
+        throw CairnError(.invalidArgument, problem, .init(advice: advice))
     }
 
-    private static func notes(_ inputs: [MergeInput], _ tensors: [TensorDescription]) -> [String] {
+    private static func notes(_ inputs: [MergeInput]) -> [String] {
         guard let first = inputs.first?.reader else { return [] }
         let names = first.values.filter { value in
             inputs.dropFirst().contains { !$0.reader.values.contains(value) }

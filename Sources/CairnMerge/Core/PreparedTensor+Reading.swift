@@ -7,10 +7,10 @@ extension PreparedTensor {
     /// Fills `destination` with a region, computed in chunks on several threads.
     func read(_ region: Region, into destination: inout MutableRawSpan) throws {
         let evaluation = try evaluated()
-        let tensorCount = if case .tasks(let tasks, _) = evaluation { tasks.count + 2 } else { 2 }
+        let tensorCount = if case .tasks(let tasks, _, _) = evaluation { tasks.count + 2 } else { 2 }
         let widest = operands.map(\.description.scalarType.bitWidth).max() ?? 8
         let unit = TensorDescription(
-            name: "", scalarType: widest > 32 || isDouble ? .f64 : widest < 8 ? description.scalarType : .f32,
+            name: "", scalarType: widest > 32 || evaluation.isDouble ?? isDouble ? .f64 : widest < 8 ? description.scalarType : .f32,
             shape: region.shape)
         let slabs = Array(SlabSequence(of: unit, byteLimit: chunkByteCount(tensorCount: tensorCount)))
         var begins = [0]
@@ -36,8 +36,8 @@ extension PreparedTensor {
         switch evaluation {
         case .copy(let operand):
             try copy(operand, region, into: target, workspace)
-        case .combination(let coefficients, let divisor):
-            try compute(region, into: target, workspace) { sums in
+        case .combination(let coefficients, let divisor, let isDouble):
+            try compute(region, isDouble: isDouble, into: target, workspace) { sums in
                 for (index, operand) in operands.enumerated() {
                     let x = try operand.elements(of: region) { workspace.buffer(1, byteCount: $0) }
                     cairn_merge_add(
@@ -48,12 +48,12 @@ extension PreparedTensor {
                     cairn_merge_divide(kernelLevel, isDouble ? 1 : 0, divisor, sums, region.elementCount)
                 }
             }
-        case .tasks(let tasks, let rule):
-            try compute(region, into: target, workspace) { sums in
-                try merge(tasks, rule, region, into: sums, workspace)
+        case .tasks(let tasks, let rule, let isDouble):
+            try compute(region, isDouble: isDouble, into: target, workspace) { sums in
+                try merge(tasks, rule, region, isDouble: isDouble, into: sums, workspace)
             }
         case .lowRank(let factors):
-            try compute(region, into: target, workspace) { sums in
+            try compute(region, isDouble: isDouble, into: target, workspace) { sums in
                 let x = try operands[0].elements(of: region) { workspace.buffer(1, byteCount: $0) }
                 cairn_merge_add(kernelLevel, isDouble ? 1 : 0, x, 1, 1, sums, region.elementCount)
                 for factor in factors { factor.add(to: sums, region, isDouble: isDouble) }
@@ -63,7 +63,7 @@ extension PreparedTensor {
 
     /// Has `body` fill memory of the precision that is computed in, and converts it where the result has another type.
     private func compute(
-        _ region: Region, into target: UnsafeMutableRawBufferPointer, _ workspace: Workspace,
+        _ region: Region, isDouble: Bool, into target: UnsafeMutableRawBufferPointer, _ workspace: Workspace,
         _ body: (UnsafeMutableRawPointer) throws -> Void
     ) throws {
         let working: ScalarType = isDouble ? .f64 : .f32
@@ -108,8 +108,8 @@ extension PreparedTensor {
     }
 
     private func merge(
-        _ tasks: [TaskState], _ rule: TaskRule, _ region: Region, into sums: UnsafeMutableRawPointer,
-        _ workspace: Workspace
+        _ tasks: [TaskState], _ rule: TaskRule, _ region: Region, isDouble: Bool,
+        into sums: UnsafeMutableRawPointer, _ workspace: Workspace
     ) throws {
         let base = try operands[0].elements(of: region) { workspace.buffer(1, byteCount: $0) }
         var vectors: [cairn_task] = []
@@ -118,7 +118,8 @@ extension PreparedTensor {
             vectors.append(cairn_task(x: x, sparsity: task.sparsity, weight: task.weight))
         }
         let combined = cairn_task_rule(
-            takes_majority: rule.takesMajority ? 1 : 0, normalizes: rule.normalizes ? 1 : 0, lambda: rule.lambda)
+            takes_majority: rule.takesMajority ? 1 : 0, normalizes: rule.normalizes ? 1 : 0,
+            least_divisor: rule.leastDivisor, lambda: rule.lambda)
         // The kernels count elements from a run's beginning, so each run of the region is one call.
         var runs = RegionRuns(of: region, in: description.shape)
         let widths = operands.map { $0.description.scalarType.byteWidth ?? 1 }

@@ -8,11 +8,19 @@ enum TensorEvaluation: Sendable {
     /// The bytes of an operand; all others must have the same.
     case copy(operand: Int)
     /// The sum of the operands times these, divided by a number.
-    case combination([Double], divisor: Double?)
+    case combination([Double], divisor: Double?, isDouble: Bool)
     /// Operand 0 and the task vectors of the others.
-    case tasks([TaskState], TaskRule)
+    case tasks([TaskState], TaskRule, isDouble: Bool)
     /// Operand 0 and products of small matrices.
     case lowRank([LowRankFactors])
+
+    /// The precision that it needs, if it is another than the operands'.
+    var isDouble: Bool? {
+        switch self {
+        case .combination(_, _, let isDouble), .tasks(_, _, let isDouble): isDouble
+        case .copy, .lowRank: nil
+        }
+    }
 }
 
 /// A task vector's part.
@@ -25,6 +33,8 @@ struct TaskState: Sendable {
 struct TaskRule: Sendable {
     var takesMajority: Bool
     var normalizes: Bool
+    /// Sums of weights up to this count as none: those that add up to zero but for their rounding.
+    var leastDivisor = 0.0
     var lambda: Double
 }
 
@@ -88,23 +98,29 @@ final class PreparedTensor: Sendable {
         if let copied { return .copy(operand: copied) }
         switch method {
         case .passthrough(let scale):
-            return scale.map { .combination([$0], divisor: nil) } ?? .copy(operand: 0)
+            return scale.map { .combination([$0], divisor: nil, isDouble: isDouble) } ?? .copy(operand: 0)
         case .linear(let weights, let normalizes):
-            return .combination(weights, divisor: normalizes ? sum(weights) : nil)
+            let isDouble = isDouble || MergeMethod.cancels(weights)
+            return .combination(
+                weights, divisor: normalizes ? sum(weights, isDouble: isDouble) : nil, isDouble: isDouble)
         case .slerp(let t):
-            return .combination(SphericalMethods.slerp(try gram(), t: t), divisor: nil)
+            let coefficients = SphericalMethods.slerp(try gram(), t: t)
+            return .combination(
+                coefficients, divisor: nil, isDouble: isDouble || MergeMethod.areLarge(coefficients))
         case .multiSlerp(let weights, let normalizes, let hasBase, let epsilon):
-            let coefficients = try SphericalMethods.multiSlerp(
-                try gram(hasBase: hasBase), weights: weights, normalizes: normalizes, epsilon: epsilon)
-            return .combination((hasBase ? [1 - coefficients.reduce(0, +)] : []) + coefficients, divisor: nil)
+            return try spherical(hasBase: hasBase) { gram throws(MergeMethodProblem) in
+                try SphericalMethods.multiSlerp(gram, weights: weights, normalizes: normalizes, epsilon: epsilon)
+            }
         case .karcher(let limit, let tolerance):
-            return .combination(
-                SphericalMethods.karcher(try gram(), iterationLimit: limit, tolerance: tolerance), divisor: nil)
+            return try spherical(hasBase: false) { gram throws(MergeMethodProblem) in
+                try SphericalMethods.karcher(gram, iterationLimit: limit, tolerance: tolerance)
+            }
         case .modelStock:
-            let ratio = SphericalMethods.modelStockRatio(try gram(hasBase: true))
-            let count = operands.count - 1
-            return .combination(
-                [1 - ratio] + [Double](repeating: ratio / Double(count), count: count), divisor: nil)
+            return try spherical(hasBase: true) { gram in
+                SphericalMethods.modelStockRatio(gram).map { ratio in
+                    [Double](repeating: ratio / Double(gram.count), count: gram.count)
+                }
+            }
         case .taskVectors(let method):
             return try prepare(method)
         case .lowRankUpdates:
@@ -112,21 +128,68 @@ final class PreparedTensor: Sendable {
         }
     }
 
-    /// The sum in the precision that is computed in.
-    private func sum(_ weights: [Double]) -> Double {
-        isDouble ? weights.reduce(0, +) : Double(weights.reduce(Float(0)) { $0 + Float($1) })
+    /// A sum whose coefficients come from scalar products: with more digits where they cancel out.
+    private func spherical(
+        hasBase: Bool, _ coefficients: (GramMatrix) throws(MergeMethodProblem) -> [Double]?
+    ) throws -> TensorEvaluation {
+        do {
+            var isDouble = isDouble
+            var found = try coefficients(gram(hasBase: hasBase))
+            if found == nil {
+                isDouble = true
+                found = try coefficients(gram(hasBase: hasBase, isCompensated: true))
+            }
+            let own = found ?? []
+            isDouble = isDouble || MergeMethod.areLarge(own)
+            // Large multiples of small differences from the base are added up as differences.
+            if hasBase, isDouble, own.count <= MergeMethod.greatestCount {
+                return .tasks(
+                    own.map { TaskState(sparsity: cairn_sparsity(), weight: $0) },
+                    TaskRule(takesMajority: false, normalizes: false, lambda: 1), isDouble: true)
+            }
+            return .combination(
+                (hasBase ? [1 - own.reduce(0, +)] : []) + own, divisor: nil, isDouble: isDouble)
+        } catch let problem as MergeMethodProblem {
+            throw CairnError(
+                .invalidArgument, problem.message,
+                .init(
+                    tensor: description.name, found: operands.map(\.reader.source).joined(separator: ", "),
+                    advice: problem.advice))
+        }
     }
 
-    private func gram(hasBase: Bool = false) throws -> GramMatrix {
+    /// The sum in the precision that is computed in; in double precision where weights of both signs cancel out.
+    private func sum(_ weights: [Double], isDouble: Bool) -> Double {
+        isDouble || weights.contains { $0 < 0 }
+            ? weights.reduce(0, +) : Double(weights.reduce(Float(0)) { $0 + Float($1) })
+    }
+
+    /// - Throws: ``CairnError/Code/unsupported`` for a tensor without a length, which is no number with a NaN in it.
+    private func gram(hasBase: Bool = false, isCompensated: Bool = false) throws -> GramMatrix {
         let others = Array(hasBase ? operands[1...] : operands[...])
-        return try GramMatrix(
-            of: others, from: hasBase ? operands[0] : nil, isDouble: isDouble,
+        let gram = try GramMatrix(
+            of: others, from: hasBase ? operands[0] : nil, isDouble: isDouble, isCompensated: isCompensated,
             sweep: sweep(tensorCount: operands.count + 2))
+        if let index = gram.firstWithoutLength {
+            throw withoutLength(others[index], hasBase ? "its difference from the base has no length" : "it has no length")
+        }
+        return gram
+    }
+
+    private func withoutLength(_ operand: MergeOperand, _ what: String) -> CairnError {
+        CairnError(
+            .unsupported, "a tensor has a NaN, an infinity or a number too large for its square: \(what), and the method needs that",
+            .init(
+                file: operand.reader.source, tensor: operand.description.name, expected: "finite numbers",
+                advice: "repair the model, or leave the tensor out"))
     }
 
     private func prepare(_ method: TaskVectorMethod) throws -> TensorEvaluation {
         let others = Array(operands[1...])
         let sweep = sweep(tensorCount: 2)
+        // Sums of weights of both signs divide by what is left of them.
+        let isMixed = method.normalizes && MergeMethod.haveBothSigns(method.weights)
+        let isDouble = isDouble || isMixed
         var sparsities = try MagnitudeSelection(
             base: operands[0], operands: others, isDouble: isDouble, sweep: sweep
         ).sparsities(method.thinnings)
@@ -142,7 +205,8 @@ final class PreparedTensor: Sendable {
         if method.rescaling != .none {
             for (index, thinning) in method.thinnings.enumerated() {
                 guard let sparsity = sparsities[index] else { continue }
-                sparsities[index]?.scale = try scale(thinning, sparsity, others[index], method.rescaling, sweep)
+                sparsities[index]?.scale = try scale(
+                    thinning, sparsity, others[index], method.rescaling, isDouble: isDouble, sweep)
             }
         }
         let tasks = zip(sparsities, method.weights).map {
@@ -150,12 +214,15 @@ final class PreparedTensor: Sendable {
         }
         return .tasks(
             tasks,
-            TaskRule(takesMajority: method.takesMajority, normalizes: method.normalizes, lambda: method.lambda))
+            TaskRule(
+                takesMajority: method.takesMajority, normalizes: method.normalizes,
+                leastDivisor: isMixed ? MergeMethod.leastSum(of: method.weights) : 0, lambda: method.lambda),
+            isDouble: isDouble)
     }
 
     private func scale(
         _ thinning: TaskVectorMethod.Thinning, _ sparsity: cairn_sparsity, _ operand: MergeOperand,
-        _ rescaling: TaskVectorMethod.Rescaling, _ sweep: TensorSweep
+        _ rescaling: TaskVectorMethod.Rescaling, isDouble: Bool, _ sweep: TensorSweep
     ) throws -> Double {
         if rescaling == .inverseDensity {
             switch thinning {
@@ -164,7 +231,7 @@ final class PreparedTensor: Sendable {
                 return density > 0 && density < 1 ? 1 / density : 0
             }
         }
-        let (base, isDouble) = (operands[0], self.isDouble)
+        let base = operands[0]
         let parts = try sweep.map { chunk in
             let origin = try base.elements(of: chunk.region) { chunk.workspace.buffer(0, byteCount: $0) }
             let x = try operand.elements(of: chunk.region) { chunk.workspace.buffer(1, byteCount: $0) }
@@ -174,6 +241,9 @@ final class PreparedTensor: Sendable {
             return (before: before, after: after)
         }
         let (before, after) = parts.reduce((0, 0)) { ($0.0 + $1.before, $0.1 + $1.after) }
+        guard before.isFinite, after.isFinite else {
+            throw withoutLength(operand, "the magnitudes of its difference from the base have no sum")
+        }
         // As mergekit: too little to tell the two apart stays as it is.
         return before < 1e-7 || after < 1e-7 ? 0 : before / after
     }

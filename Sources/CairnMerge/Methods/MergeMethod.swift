@@ -108,7 +108,7 @@ extension MergeMethod {
         switch self {
         case .linear(let weights, let normalizes):
             try Self.check(weights)
-            if normalizes, weights.reduce(0, +) == 0 { throw MergeMethodProblem("the weights add up to zero") }
+            if normalizes { try Self.checkSum(weights) }
             return weights.count...weights.count
         case .slerp(let t):
             guard t.isFinite else { throw MergeMethodProblem("t is no number") }
@@ -116,7 +116,7 @@ extension MergeMethod {
         case .multiSlerp(let weights, let normalizes, let hasBase, let epsilon):
             try Self.check(weights)
             guard epsilon >= 0, epsilon.isFinite else { throw MergeMethodProblem("eps is negative or no number") }
-            if normalizes, weights.reduce(0, +) == 0 { throw MergeMethodProblem("the weights add up to zero") }
+            if normalizes { try Self.checkSum(weights) }
             let count = weights.count + (hasBase ? 1 : 0)
             return count...count
         case .karcher(let limit, let tolerance):
@@ -151,6 +151,32 @@ extension MergeMethod {
         guard weights.allSatisfy(\.isFinite) else { throw MergeMethodProblem("a weight is no number") }
     }
 
+    private static func checkSum(_ weights: [Double]) throws(MergeMethodProblem) {
+        guard abs(weights.reduce(0, +)) > leastSum(of: weights) else {
+            throw MergeMethodProblem(
+                "the weights add up to zero", advice: "take other weights, or none that are divided by their sum")
+        }
+    }
+
+    /// A sum of weights up to this is what their rounding leaves of zero, as of 0.1 + 0.2 − 0.3.
+    static func leastSum(of weights: [Double]) -> Double {
+        guard haveBothSigns(weights) else { return 0 }
+        let sizes = weights.map(\.magnitude).filter { $0 > 0 }
+        return min(1e-12 * sizes.reduce(0, +), (sizes.min() ?? 0) / 2)
+    }
+
+    static func haveBothSigns(_ weights: [Double]) -> Bool {
+        weights.contains { $0 > 0 } && weights.contains { $0 < 0 }
+    }
+
+    /// Whether a sum with these coefficients is much less than its parts, so that single precision would round too much.
+    static func cancels(_ coefficients: [Double]) -> Bool {
+        coefficients.reduce(0) { $0 + $1.magnitude } > 8 * coefficients.reduce(0, +).magnitude
+    }
+
+    /// Whether parts of a sum with these coefficients can be much more than it.
+    static func areLarge(_ coefficients: [Double]) -> Bool { coefficients.reduce(0) { $0 + $1.magnitude } > 8 }
+
     /// The coefficients of the operands, where they are the same for every tensor.
     var coefficients: [Double?] {
         switch self {
@@ -169,20 +195,26 @@ extension MergeMethod {
 /// Why a method cannot be carried out.
 struct MergeMethodProblem: Error {
     let message: String
+    let advice: String?
 
-    init(_ message: String) { self.message = message }
+    init(_ message: String, advice: String? = nil) {
+        self.message = message
+        self.advice = advice
+    }
 }
 
 extension TaskVectorMethod.Thinning {
     func check() throws(MergeMethodProblem) {
         switch self {
         case .none: break
-        case .largest(let density), .random(let density):
-            guard density.isFinite else { throw MergeMethodProblem("a density is no number") }
+        case .largest(let density), .random(let density): try Self.check(density, "a density")
         case .middle(let density, let outliers):
-            guard density.isFinite, outliers.isFinite, outliers >= 0 else {
-                throw MergeMethodProblem("a density or gamma is no number, or gamma is negative")
-            }
+            try Self.check(density, "a density")
+            try Self.check(outliers, "the part of the outliers (gamma)")
         }
+    }
+
+    private static func check(_ part: Double, _ what: String) throws(MergeMethodProblem) {
+        guard part >= 0, part <= 1 else { throw MergeMethodProblem("\(what) is from 0 to 1, not \(part)") }
     }
 }

@@ -12,13 +12,37 @@ extension MergeRecipe {
     public init(yaml: String, file: String? = nil) throws(CairnError) {
         let root = try YAMLField.parse(yaml, file: file, what: "the recipe's contents")
         do throws(CairnError) {
-            try self.init(reading: root.mapping())
+            let keys = try root.mapping()
+            try self.init(reading: keys, definitions: Self.definitions(in: keys, yaml))
+            var lines: [String: Int] = [:]
+            for key in ["parameters", "models", "slices"] { try keys[key]?.addLines(to: &lines) }
+            origin = Origin(file: file, lines: lines)
         } catch {
             throw error.adding(.init(file: file))
         }
     }
 
-    private init(reading root: YAMLMapping) throws(CairnError) {
+    /// Keys that are there for their anchors: `defaults: &defaults {…}`. Their values count where they are repeated.
+    private static func definitions(in root: YAMLMapping, _ yaml: String) -> Set<String> {
+        let lines = yaml.split(omittingEmptySubsequences: false) { $0.isNewline }
+        return Set(
+            root.entries.map(\.key).filter { key in
+                lines.contains { line in
+                    guard line.hasPrefix(key + ":") else { return false }
+                    return line.dropFirst(key.count + 1).first { $0 != " " } == "&"
+                }
+            })
+    }
+
+    private init(reading root: YAMLMapping, definitions: Set<String>) throws(CairnError) {
+        // First, since the parameters of another method mean nothing here.
+        let name = try root.required("merge_method")
+        method = try name.text()
+        guard RecipeMethod.known.contains(method) else {
+            throw name.unsupported(
+                "the merge method is not known", expected: "one of " + RecipeMethod.known.joined(separator: ", "),
+                found: method)
+        }
         for key in ["modules", "tokenizer", "tokenizer_source"] {
             guard let field = root[key], !field.isNull else { continue }
             throw field.unsupported(
@@ -27,15 +51,14 @@ extension MergeRecipe {
                     ? "merge each module's checkpoint by a recipe of its own"
                     : "remove the key if all models have one tokenizer")
         }
-        try root.allow(
+        try root.without(definitions).allow(
             "merge_method", "models", "slices", "base_model", "dtype", "out_dtype", "parameters", "chat_template", "name",
             "tokenizer", "tokenizer_source", "modules")
-        method = try root.required("merge_method").text()
         baseModel = try root["base_model"].flatMapPresent { field throws(CairnError) in try field.model() }
         inputType = try root["dtype"].flatMapPresent { field throws(CairnError) in try field.scalarType() }
         outputType = try root["out_dtype"].flatMapPresent { field throws(CairnError) in try field.scalarType() }
         parameters = try root["parameters"]?.settings() ?? [:]
-        switch (root["models"], root["slices"]) {
+        switch (root["models"]?.present, root["slices"]?.present) {
         case (let models?, nil):
             var sources: [Source] = []
             for field in try models.list() { sources.append(try field.source(hasLayers: false)) }
@@ -50,6 +73,14 @@ extension MergeRecipe {
     }
 }
 
+extension YAMLMapping {
+    /// The same without some keys that are no parts of a recipe.
+    fileprivate func without(_ names: Set<String>) -> YAMLMapping {
+        let kept = entries.indices.filter { !names.contains(entries[$0].key) }
+        return YAMLMapping(field: field, entries: kept.map { entries[$0] }, keys: kept.map { keys[$0] })
+    }
+}
+
 extension YAMLField? {
     /// What is made of the field, if it is there and not null.
     fileprivate func flatMapPresent<Value>(
@@ -61,9 +92,22 @@ extension YAMLField? {
 }
 
 extension YAMLField {
-    fileprivate func unsupported(_ message: String, advice: String? = nil) -> CairnError {
+    /// The field, unless it is written as nothing.
+    fileprivate var present: YAMLField? { isNull ? nil : self }
+
+    /// Notes the lines of everything inside mappings and lists by its path.
+    fileprivate func addLines(to lines: inout [String: Int]) throws(CairnError) {
+        if !path.isEmpty { lines[path] = line }
+        if isSequence { for field in try list() { try field.addLines(to: &lines) } }
+        if !isSequence, !isScalar { for entry in try mapping().entries { try entry.value.addLines(to: &lines) } }
+    }
+
+    fileprivate func unsupported(
+        _ message: String, expected: String? = nil, found: String? = nil, advice: String? = nil
+    ) -> CairnError {
         let made = error(message)
-        return CairnError(.unsupported, made.message, .init(file: file, advice: advice))
+        return CairnError(
+            .unsupported, made.message, .init(file: file, expected: expected, found: found, advice: advice))
     }
 
     /// The path of a model: text, or an object with it.
@@ -123,45 +167,59 @@ extension YAMLField {
         if isNull { return [:] }
         var settings: [String: MergeRecipe.Setting] = [:]
         for (name, field) in try mapping().entries {
-            guard RecipeParameters.known.contains(name) else {
+            guard let domain = ParameterDomain.all[name] else {
                 throw field.error(
-                    "no parameter is called that", expected: RecipeParameters.known.sorted().joined(separator: ", "))
+                    "no parameter is called that",
+                    expected: ParameterDomain.all.keys.sorted().joined(separator: ", "))
             }
-            settings[name] = try field.setting()
+            // As mergekit has it, a parameter without a value is not set.
+            if let field = field.present { settings[name] = try field.setting(domain) }
         }
         return settings
     }
 
-    private func setting() throws(CairnError) -> MergeRecipe.Setting {
-        if isScalar { return .scalar(try scalar()) }
-        guard isSequence else { return .conditions([try condition()]) }
+    private func setting(_ domain: ParameterDomain) throws(CairnError) -> MergeRecipe.Setting {
+        if isScalar { return .scalar(try scalar(domain)) }
+        guard isSequence else { return .conditions([try condition(domain)]) }
         let fields = try list()
         if fields.allSatisfy(\.isScalar) {
             var values: [MergeRecipe.Scalar] = []
-            for field in fields { values.append(try field.scalar()) }
+            for field in fields { values.append(try field.scalar(domain)) }
             return .gradient(values)
         }
         var conditions: [MergeRecipe.Condition] = []
-        for field in fields { conditions.append(try field.condition()) }
+        for field in fields { conditions.append(try field.condition(domain)) }
         return .conditions(conditions)
     }
 
-    private func condition() throws(CairnError) -> MergeRecipe.Condition {
+    private func condition(_ domain: ParameterDomain) throws(CairnError) -> MergeRecipe.Condition {
         let mapping = try mapping()
         try mapping.allow("filter", "value")
         let value = try mapping.required("value")
         guard value.isScalar || value.isSequence else { throw value.error("expected a value or a list of values") }
         let filter = try mapping["filter"].flatMapPresent { field throws(CairnError) in try field.text() }
-        return MergeRecipe.Condition(filter: filter == "*" ? nil : filter, value: try value.setting())
+        return MergeRecipe.Condition(filter: filter == "*" ? nil : filter, value: try value.setting(domain))
     }
 
-    private func scalar() throws(CairnError) -> MergeRecipe.Scalar {
+    /// A value of a parameter, with YAML's words for true and false in every spelling that mergekit reads.
+    private func scalar(_ domain: ParameterDomain) throws(CairnError) -> MergeRecipe.Scalar {
         let text = try text()
-        switch text {
-        case "true", "True", "yes", "on": return .bool(true)
-        case "false", "False", "no", "off": return .bool(false)
-        default: return Double(text).map { .number($0) } ?? .text(text)
+        let digits = text.drop { "+-".contains($0) }
+        if isPlain, digits.count > 1, digits.first == "0", digits.allSatisfy({ ("0"..."9").contains($0) }) {
+            throw error(
+                "a number with leading zeros is octal for some readers of YAML and decimal for others",
+                expected: "\(domain.words), without them", found: text)
         }
+        let value: MergeRecipe.Scalar
+        switch text {
+        case "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON": value = .bool(true)
+        case "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF": value = .bool(false)
+        default: value = Double(text).map { .number($0) } ?? .text(text)
+        }
+        guard domain.contains(value) else {
+            throw error("the value cannot be", expected: domain.words, found: text.isEmpty ? "nothing" : text)
+        }
+        return value
     }
 }
 #endif

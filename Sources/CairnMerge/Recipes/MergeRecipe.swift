@@ -73,6 +73,17 @@ public struct MergeRecipe: Sendable, Hashable {
     /// The result's type; `nil` for ``inputType``, or the inputs' own.
     public var outputType: ScalarType?
     public var parameters: [String: Setting]
+    /// Where its settings stand, for messages.
+    package var origin = Origin()
+
+    /// The text that a recipe was read from, and the lines of its settings. It makes no recipe another.
+    package struct Origin: Sendable, Hashable {
+        package var file: String?
+        package var lines: [String: Int] = [:]
+
+        package static func == (one: Origin, other: Origin) -> Bool { true }
+        package func hash(into hasher: inout Hasher) {}
+    }
 
     public init(
         method: String, content: Content, baseModel: String? = nil, inputType: ScalarType? = nil,

@@ -13,6 +13,7 @@ extension MergedCheckpoint {
     public init(
         recipe: MergeRecipe, options: MergeOptions = MergeOptions(), opening open: (String) throws -> MergeInput
     ) throws {
+        try RecipePlan.check(recipe)
         var inputs: [MergeInput] = []
         for model in recipe.models {
             var input = try open(model)
@@ -26,16 +27,22 @@ extension MergedCheckpoint {
         options.promotesTypes = true
         if recipe.inputType == .f64 { options.accumulation = .double }
         options.outputType = recipe.outputType ?? recipe.inputType ?? options.outputType
-        let parents = inputs.indices.map { index in
+        // Such as a base that no slice names and the method does without.
+        let idle = inputs.indices.filter { input in
+            !plan.tensors.contains { $0.operands.contains { $0.input == input } }
+        }
+        let parents = inputs.indices.filter { !idle.contains($0) }.map { index in
             var parent = inputs[index].parent
             parent.coefficient = plan.coefficient(ofInput: index)
             return parent
         }
         var details: [String: Value] = ["method": .string(recipe.method)]
         if recipe.method.hasPrefix("dare") { details["seed"] = .unsigned(options.seed) }
+        let unused = idle.map { "nothing is taken of \(inputs[$0].reader.source)" }
         try self.init(
             inputs, recipes: plan.tensors,
-            lineage: Lineage(operation: "merge", parents: parents, details: details), options: options)
+            lineage: Lineage(operation: "merge", parents: parents, details: details), options: options,
+            notes: plan.notes + unused)
     }
 
     /// Whether there are tensors that lose something as elements of a type.
@@ -57,16 +64,20 @@ extension MergedCheckpoint {
 }
 
 extension RecipePlan {
-    /// The coefficient of an input, if it has one, and the same in all tensors.
+    /// The coefficient of an input, if it has one, and the same in all tensors; the sum where it takes part more than once.
     func coefficient(ofInput input: Int) -> Double? {
         var found: Double?
         for tensor in tensors {
             let coefficients = tensor.method.coefficients
-            guard let place = tensor.operands.firstIndex(where: { $0.input == input }) else { continue }
-            guard coefficients.indices.contains(place), let value = coefficients[place],
-                found == nil || found == value
-            else { return nil }
-            found = value
+            let places = tensor.operands.indices.filter { tensor.operands[$0].input == input }
+            guard !places.isEmpty else { continue }
+            var sum = 0.0
+            for place in places {
+                guard coefficients.indices.contains(place), let value = coefficients[place] else { return nil }
+                sum += value
+            }
+            guard found == nil || found == sum else { return nil }
+            found = sum
         }
         return found
     }

@@ -4,6 +4,9 @@ import CairnBase
 struct RecipeMethod {
     let recipe: MergeRecipe
     let slice: MergeRecipe.Slice
+    /// Where in the recipe the slice and its sources set parameters.
+    let places: (slice: String, sources: [String])
+    let use: SettingUse
     /// The name in the result.
     let tensor: String
     let position: Double
@@ -16,15 +19,20 @@ struct RecipeMethod {
 
     /// - Parameter names: The tensor's name in each source.
     func make(names: [String]) throws(CairnError) -> (method: MergeMethod, hasBase: Bool) {
-        let shared = RecipeParameters(
-            scopes: [slice.parameters, recipe.parameters], tensor: tensor, position: position)
-        let own = zip(slice.sources, names).map { source, name in
+        let outer = [(places.slice, slice.parameters), ("parameters", recipe.parameters)]
+        let shared = RecipeParameters(scopes: outer, use: use, tensor: tensor, position: position)
+        let own = zip(zip(slice.sources, places.sources), names).map { source, name in
             (
-                isBase: source.model == base,
+                isBase: source.0.model == base,
                 parameters: RecipeParameters(
-                    scopes: [source.parameters, slice.parameters, recipe.parameters], tensor: name, position: position,
-                    model: source.model)
+                    scopes: [(source.1, source.0.parameters)] + outer, use: use, tensor: name, position: position,
+                    model: source.0.model)
             )
+        }
+        if !["linear", "karcher", "passthrough"].contains(recipe.method), own.count(where: \.isBase) > 1 {
+            throw CairnError(
+                .invalidArgument, "the base is among the models more than once",
+                .init(found: base, advice: "list it once, or not at all"))
         }
         let others = own.filter { !$0.isBase }.map(\.parameters)
         func numbers(_ name: String, of list: [RecipeParameters]) throws(CairnError) -> [Double] {
@@ -44,7 +52,8 @@ struct RecipeMethod {
             guard own.count == 2 else { throw wrongCount("two models, one of which is the base", own.count) }
             return (.slerp(t: try shared.requiredNumber("t")), true)
         case "multislerp":
-            let hasBase = own.contains { $0.isBase }
+            if base != nil { try requireBase(own.map(\.isBase)) }
+            let hasBase = base != nil
             return (
                 .multiSlerp(
                     weights: try numbers("weight", of: others),

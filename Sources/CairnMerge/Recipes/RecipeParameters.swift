@@ -2,14 +2,9 @@ import CairnBase
 
 /// The parameters of one tensor of a recipe: what they are set to, from the closest setting outwards.
 struct RecipeParameters {
-    /// mergekit's parameters of the methods that are understood, and one that only saves it memory.
-    static let known: Set<String> = [
-        "weight", "density", "normalize", "rescale", "lambda", "gamma", "t", "scale", "filter_wise", "normalize_weights",
-        "eps", "max_iter", "tol", "int8_mask",
-    ]
-
     /// From the closest to the furthest.
-    let scopes: [[String: MergeRecipe.Setting]]
+    let scopes: [(path: String, settings: [String: MergeRecipe.Setting])]
+    let use: SettingUse
     let tensor: String
     /// Where the tensor's layer is among the layers, from 0 to 1.
     let position: Double
@@ -17,9 +12,11 @@ struct RecipeParameters {
     var model: String?
 
     func number(_ name: String) throws(CairnError) -> Double? {
-        for scope in scopes {
-            guard let setting = scope[name] else { continue }
-            if let value = try number(setting, name) { return value }
+        use.ask(name)
+        for (path, settings) in scopes {
+            guard let setting = settings[name], let value = try number(setting, name) else { continue }
+            use.use(path, name, condition: condition(setting))
+            return value
         }
         return nil
     }
@@ -36,8 +33,10 @@ struct RecipeParameters {
     }
 
     func bool(_ name: String, default other: Bool) throws(CairnError) -> Bool {
-        for scope in scopes {
-            guard let setting = scope[name], let scalar = chosen(setting) else { continue }
+        use.ask(name)
+        for (path, settings) in scopes {
+            guard let setting = settings[name], let scalar = chosen(setting) else { continue }
+            use.use(path, name, condition: condition(setting))
             switch scalar {
             case .bool(let value): return value
             case .number(let value) where value == 0 || value == 1: return value == 1
@@ -83,9 +82,16 @@ struct RecipeParameters {
     }
 
     private func fits(_ condition: MergeRecipe.Condition) -> Bool {
-        guard let filter = condition.filter else { return true }
-        return tensor.utf8.contains(filter.utf8)
+        condition.filter.map { Self.fits($0, tensor) } ?? true
     }
+
+    /// Which condition of a setting counts for the tensor, if it has any.
+    private func condition(_ setting: MergeRecipe.Setting) -> Int? {
+        if case .conditions(let conditions) = setting { conditions.firstIndex(where: fits) } else { nil }
+    }
+
+    /// Whether a filter is part of a tensor's name.
+    static func fits(_ filter: String, _ tensor: String) -> Bool { tensor.utf8.contains(filter.utf8) }
 
     private func problem(_ name: String, _ expected: String) -> CairnError {
         CairnError(

@@ -8,7 +8,10 @@ struct RecipePlan {
     private let inputs: [MergeInput]
     private let positions: [String: Int]
     private(set) var tensors: [TensorRecipe] = []
+    /// What of the recipe changes nothing, a sentence each.
+    private(set) var notes: [String] = []
     private var problems: [String] = []
+    private let use = SettingUse()
 
     init(_ recipe: MergeRecipe, _ inputs: [MergeInput]) throws(CairnError) {
         self.recipe = recipe
@@ -26,6 +29,54 @@ struct RecipePlan {
                     + problems.joined(separator: "; "))
         }
         tie()
+        let idle = try use.idle(of: recipe, names: tensors.map(\.name) + inputs.flatMap { $0.reader.tensors.map(\.name) })
+        if !idle.isEmpty {
+            notes.append("parameters of the recipe that change nothing in a merge by \(recipe.method): " + idle.joined(separator: ", "))
+        }
+        let emptied = emptiedVectors()
+        if !emptied.isEmpty {
+            notes.append("nothing is left of task vectors whose density is 0: " + emptied.joined(separator: ", "))
+        }
+    }
+
+    /// - Throws: ``CairnError/Code/unsupported`` for a method that is not known, ``CairnError/Code/invalidArgument`` for
+    ///   parameters that nothing is called or that cannot have their values.
+    static func check(_ recipe: MergeRecipe) throws(CairnError) {
+        guard RecipeMethod.known.contains(recipe.method) else {
+            throw CairnError(
+                .unsupported, "the merge method is not known",
+                .init(
+                    file: recipe.origin.file, expected: "one of " + RecipeMethod.known.joined(separator: ", "),
+                    found: recipe.method))
+        }
+        for (scope, settings) in recipe.scopes {
+            for (name, setting) in settings {
+                guard let domain = ParameterDomain.all[name] else {
+                    throw CairnError(
+                        .invalidArgument, "\(scope): no parameter is called that",
+                        .init(expected: ParameterDomain.all.keys.sorted().joined(separator: ", "), found: name))
+                }
+                guard let outside = domain.firstOutside(setting) else { continue }
+                throw CairnError(
+                    .invalidArgument, recipe.place("\(scope).\(name)") + "the value cannot be",
+                    .init(file: recipe.origin.file, expected: domain.words, found: "\(outside)"))
+            }
+        }
+    }
+
+    /// The models of whose task vectors nothing is left somewhere.
+    private func emptiedVectors() -> [String] {
+        var counts: [Int: Int] = [:]
+        for tensor in tensors where tensor.tiedTo == nil {
+            guard case .taskVectors(let method) = tensor.method else { continue }
+            for (operand, thinning) in zip(tensor.operands.dropFirst(), method.thinnings) {
+                switch thinning {
+                case .largest(0), .random(0), .middle(0, _): counts[operand.input, default: 0] += 1
+                default: break
+                }
+            }
+        }
+        return counts.sorted { $0.key < $1.key }.map { "\(inputs[$0.key].reader.source) in \($0.value) tensors" }
     }
 
     private func reader(_ model: String) -> any CheckpointReader { inputs[positions[model] ?? 0].reader }
@@ -43,13 +94,15 @@ struct RecipePlan {
         problems += SchemaComparison(of: members, promotesTypes: true).mismatches.map(\.description)
         guard problems.isEmpty else { return }
         let slice = MergeRecipe.Slice(sources: all)
+        // The base that is added has no place in the recipe, and no parameters.
+        let places = ("", all.indices.map(MergeRecipe.path(ofModel:)))
         let counts = LayerName.counts(in: reader(first.model))
         for tensor in reader(first.model).tensors {
             let position = LayerName(tensor.name).map { name in
                 let count = counts[name.prefix] ?? 1
                 return count > 1 ? Double(name.layer) / Double(count - 1) : 1
             }
-            try add(tensor.name, slice, names: all.map { _ in tensor.name }, position: position ?? 0)
+            try add(tensor.name, slice, places, names: all.map { _ in tensor.name }, position: position ?? 0)
         }
     }
 
@@ -68,14 +121,23 @@ struct RecipePlan {
             }
         }
         var layer = 0
-        for slice in slices { try plan(slice, layer: &layer) }
+        let places = slices.enumerated().map { index, slice in
+            (
+                slice: MergeRecipe.path(ofSlice: index),
+                sources: slice.sources.indices.map { MergeRecipe.path(ofSlice: index, source: $0) }
+            )
+        }
+        for (slice, places) in zip(slices, places) { try plan(slice, places, layer: &layer) }
         for tensor in reader(first.sources[0].model).tensors where LayerName(tensor.name) == nil {
-            let slice = Self.isBeforeLayers(tensor.name) ? first : last
-            try add(tensor.name, slice, names: slice.sources.map { _ in tensor.name }, position: 0)
+            let isFirst = Self.isBeforeLayers(tensor.name), slice = isFirst ? first : last
+            try add(
+                tensor.name, slice, places[isFirst ? 0 : slices.count - 1], names: slice.sources.map { _ in tensor.name }, position: 0)
         }
     }
 
-    private mutating func plan(_ slice: MergeRecipe.Slice, layer: inout Int) throws(CairnError) {
+    private mutating func plan(
+        _ slice: MergeRecipe.Slice, _ places: (slice: String, sources: [String]), layer: inout Int
+    ) throws(CairnError) {
         let ranges = slice.sources.map { $0.layers ?? 0..<0 }
         guard let count = ranges.first?.count, ranges.allSatisfy({ $0.count == count }) else {
             throw CairnError(
@@ -91,7 +153,7 @@ struct RecipePlan {
             }
             for name in names {
                 try add(
-                    name.name(ofLayer: layer), slice,
+                    name.name(ofLayer: layer), slice, places,
                     names: ranges.map { name.name(ofLayer: $0.lowerBound + offset) }, position: position)
             }
             layer += 1
@@ -114,7 +176,8 @@ struct RecipePlan {
     ///
     /// - Parameter names: Its name in each source.
     private mutating func add(
-        _ name: String, _ slice: MergeRecipe.Slice, names: [String], position: Double
+        _ name: String, _ slice: MergeRecipe.Slice, _ places: (slice: String, sources: [String]), names: [String],
+        position: Double
     ) throws(CairnError) {
         let base = slice.baseModel ?? recipe.baseModel
         var sources = Array(zip(slice.sources, names))
@@ -122,8 +185,14 @@ struct RecipePlan {
             problems.append("\(reader(source.model).source) has no tensor \"\(name)\"")
             return
         }
-        let method = RecipeMethod(recipe: recipe, slice: slice, tensor: name, position: position, base: base)
-        let made = try method.make(names: names)
+        let method = RecipeMethod(
+            recipe: recipe, slice: slice, places: places, use: use, tensor: name, position: position, base: base)
+        let made: (method: MergeMethod, hasBase: Bool)
+        do throws(CairnError) {
+            made = try method.make(names: names)
+        } catch {
+            throw error.adding(.init(file: recipe.origin.file, tensor: name))
+        }
         // The base goes first where the method has one.
         if made.hasBase, let index = sources.firstIndex(where: { $0.0.model == base }) {
             sources.insert(sources.remove(at: index), at: 0)

@@ -48,6 +48,10 @@ struct TensorDifference {
                         difference.addBits(first, second, of: left.tensor.scalarType, count: region.elementCount)
                         return
                     }
+                    if sameType, let isSigned = left.tensor.scalarType.isSignedLongInteger {
+                        difference.addIntegers(first, second, isSigned: isSigned)
+                        return
+                    }
                     try leftValues.load(first, of: left.tensor.scalarType)
                     try rightValues.load(second, of: right.tensor.scalarType)
                     difference.add(
@@ -86,6 +90,26 @@ struct TensorDifference {
         count += left.count
     }
 
+    /// Compares integers of 64 bits, whose distances doubles would round away.
+    private mutating func addIntegers(
+        _ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer, isSigned: Bool
+    ) {
+        // Two's complement with the sign's bit flipped is in the order of the numbers.
+        let flip: UInt64 = isSigned ? 1 << 63 : 0
+        func number(_ bits: UInt64) -> Double { isSigned ? Double(Int64(bitPattern: bits)) : Double(bits) }
+        for index in 0..<left.count / 8 {
+            let first = UInt64(littleEndian: left.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self))
+            let second = UInt64(littleEndian: right.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self))
+            let (one, other) = (first ^ flip, second ^ flip)
+            let distance = Double(one > other ? one - other : other - one)
+            if distance == 0 || distance <= tolerance ?? 0 { continue }
+            note(index: count + index)
+            greatestAbsolute = max(greatestAbsolute ?? 0, distance)
+            greatestRelative = max(greatestRelative ?? 0, distance / max(abs(number(first)), abs(number(second))))
+        }
+        count += left.count / 8
+    }
+
     /// Compares elements that are no numbers or not whole bytes by their bits.
     private mutating func addBits(
         _ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer, of scalarType: ScalarType, count added: Int
@@ -105,5 +129,16 @@ struct TensorDifference {
     private mutating func note(index: Int) {
         differingCount += 1
         if firstIndex == nil { firstIndex = index }
+    }
+}
+
+extension ScalarType {
+    /// Whether it is a signed or an unsigned integer of 64 bits; `nil` for other types.
+    fileprivate var isSignedLongInteger: Bool? {
+        switch self {
+        case .i64: true
+        case .u64: false
+        default: nil
+        }
     }
 }

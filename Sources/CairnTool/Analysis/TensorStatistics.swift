@@ -8,7 +8,8 @@ import CairnTensor
 /// finite
 /// elements. Blocks are merged by the method of Chan, Golub and LeVeque (1979), which stays exact where a sum of
 /// squares
-/// would cancel.
+/// would cancel. They are computed in a unit in which neither squares of the largest doubles overflow nor those of the
+/// smallest vanish.
 struct TensorStatistics {
     private(set) var count = 0
     private(set) var nanCount = 0
@@ -19,11 +20,15 @@ struct TensorStatistics {
     private var finiteCount = 0.0
     private var runningMean = 0.0
     private var squaredDistance = 0.0
+    /// A power of two that the two above are in; `nil` before there was an element other than zero.
+    private var unit: Double?
 
     /// `nil` when no element is finite.
-    var mean: Double? { finiteCount > 0 ? runningMean : nil }
+    var mean: Double? { finiteCount > 0 ? runningMean * (unit ?? 1) : nil }
     /// `nil` when no element is finite.
-    var standardDeviation: Double? { finiteCount > 0 ? (squaredDistance / finiteCount).squareRoot() : nil }
+    var standardDeviation: Double? {
+        finiteCount > 0 ? (squaredDistance / finiteCount).squareRoot() * (unit ?? 1) : nil
+    }
     /// `nil` when every element is NaN, or there is none.
     var range: (minimum: Double, maximum: Double)? { count > nanCount ? (minimum, maximum) : nil }
 
@@ -49,13 +54,14 @@ struct TensorStatistics {
 
     /// Adds the elements of a block.
     mutating func add(_ block: Span<Double>) {
+        let inverse = 1 / adopt(unitOf: block)
         var sum = 0.0
         var finite = 0, nans = 0, zeros = 0
         var low = minimum, high = maximum
         for index in block.indices {
             let value = block[index]
             if value.isFinite {
-                sum += value
+                sum += value * inverse
                 finite += 1
             } else if value.isNaN {
                 nans += 1
@@ -75,7 +81,7 @@ struct TensorStatistics {
         let blockMean = sum / Double(finite)
         var squares = 0.0
         for index in block.indices where block[index].isFinite {
-            let distance = block[index] - blockMean
+            let distance = block[index] * inverse - blockMean
             squares += distance * distance
         }
         let total = finiteCount + Double(finite)
@@ -83,5 +89,24 @@ struct TensorStatistics {
         squaredDistance += squares + shift * shift * finiteCount * Double(finite) / total
         runningMean += shift * Double(finite) / total
         finiteCount = total
+    }
+
+    /// Goes over to the unit that a block needs if that is larger, and returns it.
+    private mutating func adopt(unitOf block: Span<Double>) -> Double {
+        var greatest = 0.0
+        for index in block.indices {
+            let magnitude = abs(block[index])
+            if magnitude > greatest, magnitude.isFinite { greatest = magnitude }
+        }
+        guard greatest > 0 else { return unit ?? 1 }
+        let wanted = greatest > 0x1p500 ? 0x1p600 : greatest < 0x1p-400 ? 0x1p-600 : 1
+        let before = unit ?? wanted, after = max(before, wanted)
+        if after != before {
+            let ratio = before / after
+            runningMean *= ratio
+            squaredDistance = squaredDistance * ratio * ratio
+        }
+        unit = after
+        return after
     }
 }

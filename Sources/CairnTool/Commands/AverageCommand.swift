@@ -11,14 +11,14 @@ struct AverageCommand: ParsableCommand {
             With one RUN its checkpoints are averaged, all or as --last, --every, --from and --until choose; --best takes \
             those with the best metric. With several sources these are averaged, by --weights if they are not all the same.
 
-            All tensors are averaged that are floating-point numbers: leave out by --exclude what must not be, such as the \
-            moments of an optimizer. Sums are of single precision or more, and rounded once. Values are those of the last \
+            Of training states the model's tensors are averaged, where names tell them from an optimizer's moments and the \
+            rest; --all takes everything, --include chooses. Floating-point numbers are averaged, others have to agree. Sums are of single precision or more, and rounded once. Values are those of the last \
             checkpoint of a run, or of the first source. Memory stays small, nothing is replaced without --force, and an \
             interrupted or failed average leaves nothing that looks like a checkpoint. The result's lineage names every \
             member and its weight.
 
             Examples:
-              cairn average runs/kjv --last 5 --every 100 -o lawa.safetensors --include 'model.*'
+              cairn average runs/kjv --last 5 --every 100 -o lawa.safetensors
               cairn average runs/kjv --best 3 --metric loss -o runs/soup --to cairn
               cairn average runs/kjv --ema 0.9 -o ema.safetensors
               cairn average a.safetensors b.safetensors --weights 0.7,0.3 -o ab.safetensors
@@ -54,10 +54,13 @@ struct AverageCommand: ParsableCommand {
     @Option(help: ArgumentHelp("A weight for each source, divided by their sum.", valueName: "w,w,…"))
     var weights: NumberListArgument?
 
+    @OptionGroup var training: TrainingOptions
+
     @OptionGroup var result: MergeOutput
 
     func validate() throws {
         if (best == nil) != (metric == nil) { throw ValidationError("--best and --metric go together") }
+        if higher, best == nil { throw ValidationError("--higher goes with --best") }
         if best != nil, last != nil || every != nil || ema != nil {
             throw ValidationError("--best goes without --last, --every and --ema")
         }
@@ -80,7 +83,7 @@ struct AverageCommand: ParsableCommand {
             weighting: ema.map { .exponential(decay: $0) } ?? .uniform)
         let steps = try best == nil ? average.steps(of: StoreOpening.usableSteps(of: store, path: path), run: path) : bestSteps(store, path)
         var members: [MergeSource] = []
-        for step in steps { members.append(try result.open("\(path)@\(step)")) }
+        for step in steps { members.append(try result.open("\(path)@\(step)", taking: training.parts)) }
         if let weights, weights.numbers.count != steps.count {
             throw CairnError(
                 .invalidArgument, "there are not as many weights as checkpoints",
@@ -95,7 +98,7 @@ struct AverageCommand: ParsableCommand {
 
     private func averageSources() throws {
         var members: [MergeSource] = []
-        for source in sources { members.append(try result.open(source)) }
+        for source in sources { members.append(try result.open(source, taking: training.parts)) }
         let merged = try MergedCheckpoint(
             averaging: members.map(\.input), weights: weights?.numbers, options: result.mergeOptions)
         try result.write(merged, of: members, schema: "cairn-average/1")

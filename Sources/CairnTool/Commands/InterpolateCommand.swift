@@ -10,7 +10,7 @@ struct InterpolateCommand: ParsableCommand {
         discussion: """
             A is at 0, B at 1; --at may lie outside. With --layer some tensors have another place: the first pattern that \
             fits counts, so that layer by layer one model turns into the other. With --arc the way is the great circle \
-            (SLERP) instead of the straight line.
+            (SLERP) instead of the straight line. Of training states the model's tensors are taken; --all takes everything.
 
             Examples:
               cairn interpolate runs/a@400 runs/b@400 --at 0.5 -o middle.safetensors
@@ -33,6 +33,8 @@ struct InterpolateCommand: ParsableCommand {
     @Flag(help: "Along the great circle of each tensor.")
     var arc = false
 
+    @OptionGroup var training: TrainingOptions
+
     @OptionGroup var result: MergeOutput
 
     func validate() throws {
@@ -40,7 +42,7 @@ struct InterpolateCommand: ParsableCommand {
     }
 
     func run() throws {
-        let sources = [try result.open(first), try result.open(second)]
+        let sources = try [first, second].map { try result.open($0, taking: training.parts) }
         var places: [(pattern: GlobPattern, at: Double)] = []
         for place in layer {
             let pattern = try GlobPattern(place.pattern)
@@ -51,11 +53,16 @@ struct InterpolateCommand: ParsableCommand {
             places.append((pattern, place.at))
         }
         func place(_ name: String) -> Double { places.first { $0.pattern.matches(name) }?.at ?? at }
+        let names = sources[0].input.reader.tensors.map(\.name)
+        let idle = places.indices.filter { index in
+            !names.contains { name in places.firstIndex { $0.pattern.matches(name) } == index }
+        }.map { "--layer \(layer[$0].pattern.debugDescription) changes nothing: patterns before it fit all its tensors" }
         let inputs = sources.map(\.input)
         let merged = try arc
             ? MergedCheckpoint(inputs, operation: "slerp", options: result.mergeOptions) { .slerp(t: place($0)) }
             : MergedCheckpoint(interpolating: inputs[0], inputs[1], options: result.mergeOptions) { place($0) }
-        try result.write(merged, of: sources, schema: "cairn-interpolate/1")
+        try result.write(
+            merged, lineage: merged.lineage, notes: merged.notes + idle, of: sources, schema: "cairn-interpolate/1")
     }
 }
 

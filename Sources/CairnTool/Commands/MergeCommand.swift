@@ -16,7 +16,8 @@ struct MergeCommand: ParsableCommand {
             Everything is computed in single precision (double for inputs of F64), whatever the inputs' types, and rounded \
             once. Memory stays small whatever the size and number of the models. What fits nowhere is named before \
             anything is read, nothing is replaced without --force, and an interrupted or failed merge leaves nothing \
-            that looks like a checkpoint. DARE chooses elements by --seed and the tensors' names alone.
+            that looks like a checkpoint. DARE chooses elements by --seed and the tensors' names alone. Of models that are \
+            training states the model's tensors are taken; --all takes everything.
 
             Examples:
               cairn merge --recipe ties.yml -o merged.safetensors
@@ -33,6 +34,8 @@ struct MergeCommand: ParsableCommand {
     @Option(help: "Chooses the random elements of DARE.")
     var seed: UInt64 = 0
 
+    @OptionGroup var training: TrainingOptions
+
     @OptionGroup var result: MergeOutput
 
     func validate() throws {
@@ -47,10 +50,12 @@ struct MergeCommand: ParsableCommand {
         options.seed = seed
         var sources: [MergeSource] = []
         let merged = try MergedCheckpoint(recipe: recipe, options: options) { model in
-            let opened = try RecipeModel.open(model, besides: path, result)
+            let opened = try RecipeModel.open(model, besides: path, result, taking: training.parts)
             sources += opened.sources
             return opened.input
         }
-        try result.write(merged, of: sources, schema: "cairn-merge/1")
+        let idle = seed != 0 && !recipe.method.hasPrefix("dare") ? ["--seed changes nothing: only DARE is random"] : []
+        try result.write(
+            merged, lineage: merged.lineage, notes: merged.notes + idle, of: sources, schema: "cairn-merge/1")
     }
 }

@@ -23,6 +23,11 @@ extension MergeOutput {
         let destination = Destination(
             path: output, format: target, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
             step: step ?? sources.first?.manifest?.step ?? 0, metrics: metrics, lineage: lineage, carriesLineage: true)
+        try checkPatterns(of: sources)
+        var notes = notes
+        for source in sources.reversed() {
+            if let note = source.note, !notes.contains(note) { notes.insert(note, at: 0) }
+        }
         // Each source is kept from being written over.
         var writer: (any CheckpointWriter)?
         for source in sources { writer = try destination.writer(reading: source.recognised) }

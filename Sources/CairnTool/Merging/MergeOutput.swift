@@ -64,9 +64,45 @@ struct MergeOutput: ParsableArguments {
     }
 
     /// Opens a source, as far as its tensors are wanted.
-    func open(_ text: String) throws -> MergeSource {
-        try MergeSource(text, format: format, selection: selection)
+    ///
+    /// - Parameter taking: Whether of a training state the model's tensors are wanted only, or all, which is then said.
+    ///   Names that are selected are wanted whatever they are.
+    func open(_ text: String, taking: TrainingParts = .all) throws -> MergeSource {
+        try MergeSource(
+            text, format: format, selection: selection, taking: selection.include.isEmpty ? taking : .all)
     }
+
+    /// Refuses a pattern that fits a name of no source: one that does not is a mistake of whoever wrote it.
+    func checkPatterns(of sources: [MergeSource]) throws(CairnError) {
+        for text in selection.include + selection.exclude {
+            let pattern = try GlobPattern(text)
+            guard sources.contains(where: { $0.names.contains(where: pattern.matches) }) else {
+                throw CairnError(
+                    .notFound, "a pattern fits no name of the checkpoints",
+                    .init(
+                        file: sources.first?.input.reader.source, found: text.debugDescription,
+                        advice: "list the names and correct it"))
+            }
+        }
+    }
+}
+
+/// What of a training state takes part in a merge.
+enum TrainingParts {
+    case model
+    case all
+    /// All, which is worth a word.
+    case allKnowingly
+}
+
+/// What the commands understand that average what training wrote.
+struct TrainingOptions: ParsableArguments {
+    @Flag(
+        name: .customLong("all"),
+        help: "Take all tensors of training states: moments, counters and states of generators too.")
+    var takesAll = false
+
+    var parts: TrainingParts { takesAll ? .allKnowingly : .model }
 }
 
 /// A source of a merge, opened.
@@ -77,9 +113,17 @@ struct MergeSource {
     let recognised: RecognisedFormat
     /// What of the files is not in the reader.
     let omissions: [String]
+    /// The names of everything that it has.
+    let names: [String]
+    /// What is to be said of what takes part.
+    let note: String?
 
-    /// - Parameter selection: Which of its tensors are wanted; `nil` for all.
-    init(_ text: String, format: FormatName? = nil, selection: SelectionOptions? = nil) throws {
+    /// - Parameters:
+    ///   - selection: Which of its tensors are wanted; `nil` for all.
+    ///   - taking: What of a training state is wanted.
+    init(
+        _ text: String, format: FormatName? = nil, selection: SelectionOptions? = nil, taking: TrainingParts = .all
+    ) throws {
         let opened = try OpenedCheckpoint(text, format: format)
         let location = try Location(text)
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
@@ -88,8 +132,17 @@ struct MergeSource {
         let selects = try selection?.test() ?? { _ in true }
         try opened.quantised(besides: text).refuse("a merge", of: opened.reader.source, where: selects)
         var reader = opened.reader
+        names = reader.tensors.map(\.name) + reader.values.map(\.name)
+        switch (taking, taking == .all ? nil : ModelTensors(of: reader)) {
+        case (.model, let model?):
+            reader = model.view(reader)
+            note = "of training states the model's tensors are taken, and not \(model.leftOutText): --all takes everything"
+        case (.allKnowingly, let model?):
+            note = "everything of training states is merged as weights are, \(model.leftOutText) too"
+        default: note = nil
+        }
         if let selection, !(selection.include.isEmpty && selection.exclude.isEmpty) {
-            reader = try SelectedReader(reader, include: selection.include, exclude: selection.exclude)
+            reader = SelectedReader(reader, where: try selection.test())
         }
         input = MergeInput(
             reader, parent: .init(step: manifest?.step, saveID: manifest?.saveID, source: location.path))

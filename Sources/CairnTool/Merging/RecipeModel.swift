@@ -19,10 +19,10 @@ enum RecipeFile {
 enum RecipeModel {
     /// Opens `PATH`, or `PATH+ADAPTER`: relative to the recipe, else to the current directory.
     static func open(
-        _ name: String, besides recipe: String, _ result: MergeOutput
+        _ name: String, besides recipe: String, _ result: MergeOutput, taking parts: TrainingParts
     ) throws -> (input: MergeInput, sources: [MergeSource]) {
         if try exists(name, besides: recipe) == nil, let plus = name.lastIndex(of: "+") {
-            let base = try result.open(place(String(name[..<plus]), besides: recipe))
+            let base = try result.open(place(String(name[..<plus]), besides: recipe), taking: parts)
             let path = try place(String(name[name.index(after: plus)...]), besides: recipe)
             let adapter = try AdapterFiles.open(path)
             let merged = try MergedCheckpoint(
@@ -31,7 +31,7 @@ enum RecipeModel {
             parent.source = name
             return (MergeInput(merged, parent: parent), [base, adapter.source])
         }
-        let source = try result.open(place(name, besides: recipe))
+        let source = try result.open(place(name, besides: recipe), taking: parts)
         return (source.input, [source])
     }
 
