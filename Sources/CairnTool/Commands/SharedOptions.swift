@@ -43,7 +43,7 @@ struct SelectionOptions: ParsableArguments {
     /// Whether a name is meant.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none.
-    func test() throws(CairnError) -> (String) -> Bool {
+    func test() throws(CairnError) -> @Sendable (String) -> Bool {
         var included: [GlobPattern] = [], excluded: [GlobPattern] = []
         for text in include { included.append(try GlobPattern(text)) }
         for text in exclude { excluded.append(try GlobPattern(text)) }

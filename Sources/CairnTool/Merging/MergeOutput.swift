@@ -130,10 +130,13 @@ struct MergeSource {
         manifest = opened.manifest
         omissions = opened.omissions.map { "\(text): \($0)" }
         let selects = try selection?.test() ?? { _ in true }
-        try opened.quantised(besides: text).refuse("a merge", of: opened.reader.source, where: selects)
         var reader = opened.reader
         names = reader.tensors.map(\.name) + reader.values.map(\.name)
-        switch (taking, taking == .all ? nil : ModelTensors(of: reader)) {
+        let model = taking == .all ? nil : ModelTensors(of: reader)
+        try opened.quantised(besides: text).refuse("a merge", of: reader.source) { name in
+            selects(name) && (taking != .model || model?.contains(name) ?? true)
+        }
+        switch (taking, model) {
         case (.model, let model?):
             reader = model.view(reader)
             note = "of training states the model's tensors are taken, and not \(model.leftOutText): --all takes everything"
@@ -142,7 +145,7 @@ struct MergeSource {
         default: note = nil
         }
         if let selection, !(selection.include.isEmpty && selection.exclude.isEmpty) {
-            reader = SelectedReader(reader, where: try selection.test())
+            reader = SelectedReader(reader, where: selects)
         }
         input = MergeInput(
             reader, parent: .init(step: manifest?.step, saveID: manifest?.saveID, source: location.path))
