@@ -314,8 +314,8 @@ import Darwin
                 down: .init(input: 1, name: "a"), up: .init(input: 1, name: "b"), scale: 0.5, isTransposed: isTransposed)
         }
         let recipes = [
-            TensorRecipe(name: "w", operands: [.init(input: 0, name: "w")], method: .lowRankUpdates, updates: [update(false)]),
-            TensorRecipe(name: "t", operands: [.init(input: 0, name: "t")], method: .lowRankUpdates, updates: [update(true)]),
+            TensorRecipe(name: "w", operands: [.init(input: 0, name: "w")], method: .updates, updates: [.product(update(false))]),
+            TensorRecipe(name: "t", operands: [.init(input: 0, name: "t")], method: .updates, updates: [.product(update(true))]),
             TensorRecipe(name: "other", operands: [.init(input: 0, name: "other")], method: .passthrough()),
         ]
         let merged = try MergedCheckpoint(

@@ -104,6 +104,33 @@ import Testing
         #expect(try Self.elements(directory.path("merged.safetensors")) == [3, 22, 7, 44])
     }
 
+    /// What is asked of the result does not change what the adapter is added to.
+    @Test func adaptersAreAddedBeforeTypesAndNamesAreChosen() throws {
+        let directory = try TemporaryDirectory()
+        try Self.write([1, 2, 3, 4], to: directory.path("base.safetensors"))
+        // The names and scales of trainers of image models, in a file alone.
+        var state = TrainingState()
+        state.set(try Tensor([1, 10] as [Float], [1, 2]), for: "lora_unet_layer.lora_down.weight")
+        state.set(try Tensor([1, 2] as [Float], [2, 1]), for: "lora_unet_layer.lora_up.weight")
+        state.set(try Tensor([2] as [Float], []), for: "lora_unet_layer.alpha")
+        let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
+        try store.save(state, step: 1)
+        _ = try copyCheckpoint(from: store.open(step: 1), to: SafeTensorsWriter(path: directory.path("lora.safetensors")))
+        try Data("{merge_method: passthrough, models: [{model: base.safetensors+lora.safetensors}]}".utf8)
+            .write(to: directory.url.appendingPathComponent("lora.yml"))
+        let run = try ToolRun(
+            "merge", "lora.yml", "-o", "merged.safetensors", "--dtype", "BF16", "--include", "layer.*", in: directory)
+        #expect(run.exitCode == 0, "\(run.errors)")
+        let merged = try SafeTensorsReader(path: directory.path("merged.safetensors"))
+        #expect(merged.tensors.map(\.name) == ["layer.weight"])
+        #expect(try merged.tensor("layer.weight").converted(to: .f32).elements(as: Float.self) == [3, 22, 7, 44])
+        // A model alone is no adapter.
+        try Data("{merge_method: passthrough, models: [{model: base.safetensors+merged.safetensors}]}".utf8)
+            .write(to: directory.url.appendingPathComponent("none.yml"))
+        let none = try ToolRun("merge", "none.yml", "-o", "none.safetensors", in: directory)
+        #expect(none.exitCode == 2 && none.failedInOneLine && none.errors.contains("adapter_config.json"), "\(none.errors)")
+    }
+
     @Test func interpolationsTakePlacesByName() throws {
         let directory = try TemporaryDirectory()
         try Self.write([0, 0, 0, 0], to: directory.path("a.safetensors"))

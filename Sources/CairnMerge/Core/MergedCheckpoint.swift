@@ -45,9 +45,11 @@ public struct MergedCheckpoint: CheckpointReader {
     }
 
     /// The same with notes of whoever made the recipes.
+    ///
+    /// - Parameter isOneModel: Whether the other inputs only change the first, so that it means nothing how they differ.
     init(
         _ inputs: [MergeInput], recipes: [TensorRecipe], values: [NamedValue]? = nil, lineage: Lineage,
-        options: MergeOptions, notes: [String]
+        options: MergeOptions, notes: [String], isOneModel: Bool = false
     ) throws(CairnError) {
         try Self.refuseCodes(inputs, recipes)
         let workspaces = WorkspacePool()
@@ -83,7 +85,7 @@ public struct MergedCheckpoint: CheckpointReader {
         self.ledger = ledger
         valued = values.map { values in inputs.last { $0.reader.values == values }?.reader } ?? inputs.first?.reader
         let statistics = inputs.count > 1 ? BatchStatistics.note(of: tensors) : nil
-        self.notes = notes + Self.notes(inputs) + (statistics.map { [$0] } ?? [])
+        self.notes = notes + (isOneModel ? [] : Self.notes(inputs) + (statistics.map { [$0] } ?? []))
     }
 
     /// That of an input with just these tensors and values; else tensors lie flat under their names, and values are what they
@@ -182,15 +184,16 @@ extension MergedCheckpoint {
         }
         let (type, isCopied) = try resultType(operands, options)
         let description = TensorDescription(
-            name: recipe.name, scalarType: type, shape: first.description.shape, tiedTo: recipe.tiedTo)
+            name: recipe.name, scalarType: recipe.scalarType ?? type, shape: first.description.shape,
+            tiedTo: recipe.tiedTo)
         guard recipe.tiedTo == nil else { return (description, nil) }
         if !isCopied { try check(recipe.method, operandCount: operands.count) }
         var updates: [BoundUpdate] = []
         for update in recipe.updates {
             updates.append(
-                try BoundUpdate(
-                    update, down: find(update.down, inputs, options), up: find(update.up, inputs, options),
-                    weight: first.description))
+                try BoundUpdate(update, of: first.description) { operand throws(CairnError) in
+                    try find(operand, inputs, options)
+                })
         }
         // Counters of batches differ in any two checkpoints of a run; the average of its statistics belongs to none.
         var options = options

@@ -52,12 +52,21 @@ extension PreparedTensor {
             try compute(region, isDouble: isDouble, into: target, workspace) { sums in
                 try merge(tasks, rule, region, isDouble: isDouble, into: sums, workspace)
             }
-        case .lowRank(let factors):
+        case .updated(let updates):
             try compute(region, isDouble: isDouble, into: target, workspace) { sums in
-                let x = try operands[0].elements(of: region) { workspace.buffer(1, byteCount: $0) }
-                cairn_merge_add(kernelLevel, isDouble ? 1 : 0, x, 1, 1, sums, region.elementCount)
-                for factor in factors { factor.add(to: sums, region, isDouble: isDouble) }
+                try apply(updates, region, into: sums, workspace)
             }
+        }
+    }
+
+    /// Fills `sums` with operand 0 after some updates.
+    func apply(
+        _ updates: [PreparedUpdate], _ region: Region, into sums: UnsafeMutableRawPointer, _ workspace: Workspace
+    ) throws {
+        let x = try operands[0].elements(of: region) { workspace.buffer(1, byteCount: $0) }
+        cairn_merge_add(kernelLevel, isDouble ? 1 : 0, x, 1, 1, sums, region.elementCount)
+        for update in updates {
+            try update.apply(to: sums, region, of: description.shape, isDouble: isDouble, workspace)
         }
     }
 

@@ -11,14 +11,14 @@ enum TensorEvaluation: Sendable {
     case combination([Double], divisor: Double?, isDouble: Bool)
     /// Operand 0 and the task vectors of the others.
     case tasks([TaskState], TaskRule, isDouble: Bool)
-    /// Operand 0 and products of small matrices.
-    case lowRank([LowRankFactors])
+    /// Operand 0 and what is done to it, one after the other.
+    case updated([PreparedUpdate])
 
     /// The precision that it needs, if it is another than the operands'.
     var isDouble: Bool? {
         switch self {
         case .combination(_, _, let isDouble), .tasks(_, _, let isDouble): isDouble
-        case .copy, .lowRank: nil
+        case .copy, .updated: nil
         }
     }
 }
@@ -123,9 +123,33 @@ final class PreparedTensor: Sendable {
             }
         case .taskVectors(let method):
             return try prepare(method)
-        case .lowRankUpdates:
-            return .lowRank(try updates.map { try LowRankFactors($0, isDouble: isDouble) })
+        case .updates:
+            return .updated(try prepareUpdates())
         }
+    }
+
+    private func prepareUpdates() throws -> [PreparedUpdate] {
+        var prepared: [PreparedUpdate] = []
+        for update in updates {
+            switch update {
+            case .sum(let operand, let scale): prepared.append(.sum(operand, scale: scale))
+            case .replacement(let operand): prepared.append(.replacement(operand))
+            case .rows(let operand, let rows):
+                let values = try operand.reader.tensor(operand.description.name).converted(to: isDouble ? .f64 : .f32)
+                let places = Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1, $0) })
+                prepared.append(.rows(values, places: places))
+            case .product(let product):
+                let factors = try LowRankFactors(product, isDouble: isDouble)
+                let before = prepared + [.product(factors, nil)]
+                let lengths = try product.magnitude.map { magnitude in
+                    try OutputLengths(
+                        product, factors, magnitude: magnitude, isDouble: isDouble, sweep: sweep(tensorCount: 2)
+                    ) { [self] region, memory, workspace in try apply(before, region, into: memory, workspace) }
+                }
+                prepared.append(.product(factors, lengths))
+            }
+        }
+        return prepared
     }
 
     /// A sum whose coefficients come from scalar products: with more digits where they cancel out.

@@ -1,3 +1,5 @@
+public import CairnTensor
+
 /// How one tensor of a merge comes to be.
 public struct TensorRecipe: Sendable {
     /// A tensor of an input.
@@ -19,37 +21,22 @@ public struct TensorRecipe: Sendable {
     public var operands: [Operand]
     /// How it is made.
     public var method: MergeMethod
-    /// Small matrices that belong to it, of a merge with low-rank updates.
-    public var updates: [LowRankUpdate]
+    /// What becomes of it then, of a merge with updates.
+    public var updates: [TensorUpdate]
     /// The name in the result of the tensor that this one is, if it is one with another.
     public var tiedTo: String?
+    /// The type of its elements; `nil` for what the operands and the merge's options come to.
+    public var scalarType: ScalarType?
 
     public init(
-        name: String, operands: [Operand], method: MergeMethod, updates: [LowRankUpdate] = [], tiedTo: String? = nil
+        name: String, operands: [Operand], method: MergeMethod, updates: [TensorUpdate] = [], tiedTo: String? = nil,
+        scalarType: ScalarType? = nil
     ) {
         self.name = name
         self.operands = operands
         self.method = method
         self.updates = updates
         self.tiedTo = tiedTo
-    }
-}
-
-/// A product of two small matrices that is added to a weight.
-public struct LowRankUpdate: Sendable, Hashable {
-    /// `[rank, inputs]`.
-    public var down: TensorRecipe.Operand
-    /// `[outputs, rank]`.
-    public var up: TensorRecipe.Operand
-    /// What the product is multiplied by.
-    public var scale: Double
-    /// Whether the weight is stored as `[inputs, outputs]`.
-    public var isTransposed: Bool
-
-    public init(down: TensorRecipe.Operand, up: TensorRecipe.Operand, scale: Double, isTransposed: Bool = false) {
-        self.down = down
-        self.up = up
-        self.scale = scale
-        self.isTransposed = isTransposed
+        self.scalarType = scalarType
     }
 }

@@ -24,10 +24,23 @@ struct TensorSweep {
         var count: Int { region.elementCount }
     }
 
+    private var regions: [Region] {
+        Array(SlabSequence(of: TensorDescription(name: "", scalarType: .f64, shape: shape), byteLimit: chunkByteCount))
+    }
+
+    /// Calls `body` for every chunk in order, on this thread.
+    func forEachInTurn(_ body: (Chunk) throws -> Void) throws {
+        var first = 0
+        for region in regions {
+            try options.interruption()
+            try workspaces.with { try body(Chunk(region: region, first: first, workspace: $0)) }
+            first += region.elementCount
+        }
+    }
+
     /// Calls `body` for every chunk and returns the results in order.
     func map<Result: Sendable>(_ body: @escaping @Sendable (Chunk) throws -> Result) throws -> [Result] {
-        let widest = TensorDescription(name: "", scalarType: .f64, shape: shape)
-        let regions = Array(SlabSequence(of: widest, byteLimit: chunkByteCount))
+        let regions = self.regions
         var firsts: [Int] = []
         var first = 0
         for region in regions {

@@ -16,8 +16,8 @@ public enum MergeMethod: Sendable, Hashable {
     case modelStock
     /// The only operand, as it is or multiplied by a number.
     case passthrough(scale: Double? = nil)
-    /// The first operand plus the recipe's low-rank updates.
-    case lowRankUpdates
+    /// The only operand after the recipe's updates.
+    case updates
 }
 
 /// How differences from a base are thinned, weighed and put together.
@@ -136,7 +136,7 @@ extension MergeMethod {
         case .passthrough(let scale):
             if let scale, !scale.isFinite { throw MergeMethodProblem("scale is no number") }
             return 1...1
-        case .lowRankUpdates: return 1...1
+        case .updates: return 1...1
         }
     }
 
@@ -187,7 +187,7 @@ extension MergeMethod {
         case .multiSlerp(let weights, _, let hasBase, _): return (hasBase ? [nil] : []) + weights
         case .taskVectors(let method): return [nil] + method.weights
         case .passthrough(let scale): return [scale ?? 1]
-        case .karcher, .modelStock, .lowRankUpdates: return []
+        case .karcher, .modelStock, .updates: return []
         }
     }
 }

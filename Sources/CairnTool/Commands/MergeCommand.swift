@@ -11,7 +11,7 @@ struct MergeCommand: ParsableCommand {
             RECIPE names a method (linear, slerp, multislerp, karcher, task_arithmetic, ties, dare_linear, dare_ties, \
             breadcrumbs, breadcrumbs_ties, model_stock, passthrough), models, and parameters, as mergekit's recipes do; \
             Docs/Merging.md says what of them is understood. Models are checkpoints of any format, by paths from the \
-            recipe's directory; of MODEL+ADAPTER the second is a PEFT adapter, whose update is added.
+            recipe's directory; of MODEL+ADAPTER the second is a PEFT adapter, which is merged in.
 
             Everything is computed in single precision (double for inputs of F64), whatever the inputs' types, and rounded \
             once. Memory stays small whatever the size and number of the models. What fits nowhere is named before \
@@ -49,13 +49,15 @@ struct MergeCommand: ParsableCommand {
         var options = result.mergeOptions
         options.seed = seed
         var sources: [MergeSource] = []
+        var notes: [String] = []
         let merged = try MergedCheckpoint(recipe: recipe, options: options) { model in
             let opened = try RecipeModel.open(model, besides: path, result, taking: training.parts)
             sources += opened.sources
+            notes += opened.notes
             return opened.input
         }
         let idle = seed != 0 && !recipe.method.hasPrefix("dare") ? ["--seed changes nothing: only DARE is random"] : []
         try result.write(
-            merged, lineage: merged.lineage, notes: merged.notes + idle, of: sources, schema: "cairn-merge/1")
+            merged, lineage: merged.lineage, notes: notes + merged.notes + idle, of: sources, schema: "cairn-merge/1")
     }
 }

@@ -72,6 +72,12 @@ struct MergeOutput: ParsableArguments {
             text, format: format, selection: selection, taking: selection.include.isEmpty ? taking : .all)
     }
 
+    /// A checkpoint as far as its tensors are wanted.
+    func selected(_ reader: any CheckpointReader) throws -> any CheckpointReader {
+        if selection.include.isEmpty && selection.exclude.isEmpty { return reader }
+        return SelectedReader(reader, where: try selection.test())
+    }
+
     /// Refuses a pattern that fits a name of no source: one that does not is a mistake of whoever wrote it.
     func checkPatterns(of sources: [MergeSource]) throws(CairnError) {
         for text in selection.include + selection.exclude {

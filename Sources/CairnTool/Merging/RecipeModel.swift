@@ -18,21 +18,30 @@ enum RecipeFile {
 /// A model that a recipe names.
 enum RecipeModel {
     /// Opens `PATH`, or `PATH+ADAPTER`: relative to the recipe, else to the current directory.
+    ///
+    /// - Returns: The model, what must not be written over, and what did not go without saying.
     static func open(
         _ name: String, besides recipe: String, _ result: MergeOutput, taking parts: TrainingParts
-    ) throws -> (input: MergeInput, sources: [MergeSource]) {
+    ) throws -> (input: MergeInput, sources: [MergeSource], notes: [String]) {
         if try exists(name, besides: recipe) == nil, let plus = name.lastIndex(of: "+") {
-            let base = try result.open(place(String(name[..<plus]), besides: recipe), taking: parts)
-            let path = try place(String(name[name.index(after: plus)...]), besides: recipe)
-            let adapter = try AdapterFiles.open(path)
-            let merged = try MergedCheckpoint(
-                base.input, adapters: [adapter.adapter], options: result.mergeOptions)
+            let model = try place(String(name[..<plus]), besides: recipe)
+            // Which tensors are wanted counts for the model with the adapter: the adapter is for all of the model's.
+            let base = try MergeSource(
+                model, format: result.format, taking: result.selection.include.isEmpty ? parts : .all)
+            var (adapter, source) = try AdapterFiles.open(
+                place(String(name[name.index(after: plus)...]), besides: recipe))
+            adapter.isForTiedModel = try AdapterFiles.isTied(modelAt: model)
+            // The model keeps its types, as other models of the recipe do; the result's come from the merge.
+            var options = result.mergeOptions
+            options.outputType = nil
+            let merged = try MergedCheckpoint(base.input, adapters: [adapter], options: options)
             var parent = base.input.parent
             parent.source = name
-            return (MergeInput(merged, parent: parent), [base, adapter.source])
+            let input = MergeInput(try result.selected(merged), parent: parent)
+            return (input, [base, source], merged.notes)
         }
         let source = try result.open(place(name, besides: recipe), taking: parts)
-        return (source.input, [source])
+        return (source.input, [source], [])
     }
 
     private static func exists(_ name: String, besides recipe: String) throws(CairnError) -> String? {

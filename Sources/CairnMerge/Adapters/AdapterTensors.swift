@@ -1,0 +1,137 @@
+import CairnBase
+import CairnCheckpoint
+
+/// The tensors of an adapter by the modules that they are for.
+struct AdapterTensors {
+    /// What belongs to one module, each by its name in the adapter.
+    struct Module {
+        let name: String
+        var down: String?
+        var up: String?
+        /// Whether the matrices are those of an embedding.
+        var isEmbedding = false
+        /// Whether they have the names that trainers of image models write: `lora_down`, `lora_up`.
+        var isOfImageTrainers = false
+        /// The bias of the second matrix.
+        var upBias: String?
+        /// DoRA's lengths.
+        var magnitude: String?
+        /// The module's own scale.
+        var alpha: String?
+        /// Rows of the weight that were trained.
+        var tokens: String?
+        /// Any of its tensors, for messages.
+        let first: String
+    }
+
+    /// A tensor that is a model's, whole.
+    struct Whole {
+        /// Its name in the adapter.
+        let tensor: String
+        let module: String
+        let parameter: String
+
+        var name: String { module.isEmpty ? parameter : module + "." + parameter }
+    }
+
+    static let prefix = "base_model.model."
+
+    private(set) var modules: [Module] = []
+    private(set) var wholes: [Whole] = []
+
+    private enum Part {
+        case down, up, upBias, magnitude, tokens, alpha
+    }
+
+    /// - Throws: ``CairnError/Code/malformed`` for two tensors that are the same of a module.
+    init(_ reader: any CheckpointReader) throws(CairnError) {
+        var positions: [ExactString: Int] = [:]
+        let names = reader.tensors.map(\.name)
+        let known = Set(names.map { ExactString($0) })
+        for tensor in names {
+            let name = tensor.hasPrefix(Self.prefix) ? String(tensor.dropFirst(Self.prefix.count)) : tensor
+            let parts = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+            guard let found = Self.part(parts, of: tensor, known) else {
+                wholes.append(
+                    Whole(
+                        tensor: tensor, module: parts.dropLast().joined(separator: "."), parameter: parts.last ?? ""))
+                continue
+            }
+            let module = parts[..<found.moduleCount].joined(separator: ".")
+            let key = ExactString(module)
+            let position = positions[key] ?? modules.count
+            if position == modules.count {
+                positions[key] = position
+                modules.append(Module(name: module, first: tensor))
+            }
+            modules[position].isEmbedding = modules[position].isEmbedding || found.isEmbedding
+            modules[position].isOfImageTrainers = modules[position].isOfImageTrainers || found.isOfImageTrainers
+            let place: WritableKeyPath<Module, String?> = switch found.part {
+            case .down: \.down
+            case .up: \.up
+            case .upBias: \.upBias
+            case .magnitude: \.magnitude
+            case .tokens: \.tokens
+            case .alpha: \.alpha
+            }
+            if let other = modules[position][keyPath: place] {
+                throw CairnError(
+                    .malformed, "two tensors of the adapter are the same of one module",
+                    .init(file: reader.source, tensor: tensor, found: "\(other) as well"))
+            }
+            modules[position][keyPath: place] = tensor
+        }
+    }
+
+    /// The module that a whole tensor is of; `nil` for one that PEFT would not find its place for.
+    ///
+    /// What is saved beside matrices or rows is the model's own, as it was when the adapter was saved, with a part of the
+    /// name that says so.
+    func owner(of whole: Whole) -> String? {
+        func has(_ module: String, _ part: KeyPath<Module, String?>) -> Bool {
+            modules.contains { $0.name == module && $0[keyPath: part] != nil }
+        }
+        let base = ".base_layer"
+        guard whole.module.hasSuffix(base) else {
+            return has(whole.module, \.down) || has(whole.module, \.tokens) ? nil : whole.module
+        }
+        let rows = ".token_adapter" + base
+        if whole.module.hasSuffix(rows) {
+            let module = String(whole.module.dropLast(rows.count))
+            return has(module, \.tokens) ? module : nil
+        }
+        var module = whole.module
+        while module.hasSuffix(base) { module.removeLast(base.count) }
+        return has(module, \.down) ? module : nil
+    }
+
+    /// Which part of a module a name ends with, behind how many parts of the module's name; `nil` for another tensor.
+    private static func part(
+        _ parts: [String], of tensor: String, _ known: Set<ExactString>
+    ) -> (part: Part, moduleCount: Int, isEmbedding: Bool, isOfImageTrainers: Bool)? {
+        if parts.last == "alpha" {
+            let isScale = known.contains(ExactString(String(tensor.dropLast("alpha".count)) + "lora_down.weight"))
+            return isScale ? (.alpha, parts.count - 1, false, true) : nil
+        }
+        for back in 1...3 where parts.count > back {
+            let position = parts.count - back
+            let rest = Array(parts[(position + 1)...])
+            let isWeight = rest.isEmpty || rest == ["weight"] || rest == ["default"] || rest == ["default", "weight"]
+            switch parts[position] {
+            case "lora_A" where isWeight: return (.down, position, false, false)
+            case "lora_B" where isWeight: return (.up, position, false, false)
+            case "lora_B" where rest == ["bias"] || rest == ["default", "bias"]: return (.upBias, position, false, false)
+            case "lora_embedding_A" where isWeight: return (.down, position, true, false)
+            case "lora_embedding_B" where isWeight: return (.up, position, true, false)
+            case "lora_magnitude_vector" where isWeight: return (.magnitude, position, false, false)
+            case "lora_down" where rest == ["weight"]: return (.down, position, false, true)
+            case "lora_up" where rest == ["weight"]: return (.up, position, false, true)
+            case "trainable_tokens_delta"
+            where (rest.isEmpty || rest == ["default"]) && position > 0 && parts[position - 1] == "token_adapter":
+                return (.tokens, position - 1, false, false)
+            default: continue
+            }
+        }
+        return nil
+    }
+}
