@@ -1,7 +1,16 @@
 #include "hdf5_calls.h"
 #include <string.h>
 
-void cairn_h5_silence(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+void cairn_h5_silence(void) {
+    // Everything is closed by who opened it. What HDF5 1.10 loses track of in damaged files would make it complain at the
+    // end of the process. Callers hold one lock of their own around all of HDF5.
+    static int is_set = 0;
+    if (!is_set) {
+        is_set = 1;
+        H5dont_atexit();
+    }
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 typedef struct {
     char *buffer;

@@ -164,13 +164,15 @@ hid_t cairn_h5_create(const cairn_h5_source *source, uint64_t alignment) {
     if (properties < 0) return H5I_INVALID_HID;
     hid_t file = H5I_INVALID_HID;
     // Attributes larger than 64 KB need the format of 1.8, which every reader in use knows. Attributes stay in headers
-    // while they can: readers find text of any length there.
+    // while they can, as those of old files do.
     if (H5Pset_libver_bounds(properties, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0
         && H5Pset_alignment(properties, alignment, alignment) >= 0) {
         char name[64];
         name_of(source->token, name, sizeof name);
         hid_t creation = H5Pcreate(H5P_FILE_CREATE);
-        if (creation >= 0 && H5Pset_attr_phase_change(creation, UINT16_MAX, 0) >= 0)
+        // The root group would have the time in it.
+        if (creation >= 0 && H5Pset_attr_phase_change(creation, UINT16_MAX, 0) >= 0
+            && H5Pset_obj_track_times(creation, 0) >= 0)
             file = H5Fcreate(name, H5F_ACC_TRUNC, creation, properties);
         if (creation >= 0) H5Pclose(creation);
     }

@@ -110,7 +110,7 @@ import Testing
         #expect(try CheckpointDigest(of: state).tensors == after.tensors)
         #expect(
             Fixture.leaves(after) == ["a/b/c": .integer(1), "group/kept": .integer(2), "w/kept": .integer(1)])
-        for name in ["w/dtype is", "the value a is", "group/inner is", "the value nnnn"] {
+        for name in ["\"w.dtype\" is", "the value \"a\" is", "\"group.inner\" is", "the value \"nnnn"] {
             #expect(notes.contains { $0.contains(name) }, "\(name): \(notes)")
         }
     }

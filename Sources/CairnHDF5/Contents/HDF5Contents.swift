@@ -106,7 +106,8 @@ struct HDF5Contents {
             omissions.append("\(Self.shown(path, name)) is left out: its name is empty or no UTF-8")
         }
         guard path.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.greatestDepth else {
-            omissions.append("what is in \(path.prefix(64))… is left out: more than \(Self.greatestDepth) groups in each other")
+            omissions.append(
+                "what is in \(path.prefix(64))… is left out: more than \(Self.greatestDepth) groups in each other")
             return []
         }
         let attributes = try self.attributes(at: address, path)

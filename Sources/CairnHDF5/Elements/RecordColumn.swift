@@ -3,7 +3,7 @@ import CairnInterop
 import CairnTensor
 
 /// One member of the records of a table, as a tensor: a column of numbers.
-struct RecordColumn: TensorContent {
+struct RecordColumn: ChecksummedContent {
     /// The bytes of the records, which are the last dimension.
     let records: any TensorContent
     /// Where the column is in a record.
@@ -14,6 +14,7 @@ struct RecordColumn: TensorContent {
     /// The further dimensions that each element has.
     let inner: [Int]
     let shape: Shape
+    var hasChecksums: Bool { records.isChecked }
 
     init(
         _ records: any TensorContent, extents: [Int], offset: Int, scalarType: ScalarType, inner: [Int]
@@ -96,12 +97,13 @@ struct RecordColumn: TensorContent {
 }
 
 /// Integers that do not fill their bytes, each widened to a type of a tensor.
-struct PackedIntegers: TensorContent {
+struct PackedIntegers: ChecksummedContent {
     /// The stored bytes, those of an integer as the last dimension.
     private let content: any TensorContent
     private let form: StoredType.IntegerForm
     let scalarType: ScalarType
     let shape: Shape
+    var hasChecksums: Bool { content.isChecked }
 
     init(_ content: any TensorContent, _ form: StoredType.IntegerForm, _ scalarType: ScalarType) {
         self.content = content

@@ -55,7 +55,9 @@ final class FractalHeap {
             let bits = header.integer(geometry + 2 + 2 * length, 2),
             let rows = header.integer(geometry + 6 + 2 * length + addressWidth, 2),
             width.nonzeroBitCount == 1, startByteCount.nonzeroBitCount == 1, greatestDirect.nonzeroBitCount == 1,
-            startByteCount <= greatestDirect, greatestDirect <= 1 << 32, bits <= 64, rows < 64
+            startByteCount <= greatestDirect, greatestDirect <= 1 << 32, bits <= 64,
+            // The last row must end where numbers do.
+            rows + startByteCount.trailingZeroBitCount + width.trailingZeroBitCount < 62
         else { throw parts.damaged("the header of a heap contradicts itself", address) }
         self.parts = parts
         self.address = address
@@ -139,13 +141,14 @@ final class FractalHeap {
             block = child
             size = table.rowByteCount(row)
             begin = rowBegin + column * size
-            rows = row < table.directRows ? 0 : table.rows(of: size)
-            guard rows < 64 else { throw missing() }
+            if row < table.directRows { break }
+            // A block of blocks has fewer rows than the one that it is in.
+            rows = table.rows(of: size)
+            guard rows > 0 else { throw missing() }
         }
         let position = offset - begin
-        guard position >= 5 + addressWidth + offsetWidth, let end = position.adding(checked: byteCount), end <= size else {
-            throw missing()
-        }
+        guard position >= 5 + addressWidth + offsetWidth, let end = position.adding(checked: byteCount), end <= size
+        else { throw missing() }
         return Array(try direct(block, size)[position..<end])
     }
 
