@@ -202,13 +202,8 @@ def named(path, notes):
     parts = path.split(".")
     for count in range(len(parts), 0, -1):
         prefix = ".".join(parts[:count])
-        slashed = prefix.replace(".", "/")
-        for note in notes:
-            if NESTING in note:
-                continue
-            if f'"{prefix}"' in note or re.search(r"(^|[ ,:])" + re.escape(slashed) + r"($|[ ,:])", note) or \
-                    re.search(r"(^|[ ,:])" + re.escape(prefix) + r"($|[ ,:])", note):
-                return True
+        if any(f'"{prefix}"' in note for note in notes if NESTING not in note):
+            return True
     return False
 
 

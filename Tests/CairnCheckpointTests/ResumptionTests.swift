@@ -168,7 +168,8 @@ import Darwin
         #expect(latest?.code == .nothingUsable)
         var ladder = RestartLadder([RestartTier(name: "disk", store: store)])
         ladder.isQuarantining = false
-        let climbed = #expect(throws: CairnError.self) { [ladder] in try ladder.load() }
+        let fixed = ladder
+        let climbed = #expect(throws: CairnError.self) { _ = try fixed.load() }
         #expect(climbed?.code == .nothingUsable)
         #expect(try contents(store) == before)
         // Even a loop that starts at 0 all the same destroys nothing.

@@ -130,7 +130,8 @@ import Testing
             } catch let error as CairnError {
                 found = [error.code]
             }
-            #expect(found == [.corrupted], "\(file)")
+            // Compressed bytes may not even expand any more.
+            #expect(found.count == 1 && [.corrupted, .malformed].contains(found.first), "\(file): \(found)")
         }
     }
 

@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnLayout
+import CairnStorage
 import CairnTensor
 import CairnTesting
 import Testing

@@ -53,7 +53,7 @@ import Testing
 
     @Test(arguments: [
         ["convert", "c@1", "out.safetensors", "--to", "safetensors"],
-        ["average", "c@1", "-o", "out.safetensors"],
+        ["average", "c", "-o", "out.safetensors"],
         ["align", "c@1", "c@1", "--spec", "spec.json", "-o", "out.safetensors"],
     ])
     func whatAFormatDoesNotHoldIsAnErrorToo(arguments: [String]) throws {
