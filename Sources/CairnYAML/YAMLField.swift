@@ -172,6 +172,12 @@ package struct YAMLMapping {
     package let entries: [(key: String, value: YAMLField)]
     package let keys: [Node]
 
+    package init(field: YAMLField, entries: [(key: String, value: YAMLField)], keys: [Node]) {
+        self.field = field
+        self.entries = entries
+        self.keys = keys
+    }
+
     package subscript(key: String) -> YAMLField? { entries.first { $0.key == key }?.value }
 
     package func required(_ key: String) throws(CairnError) -> YAMLField {

@@ -191,8 +191,10 @@ struct AdapterPlan {
                 .mismatch, "the adapter has rows of an embedding whose numbers its configuration does not say", tokens,
                 expected: "\(module.name) in trainable_token_indices")
         }
-        guard module.down == nil else {
-            throw failure(.unsupported, "an embedding has matrices and rows of its own at once", tokens)
+        guard module.down == nil, !isSaved(module.name) else {
+            throw failure(
+                .unsupported, "an embedding has rows of its own beside matrices or a weight that was trained whole", tokens,
+                advice: "take trainable_token_indices or the other out")
         }
         guard let found = tensor(name) else { throw lacking(name, tokens) }
         shared[ExactString(found.tiedTo ?? found.name), default: []]

@@ -135,7 +135,8 @@ struct MergeSource {
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest
         omissions = opened.omissions.map { "\(text): \($0)" }
-        let selects = try selection?.test() ?? { _ in true }
+        let selects: @Sendable (String) -> Bool
+        if let selection { selects = try selection.test() } else { selects = { _ in true } }
         var reader = opened.reader
         names = reader.tensors.map(\.name) + reader.values.map(\.name)
         let model = taking == .all ? nil : ModelTensors(of: reader)
