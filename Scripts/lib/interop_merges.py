@@ -144,7 +144,8 @@ def multislerp(weights, tensors, base, normalize, epsilon, unit):
     origin = LD(0) if base is None else base
     vectors = [x - origin for x in tensors]
     norms = [norm(v) for v in vectors]
-    units = [v / (n + LD(epsilon)) for v, n in zip(vectors, norms)]
+    # What has no length has no direction.
+    units = [v / (n + LD(epsilon)) if n + LD(epsilon) > 0 else v for v, n in zip(vectors, norms)]
     straight = origin + sum(w * v for w, v in zip(weights, vectors))
     size = sum(abs(w * v) for w, v in zip(weights, vectors)) + abs(origin)
     whole = sum(abs(w) * norm(u) for w, u in zip(weights, units))
@@ -698,8 +699,11 @@ def beside_mergekit(case, folder, cairn):
     for name, (_, values) in theirs.items():
         if name not in ours:
             return None, f"{name} is missing"
-        scale = max(np.max(np.abs(values), initial=0.0), 1e-30)
-        worst = max(worst, float(np.max(np.abs(values - ours[name][1]), initial=0.0)) / scale)
+        finite = np.isfinite(values)
+        if not np.array_equal(values[~finite], ours[name][1][~finite], equal_nan=True):
+            return float("inf"), None
+        scale = max(np.max(np.abs(values[finite]), initial=0.0), 1e-30)
+        worst = max(worst, float(np.max(np.abs(values - ours[name][1])[finite], initial=0.0)) / scale)
     return worst, None
 
 

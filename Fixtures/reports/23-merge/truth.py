@@ -181,7 +181,7 @@ def main():
                 case |= {"digest": "{out}/merged.safetensors", "tensors": digests}
             else:
                 case |= {"digest": "{out}/coarse.safetensors", "tensors": digests}
-                case["run"].append(["convert", "{out}/merged.safetensors", "{out}/coarse.safetensors", "--dtype", "BF16"])
+                case["run"].append(["convert", "{out}/merged.safetensors", "{out}/coarse.safetensors", "--to", "safetensors", "--dtype", "BF16"])
             if SAYS.get(name):
                 case["says"] = SAYS[name]
             elif name not in SAYS:

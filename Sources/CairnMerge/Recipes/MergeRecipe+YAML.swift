@@ -51,9 +51,13 @@ extension MergeRecipe {
                     ? "merge each module's checkpoint by a recipe of its own"
                     : "remove the key if all models have one tokenizer")
         }
-        try root.without(definitions).allow(
+        let known = [
             "merge_method", "models", "slices", "base_model", "dtype", "out_dtype", "parameters", "chat_template", "name",
-            "tokenizer", "tokenizer_source", "modules")
+            "tokenizer", "tokenizer_source", "modules",
+        ]
+        for entry in root.entries where !known.contains(entry.key) && !definitions.contains(entry.key) {
+            throw entry.value.error("nothing in a recipe is called that", expected: known.joined(separator: ", "))
+        }
         baseModel = try root["base_model"].flatMapPresent { field throws(CairnError) in try field.model() }
         inputType = try root["dtype"].flatMapPresent { field throws(CairnError) in try field.scalarType() }
         outputType = try root["out_dtype"].flatMapPresent { field throws(CairnError) in try field.scalarType() }
@@ -70,14 +74,6 @@ extension MergeRecipe {
         default:
             throw root.field.error("expected either \"models\" or \"slices\"")
         }
-    }
-}
-
-extension YAMLMapping {
-    /// The same without some keys that are no parts of a recipe.
-    fileprivate func without(_ names: Set<String>) -> YAMLMapping {
-        let kept = entries.indices.filter { !names.contains(entries[$0].key) }
-        return YAMLMapping(field: field, entries: kept.map { entries[$0] }, keys: kept.map { keys[$0] })
     }
 }
 
