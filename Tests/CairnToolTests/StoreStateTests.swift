@@ -1,6 +1,6 @@
 import CairnBase
 import CairnCheckpoint
-import CairnLayout
+import CairnStorage
 import CairnTensor
 import CairnTesting
 import Testing
