@@ -254,10 +254,10 @@ import Darwin
                 troubles += 1
                 #expect(error.code == .inputOutput && error.context.file != nil, "call \(call): \(error)")
             }
-            do {
+            do throws(CairnError) {
                 let (reader, skipped) = try failing().latestValid(deep: true)
                 #expect(reader.manifest.step == 40 && skipped.map(\.step) == [50], "call \(call)")
-            } catch let error as CairnError {
+            } catch {
                 #expect(error.code == .inputOutput, "call \(call): \(error)")
             }
         }
