@@ -14,14 +14,14 @@ import Testing
     private static func tensors(_ mesh: KeyValuePairs<String, Int>) throws -> [PlacedTensor] {
         let mesh = try DeviceMesh(mesh)
         let axis = mesh.axes.first { $0.size > 1 }?.name ?? mesh.axes[0].name
-        return [PlacedTensor(name: "w", scalarType: .f32, shape: [8, 4], layout: try Layout(mesh, [axis: .shard(0)]))]
+        return [PlacedTensor(name: "w", scalarType: .f32, shape: [24, 4], layout: try Layout(mesh, [axis: .shard(0)]))]
     }
 
     /// Saves step 1 on a mesh; each rank has its number as a value of its own.
     private func save(_ mesh: KeyValuePairs<String, Int>, _ names: [String] = ["generator"]) throws {
         let (tensors, store) = (try Self.tensors(mesh), store)
         let count = tensors[0].layout.mesh.rankCount
-        let whole = try Tensor((0..<32).map { Float($0) }, shape: [8, 4])
+        let whole = try Tensor((0..<96).map { Float($0) }, shape: [24, 4])
         try ThreadCommunicator.run(ranks: count) { communicator in
             var state = try ShardedState(rank: communicator.rank, rankCount: count, tensors: tensors)
             if let part = try tensors[0].sharded().part(ofRank: communicator.rank, of: whole) { try state.set(part, for: "w") }
@@ -70,11 +70,11 @@ import Testing
     @Test func withoutAMeshTheNumberIsAllThereIs() throws {
         let session = try store.beginSave(step: 1, rankCount: 2)
         for rank in 0..<2 {
-            let half = try Tensor([Float](repeating: Float(rank), count: 16), shape: [4, 4])
-            let region = try Region(offsets: [4 * rank, 0], shape: [4, 4])
+            let half = try Tensor([Float](repeating: Float(rank), count: 48), shape: [12, 4])
+            let region = try Region(offsets: [12 * rank, 0], shape: [12, 4])
             try session.write(
                 rank: rank,
-                fragments: [try TensorFragment(name: "w", globalShape: [8, 4], region: region, tensor: half)],
+                fragments: [try TensorFragment(name: "w", globalShape: [24, 4], region: region, tensor: half)],
                 values: [("generator", Value(rank + 10))])
         }
         try session.commit()

@@ -32,7 +32,10 @@ import Darwin
         try storage.publish([1], as: "file")
         #expect(throws: CairnError.self) { try storage.publish([2], as: "file/below") }
         let inFile = LocalStorage(root: directory.path + "/file")
-        for call in [{ try inFile.publish([2], as: "object") }, { _ = try inFile.list("") }, { _ = try inFile.open("object") }] {
+        let calls: [() throws -> Void] = [
+            { try inFile.publish([2], as: "object") }, { _ = try inFile.list("") }, { _ = try inFile.open("object") },
+        ]
+        for call in calls {
             let error = #expect(throws: CairnError.self) { try call() }
             #expect(error?.code == .notADirectory && error?.context.file == directory.path + "/file")
         }

@@ -99,14 +99,16 @@ import Testing
         var span = memory.mutableSpan
         try tensor.copyElements(into: &span)
         #expect(memory == [1, 2, 3, 4, 5, 6])
-        #expect(throws: CairnError.self) {
+        func copyIntoTooLittle() throws {
             var short = [Float](repeating: 0, count: 5)
             var shorter = short.mutableSpan
             try tensor.copyElements(into: &shorter)
         }
+        #expect(throws: CairnError.self) { try copyIntoTooLittle() }
         let view = try tensor.span(of: Float.self)
-        #expect(view.count == 6 && view[4] == 5)
-        #expect(throws: CairnError.self) { _ = try tensor.span(of: Int32.self).count }
+        let (count, fifth) = (view.count, view[4])
+        #expect(count == 6 && fifth == 5)
+        #expect(throws: CairnError.self) { try tensor.span(of: Int32.self).count }
         #expect(try tensor.converted(to: .bf16).elements(convertedTo: Double.self) == [1, 2, 3, 4, 5, 6])
         #expect(throws: CairnError.self) { try Tensor([1] as [Float], shape: [2]) }
     }

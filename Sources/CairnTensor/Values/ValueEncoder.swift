@@ -43,7 +43,8 @@ private final class ValueBox {
     private var content = Content.nothing
 
     static func encode(_ value: some Encodable, at path: [any CodingKey]) throws -> Value {
-        if let bytes = value as? [UInt8] { return .bytes(bytes) }
+        // The type is asked for too: an empty array of anything can be taken for one of bytes.
+        if type(of: value) == [UInt8].self, let bytes = value as? [UInt8] { return .bytes(bytes) }
         let box = ValueBox()
         try value.encode(to: ValueEncoder(box: box, codingPath: path))
         return box.value
