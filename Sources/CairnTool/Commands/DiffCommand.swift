@@ -39,8 +39,8 @@ struct DiffCommand: ParsableCommand {
     }
 
     func run() throws {
-        let left = try OpenedCheckpoint(first, format: options.format)
-        let right = try OpenedCheckpoint(second, format: options.format)
+        let left = try OpenedCheckpoint(first, format: options.format, part: options.part)
+        let right = try OpenedCheckpoint(second, format: options.format, part: options.part)
         let bar = ProgressBar("comparing", total: left.reader.tensors.totalByteCount)
         var comparison = CheckpointComparison(tolerance: tolerance, ignoresType: ignoreDtype)
         try comparison.compare(left.reader, right.reader, where: selection.test(), progress: bar.add)

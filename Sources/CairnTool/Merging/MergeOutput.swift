@@ -38,10 +38,14 @@ struct MergeOutput: ParsableArguments {
     @Option(help: "Read sources as this format instead of finding out.")
     var format: FormatName?
 
+    @Option(help: ArgumentHelp(PartArgument.help, valueName: "n"))
+    var part: Int?
+
     @Flag(help: "Print one JSON document instead of text for people (Docs/CLI.md describes it).")
     var json = false
 
     func validate() throws {
+        try PartArgument.validate(part)
         if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if outputFormat == nil, !output.hasSuffix(".safetensors") {
             throw ValidationError("--to is needed unless the output ends with .safetensors")
@@ -65,7 +69,7 @@ struct MergeOutput: ParsableArguments {
 
     /// Opens a source, as far as its tensors are wanted.
     func open(_ text: String) throws -> MergeSource {
-        try MergeSource(text, format: format, selection: selection)
+        try MergeSource(text, format: format, part: part, selection: selection)
     }
 }
 
@@ -79,8 +83,11 @@ struct MergeSource {
     let omissions: [String]
 
     /// - Parameter selection: Which of its tensors are wanted; `nil` for all.
-    init(_ text: String, format: FormatName? = nil, selection: SelectionOptions? = nil) throws {
-        let opened = try OpenedCheckpoint(text, format: format)
+    init(
+        _ text: String, format: FormatName? = nil, part: Int? = nil, selection: SelectionOptions? = nil
+    ) throws {
+        let opened = try OpenedCheckpoint(text, format: format, part: part)
+        try opened.checkNotEmpty()
         let location = try Location(text)
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest
