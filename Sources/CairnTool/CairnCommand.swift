@@ -10,8 +10,8 @@ struct CairnCommand: ParsableCommand {
         discussion: """
             PATH is anything Cairn reads: the directory of a run (the latest checkpoint is taken), RUN@400 or \
             RUN@latest \
-            for one of its checkpoints, a checkpoint's own directory, a .safetensors file, or a directory with a \
-            model.safetensors.index.json. The format is found out by looking at what is there, never by guessing; \
+            for one of its checkpoints, a checkpoint's own directory, a .safetensors file, a file of torch.save, or a \
+            directory with an index of either (model.safetensors.index.json, pytorch_model.bin.index.json). The format is found out by looking at what is there, never by guessing; \
             --format forces one.
 
             A first look:
@@ -37,6 +37,9 @@ struct CairnCommand: ParsableCommand {
         do {
             command = try parseAsRoot()
         } catch {
+            if let advice = NearestCommand.advice(for: Array(CommandLine.arguments.dropFirst()), of: Self.self) {
+                StandardError.line(advice)
+            }
             exit(withError: error)
         }
         do {

@@ -77,16 +77,16 @@ import Testing
 
     @Test func sharedPartsThatDoubleAtEveryStepAreRefused() async {
         await #expect(processExitsWith: .success) {
-            // A hundred and eighty levels down, then doubling: every leaf has a long path.
+            // A hundred and sixty levels down, then doubling: every leaf has a long path.
             for end in [0x86, 0x61] as [UInt8] {
                 var pickle: [UInt8] = HostilePickleTests.text("leaf")
-                for step in 0..<18 {
+                for step in 0..<30 {
                     pickle += HostilePickleTests.put(step)
                     pickle += end == 0x86
                         ? HostilePickleTests.get(step) + [0x86]
                         : [0x5D] + HostilePickleTests.get(step) + [0x61] + HostilePickleTests.get(step) + [0x61]
                 }
-                pickle += [UInt8](repeating: 0x85, count: 180) + [0x2E]
+                pickle += [UInt8](repeating: 0x85, count: 160) + [0x2E]
                 precondition(pickle.count < 1000)
                 PeakMemory.requireGrowth(below: HostilePickleTests.flat) {
                     precondition(HostilePickleTests.refusal(pickle) == .unsupported)

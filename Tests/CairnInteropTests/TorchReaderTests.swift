@@ -32,7 +32,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("whole_module.pt", "torch.nn.modules.container.Sequential"), ("evil_global.pt", "posix.getcwd"),
+        ("evil_global.pt", "posix.getcwd"),
         ("truncated.pt", "no end record"), ("missing_storage.pt", "archive/data/0"),
         ("short_storage.pt", "4000 bytes"),
     ])
@@ -40,6 +40,14 @@ import Testing
         let error = try #require(refusal { _ = try reader("other_containers/" + file) })
         #expect(error.context.file != nil)
         #expect(error.description.contains(reason), "\(error)")
+    }
+
+    @Test func aModuleThatWasSavedWholeIsItsState() throws {
+        let reader = try reader("other_containers/whole_module.pt")
+        #expect(reader.tensors.map(\.name).allSatisfy { $0.hasSuffix(".weight") || $0.hasSuffix(".bias") })
+        #expect(!reader.tensors.isEmpty)
+        #expect(reader.omissions.first?.contains("torch.nn.modules.container.Sequential") == true)
+        #expect(reader.omittedTensorCount == 0)
     }
 
     @Test(arguments: [
@@ -108,6 +116,7 @@ import Testing
 
     @Test func otherOldFormatsAreRefusedByName() throws {
         var tar = [UInt8](repeating: 0, count: 1024)
+        tar.replaceSubrange(0..<8, with: Array("sys_info".utf8))
         tar.replaceSubrange(257..<262, with: Array("ustar".utf8))
         let memory = MemoryStorage()
         try memory.publish(tar, as: "old.pt")

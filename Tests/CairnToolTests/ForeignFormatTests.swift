@@ -80,7 +80,51 @@ import Testing
         #expect(try ToolRun("verify", Self.distributed, "--deep", in: directory).exitCode == 0)
     }
 
-    @Test(arguments: ["evil_global.pt", "whole_module.pt", "truncated.pt", "missing_storage.pt", "short_storage.pt"])
+    @Test func aFileThatWasCutIsDamagedInEveryFormat() throws {
+        let directory = try TemporaryDirectory()
+        let files = ["torch/state_dict/model_bf16_tied.pt", "torch/variants/legacy_p4.pt", "torch/variants/plain.pkl"]
+        for (number, name) in files.enumerated() {
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: Self.fixtures + name))
+            for length in [0, 12, bytes.count / 2, bytes.count - 1] {
+                let cut = "cut\(number)-\(length).pt"
+                try bytes.prefix(length).write(to: directory.url.appendingPathComponent(cut))
+                #expect(try ToolRun("verify", cut, in: directory).exitCode == 1, "\(name) \(length)")
+                #expect(try ToolRun("digest", cut, in: directory).failedInOneLine)
+            }
+        }
+    }
+
+    @Test func whatIsNoCheckpointIsNamed() throws {
+        let directory = try TemporaryDirectory()
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 77\n"
+        for name in ["a.safetensors", "b.bin", "c.h5", "d.npz"] {
+            try pointer.write(toFile: directory.path(name), atomically: true, encoding: .utf8)
+            for command in ["inspect", "verify"] {
+                let run = try ToolRun(command, name, in: directory)
+                #expect(run.failedInOneLine, "\(run.errors)")
+                #expect(run.errors.contains("a Git LFS pointer, which stands for a file of 77 bytes"))
+            }
+        }
+        let safetensors = try Data(contentsOf: URL(fileURLWithPath: Self.fixtures + "reports/18-truncated/full.safetensors"))
+        try safetensors.write(to: directory.url.appendingPathComponent("e.pt"))
+        #expect(try ToolRun("digest", "e.pt", in: directory).exitCode == 0)
+    }
+
+    @Test func aConversionThatWouldWriteNothingFails() throws {
+        let directory = try TemporaryDirectory()
+        // A method of an object that holds the only tensor.
+        let pickle = "(dVx\nc__builtin__\ngetattr\n(cmy\nThing\n)R(dVw\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR"
+            + "(I1\n(I1\ntcnumpy\ndtype\n(Vf4\nI0\nI1\ntR(I3\nV<\nNNNI-1\nI-1\nI0\ntbI00\nc_codecs\nencode\n(Vabcd\nVlatin1\ntRtbsbVrun\ntRs."
+        try pickle.write(toFile: directory.path("x.pkl"), atomically: true, encoding: .utf8)
+        for (format, name) in [("safetensors", "o.safetensors"), ("torch", "o.pt"), ("dcp", "o"), ("cairn", "run"), ("npz", "o.npz")] {
+            let run = try ToolRun("convert", "x.pkl", name, "--to", format, in: directory)
+            #expect(run.exitCode == 2, "\(format)")
+            #expect(run.errors.contains("no tensor of the checkpoint can be read"), "\(run.errors)")
+            #expect(try !directory.names().contains(name))
+        }
+    }
+
+    @Test(arguments: ["evil_global.pt", "truncated.pt", "missing_storage.pt", "short_storage.pt"])
     func whatIsRefusedIsSaidInOneLine(file: String) throws {
         let directory = try TemporaryDirectory()
         let path = Self.fixtures + "torch/other_containers/" + file

@@ -40,4 +40,13 @@ import Testing
         #expect(run.output.isEmpty)
         #expect(run.errors.contains("Usage:"))
     }
+
+    @Test(arguments: [
+        (["inspct", "a"], "inspect"), (["vrefy", "a"], "verify"), (["rules", "chek"], "check"), (["inspect", "a", "--fromat", "x"], "--format"),
+    ])
+    func whatIsMisspeltIsToldTheNearest(arguments: [String], nearest: String) throws {
+        let run = try ToolRun(arguments, in: TemporaryDirectory())
+        #expect(run.exitCode == 64)
+        #expect(run.errors.contains("Did you mean '\(nearest)'?"), "\(run.errors)")
+    }
 }

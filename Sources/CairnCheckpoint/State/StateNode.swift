@@ -172,16 +172,56 @@ extension StateNode {
         return left.map { $0 ?? .value(.null) }
     }
 
-    /// The same with every tensor's name made another.
-    package func naming(_ name: (String) -> String) -> StateNode {
+    /// The same with every tensor's name made another. Parts without tensors stay what they are, and shared if they are.
+    package func naming(_ name: (String) -> String) -> StateNode { renamed(name) ?? self }
+
+    /// `nil` where there is no tensor to rename.
+    private func renamed(_ name: (String) -> String) -> StateNode? {
         switch self {
-        case .tensor(let old): .tensor(name(old))
-        case .value: self
-        case .list(let nodes): .list(nodes.map { $0.naming(name) })
-        case .tuple(let nodes): .tuple(nodes.map { $0.naming(name) })
+        case .tensor(let old): return .tensor(name(old))
+        case .value: return nil
+        case .list(let nodes): return Self.renamed(nodes, name).map { .list($0) }
+        case .tuple(let nodes): return Self.renamed(nodes, name).map { .tuple($0) }
         case .dictionary(let members):
-            .dictionary(members.map { Member(key: $0.key, node: $0.node.naming(name)) })
-        case .typed(let kind, let node): .typed(kind, node.naming(name))
+            var renamed: [Member]?
+            for (position, member) in members.enumerated() {
+                guard let node = member.node.renamed(name) else { continue }
+                if renamed == nil { renamed = members }
+                renamed?[position].node = node
+            }
+            return renamed.map { .dictionary($0) }
+        case .typed(let kind, let node): return node.renamed(name).map { .typed(kind, $0) }
+        }
+    }
+
+    private static func renamed(_ nodes: [StateNode], _ name: (String) -> String) -> [StateNode]? {
+        var renamed: [StateNode]?
+        for (position, node) in nodes.enumerated() {
+            guard let other = node.renamed(name) else { continue }
+            if renamed == nil { renamed = nodes }
+            renamed?[position] = other
+        }
+        return renamed
+    }
+
+    /// The values one by one, each at its path: what the places of a list and the entries of a dictionary hold.
+    package func leaves() -> [(path: [StateKey], value: Value)] {
+        var leaves: [(path: [StateKey], value: Value)] = []
+        addLeaves(at: [], to: &leaves)
+        return leaves
+    }
+
+    private func addLeaves(at path: [StateKey], to leaves: inout [(path: [StateKey], value: Value)]) {
+        switch self {
+        case .tensor: break
+        case .value(let value): leaves.append((path, value))
+        case .list(let nodes), .tuple(let nodes):
+            if nodes.isEmpty { leaves.append((path, .list([]))) }
+            for (index, node) in nodes.enumerated() { node.addLeaves(at: path + [.index(index)], to: &leaves) }
+        case .dictionary(let members):
+            if members.isEmpty { leaves.append((path, .dictionary([:]))) }
+            for member in members { member.node.addLeaves(at: path + [member.key], to: &leaves) }
+        case .typed(_, let node): node.addLeaves(at: path, to: &leaves)
         }
     }
 

@@ -46,7 +46,10 @@ final class HDF5File: @unchecked Sendable {
             }, write: nil, token: Self.tokens.add(1, ordering: .relaxed).newValue)
         id = try HDF5Library.run { () throws(CairnError) -> hid_t in
             let id = cairn_h5_open(&source)
-            guard id >= 0 else { throw blame(HDF5Library.failure("open the file", .init(file: bytes.key))) }
+            guard id >= 0 else {
+                if let shortfall = PromisedLength.shortfall(of: bytes) { throw shortfall }
+                throw blame(HDF5Library.failure("open the file", .init(file: bytes.key)))
+            }
             return id
         }
         try refuseCacheImage()

@@ -114,7 +114,7 @@ struct DeepSpeedContents {
 
     private mutating func addValues(_ model: DeepSpeedState, _ module: DeepSpeedModule) throws(CairnError) {
         let note = UniversalNote(model)
-        for (path, value) in model.contents.values
+        for (path, value) in model.contents.leaves
         where path.first.map({ !Self.inner.contains($0) && !note.hides($0.text) }) ?? false {
             try leaves.add(value, at: path)
             firstValues[path] = value
@@ -204,7 +204,7 @@ struct DeepSpeedContents {
     ) throws(CairnError) {
         let options = root + ["param_groups"]
         var count = 0
-        for (path, value) in file.contents.values where path.count > options.count + 1 && path.starts(with: options) {
+        for (path, value) in file.contents.leaves where path.count > options.count + 1 && path.starts(with: options) {
             if case .index(let group) = path[options.count] { count = max(count, group + 1) }
             guard path[options.count + 1] != "params" else { continue }
             try leaves.add(value, at: Array(path.dropFirst(root.count)))

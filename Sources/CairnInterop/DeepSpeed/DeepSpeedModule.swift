@@ -13,7 +13,7 @@ struct DeepSpeedModule {
     init(_ model: DeepSpeedState) {
         let bufferNames = Set(model.texts("buffer_names").map { ExactString($0) })
         var kept: [ExactString: String] = [:]
-        for (path, value) in model.contents.values where path.count == 2 && path[0] == "shared_params" {
+        for (path, value) in model.contents.leaves where path.count == 2 && path[0] == "shared_params" {
             guard case .string(let target) = value else { continue }
             kept[ExactString(path[1].text)] = target
             shared.append((path[1].text, target))

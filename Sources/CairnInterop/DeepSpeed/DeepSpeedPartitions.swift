@@ -92,7 +92,7 @@ struct DeepSpeedPartitions {
         var groups: [[DeepSpeedParameter]] = []
         var seen: Set<ExactString> = []
         for rank in ranks {
-            for (path, _) in rank.contents.values
+            for (path, _) in rank.contents.leaves
             where path.count == 5 && path[1] == "param_slice_mappings" && path[4] == "numel" {
                 guard case .index(let group) = path[2], group <= groups.count, case .name(let name) = path[3],
                     let shape = shapes[ExactString(name)]

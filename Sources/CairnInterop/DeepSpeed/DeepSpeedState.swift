@@ -20,7 +20,7 @@ struct DeepSpeedState {
         file = storage.place(of: key)
         contents = try TorchContents(FileWindow(storage, key))
         for tensor in contents.tensors { tensors[tensor.path] = tensor.content }
-        for (path, value) in contents.values { values[path] = value }
+        for (path, value) in contents.leaves { values[path] = value }
     }
 
     func tensor(_ path: StateKey...) -> (any TensorContent)? { tensors[path] }
@@ -97,7 +97,7 @@ struct DeepSpeedState {
     /// The shapes of a dictionary of names: sizes of PyTorch, or plain tuples.
     private func shapes(under root: [StateKey]) throws(CairnError) -> [DeepSpeedParameter] {
         var parameters: [DeepSpeedParameter] = []
-        for (path, value) in contents.values where path.count > root.count && path.starts(with: root) {
+        for (path, value) in contents.leaves where path.count > root.count && path.starts(with: root) {
             guard case .name(let name) = path[root.count] else { continue }
             switch (path.count - root.count, value) {
             case (1, .list(let extents)):

@@ -66,11 +66,11 @@ struct DeepSpeedUniversal {
         _ optimizer: DeepSpeedState, _ files: DeepSpeedFiles, _ note: UniversalNote, to leaves: inout StateLeaves
     ) throws(CairnError) {
         let inner: StateKey = "optimizer_state_dict"
-        let hasInner = optimizer.contents.values.contains { $0.path.starts(with: [inner, "param_groups"]) }
+        let hasInner = optimizer.contents.leaves.contains { $0.path.starts(with: [inner, "param_groups"]) }
         let root: [StateKey] = hasInner ? [inner] : []
         let options = root + ["param_groups"]
         var count = 0
-        for (path, value) in optimizer.contents.values
+        for (path, value) in optimizer.contents.leaves
         where path.count > options.count + 1 && path.starts(with: options) {
             if case .index(let group) = path[options.count] { count = max(count, group + 1) }
             // Numbers of flat buffers say nothing any more; names do.

@@ -35,7 +35,7 @@ struct TensorParallelRules {
     ///
     /// - Throws: ``CairnError/Code/unsupported`` for patterns that are not understood.
     init?(_ model: DeepSpeedState) throws(CairnError) {
-        guard model.contents.values.contains(where: { $0.path.first == Self.root && $0.path.count > 1 }) else {
+        guard model.contents.leaves.contains(where: { $0.path.first == Self.root && $0.path.count > 1 }) else {
             return nil
         }
         file = model.file
@@ -80,7 +80,7 @@ struct TensorParallelRules {
         }
         self.subParameters = subParameters
         var widths: [ExactString: [[Int]]] = [:]
-        for (path, _) in model.contents.values
+        for (path, _) in model.contents.leaves
         where path.count == 5 && path[0] == Self.root && path[1] == "sub_param_shard_widths" {
             let name = ExactString(path[2].text)
             guard widths[name] == nil else { continue }
@@ -93,7 +93,7 @@ struct TensorParallelRules {
             widths[name] = lists
         }
         self.widths = widths
-        for (path, value) in model.contents.values
+        for (path, value) in model.contents.leaves
         where path.count > 3 && path[0] == Self.root && path[1] == "affine_map" && path.last == "scale" {
             guard value != .double(1), value != .integer(1) else { continue }
             throw CairnError(

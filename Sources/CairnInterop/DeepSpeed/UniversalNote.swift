@@ -19,7 +19,7 @@ struct UniversalNote {
     init(_ model: DeepSpeedState) {
         copied = Set(model.texts(Self.key, StateKey(Self.copies)).map { ExactString($0) })
         added = Set(model.texts(Self.key, StateKey(Self.defaults)).map { ExactString($0) })
-        exists = model.contents.values.contains { $0.path.first == Self.key }
+        exists = model.contents.leaves.contains { $0.path.first == Self.key }
     }
 
     func isCopy(_ name: String) -> Bool { copied.contains(ExactString(name)) }

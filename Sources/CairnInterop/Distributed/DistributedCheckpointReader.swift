@@ -14,6 +14,7 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
     public let source: String
     public let values: [NamedValue]
     public let omissions: [String]
+    public let omittedTensorCount: Int
     public var tensors: [TensorDescription] { table.descriptions }
     public let structure: StateNode?
 
@@ -50,6 +51,7 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
         table = try builder.table()
         values = try builder.leaves.values()
         omissions = builder.omissions
+        omittedTensorCount = builder.omittedTensorCount
         structure = builder.structure
         items = builder.items
         fileCount = builder.fileCount

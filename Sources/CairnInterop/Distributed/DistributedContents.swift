@@ -13,6 +13,7 @@ struct DistributedContents {
     private var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
     private(set) var leaves: StateLeaves
     private(set) var omissions: [String] = []
+    private(set) var omittedTensorCount = 0
     private(set) var items: [(tensor: DistributedMetadata.Tensor, files: DistributedFiles)] = []
     private(set) var fileCount = 0
     private var nested = NestedState()
@@ -106,6 +107,7 @@ struct DistributedContents {
         for tensor in contents.tensors { entries.append((StateNames.joined(tensor.path), tensor.content, nil)) }
         for (path, value) in contents.values { try leaves.add(value, at: path) }
         omissions += contents.omissions
+        omittedTensorCount += contents.omittedTensorCount
         // Its parts belong between the others; there is no telling where.
         isNested = false
     }
@@ -140,6 +142,7 @@ struct DistributedContents {
         for (inner, value) in contents.values { try leaves.add(value, at: path + inner) }
         nested.add(contents.structure(naming: names), at: path)
         omissions += contents.omissions.map { "\(name): \($0)" }
+        omittedTensorCount += contents.omittedTensorCount
     }
 
     private func contents(of file: any StorageFile) throws(CairnError) -> TorchContents {

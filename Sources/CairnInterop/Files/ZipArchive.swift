@@ -52,6 +52,12 @@ package final class ZipArchive: Sendable {
         self.positions = positions
     }
 
+    /// The names in the first archive of a file, whatever follows it.
+    package static func names(atBeginningOf file: any StorageFile) throws(CairnError) -> [String] {
+        let length = try TorchSaves.zipLength(of: file)
+        return try ZipArchive(FileWindow(file, offset: 0, byteCount: length)).entries.map(\.name)
+    }
+
     /// Whether there is a record of this name.
     package func contains(_ name: String) -> Bool { positions[ExactString(name)] != nil }
 

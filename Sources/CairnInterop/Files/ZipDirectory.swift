@@ -4,6 +4,9 @@ import CairnStorage
 /// The end of a zip archive: where its records are.
 struct ZipDirectory {
     private static let endByteCount = 22
+    /// What stands before the end record of an archive that is large, or of a writer that always has it.
+    private static let locatorByteCount = 20
+    private static let largeEndByteCount = 56
     private static let longestComment = 65_535
     private static let leastEntryByteCount = 46
     private static let localHeaderByteCount = 30
@@ -30,6 +33,13 @@ struct ZipDirectory {
             found = endRecord()
         }
         guard let found else {
+            if let end = ZipEnd(of: file, from: 0)?.end {
+                throw CairnError(
+                    .malformed, "bytes follow the end of the zip archive",
+                    .init(
+                        file: file.key, offset: end, found: "\(file.byteCount - end) bytes",
+                        advice: "the archive itself is the file's first \(end) bytes"))
+            }
             throw CairnError(
                 .incomplete, "no zip archive: there is no end record",
                 .init(file: file.key, found: "\(file.byteCount) bytes", advice: "the file was probably cut short"))
@@ -59,6 +69,10 @@ struct ZipDirectory {
         var counts = [reader.u16(at: position + 8), reader.u16(at: position + 10)]
         var place = [reader.u32(at: position + 12), reader.u32(at: position + 16)]
         if reader.u32(at: position - 20) == 0x0706_4B50 {
+            let before = end - Self.locatorByteCount - Self.largeEndByteCount
+            if let named = reader.u64(at: position - 12), before > named,
+                try ByteReader(bytes: file.bytes(in: before..<before + 4)).u32(at: 0) == 0x0606_4B50
+            { throw preceded(by: before - named) }
             guard let recordOffset = reader.u64(at: position - 12), recordOffset < end else {
                 throw malformed("the place of the zip64 end record is out of range")
             }
@@ -78,9 +92,27 @@ struct ZipDirectory {
             offset.adding(checked: byteCount).map({ $0 <= end }) == true, byteCount <= Self.greatestByteCount,
             entryCount <= byteCount / Self.leastEntryByteCount
         else { throw malformed("the place of the zip directory is out of range") }
+        // The directory ends where the end record begins; where it is elsewhere, the archive is behind something, and
+        // what stands at the place that it names belongs to another one.
+        if end - byteCount > offset, try isDirectory(at: end - byteCount, entryCount) {
+            throw preceded(by: end - byteCount - offset)
+        }
         self.entryCount = entryCount
         self.byteCount = byteCount
         self.offset = offset
+    }
+
+    private func preceded(by byteCount: Int) -> CairnError {
+        CairnError(
+            .unsupported, "something is before the zip archive in the file, as another one",
+            .init(
+                file: file.key, offset: byteCount, expected: "one archive, from the file's beginning",
+                advice: "take them apart"))
+    }
+
+    private func isDirectory(at place: Int, _ entryCount: Int) throws(CairnError) -> Bool {
+        guard entryCount > 0 else { return true }
+        return try ByteReader(bytes: file.bytes(in: place..<place + 4)).u32(at: 0) == 0x0201_4B50
     }
 
     /// Reads the directory.

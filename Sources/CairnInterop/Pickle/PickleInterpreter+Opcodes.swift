@@ -132,41 +132,4 @@ extension PickleInterpreter {
         default: throw failure(.malformed, "the pickle sets keys of what is no dictionary")
         }
     }
-
-    private mutating func executeCall(_ opcode: UInt8) throws(CairnError) -> Bool {
-        switch opcode {
-        case UInt8(ascii: "R"), 0x81: // REDUCE, NEWOBJ
-            let (arguments, constructor) = (try pop(), try pop())
-            guard case .tuple(let elements) = graph[arguments] else {
-                throw failure(.malformed, "the arguments of a call in the pickle are no tuple")
-            }
-            try pushCall(constructor, elements)
-        case 0x92: // NEWOBJ_EX
-            let (named, arguments, constructor) = (try pop(), try pop(), try pop())
-            guard case .tuple(let elements) = graph[arguments], case .dictionary(let pairs) = graph[named] else {
-                throw failure(.malformed, "the arguments of a call in the pickle are no tuple")
-            }
-            try pushCall(constructor, elements + pairs)
-        case UInt8(ascii: "i"): // INST
-            let module = try text(line())
-            let name = try text(line())
-            let arguments = try popToMark()
-            try pushGlobal(module: module, name: name)
-            try pushCall(pop(), arguments)
-        case UInt8(ascii: "o"): // OBJ
-            let elements = try popToMark()
-            guard let constructor = elements.first else {
-                throw failure(.malformed, "the pickle calls nothing")
-            }
-            try pushCall(constructor, Array(elements.dropFirst()))
-        case UInt8(ascii: "b"): // BUILD
-            let state = try pop()
-            guard case .object(let index) = graph[try top()], graph.objects[Int(index)].state == nil else {
-                throw failure(.malformed, "the pickle sets the state of what has none, or sets it twice")
-            }
-            graph.objects[Int(index)].state = state
-        default: return false
-        }
-        return true
-    }
 }

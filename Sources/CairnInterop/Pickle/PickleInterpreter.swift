@@ -3,7 +3,8 @@ package import CairnBase
 /// Reads a pickle of any protocol from 0 to 5 into a ``PickleGraph``.
 ///
 /// Source: the opcodes of Python 3.14's `pickletools`. Extension codes and out-of-band buffers, which no file can hold
-/// by itself, are refused; so are calls to what ``HostileGlobals`` lists and calls to anything that has no name.
+/// by itself, are refused; so are calls to what ``HostileGlobals`` lists and calls to anything that has no name. What
+/// `getattr` would return is a name or an object like any other, and is not asked for.
 package struct PickleInterpreter {
     typealias Reference = PickleGraph.Reference
     typealias Node = PickleGraph.Node
@@ -15,6 +16,8 @@ package struct PickleInterpreter {
     let limits: PickleLimits
     private let file: String
     private let fileOffset: Int
+    /// Whether calls that no checkpoint makes end the reading.
+    let refusesCalls: Bool
 
     var graph = PickleGraph(nodes: [], globals: [], objects: [], root: Reference(index: 0))
     var stack: [Reference] = []
@@ -29,9 +32,10 @@ package struct PickleInterpreter {
     ///   - fileOffset: Where they begin in it.
     package init(
         _ bytes: [UInt8], at position: Int = 0, limits: PickleLimits = PickleLimits(), file: String,
-        fileOffset: Int = 0
+        fileOffset: Int = 0, refusesCalls: Bool = true
     ) {
         self.bytes = bytes
+        self.refusesCalls = refusesCalls
         self.position = position
         self.limits = limits
         self.file = file
@@ -54,11 +58,7 @@ package struct PickleInterpreter {
         guard bytes.count - position <= limits.byteCount else {
             throw failure(.unsupported, "the pickle is too long", found: "\(bytes.count) bytes")
         }
-        graph = PickleGraph(nodes: [.none, .bool(false), .bool(true)], globals: [], objects: [], root: Self.noneNode)
-        stack = []
-        marks = []
-        memo = [:]
-        globalPositions = [:]
+        begin()
         let start = position
         while true {
             opcodeOffset = position
@@ -69,6 +69,46 @@ package struct PickleInterpreter {
         graph.root = try pop()
         graph.byteCount = position - start
         return graph
+    }
+
+    private mutating func begin() {
+        graph = PickleGraph(nodes: [.none, .bool(false), .bool(true)], globals: [], objects: [], root: Self.noneNode)
+        stack = []
+        marks = []
+        memo = [:]
+        globalPositions = [:]
+    }
+
+    /// Whether a file that begins with these bytes may be a pickle of protocol 0 or 1, which does not say that it is one.
+    ///
+    /// Such a pickle begins with a container, a mark or a name; what follows must be opcodes that make sense, up to the
+    /// end of the bytes or of the pickle.
+    package static func isPlausible(_ beginning: [UInt8]) -> Bool {
+        guard let first = beginning.first, "(c}])".utf8.contains(first) else { return false }
+        var interpreter = PickleInterpreter(beginning, file: "", refusesCalls: false)
+        interpreter.begin()
+        do throws(CairnError) {
+            while interpreter.position < beginning.count {
+                let opcode = try interpreter.byte()
+                if opcode == UInt8(ascii: ".") {
+                    return interpreter.stack.count == 1 && interpreter.hasPlausibleNames
+                }
+                try interpreter.execute(opcode)
+            }
+        } catch {
+            guard error.code == .incomplete else { return false }
+        }
+        // A beginning, or a pickle that was cut short: something was put aside to be named again.
+        return !interpreter.memo.isEmpty && interpreter.hasPlausibleNames
+    }
+
+    private var hasPlausibleNames: Bool {
+        graph.globals.allSatisfy { global in
+            !global.name.isEmpty && global.path.utf8.allSatisfy { byte in
+                byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_") || byte >= 0x80
+                    || (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+            }
+        }
     }
 
     static let noneNode = Reference(index: 0)
@@ -121,28 +161,6 @@ package struct PickleInterpreter {
         let position = Int32(graph.globals.count - 1)
         globalPositions[global] = position
         try push(.global(position))
-    }
-
-    /// Notes a call.
-    mutating func pushCall(_ constructor: Reference, _ arguments: [Reference]) throws(CairnError) {
-        guard let global = graph.global(constructor) ?? savedClass(constructor) else {
-            throw failure(.unsupported, "the pickle calls something that has no name")
-        }
-        guard !HostileGlobals.contains(global) else {
-            throw failure(
-                .unsupported, "the pickle would run code: no checkpoint calls \(global.path)",
-                advice: "do not load this file with anything that executes pickles")
-        }
-        graph.objects.append(PickleGraph.Object(constructor: global, arguments: arguments))
-        try push(.object(Int32(graph.objects.count - 1)))
-    }
-
-    /// The class that files of before PyTorch 1.6 save together with its source: `("module", class, …)`.
-    private func savedClass(_ reference: Reference) -> PickleGraph.Global? {
-        guard case .persistent(let identification) = graph[reference], let parts = graph.sequence(identification),
-            parts.count >= 2, graph.string(parts[0]) == "module"
-        else { return nil }
-        return graph.global(parts[1])
     }
 
     // MARK: The bytes

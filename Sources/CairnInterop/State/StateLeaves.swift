@@ -57,6 +57,11 @@ package struct StateLeaves {
         return values.sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
+    /// All of it as one value.
+    ///
+    /// - Throws: As ``values()``.
+    func value() throws(CairnError) -> Value { try value(of: root) }
+
     private func value(of node: Node) throws(CairnError) -> Value {
         if let value = node.value { return value }
         let places = node.children.indices.map { node.positions[.index($0)] }

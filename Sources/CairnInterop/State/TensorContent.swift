@@ -41,6 +41,19 @@ package struct HeldTensor: TensorContent {
     }
 }
 
+/// A box of a tensor as a tensor of its own.
+struct ContentWindow: TensorContent {
+    let content: any TensorContent
+    let region: Region
+    var scalarType: ScalarType { content.scalarType }
+    var shape: Shape { region.shape }
+
+    func read(_ inner: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        let offsets = zip(inner.offsets, region.offsets).map { $0 + $1 }
+        try content.read(Region(offsets: offsets, shape: inner.shape), into: &destination)
+    }
+}
+
 /// The tensors of a checkpoint by name.
 package struct TensorTable: Sendable {
     let source: String

@@ -14,6 +14,12 @@ public protocol VerifiableReader: CheckpointReader {
 public protocol OmittingReader: CheckpointReader {
     /// What is in the files and not, or not whole, in the reader: a sentence each.
     var omissions: [String] { get }
+    /// How many tensors are in the files and not in the reader. What is not known in number counts as one each.
+    var omittedTensorCount: Int { get }
+}
+
+extension OmittingReader {
+    public var omittedTensorCount: Int { omissions.count }
 }
 
 extension VerificationReport {

@@ -13,6 +13,9 @@ struct LegacyTorchFile: TorchStorages {
     /// The state.
     let graph: PickleGraph
 
+    /// Where the last storage ends.
+    let end: Int
+
     private let file: any StorageFile
     private var windows: [ExactString: FileWindow] = [:]
 
@@ -51,11 +54,16 @@ struct LegacyTorchFile: TorchStorages {
                 throw CairnError(
                     .malformed, "a storage is listed that nothing is in", .init(file: file.key, found: key))
             }
-            offset = try add(key, type, at: offset)
+            let window = try Self.window(key, type, of: file, at: offset)
+            windows[ExactString(key)] = window.file
+            offset = window.end
         }
+        self.end = offset
     }
 
-    private mutating func add(_ key: String, _ type: ScalarType, at offset: Int) throws(CairnError) -> Int {
+    private static func window(
+        _ key: String, _ type: ScalarType, of file: any StorageFile, at offset: Int
+    ) throws(CairnError) -> (file: FileWindow, end: Int) {
         guard offset <= file.byteCount - 8 else {
             throw CairnError(
                 .incomplete, "the file ends before its storages do",
@@ -74,8 +82,7 @@ struct LegacyTorchFile: TorchStorages {
                     expected: count.map { "\($0) elements of \(type)" } ?? "a count of elements",
                     found: "a file of \(file.byteCount) bytes", advice: "the file was probably cut short"))
         }
-        windows[ExactString(key)] = try FileWindow(file, offset: offset + 8, byteCount: byteCount)
-        return end
+        return (try FileWindow(file, offset: offset + 8, byteCount: byteCount), end)
     }
 
     /// The state, the storages' keys in their order, and where the first storage begins.

@@ -13,8 +13,12 @@ enum PickledLeaf {
     case mapping([PickleGraph.Reference])
     /// A module of TorchScript: its attributes.
     case module([PickleGraph.Reference])
+    /// A module of `torch.nn` that was pickled whole.
+    case network(PickledModule)
     /// A tensor that is made of others.
     case described([PickledPart])
+    /// A part of a tensor that ranks divide.
+    case part(RankPart)
     /// An object of a class that is not understood: the class's name.
     case opaque(String)
 
@@ -98,9 +102,31 @@ enum PickledLeaf {
         case "deepspeed.utils.tensor_fragment.fragment_address", "deepspeed.runtime.bf16_optimizer.fragment_address":
             guard let state = object.state, case .dictionary(let items) = graph[state] else { break }
             return .mapping(items)
+        case "UserDict.IterableUserDict", "UserDict.UserDict":
+            guard let data = PickledInstance(object, in: graph).attribute("data", in: graph),
+                let items = pairs(data, in: graph)
+            else { break }
+            return .mapping(items)
         default: break
         }
-        return .opaque(constructor.path)
+        if let module = try PickledModule(object, in: graph) { return .network(module) }
+        return .opaque(PickledInstance(object, in: graph).constructor.path)
+    }
+
+    /// The keys and values of a dictionary of any kind, in turn; `nil` for something else.
+    static func pairs(_ reference: PickleGraph.Reference, in graph: PickleGraph) -> [PickleGraph.Reference]? {
+        if case .dictionary(let items) = graph[reference] { return items }
+        guard let object = graph.object(reference), ["collections", "builtins", "__builtin__"].contains(object.constructor.module),
+            case .mapping(let items) = collection(object, in: graph)
+        else { return nil }
+        return items
+    }
+
+    /// The elements of a set, however the protocol spells one.
+    static func elements(ofSet reference: PickleGraph.Reference, in graph: PickleGraph) -> [PickleGraph.Reference] {
+        if case .set(let elements) = graph[reference] { return elements }
+        guard let object = graph.object(reference), object.constructor.isBuiltin else { return [] }
+        return (object.arguments.first.flatMap { graph.sequence($0) } ?? []) + object.elements
     }
 
     /// The bytes that `_codecs.encode(text, "latin1")` would make: how protocol 2 writes bytes.
@@ -136,7 +162,7 @@ enum PickledLeaf {
 
     private static func collection(_ object: PickleGraph.Object, in graph: PickleGraph) -> PickledLeaf {
         switch object.constructor.name {
-        case "OrderedDict", "defaultdict", "Counter":
+        case "OrderedDict", "defaultdict", "Counter", "dict":
             var items: [PickleGraph.Reference] = []
             if let first = object.arguments.first {
                 if case .dictionary(let pairs) = graph[first] { items = pairs }
@@ -149,10 +175,14 @@ enum PickledLeaf {
                 }
             }
             return .mapping(items + object.items)
+        case "UserDict":
+            guard let data = PickledInstance(object, in: graph).attribute("data", in: graph) else { break }
+            return pairs(data, in: graph).map { .mapping($0) } ?? .opaque(object.constructor.path)
         case "deque":
             return .sequence((object.arguments.first.flatMap { graph.sequence($0) } ?? []) + object.elements)
-        default: return .opaque(object.constructor.path)
+        default: break
         }
+        return .opaque(object.constructor.path)
     }
 
     private static func builtin(
@@ -176,7 +206,14 @@ enum PickledLeaf {
             }
             if parts.count == 2 { return .value(.list(parts)) }
         case "list": return .sequence((first.flatMap { graph.sequence($0) } ?? []) + object.elements)
-        case "tuple": return .tuple(first.flatMap { graph.sequence($0) } ?? [])
+        case "tuple":
+            let elements = first.flatMap { graph.sequence($0) } ?? []
+            // How Paddle pickles a parameter: its name and its elements. Python's own tuples need no call.
+            if elements.count == 2, graph.string(elements[0]) != nil, let object = graph.object(elements[1]),
+                object.constructor.module.hasPrefix("numpy"),
+                let array = try PickledArray.leaf(object, in: graph), case .held = array
+            { return array }
+            return .tuple(elements)
         case "dict": return collection(object, in: graph)
         default: break
         }
@@ -190,29 +227,5 @@ enum PickledLeaf {
         let text = PythonText(graph)
         let sorted = elements.map { (text.plain($0), $0) }.sorted { ExactString($0.0) < ExactString($1.0) }
         return .sequence(sorted.map(\.1))
-    }
-
-    /// How many tensors something that is not understood holds, and how many things that are were looked at for it.
-    static func tensorCount(
-        under reference: PickleGraph.Reference, in graph: PickleGraph
-    ) -> (count: Int, visits: Int) {
-        var seen: Set<PickleGraph.Reference> = [reference]
-        var work = [reference]
-        var count = 0
-        while let next = work.popLast() {
-            var children: [PickleGraph.Reference] = []
-            switch graph[next] {
-            case .list(let inner), .tuple(let inner), .set(let inner), .dictionary(let inner): children = inner
-            case .object(let index):
-                let object = graph.objects[Int(index)]
-                if object.constructor.module == "torch._utils", object.constructor.name.hasPrefix("_rebuild_tensor") {
-                    count += 1
-                }
-                children = object.arguments + object.elements + object.items + (object.state.map { [$0] } ?? [])
-            default: break
-            }
-            for child in children where seen.insert(child).inserted { work.append(child) }
-        }
-        return (count, seen.count)
     }
 }

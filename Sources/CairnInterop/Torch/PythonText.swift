@@ -21,6 +21,25 @@ struct PythonText {
         graph.string(reference) ?? describe(reference)
     }
 
+    /// A dictionary's key: of bytes what they are, since their number does not tell them apart. A tensor is one by itself,
+    /// as an optimizer's states are by their parameters.
+    func key(_ reference: PickleGraph.Reference) -> String {
+        if let object = graph.object(reference), ["torch._utils", "torch._tensor"].contains(object.constructor.module) {
+            return "tensor"
+        }
+        guard let bytes = PickledLeaf.bytes(reference, in: graph), bytes.count <= Self.greatestLength / 4 else {
+            return describe(reference)
+        }
+        var text = "b'"
+        for byte in bytes {
+            let scalar = Unicode.Scalar(byte)
+            let digits = String(byte, radix: 16)
+            text += scalar == "'" || scalar == "\\"
+                ? "\\" + String(scalar) : (0x20..<0x7F).contains(byte) ? String(scalar) : (byte < 16 ? "\\x0" : "\\x") + digits
+        }
+        return text + "'"
+    }
+
     /// The parts of a path.
     func path(_ parts: [PickleGraph.Reference]) -> String {
         var path = ""
@@ -61,24 +80,17 @@ struct PythonText {
     }
 
     private func write(_ object: PickleGraph.Object, _ depth: Int, to text: inout String) {
-        text += String(object.constructor.name.split(separator: ".").last ?? "")
+        let instance = PickledInstance(object, in: graph)
+        text += String(instance.constructor.name.split(separator: ".").last ?? "")
         text += "("
         var needsComma = false
-        for argument in object.arguments + object.elements where text.utf8.count <= Self.greatestLength {
+        let parts = instance.arguments + instance.elements + (instance.state.map { [$0] } ?? [])
+        for part in parts where text.utf8.count <= Self.greatestLength {
             if needsComma { text += ", " }
-            write(argument, depth: depth + 1, to: &text)
+            write(part, depth: depth + 1, to: &text)
             needsComma = true
         }
-        var items = object.items
-        if let state = object.state {
-            if case .dictionary(let attributes) = graph[state] {
-                items += attributes
-            } else {
-                if needsComma { text += ", " }
-                write(state, depth: depth + 1, to: &text)
-                needsComma = true
-            }
-        }
+        let items = instance.items + instance.attributes
         if needsComma, !items.isEmpty { text += ", " }
         writePairs(items, "", "=", ")", depth, isAttributes: true, to: &text)
     }

@@ -28,11 +28,14 @@ package enum TorchContainer: Sendable {
 
     /// A pickle of protocol 2 and later says so.
     private static func isPickle(_ bytes: [UInt8]) -> Bool {
-        bytes.count > 2 && bytes[0] == 0x80 && (2...5).contains(bytes[1])
+        if bytes.count > 2, bytes[0] == 0x80, (2...5).contains(bytes[1]) { return true }
+        return PickleInterpreter.isPlausible(bytes)
     }
 
-    /// The mark of POSIX archives.
+    /// The mark of POSIX archives, and the first of the files that PyTorch put into its own.
     private static func isTar(_ bytes: [UInt8]) -> Bool {
-        bytes.count >= 262 && bytes[257..<262].elementsEqual("ustar".utf8)
+        guard bytes.count >= 262, bytes[257..<262].elementsEqual("ustar".utf8) else { return false }
+        let name = bytes.prefix { $0 != 0 }
+        return ["sys_info", "./sys_info", "pickle", "storages", "tensors"].contains { name.elementsEqual($0.utf8) }
     }
 }

@@ -10,15 +10,25 @@ struct TorchContents {
         var content: any TensorContent
         /// The same for tensors that are the same view of the same storage.
         var view: TorchView?
+        /// What of the tensor the file has, where ranks divide it.
+        var part: RankPart?
+        /// The file, where there are several.
+        var file: String?
     }
 
     var tensors: [Entry] = []
     var values: [(path: [StateKey], value: Value)] = []
     var omissions: [String] = []
+    /// How many tensors are in the file and not here.
+    var omittedTensorCount = 0
+    /// What else is in the file beside the save that was read, a sentence.
+    var remarks: [String] = []
     /// How they are nested; tensors stand there by their places in ``tensors``.
     var structure = StateNode.dictionary([])
     /// The storages that tensors are views of and that have checksums, each once.
     var storages: [ZipRecord] = []
+    /// Where what was read ends in the file.
+    private(set) var end = 0
 
     private static let signatureByteCount = 512
 
@@ -27,13 +37,26 @@ struct TorchContents {
 
     /// Reads the pickles and makes sure that every storage is there and large enough. No elements are read.
     ///
-    /// - Parameter isPart: Whether the file is one value of a larger state, which may be any object.
-    init(_ file: any StorageFile, isPart: Bool = false) throws(CairnError) {
+    /// - Parameters:
+    ///   - isPart: Whether the file is one value of a larger state, which may be any object.
+    ///   - isWhole: Whether nothing may follow what is read.
+    init(_ file: any StorageFile, isPart: Bool = false, isWhole: Bool = true) throws(CairnError) {
+        try self.init(reading: file, isPart: isPart)
+        guard isWhole, end < file.byteCount else { return }
+        throw CairnError(
+            .unsupported, "something follows the state in the file",
+            .init(
+                file: file.key, offset: end, expected: "a file of torch.save, or one pickle",
+                found: "\(file.byteCount - end) bytes"))
+    }
+
+    private init(reading file: any StorageFile, isPart: Bool) throws(CairnError) {
         let beginning = try file.bytes(in: 0..<min(Self.signatureByteCount, file.byteCount))
         switch TorchContainer(beginning: beginning) {
         case .legacy:
             let legacy = try LegacyTorchFile(file)
             try self.init(PickledState(legacy.graph, file: file.key, isPart: isPart), of: legacy)
+            end = legacy.end
         case .pickle: try self.init(pickle: file, isPart: isPart)
         case .tar:
             throw CairnError(
@@ -43,11 +66,13 @@ struct TorchContents {
             let zip = try ZipArchive(file)
             if let exported = try ExportedProgram(zip) {
                 self = try exported.contents()
+                end = file.byteCount
                 return
             }
             let archive = try TorchArchive(zip)
             try self.init(PickledState(archive.pickle(), file: file.key, isPart: isPart), of: archive)
             if let constants = archive.constants { try add(constants) }
+            end = file.byteCount
         }
     }
 
@@ -62,21 +87,16 @@ struct TorchContents {
         var interpreter = PickleInterpreter(
             try file.bytes(in: 0..<file.byteCount), limits: limits, file: file.key)
         let graph = try interpreter.next()
-        guard interpreter.position == file.byteCount else {
-            throw CairnError(
-                .unsupported, "something follows the pickle",
-                .init(
-                    file: file.key, offset: interpreter.position, expected: "a file of torch.save, or one pickle",
-                    found: "\(file.byteCount - interpreter.position) bytes"))
-        }
         try self.init(
             PickledState(graph, file: file.key, isPart: isPart), of: NoStorages(file: file.key))
+        end = interpreter.position
     }
 
     /// - Parameter storages: What has the storages.
     init(_ state: PickledState, of storages: some TorchStorages) throws(CairnError) {
         values = state.values
         omissions = state.omissions
+        omittedTensorCount = state.omittedTensorCount
         structure = state.structure
         try add(state.tensors, of: storages)
     }
@@ -86,22 +106,49 @@ struct TorchContents {
     ) throws(CairnError) {
         var opened: Set<ExactString> = []
         for (path, leaf) in leaves {
-            switch leaf {
-            case .held(let tensor): tensors.append(Entry(path: path, content: HeldTensor(tensor: tensor)))
-            case .view(let view):
-                let storage: any StorageFile
-                do throws(CairnError) {
-                    storage = try storages.storage(view.storage, byteCount: view.storageByteCount)
-                } catch {
-                    throw error.adding(.init(tensor: StateNames.joined(path)))
+            do throws(CairnError) {
+                switch leaf {
+                case .held(let tensor): tensors.append(Entry(path: path, content: HeldTensor(tensor: tensor)))
+                case .view(let view):
+                    let content = try content(view, of: storages, &opened)
+                    tensors.append(Entry(path: path, content: content, view: view))
+                case .part(let part):
+                    tensors.append(Entry(path: path, content: try content(part, of: storages, &opened), part: part))
                 }
-                if opened.insert(ExactString(view.storage)).inserted, let record = storage as? ZipRecord {
-                    self.storages.append(record)
-                }
-                tensors.append(
-                    Entry(path: path, content: view.content(storage, isBigEndian: storages.isBigEndian), view: view))
+            } catch {
+                throw error.adding(.init(tensor: StateNames.joined(path)))
             }
         }
+    }
+
+    private mutating func content(
+        _ view: TorchView, of storages: some TorchStorages, _ opened: inout Set<ExactString>
+    ) throws(CairnError) -> any TensorContent {
+        let storage = try storages.storage(view.storage, byteCount: view.storageByteCount)
+        if opened.insert(ExactString(view.storage)).inserted, let record = storage as? ZipRecord {
+            self.storages.append(record)
+        }
+        return view.content(storage, isBigEndian: storages.isBigEndian)
+    }
+
+    /// The pieces that the file has of a tensor.
+    private mutating func content(
+        _ part: RankPart, of storages: some TorchStorages, _ opened: inout Set<ExactString>
+    ) throws(CairnError) -> AssembledTensor {
+        var locals: [any TensorContent] = []
+        for local in part.locals {
+            switch local {
+            case .view(let view): locals.append(try content(view, of: storages, &opened))
+            case .held(let tensor): locals.append(HeldTensor(tensor: tensor))
+            default: throw RankPart.malformed("a rank's part")
+            }
+        }
+        let pieces = part.pieces.map { piece in
+            let content = ContentWindow(content: locals[piece.position], region: piece.local)
+            return AssembledTensor.Piece(
+                region: piece.whole, file: "", open: { content }, place: .init(file: "", offset: 0, byteCount: 0))
+        }
+        return AssembledTensor(scalarType: part.scalarType, shape: part.shape, pieces: pieces)
     }
 
     /// Adds the tensors among the constants of TorchScript's code where they are the weights: a frozen module has no
@@ -118,6 +165,7 @@ struct TorchContents {
         guard !leaves.isEmpty else { return }
         guard tensors.isEmpty else {
             omissions.append("\(leaves.count) tensors are constants of the code and left out")
+            omittedTensorCount += leaves.count
             return
         }
         let first = tensors.count
@@ -136,6 +184,9 @@ struct TorchContents {
             try archive.storage(String(key.dropFirst("constants/".count)), byteCount: byteCount)
         }
     }
+
+    /// The values one by one, each at its path.
+    var leaves: [(path: [StateKey], value: Value)] { structure.leaves() }
 
     /// The structure with tensors under their names.
     func structure(naming names: [String]) -> StateNode { structure.naming { Int($0).map { names[$0] } ?? $0 } }

@@ -3,13 +3,15 @@ public import CairnCheckpoint
 public import CairnStorage
 public import CairnTensor
 
-/// A file of `torch.save`, of TorchScript or of `torch.export`, or a bare pickle.
+/// A file of `torch.save`, of TorchScript or of `torch.export`, a bare pickle, or several files that make up one state: the
+/// shards of an index, or what each rank of a training saved of distributed tensors.
 ///
 /// The pickle in it is read as data and never executed. Nested dictionaries and lists are flattened: a tensor's name
 /// is its path joined by dots, values form the tree that is left without the tensors. Tensors that share a storage and
 /// are the same view of it are tied. NumPy arrays are tensors too. Sparse, quantized and nested tensors become the
-/// tensors that they consist of, and values that describe them. What is not understood is shown as text and listed under
-/// ``omissions``; pickles that would run code are refused.
+/// tensors that they consist of, and values that describe them. Modules that were pickled whole are read as their
+/// `state_dict()`. What is not understood is shown as text and listed under ``omissions``; pickles that would run code
+/// are refused.
 ///
 /// Checksums, which PyTorch writes and does not look at, are verified whenever the whole of a storage has been read. In
 /// files of before version 1.6 there are none.
@@ -18,29 +20,49 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
     public let source: String
     public let values: [NamedValue]
     public let omissions: [String]
+    public let omittedTensorCount: Int
     public var tensors: [TensorDescription] { table.descriptions }
     public let structure: StateNode?
+    /// What of ``omissions`` is about the files, not about what is in them: other saves, and bytes that are none.
+    package let remarks: [String]
+    /// The files that were read, by their keys.
+    package let files: [String]
 
     private let table: TensorTable
     private let storages: [ZipRecord]
-    private let file: String
+    /// The file of a tensor, where there are several.
+    private let places: [ExactString: String]
 
     /// Opens the file of the name `key`.
     ///
-    /// - Parameter source: What to call it in messages.
+    /// - Parameters:
+    ///   - source: What to call it in messages.
+    ///   - part: Which of several saves in the file, counted from 1. Without it the first is read.
     /// - Throws: ``CairnError/Code/incomplete`` when the file was cut short or lacks a storage,
-    ///   ``CairnError/Code/malformed`` when it contradicts itself, ``CairnError/Code/unsupported`` for what is refused.
-    public init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
-        let contents = try TorchContents(FileWindow(storage, key))
+    ///   ``CairnError/Code/malformed`` when it contradicts itself, ``CairnError/Code/unsupported`` for what is refused,
+    ///   ``CairnError/Code/notFound`` when there are not so many saves.
+    public convenience init(
+        storage: any Storage, file key: String, source: String? = nil, part: Int? = nil
+    ) throws(CairnError) {
         let name = source ?? storage.place(of: key)
-        self.source = name
-        file = key
+        try self.init(Self.contents(of: FileWindow(storage, key), part: part), files: [key], source: name)
+    }
+
+    /// - Parameter files: The keys of the files that the contents are of.
+    init(_ contents: TorchContents, files: [String], source name: String) throws(CairnError) {
+        source = name
+        self.files = files
         storages = contents.storages
-        omissions = contents.omissions
+        remarks = contents.remarks
+        omissions = contents.omissions + contents.remarks
+        omittedTensorCount = contents.omittedTensorCount
         let names = try StateNames.names(of: contents.tensors.map(\.path), fallback: "tensor", file: name)
         var first: [TorchView: String] = [:]
         var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
+        var places: [ExactString: String] = [:]
         for (name, tensor) in zip(names, contents.tensors) {
+            if let part = tensor.part { try Self.check(part, tensor.content, name: name, file: source) }
+            if let file = tensor.file { places[ExactString(name)] = file }
             var tiedTo: String?
             if let view = tensor.view, view.shape.elementCount > 0 {
                 tiedTo = first[view]
@@ -48,6 +70,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
             }
             entries.append((name, tensor.content, tiedTo))
         }
+        self.places = places
         table = TensorTable(entries, source: name)
         structure = contents.structure(naming: names)
         var leaves = StateLeaves(file: name)
@@ -55,10 +78,63 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
         values = try leaves.values()
     }
 
-    /// Opens the file at a path.
-    public convenience init(path: String) throws(CairnError) {
-        let (storage, key) = try LocalStorage.locate(path)
-        try self.init(storage: storage, file: key, source: path)
+    /// One save of a file, with a note of what else is in it.
+    static func contents(of file: FileWindow, part: Int?) throws(CairnError) -> TorchContents {
+        if let part { return try contents(of: file, numbered: part) }
+        let beginning = try file.bytes(in: 0..<min(4, file.byteCount))
+        // The end of an archive is looked for first, since it is read from there.
+        let isZip = beginning.elementsEqual([0x50, 0x4B, 3, 4])
+        let length = isZip ? try TorchSaves.zipLength(of: file) : file.byteCount
+        var contents = try TorchContents(FileWindow(file, offset: 0, byteCount: length), isWhole: false)
+        guard contents.end < file.byteCount else { return contents }
+        if let note = try TorchSaves(in: file).note(after: 1, byteCount: file.byteCount) {
+            contents.remarks.append(note)
+        }
+        return contents
+    }
+
+    private static func contents(of file: FileWindow, numbered part: Int) throws(CairnError) -> TorchContents {
+        let saves = try TorchSaves(in: file)
+        guard part >= 1, part <= saves.ranges.count else {
+            throw CairnError(
+                .notFound, "the file does not hold so many saves",
+                .init(
+                    file: file.key, expected: "part 1" + (saves.ranges.count > 1 ? " to \(saves.ranges.count)" : ""),
+                    found: "part \(part)"))
+        }
+        let range = saves.ranges[part - 1]
+        do throws(CairnError) {
+            var contents = try TorchContents(FileWindow(file, offset: range.lowerBound, byteCount: range.count))
+            if let note = saves.note(after: part, byteCount: file.byteCount) { contents.remarks.append(note) }
+            return contents
+        } catch {
+            throw error.moved(by: range.lowerBound)
+        }
+    }
+
+    /// A part of a tensor is no tensor.
+    private static func check(
+        _ part: RankPart, _ content: any TensorContent, name: String, file: String
+    ) throws(CairnError) {
+        if let reduction = part.reduction {
+            throw CairnError(
+                .unsupported, "the ranks hold terms of the tensor that are yet to be reduced (\(reduction))",
+                .init(
+                    file: file, tensor: name, found: part.division,
+                    advice: "save it with full_tensor(), or redistributed to shards"))
+        }
+        guard let assembled = content as? AssembledTensor else { return }
+        do throws(CairnError) {
+            try FragmentCoverage.check(assembled.pieces.map(\.region), of: part.shape)
+        } catch {
+            let held = part.pieces.map { "\($0.whole)" }.prefix(3).joined(separator: ", ")
+            throw CairnError(
+                .unsupported, "the file holds one rank's part of the tensor, not the tensor",
+                .init(
+                    file: file, tensor: name, expected: "all of \(part.scalarType)\(part.shape)",
+                    found: (held.isEmpty ? "no elements" : held) + " (\(part.division))",
+                    advice: "open the directory that has the files of all ranks"))
+        }
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
@@ -66,12 +142,16 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
     }
 
     public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
-        [(Region(whole: try table.content(name).shape), file)]
+        let content = try table.content(name)
+        if let assembled = content as? AssembledTensor {
+            return assembled.pieces.map { ($0.region, $0.file.isEmpty ? files[0] : $0.file) }
+        }
+        return [(Region(whole: content.shape), places[ExactString(name)] ?? files[0])]
     }
 
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
         var report = VerificationReport()
-        report.fileCount = 1
+        report.fileCount = files.count
         guard deep else { return report }
         try report.add(storages, progress: progress)
         guard storages.isEmpty else { return report }

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnHDF5
 import CairnInterop
+import CairnStorage
 
 /// What a look at one checkpoint found.
 struct CheckpointVerification {
@@ -30,8 +31,26 @@ struct CheckpointVerification {
     /// Verifies what a path names; of a run without a step, each of its checkpoints.
     ///
     /// - Throws: errors that do not mean damage: nothing there, no right to read, an unknown format or version.
-    static func verify(_ text: String, format: FormatName?, deep: Bool) throws -> [CheckpointVerification] {
+    static func verify(
+        _ text: String, format: FormatName?, part: Int? = nil, deep: Bool
+    ) throws -> [CheckpointVerification] {
         let location = try Location(text)
+        do {
+            return try verify(location, format: format, part: part, deep: deep)
+        } catch let error as CairnError {
+            let explained = ForeignFile.explaining(error, opening: location.path)
+            // A file of which too little is left to tell its format by is damaged like any other.
+            guard isDamage(explained), try PathInspection.kind(of: location.path) == .file else { throw explained }
+            var result = CheckpointVerification(
+                source: location.path, format: "unknown", step: nil, checked: ["structure"])
+            result.damage.append(Damage(explained))
+            return [result]
+        }
+    }
+
+    private static func verify(
+        _ location: Location, format: FormatName?, part: Int?, deep: Bool
+    ) throws -> [CheckpointVerification] {
         switch try RecognisedFormat(of: location.path, forced: format) {
         case .store(let path) where location.selector == nil:
             return try verifyAll(of: path, deep: deep)
@@ -48,7 +67,9 @@ struct CheckpointVerification {
         case .safetensors(let path) where location.selector == nil:
             return [try verifySafetensors(path, deep: deep)]
         case .torch(let path) where location.selector == nil:
-            return [try verify("torch", path, ["structure"], deep: deep) { try TorchReader(path: path) }]
+            return [
+                try verify("torch", path, ["structure"], deep: deep) { try TorchReader(path: path, part: part) }
+            ]
         case .deepspeed(let path) where location.selector == nil:
             return [
                 try verify("deepspeed", path, ["structure", "coverage"], deep: deep) { try DeepSpeedReader(path: path) }
@@ -110,8 +131,11 @@ struct CheckpointVerification {
     ) throws -> CheckpointVerification {
         var result = CheckpointVerification(source: path, format: format, step: nil, checked: checked)
         var report = VerificationReport()
+        var notes: [String] = []
         try result.collecting {
             let reader = try open()
+            // Such as bytes behind the end, which a look at what is read does not see.
+            if let torch = reader as? TorchReader { notes += torch.remarks }
             let stored = reader.tensors.filter { $0.tiedTo == nil }
             let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
@@ -119,6 +143,7 @@ struct CheckpointVerification {
             return report.damages.map { Damage($0.error, chunk: $0.chunk) }
         }
         if deep { result.tell(report) }
+        result.notes += notes
         return result
     }
 
@@ -172,10 +197,14 @@ struct CheckpointVerification {
         do {
             damage += try look()
         } catch let error as CairnError {
-            let codes: [CairnError.Code] = [.corrupted, .malformed, .incomplete, .mismatch]
-            guard codes.contains(error.code) else { throw error }
-            damage.append(Damage(error))
+            let explained = ForeignFile.explaining(error, opening: source)
+            guard Self.isDamage(explained) else { throw explained }
+            damage.append(Damage(explained))
         }
+    }
+
+    private static func isDamage(_ error: CairnError) -> Bool {
+        [.corrupted, .malformed, .incomplete, .mismatch].contains(error.code)
     }
 }
 

@@ -108,7 +108,8 @@ struct ConvertCommand: ParsableCommand {
 
     func run() throws {
         let location = try Location(source)
-        let opened = try union.open(source, format: options.format)
+        let opened = try union.open(source, format: options.format, part: options.part)
+        try opened.checkNotEmpty()
         try losses.check(opened.omissions)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,

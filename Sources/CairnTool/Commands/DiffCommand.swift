@@ -39,8 +39,8 @@ struct DiffCommand: ParsableCommand {
     }
 
     func run() throws {
-        let left = try OpenedCheckpoint(first, format: options.format)
-        let right = try OpenedCheckpoint(second, format: options.format)
+        let left = try OpenedCheckpoint(first, format: options.format, part: options.part)
+        let right = try OpenedCheckpoint(second, format: options.format, part: options.part)
         for (text, opened) in [(first, left), (second, right)] {
             try opened.quantised(besides: text).refuse(
                 "a comparison of numbers", of: opened.reader.source, where: selection.test())

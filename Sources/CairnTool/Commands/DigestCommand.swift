@@ -26,7 +26,7 @@ struct DigestCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try union.open(path, format: options.format)
+        let opened = try union.open(path, format: options.format, part: options.part)
         let digest = try CheckpointDigest(of: opened.reader)
         if options.json {
             try StandardOutput.write(try digest.json() + [UInt8(ascii: "\n")])

@@ -38,7 +38,7 @@ struct InspectCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try union.open(path, format: options.format)
+        let opened = try union.open(path, format: options.format, part: options.part)
         let patterns = try tensor.map { try GlobPattern($0) }
         let shown = opened.reader.tensors.filter { tensor in
             patterns.isEmpty || patterns.contains { $0.matches(tensor.name) }

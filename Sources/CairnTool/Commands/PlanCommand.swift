@@ -30,7 +30,7 @@ struct PlanCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try OpenedCheckpoint(source, format: options.format, part: options.part)
         let cairn = opened.reader as? CairnReader
         let chunkByteCount = try cairn?.chunkByteCount() ?? 1 << 20
         let tensors = try layouts.tensors(of: opened.reader)

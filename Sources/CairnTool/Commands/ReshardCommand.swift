@@ -48,7 +48,8 @@ struct ReshardCommand: ParsableCommand {
 
     func run() throws {
         let location = try Location(source)
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try OpenedCheckpoint(source, format: options.format, part: options.part)
+        try opened.checkNotEmpty()
         let recognised = try RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let reader = try reduce ? opened.reduced() : opened.reader
         let flattened = LossOptions.flattened(reader)

@@ -34,7 +34,7 @@ struct RulesCheckCommand: ParsableCommand {
 
     func run() throws {
         let specification = try RulesFile.read(file)
-        let set = try ShardSet(shards, format: options.format)
+        let set = try ShardSet(shards, format: options.format, part: options.part)
         let explanation = try specification.explain(set.readers, mesh: mesh?.sizes ?? [:])
         if options.json { try printDocument(explanation) } else { try printText(explanation) }
         if !explanation.problems.isEmpty { throw Exit.answerIsNo }

@@ -45,7 +45,8 @@ struct RulesDivideCommand: ParsableCommand {
 
     func run() throws {
         let specification = try RulesFile.read(file)
-        let opened = try OpenedCheckpoint(source, format: options.format)
+        let opened = try OpenedCheckpoint(source, format: options.format, part: options.part)
+        try opened.checkNotEmpty()
         let flattened = LossOptions.flattened(opened.reader)
         try losses.check(opened.omissions + flattened)
         let divided = try DividedCheckpoint(

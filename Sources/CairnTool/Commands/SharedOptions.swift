@@ -7,8 +7,22 @@ struct ReadingOptions: ParsableArguments {
     @Option(help: "Read PATH as this format (cairn, safetensors, torch, dcp, deepspeed) instead of finding out.")
     var format: FormatName?
 
+    @Option(help: ArgumentHelp(PartArgument.help, valueName: "n"))
+    var part: Int?
+
     @Flag(help: "Print one JSON document instead of text for people (Docs/CLI.md describes it).")
     var json = false
+
+    func validate() throws { try PartArgument.validate(part) }
+}
+
+/// Which of several saves in a file is meant.
+enum PartArgument {
+    static let help = "Of a file that several states were saved to, one behind the other, take this one, from 1."
+
+    static func validate(_ part: Int?) throws {
+        if let part, part < 1 { throw ValidationError("--part must be at least 1 (got \(part))") }
+    }
 }
 
 /// What becomes of notes of loss, for every command that writes.

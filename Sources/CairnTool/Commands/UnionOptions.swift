@@ -23,15 +23,15 @@ struct UnionOptions: ParsableArguments {
     }
 
     /// Opens a checkpoint: by itself, or its shards united.
-    func open(_ path: String, format: FormatName?) throws -> OpenedCheckpoint {
-        guard let rules else { return try OpenedCheckpoint(path, format: format) }
+    func open(_ path: String, format: FormatName?, part: Int? = nil) throws -> OpenedCheckpoint {
+        guard let rules else { return try OpenedCheckpoint(path, format: format, part: part) }
         let specification = try RulesFile.read(rules)
         let location = try Location(path)
         let shards: [any CheckpointReader]
         if case .deepspeed(let directory)? = try? RecognisedFormat(of: location.path, forced: format) {
             shards = try DeepSpeedReader.ranks(path: directory)
         } else {
-            shards = try ShardSet([location.path], format: format).readers
+            shards = try ShardSet([location.path], format: format, part: part).readers
         }
         return OpenedCheckpoint(
             united: try UnitedReader(shards, spec: specification, mesh: mesh?.sizes ?? [:]))

@@ -31,7 +31,7 @@ struct VerifyCommand: ParsableCommand {
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let results = try CheckpointVerification.verify(path, format: options.format, deep: deep)
+        let results = try CheckpointVerification.verify(path, format: options.format, part: options.part, deep: deep)
         let isWhole = results.allSatisfy { $0.damage.isEmpty }
         if options.json {
             try ResultDocument.print(

@@ -77,6 +77,11 @@ struct Destination {
         case .checkpoint(let store, let step):
             let inside = PathInspection.join(PathInspection.canonical(store), StepName.prefix(step))
             isSame = target.hasPrefix(inside)
+        // An index stands for the files beside it.
+        case .torch(let path) where path.hasSuffix(".json"):
+            let isBeside = PathInspection.split(target).directory
+                == PathInspection.split(PathInspection.canonical(path)).directory
+            isSame = isBeside ? try PathInspection.kind(of: target) != nil : false
         default:
             let origin = PathInspection.canonical(source.path)
             isSame = target == origin || target.hasPrefix(origin + "/")

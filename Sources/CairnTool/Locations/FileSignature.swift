@@ -1,5 +1,8 @@
 /// What the first bytes of a file say of its format.
 enum FileSignature {
+    /// How many bytes are looked at.
+    static let byteCount = 512
+
     /// Whether the bytes begin with a plausible header length and the brace that follows it.
     static func looksLikeSafetensors(_ bytes: [UInt8]) -> Bool {
         guard bytes.count > 8, bytes[8] == UInt8(ascii: "{") else { return false }
@@ -15,16 +18,4 @@ enum FileSignature {
 
     /// Whether the bytes begin a `.npy` file.
     static func isNumPyArray(_ bytes: [UInt8]) -> Bool { bytes.starts(with: [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59]) }
-
-    /// A format that Cairn knows by sight, for messages.
-    static func describe(_ bytes: [UInt8]) -> String {
-        switch true {
-        case bytes.isEmpty: "an empty file"
-        case bytes.starts(with: [0x89, 0x48, 0x44, 0x46]): "HDF5"
-        case bytes.starts(with: Array("GGUF".utf8)): "GGUF"
-        case bytes.starts(with: [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59]): "a NumPy array"
-        case bytes.first == UInt8(ascii: "{"): "JSON"
-        default: "something else"
-        }
-    }
 }

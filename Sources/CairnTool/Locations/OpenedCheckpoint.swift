@@ -12,16 +12,35 @@ struct OpenedCheckpoint {
     let description: String
     /// The commit record, for our own format.
     let manifest: Manifest?
+    /// What is beside the files that were read.
+    private let notes: [String]
 
     /// Text that a safetensors file holds beside the tensors and that is no value of ours.
     var metadata: [NamedValue] { (reader as? SafeTensorsReader)?.metadata ?? [] }
 
     /// Opens what `text` names; of a run without a step, the latest checkpoint, which is said on standard error.
     ///
+    /// - Parameter part: Which of several saves in a file.
     /// - Throws: ``CairnError``: what was recognised is in its message.
-    init(_ text: String, format: FormatName? = nil) throws {
+    init(_ text: String, format: FormatName? = nil, part: Int? = nil) throws {
         let location = try Location(text)
-        switch (try RecognisedFormat(of: location.path, forced: format), location.selector) {
+        do {
+            try self.init(location, format: format, part: part)
+        } catch let error as CairnError {
+            throw ForeignFile.explaining(error, opening: location.path)
+        }
+    }
+
+    private init(_ location: Location, format: FormatName?, part: Int?) throws {
+        let text = location.text
+        let recognised = try RecognisedFormat(of: location.path, forced: format)
+        if part != nil {
+            guard case .torch = recognised else {
+                throw CairnError(
+                    .invalidArgument, "a part can be chosen of a file of torch.save only", .init(file: location.path))
+            }
+        }
+        switch (recognised, location.selector) {
         case (.store(let path), .step(let step)?):
             try self.init(store: path, step: step)
         case (.store(let path), let selector):
@@ -31,9 +50,12 @@ struct OpenedCheckpoint {
         case (.checkpoint(let store, let step), nil):
             try self.init(store: store, step: step)
         case (.safetensors(let path), nil):
-            self.init(reader: try Self.safetensors(path), description: "safetensors", manifest: nil)
+            let others = try LeftOutFiles.note(besideSafetensorsIn: path)
+            self.init(reader: try Self.safetensors(path), description: "safetensors", manifest: nil, notes: others)
         case (.torch(let path), nil):
-            self.init(reader: try TorchReader(path: path), description: "torch.save", manifest: nil)
+            let reader = try TorchReader(path: path, part: part)
+            let others = try LeftOutFiles.note(beside: reader.files, in: path)
+            self.init(reader: reader, description: "torch.save", manifest: nil, notes: others)
         case (.distributed(let path), nil):
             let reader = try DistributedCheckpointReader(path: path)
             self.init(reader: reader, description: "torch.distributed.checkpoint", manifest: nil)
@@ -72,11 +94,9 @@ struct OpenedCheckpoint {
     }
 
     /// What is in the files and not in the reader: a sentence each.
-    var omissions: [String] { Self.omissions(of: reader) }
-
-    private static func omissions(of reader: any CheckpointReader) -> [String] {
-        if let file = reader as? SafeTensorsReader { return [file.rankFileNote].compactMap(\.self) }
-        return (reader as? any OmittingReader)?.omissions ?? []
+    var omissions: [String] {
+        if let file = reader as? SafeTensorsReader { return [file.rankFileNote].compactMap(\.self) + notes }
+        return ((reader as? any OmittingReader)?.omissions ?? []) + notes
     }
 
     /// The weights that are stored as codes, by the tensors and by the `config.json` beside the path that was opened.
@@ -84,6 +104,16 @@ struct OpenedCheckpoint {
         // A configuration that cannot be read says nothing; most checkpoints have none.
         let configuration = try? ModelConfigurationFile.beside(text)
         return QuantisedWeights(in: reader.tensors, configuration: configuration ?? nil)
+    }
+
+    /// - Throws: ``CairnError/Code/unsupported`` where there are tensors and none of them can be read: what is made of
+    ///   that would be nothing.
+    func checkNotEmpty() throws(CairnError) {
+        guard reader.tensors.isEmpty, let omitting = reader as? any OmittingReader, omitting.omittedTensorCount > 0
+        else { return }
+        throw CairnError(
+            .unsupported, "no tensor of the checkpoint can be read, so that nothing is written",
+            .init(file: reader.source, found: omitting.omissions.first))
     }
 
     /// The same with the terms of sums and means that ranks have saved added up.
@@ -101,13 +131,14 @@ struct OpenedCheckpoint {
         self.init(reader: reader, description: "shards united by rules", manifest: nil)
     }
 
-    private init(reader: any CheckpointReader, description: String, manifest: Manifest?) {
-        for omission in Self.omissions(of: reader) {
-            StandardError.note("\(reader.source): \(omission)")
-        }
+    private init(
+        reader: any CheckpointReader, description: String, manifest: Manifest?, notes: [String] = []
+    ) {
         self.reader = reader
         self.description = description
         self.manifest = manifest
+        self.notes = notes
+        for omission in omissions { StandardError.note("\(reader.source): \(omission)") }
     }
 }
 

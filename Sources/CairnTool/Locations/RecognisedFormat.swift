@@ -58,7 +58,7 @@ enum FormatName: String, CaseIterable, ExpressibleByArgument {
 }
 
 extension RecognisedFormat {
-    private static let manifestName = "manifest.json"
+    static let manifestName = "manifest.json"
     private static let metadataName = ".metadata"
     private static let indexSuffix = ".index.json"
     private static let fileSuffix = ".safetensors"
@@ -66,13 +66,15 @@ extension RecognisedFormat {
 
     /// Finds out what a path holds.
     ///
-    /// - Parameter forced: the only format to think of, as the user said.
+    /// - Parameters:
+    ///   - forced: the only format to think of, as the user said.
+    ///   - looksInside: whether the message about a directory says what in it is a checkpoint.
     /// - Throws: ``CairnError/Code/unsupported`` for what is not recognised or is so in two ways; the message says
     ///   what was
     ///   seen.
-    init(of path: String, forced: FormatName? = nil) throws(CairnError) {
+    init(of path: String, forced: FormatName? = nil, looksInside: Bool = true) throws(CairnError) {
         switch try PathInspection.kind(of: path) {
-        case .directory: self = try Self.directory(path, forced)
+        case .directory: self = try Self.directory(path, forced, looksInside: looksInside)
         case .file: self = try Self.file(path, forced)
         case nil: throw CairnError(.notFound, "there is no such file or directory", .init(file: path))
         default:
@@ -80,13 +82,13 @@ extension RecognisedFormat {
         }
     }
 
-    private static func directory(_ path: String, _ forced: FormatName?) throws(CairnError) -> RecognisedFormat {
+    private static func directory(
+        _ path: String, _ forced: FormatName?, looksInside: Bool
+    ) throws(CairnError) -> RecognisedFormat {
         if forced == .safetensors { return .safetensors(path: path) }
         if forced == .dcp { return .distributed(path: path) }
         if forced == .deepspeed { return .deepspeed(path: path) }
-        if forced == .torch {
-            throw CairnError(.unsupported, "a checkpoint of torch.save is one file", .init(file: path))
-        }
+        if forced == .torch { return .torch(path: path) }
         if forced == .hdf5 || forced == .keras || forced == .numpy {
             throw CairnError(.unsupported, "a checkpoint of this format is a file", .init(file: path))
         }
@@ -109,16 +111,10 @@ extension RecognisedFormat {
                 .init(file: path, advice: "say which by --format cairn or --format safetensors"))
         case (true, _): return .store(path: path)
         case (false, true) where forced == nil: return .safetensors(path: path)
+        case (false, false) where forced == nil && TorchDirectory(names) != nil: return .torch(path: path)
         // A run whose first checkpoint is yet to come holds nothing.
         case _ where forced == .cairn: return .store(path: path)
-        default:
-            let seen = names.isEmpty ? "an empty directory" : names.prefix(4).joined(separator: ", ")
-            throw CairnError(
-                .unsupported, "the directory is no checkpoint that Cairn knows",
-                .init(
-                    file: path,
-                    expected: "step-… directories, a .metadata, a .safetensors.index.json or .safetensors files",
-                    found: names.count > 4 ? seen + ", …" : seen))
+        default: throw try UnknownDirectory.error(path, names, looksInside: looksInside)
         }
     }
 
@@ -172,21 +168,33 @@ extension RecognisedFormat {
                 .unsupported, "this is no checkpoint of a run",
                 .init(file: path, expected: "the directory of a run or of a checkpoint", found: "a file"))
         }
-        if forced == .safetensors || name.hasSuffix(fileSuffix) || name.hasSuffix(indexSuffix) {
-            return .safetensors(path: path)
-        }
-        let beginning = try PathInspection.beginning(of: path, byteCount: 512)
+        if forced == .safetensors { return .safetensors(path: path) }
+        if name.hasSuffix(indexSuffix) { return try index(path) }
+        // By the content, whatever the name says.
+        let beginning = try PathInspection.beginning(of: path, byteCount: FileSignature.byteCount)
         if FileSignature.looksLikeSafetensors(beginning) { return .safetensors(path: path) }
         if FileSignature.isNumPyArray(beginning) { return .numpy(path: path) }
         if FileSignature.isZipArchive(beginning) { return try archive(path) }
-        if TorchContainer.isTorch(beginning) { return .torch(path: path) }
+        if TorchContainer.isTorch(beginning), !ForeignFile.isJoblib(beginning) { return .torch(path: path) }
         if try hasHDF5(path) { return .hdf5(path: path) }
+        // What is left of one that was cut short in its first bytes goes by its name.
+        if name.hasSuffix(fileSuffix) { return .safetensors(path: path) }
+        let found = try ForeignFile(path: path)
         throw CairnError(
-            .unsupported, "the file is no checkpoint that Cairn reads",
+            found?.isDamaged == true ? .incomplete : .unsupported, "the file is no checkpoint that Cairn reads",
             .init(
                 file: path, expected: "safetensors, a file of torch.save, HDF5, Keras or NumPy",
-                found: FileSignature.describe(beginning),
-                advice: "if it is safetensors all the same, say --format safetensors"))
+                found: found?.name ?? "something else",
+                advice: found == nil ? "if it is safetensors all the same, say --format safetensors" : found?.advice))
+    }
+
+    /// An index of several files: of which kind they are, its own name says, or theirs.
+    private static func index(_ path: String) throws(CairnError) -> RecognisedFormat {
+        if path.hasSuffix(fileSuffix + indexSuffix) { return .safetensors(path: path) }
+        if TorchDirectory.isIndex(path) { return .torch(path: path) }
+        let beginning = try PathInspection.beginning(of: path, byteCount: 1 << 16)
+        let names = [".bin\"", ".pt\"", ".pth\""]
+        return names.contains { beginning.firstRange(of: Array($0.utf8)) != nil } ? .torch(path: path) : .safetensors(path: path)
     }
 
     /// Which of the formats that are zip archives a file is, by the names in it.
@@ -194,7 +202,7 @@ extension RecognisedFormat {
         let (directory, name) = PathInspection.split(path)
         let names: [String]
         do throws(CairnError) {
-            names = try ZipArchive(LocalStorage(root: directory).open(name)).entries.map(\.name)
+            names = try ZipArchive.names(atBeginningOf: LocalStorage(root: directory).open(name))
         } catch {
             var located = error
             located.context.file = path

@@ -8,10 +8,10 @@ struct ShardSet {
 
     /// Opens shards in the order given; a single directory of several safetensors files without an index, or of several
     /// directories, is a set of them in the order of their names, numbers compared as numbers.
-    init(_ paths: [String], format: FormatName?) throws {
+    init(_ paths: [String], format: FormatName?, part: Int? = nil) throws {
         var readers: [any CheckpointReader] = []
         for path in try paths.count == 1 ? Self.members(of: paths[0]) : paths {
-            readers.append(try OpenedCheckpoint(path, format: format).reader)
+            readers.append(try OpenedCheckpoint(path, format: format, part: part).reader)
         }
         self.readers = readers
     }

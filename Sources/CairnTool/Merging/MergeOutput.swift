@@ -38,10 +38,14 @@ struct MergeOutput: ParsableArguments {
     @Option(help: "Read sources as this format instead of finding out.")
     var format: FormatName?
 
+    @Option(help: ArgumentHelp(PartArgument.help, valueName: "n"))
+    var part: Int?
+
     @Flag(help: "Print one JSON document instead of text for people (Docs/CLI.md describes it).")
     var json = false
 
     func validate() throws {
+        try PartArgument.validate(part)
         if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if outputFormat == nil, !output.hasSuffix(".safetensors") {
             throw ValidationError("--to is needed unless the output ends with .safetensors")
@@ -69,7 +73,7 @@ struct MergeOutput: ParsableArguments {
     ///   Names that are selected are wanted whatever they are.
     func open(_ text: String, taking: TrainingParts = .all) throws -> MergeSource {
         try MergeSource(
-            text, format: format, selection: selection, taking: selection.include.isEmpty ? taking : .all)
+            text, format: format, part: part, selection: selection, taking: selection.include.isEmpty ? taking : .all)
     }
 
     /// A checkpoint as far as its tensors are wanted.
@@ -125,12 +129,15 @@ struct MergeSource {
     let note: String?
 
     /// - Parameters:
+    ///   - part: Which of several saves in a file.
     ///   - selection: Which of its tensors are wanted; `nil` for all.
     ///   - taking: What of a training state is wanted.
     init(
-        _ text: String, format: FormatName? = nil, selection: SelectionOptions? = nil, taking: TrainingParts = .all
+        _ text: String, format: FormatName? = nil, part: Int? = nil, selection: SelectionOptions? = nil,
+        taking: TrainingParts = .all
     ) throws {
-        let opened = try OpenedCheckpoint(text, format: format)
+        let opened = try OpenedCheckpoint(text, format: format, part: part)
+        try opened.checkNotEmpty()
         let location = try Location(text)
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest

@@ -1,0 +1,13 @@
+"""Tensors that overlap in one storage: transposed, diagonal, expanded, shifted.
+
+    python truth.py      writes expected.json; needs PyTorch
+"""
+import os
+import sys
+
+folder = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(folder, "../../../Scripts/lib"))
+os.chdir(folder)
+from report_truth import case, entry, load, refusal, tensors, write
+
+write(folder, [case(name, name, tensors(load(name))) for name in ("overlap.pt", "overlap.legacy.pt")])

@@ -1,0 +1,32 @@
+import CairnCheckpoint
+import CairnTensor
+
+/// A part of a state without tensors, made once however often it is met.
+struct PlainPart {
+    /// The part as one value, as ``StateLeaves`` would put it together of its leaves.
+    var value: Value
+    /// The same with its kinds of sequences and keys.
+    var node: StateNode
+    /// How many values it is made of.
+    var count: Int
+    /// How deep they are in each other.
+    var depth: Int
+}
+
+/// The parts of a pickle without tensors that were met.
+struct PlainParts {
+    enum Entry {
+        case plain(PlainPart)
+        /// It has tensors, or is one.
+        case mixed
+        /// It is being looked at: what is met within holds itself.
+        case open
+    }
+
+    private var entries: [PickleGraph.Reference: Entry] = [:]
+
+    subscript(reference: PickleGraph.Reference) -> Entry? {
+        get { entries[reference] }
+        set { entries[reference] = newValue }
+    }
+}
