@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnTensor
 
 /// The keys of a pickled dictionary as steps of paths, each with its value, in their order.
 struct PickledKeys {
