@@ -48,7 +48,7 @@ import Testing
         let reader = try reader("(dVx\n" + pickle.replacing("TENSOR", with: Self.tensor) + "s.")
         #expect(reader.tensors.map(\.name) == [name])
         #expect(reader.omissions.count == 1)
-        #expect(reader.omissions.first?.contains("x is an object of the class my.") == true)
+        #expect(reader.omissions.first?.contains("\"x\" is an object of the class my.") == true)
         #expect(reader.omittedTensorCount == 0)
     }
 

@@ -27,6 +27,18 @@ import Testing
         #expect(try !document.array("tensors").isEmpty)
     }
 
+    /// The length of a header that begins a safetensors file may have the bytes that other formats begin with.
+    @Test(arguments: [0x0178, 0x8B1F, 0xA181, 0x0108, 0x5A42, 0x5D])
+    func aHeadersLengthIsNoMark(length: Int) throws {
+        let directory = try TemporaryDirectory()
+        var header = Array(#"{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#.utf8)
+        header += [UInt8](repeating: UInt8(ascii: " "), count: max(0, length - header.count))
+        let bytes = (0..<8).map { UInt8(truncatingIfNeeded: header.count >> ($0 * 8)) } + header + [1, 2, 3]
+        try Data(bytes).write(to: URL(fileURLWithPath: directory.path("x.safetensors")))
+        let run = try ToolRun("verify", "x.safetensors", in: directory)
+        #expect(run.exitCode == 1 && run.output.contains("the file ends within the data"), "\(run.errors)")
+    }
+
     @Test(arguments: [torch, distributed])
     func aConversionKeepsTheDigest(path: String) throws {
         let directory = try TemporaryDirectory()
@@ -65,7 +77,7 @@ import Testing
         let directory = try TemporaryDirectory()
         let run = try ToolRun("inspect", Self.torch, in: directory)
         #expect(run.exitCode == 0)
-        #expect(run.errors.contains("args is an object of the class argparse.Namespace"))
+        #expect(run.errors.contains("\"args\" is an object of the class argparse.Namespace"))
     }
 
     @Test func verificationFindsWhatTorchDoesNot() throws {

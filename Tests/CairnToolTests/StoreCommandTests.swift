@@ -61,7 +61,7 @@ import Testing
         let url = URL(fileURLWithPath: directory.path("model.safetensors"))
         try Data(contentsOf: url).dropLast().write(to: url)
         let short = try ToolRun("verify", "model.safetensors", in: directory)
-        #expect(short.exitCode == 1)
+        #expect(short.exitCode == 1, "\(short.errors)")
         #expect(short.output.contains("damaged"))
         #expect(try ToolRun("verify", "missing.safetensors", in: directory).failedInOneLine)
     }

@@ -23,6 +23,9 @@ struct ForeignFile {
         if file.byteCount == 0 {
             self.init("an empty file", "take another copy")
             isDamaged = true
+        } else if FileSignature.looksLikeSafetensors(beginning) {
+            // Its first bytes are a number, which may be the mark of anything.
+            return nil
         } else if name.contains(".data-"), name.contains("-of-") {
             self.init("the data of a TensorFlow checkpoint", Self.tensorFlow)
         } else if name.hasSuffix(".index"), !beginning.starts(with: "{".utf8) {
