@@ -46,8 +46,13 @@ import Darwin
                 succeeded = true
             } catch {
                 failures += 1
-                let isFull = number == ENOSPC || number == EDQUOT
-                #expect(error.code == (isFull ? .noSpace : .inputOutput), "call \(call): \(error)")
+                let code: CairnError.Code =
+                    switch number {
+                    case ENOSPC, EDQUOT: .noSpace
+                    case EACCES, EROFS: .accessDenied
+                    default: .inputOutput
+                    }
+                #expect(error.code == code, "call \(call): \(error)")
                 #expect(error.context.advice != nil, "call \(call): \(error)")
                 #expect(error.context.file?.hasPrefix("/run") == true, "call \(call): \(error)")
             }
@@ -130,7 +135,8 @@ import Darwin
             do throws(CairnError) {
                 try storage.publish(Self.new, as: "step/object")
             } catch {
-                #expect(error.context.advice == "the file system is mounted read-only")
+                #expect(error.code == .accessDenied)
+                #expect(error.context.advice == "the file system is mounted read-only: choose another directory")
             }
             let found = try storage.readAll("step/object")
             #expect(found == Self.old || found == Self.new, "call \(call)")

@@ -63,16 +63,17 @@ final class TierKeeper: Sendable {
 
     func close() { state.change { $0.isClosed = true } }
 
-    /// Queues a copy. Older ones that wait are dropped when there are too many.
+    /// Queues a copy. The oldest ones that wait are dropped when there are too many, in whatever order they were drained.
     func add(_ copy: Copy) {
         let limit = max(1, options.maximumWaiting)
-        let dropped = state.change { state in
-            state.waiting.append(copy)
+        let (dropped, newest) = state.change { state in
+            let place = state.waiting.lastIndex { $0.flight.began <= copy.flight.began }.map { $0 + 1 } ?? 0
+            state.waiting.insert(copy, at: place)
             let excess = max(0, state.waiting.count - limit)
             defer { state.waiting.removeFirst(excess) }
-            return state.waiting.prefix(excess)
+            return (state.waiting.prefix(excess), state.waiting.last ?? copy)
         }
-        for old in dropped { old.end(.superseded(by: copy.flight.step)) }
+        for old in dropped { old.end(.superseded(by: newest.flight.step)) }
     }
 
     /// Has retention run when the thread comes to it.
