@@ -51,7 +51,8 @@ func smallChunks(_ change: (inout SaveOptions) -> Void = { _ in }) -> SaveOption
 }
 
 /// A storage whose writes somebody can hold up or let fail.
-final class ManagedStorage: Storage {
+final class ManagedStorage: Storage, Distinguishable {
+    let distinction = Distinction()
     private let inner: any Storage
     private let gate = Monitor(Gate())
 

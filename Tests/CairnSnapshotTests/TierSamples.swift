@@ -92,7 +92,8 @@ extension CheckpointStore {
 }
 
 /// A storage that can be pulled out and put back, or made to stand still.
-final class DetachableStorage: Storage {
+final class DetachableStorage: Storage, Distinguishable {
+    let distinction = Distinction()
     private struct State {
         var isGone = false
         var isHeld = false

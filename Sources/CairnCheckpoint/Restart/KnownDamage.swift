@@ -12,13 +12,14 @@ package final class KnownDamage: Sendable {
 
     private struct Key: Hashable {
         var place: String
-        var storage: ObjectIdentifier?
+        var distinction: Distinction?
         var saveID: SaveID
 
         init(_ storage: any Storage, step: Int, saveID: SaveID) {
             place = storage.place(of: StepName.prefix(step))
-            // Storages in memory call different objects by the same name.
-            self.storage = type(of: storage) is AnyClass ? ObjectIdentifier(storage as AnyObject) : nil
+            let distinguishable = storage as? any Distinguishable
+                ?? (storage as? LocalStorage)?.fileSystem as? any Distinguishable
+            distinction = distinguishable?.distinction
             self.saveID = saveID
         }
     }
