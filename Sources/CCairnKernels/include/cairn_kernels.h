@@ -7,6 +7,7 @@
 #include "cairn_crc32c.h"
 #include "cairn_planes.h"
 #include "cairn_convert.h"
+#include "cairn_find.h"
 #include "cairn_merge.h"
 
 #endif

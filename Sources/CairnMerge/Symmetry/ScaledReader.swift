@@ -46,6 +46,9 @@ public struct ScaledReader: CheckpointReader {
             }
         }
         self.factors = factors
+        try QuantisedWeights(in: base.tensors).refuse("another scale of units", of: base.source) { name in
+            factors[ExactString(name)] != nil
+        }
     }
 
     public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }

@@ -1,3 +1,4 @@
+import CCairnKernels
 package import CairnBase
 
 /// What a conversion of numbers from one type to another did to them beyond rounding.
@@ -70,23 +71,18 @@ extension ScalarConversion {
 
     /// Whether there is an infinity or a NaN among floats.
     private static func hasSpecial(_ bytes: UnsafeRawBufferPointer, _ type: ScalarType) -> Bool {
-        func any<Bits: FixedWidthInteger & BitwiseCopyable>(_ test: (Bits) -> Bool) -> Bool {
-            var found = false
-            let width = MemoryLayout<Bits>.size
-            for offset in stride(from: 0, through: bytes.count - width, by: width) {
-                let bits = Bits(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Bits.self))
-                found = test(bits) || found
-            }
-            return found
+        func any(of mask: UInt64, equals value: UInt64) -> Bool {
+            let width = type.byteWidth ?? 1
+            return cairn_find_masked(bytes.baseAddress, bytes.count / width, Int32(width), mask, value) != 0
         }
         switch type {
-        case .f16: return any { (bits: UInt16) in bits & 0x7C00 == 0x7C00 }
-        case .bf16: return any { (bits: UInt16) in bits & 0x7F80 == 0x7F80 }
-        case .f32: return any { (bits: UInt32) in bits & 0x7F80_0000 == 0x7F80_0000 }
-        case .f64: return any { (bits: UInt64) in bits & 0x7FF0_0000_0000_0000 == 0x7FF0_0000_0000_0000 }
-        case .f8e5m2: return any { (bits: UInt8) in bits & 0x7C == 0x7C }
-        case .f8e4m3: return any { (bits: UInt8) in bits & 0x7F == 0x7F }
-        case .f8e4m3fnuz, .f8e5m2fnuz: return any { (bits: UInt8) in bits == 0x80 }
+        case .f16: return any(of: 0x7C00, equals: 0x7C00)
+        case .bf16: return any(of: 0x7F80, equals: 0x7F80)
+        case .f32: return any(of: 0x7F80_0000, equals: 0x7F80_0000)
+        case .f64: return any(of: 0x7FF0_0000_0000_0000, equals: 0x7FF0_0000_0000_0000)
+        case .f8e5m2: return any(of: 0x7C, equals: 0x7C)
+        case .f8e4m3: return any(of: 0x7F, equals: 0x7F)
+        case .f8e4m3fnuz, .f8e5m2fnuz: return any(of: 0xFF, equals: 0x80)
         default: return true
         }
     }

@@ -40,6 +40,9 @@ public struct ReducedReader: CheckpointReader {
             }
         }
         self.reduced = reduced
+        try QuantisedWeights(in: reader.tensors).refuse("a sum of what ranks hold", of: reader.source) { name in
+            reduced[ExactString(name)] != nil
+        }
         tensors = reader.tensors.map { tensor in
             guard let whole = reduced[ExactString(tensor.tiedTo ?? tensor.name)] else { return tensor }
             return TensorDescription(

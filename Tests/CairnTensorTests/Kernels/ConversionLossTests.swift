@@ -35,6 +35,21 @@ import Testing
         #expect(try loss([240 as Float, 500, -.infinity], .f32, .f8e4m3fnuz) == (1, 500, 1))
     }
 
+    /// Numbers are looked through in blocks, which must not hide one.
+    @Test(arguments: [ScalarType.bf16, .f16, .f8e5m2, .f8e4m3, .f8e4m3fnuz])
+    func oneNumberAmongManyIsFoundWhereverItIs(type: ScalarType) throws {
+        for count in [1, 2, 4095, 4096, 4097, 9000] {
+            for position in [0, count / 2, count - 1] {
+                var numbers = [Float](repeating: 1, count: count)
+                #expect(try loss(numbers, .f32, type).overflows == 0)
+                numbers[position] = .greatestFiniteMagnitude
+                #expect(try loss(numbers, .f32, type).overflows == 1, "\(position) of \(count)")
+            }
+        }
+        #expect(try loss([Double](repeating: 1, count: 5000) + [1e39], .f64, .f32).overflows == 1)
+        #expect(try loss([Float](repeating: 1, count: 5000), .f32, .f64).overflows == 0)
+    }
+
     @Test func saturationIsALossToo() throws {
         #expect(try loss([70000 as Float, 1, .infinity], .f32, .f16, overflow: .saturate) == (1, 70000, 1))
     }
