@@ -227,7 +227,7 @@ def differences(original, result, notes):
         if node[0] == "container" and other is None and \
                 all(named(below, notes) for below in before if below.startswith(path + ".") and before[below][0] == "leaf"):
             continue
-        if node[0] == "container" and other is not None and other[0] == "container" and node[1] == other[1] and \
+        if node[0] == "container" and other is not None and other[0] == "container" and (node[1], other[1]) in ((node[1], node[1]), ("list", "dict")) and \
                 any(named(path + "." + key, notes) for key in members(before, path)):
             continue
         yield f"{path}: {node} became {other}"

@@ -52,6 +52,16 @@ import Testing
         #expect(reader.omittedTensorCount == 0)
     }
 
+    @Test func emptyDictionariesAndListsStayWhatTheyAre() throws {
+        // {"e": {}, "l": [], "n": {"x": {}, "y": [{}]}, "t": tensor}
+        let reader = try reader("(dVe\n(dsVl\n(lsVn\n(dVx\n(dsVy\n((dlssVt\n" + Self.tensor + "s.")
+        let expected: [NamedValue] = [
+            NamedValue(name: "e", value: .dictionary([:])), NamedValue(name: "l", value: .list([])),
+            NamedValue(name: "n", value: .dictionary(["x": .dictionary([:]), "y": .list([.dictionary([:])])])),
+        ]
+        #expect(reader.values == expected)
+    }
+
     @Test func aModuleIsReadAsItsState() throws {
         func module(_ parameters: String, _ buffers: String, _ modules: String, _ other: String = "") -> String {
             "cmy\nNet\n)R(dV_parameters\n(d\(parameters)sV_buffers\n(d\(buffers)s"

@@ -65,7 +65,7 @@ package struct StateLeaves {
     private func value(of node: Node) throws(CairnError) -> Value {
         if let value = node.value { return value }
         let places = node.children.indices.map { node.positions[.index($0)] }
-        if !places.contains(nil) {
+        if !node.children.isEmpty, !places.contains(nil) {
             var elements: [Value] = []
             for place in places.compactMap({ $0 }) { elements.append(try value(of: node.children[place].node)) }
             return .list(elements)
