@@ -160,7 +160,7 @@ def multislerp(weights, tensors, base, normalize, epsilon, unit):
     mean = mean / length
     tangent = sum(w * (u - np.sum(u * mean) * mean) for w, u in zip(weights, units))
     angle = norm(tangent) + LD(epsilon)
-    result = mean * np.cos(angle) + tangent * np.sin(angle) / angle
+    result = mean * np.cos(angle) + (tangent * np.sin(angle) / angle if angle > 0 else 0)
     radius = sum(n * w for n, w in zip(norms, weights))
     lost = 64 * unit + 64 * 2.0**-52 * whole / length
     parts = sum(abs(w * u) for w, u in zip(weights, units)) * abs(radius)
@@ -291,8 +291,8 @@ def task_vectors(method, base, tensors, weights, densities, gammas, rescale, nor
         vectors.append(vector)
         changes = changes + abs(vector)
     weighted = [v * LD(w) for v, w in zip(vectors, weights)]
-    total = sum(weighted, base * 0)
-    sizes = sum((abs(v) for v in weighted), abs(base) * 0)
+    total = sum(weighted, np.zeros_like(base))
+    sizes = sum((abs(v) for v in weighted), np.zeros_like(base))
     divisors = [LD(1)]
     options = [total]
     if majority:
@@ -300,7 +300,7 @@ def task_vectors(method, base, tensors, weights, densities, gammas, rescale, nor
         close = abs(total) <= 4 * len(weights) * unit * sizes
         for sign in (1, -1):
             positive = np.where(close, sign > 0, total >= 0)
-            mixed, divisor = base * 0, base * 0
+            mixed, divisor = np.zeros_like(base), np.zeros_like(base)
             for v, w in zip(weighted, weights):
                 takes = np.where(positive, v > 0, v < 0)
                 mixed = mixed + np.where(takes, v, 0)
@@ -309,7 +309,7 @@ def task_vectors(method, base, tensors, weights, densities, gammas, rescale, nor
             if both:
                 own = [abs(w) for w in weights if w]
                 small = min(1e-12 * sum(own), min(own) / 2)
-            divisor = np.where(abs(divisor) <= small, LD(1), divisor) if normalize else base * 0 + 1
+            divisor = np.where(abs(divisor) <= small, LD(1), divisor) if normalize else np.ones_like(base)
             options.append(np.where(np.isnan(total), total, mixed / divisor))
             divisors.append(divisor)
     elif normalize:
