@@ -14,7 +14,7 @@ func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, path: "Cairn/" + name, swiftSettings: swiftSettings)
 }
 
-// A package of its own, so that nobody else builds what only a fuzzer can link. Scripts/fuzz builds and runs it. It
+// A package of its own, so that no other build needs what only a fuzzer can link. Scripts/fuzz builds and runs it. It
 // takes the sources instead of the products, because what is fed in part, as zip archives are, is not public.
 let package = Package(
     name: "CairnFuzz",

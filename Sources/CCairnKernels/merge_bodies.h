@@ -134,7 +134,7 @@ INLINE void NAME(combine)(int level, struct cairn_elements base, const struct ca
                     divisor[i] += takes ? w : 0;
                 }
             }
-            // What is no number has no sign, and would drop out of its element: the sum of all has it.
+            // What is not a number has no sign, and would drop out of its element: the sum of all has it.
             for (size_t i = 0; i < n; i++) mixed[i] = total[i] == total[i] ? mixed[i] : total[i];
             if (rule.normalizes) {
                 const REAL least = (REAL)rule.least_divisor;
@@ -207,7 +207,7 @@ INLINE void NAME(count_lower)(int level, struct cairn_elements x, struct cairn_e
     for (size_t begin = 0; begin < count; begin += merge_block) {
         const size_t n = merge_least(merge_block, count - begin);
         NAME(magnitudes)(level, x, base, begin, n, bits);
-        // Few have the upper bits: groups without any are passed over.
+        // Few have the upper bits: groups without any are skipped.
         for (size_t i = 0; i < n; i += 32) {
             const size_t end = merge_least(n, i + 32);
             uint32_t any = 0;

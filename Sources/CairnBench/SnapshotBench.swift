@@ -41,7 +41,7 @@ struct SnapshotBench {
         if let (_, direct) = hard.last {
             // What a save that sums nothing and keeps no order would cost the computing beside it.
             let base = try Self.median((0..<3).map { _ in try timed { work.compute() } })
-            let writing = OneBehind()
+            let writing = OverlappedWork()
             let durable = Mutex(0.0)
             let state = work.state
             var products: [Double] = []

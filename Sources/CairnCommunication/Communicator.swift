@@ -66,7 +66,7 @@ public protocol Communicator: AnyObject, Sendable {
     /// equal, by their rank in this group.
     func split(color: Int, key: Int) throws(CairnError) -> any Communicator
 
-    /// Ends the group and all that were split off it, because this rank cannot go on.
+    /// Ends the group and all that were split off it, because this rank cannot continue.
     ///
     /// Every waiting and every later call of every rank throws an error with the code of `error`, whose `context.rank`
     /// is this rank and whose cause is a ``RankFailure`` with the reason. The first failure counts. Where ranks cannot

@@ -3,7 +3,7 @@ public import CairnCheckpoint
 public import CairnTensor
 import Synchronization
 
-/// What a checkpoint holds, whatever its format and layout: of every whole tensor the name, type, shape and SHA-256,
+/// What a checkpoint holds, whatever its format and layout: the name, type, shape and SHA-256 of every whole tensor,
 /// and every value.
 ///
 /// The same state has the same digest in every format that can hold it.
@@ -20,10 +20,10 @@ public struct CheckpointDigest: Sendable, Hashable {
         public var sha256: String
     }
 
-    /// A value that is no list and no dictionary, and how to get to it.
+    /// A value that is not a list and no dictionary, and how to get to it.
     public struct Leaf: Sendable, Hashable {
-        /// The value's name, before it the place of the rank that had it alone, if one had; then the keys and places on the way down. Keys that spell an integer are integers: not
-        /// every format keeps the two apart.
+        /// The value's name, before it the place of the rank that had it alone, if one had; then the keys and places on the way
+        /// down. Keys that spell an integer are integers: not every format keeps the two apart.
         public var path: [Value]
         /// The value.
         public var value: Value
@@ -33,7 +33,8 @@ public struct CheckpointDigest: Sendable, Hashable {
     public var format: String
     /// The tensors, sorted by the bytes of their names; tied ones each under its name.
     public var tensors: [TensorDigest]
-    /// The values, sorted by name, behind them those of single ranks in the order of ranks; dictionaries by the bytes of their keys, lists in order.
+    /// The values, sorted by name, behind them those of single ranks in the order of ranks; dictionaries by the bytes of their
+    /// keys, lists in order.
     public var objects: [Leaf]
 
     /// Reads all of a checkpoint.
@@ -66,7 +67,7 @@ public struct CheckpointDigest: Sendable, Hashable {
         for named in reader.values { Self.addLeaves(of: named.value, at: [Self.component(named.name)], to: &objects) }
         for of in try reader.rankValues() {
             for named in of.values {
-                Self.addLeaves(of: named.value, at: [.string(of.place), Self.component(named.name)], to: &objects)
+                Self.addLeaves(of: named.value, at: [.string(of.location), Self.component(named.name)], to: &objects)
             }
         }
     }

@@ -7,15 +7,15 @@ public import CairnTensor
 /// An HDF5 file, as h5py and Keras write them.
 ///
 /// A tensor's name is the path of its dataset without the first slash: `layers/dense/vars/0`. Attributes, text and
-/// records are values at their paths. What is not understood is left out and listed under ``omissions``.
+/// records are values at their paths. What is not understood is left out and listed under ``skippedEntries``.
 ///
 /// HDF5 never opens a path: neither external links nor external elements nor virtual datasets make it read another
 /// file.
-public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReader {
+public final class HDF5Reader: FragmentedReader, VerifiableReader, SkippingReader {
     public let format: String
     public let source: String
     public let values: [NamedValue]
-    public let omissions: [String]
+    public let skippedEntries: [String]
     public var tensors: [TensorDescription] { table.descriptions }
 
     /// What is damaged and was left out.
@@ -29,8 +29,8 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
     /// - Throws: ``CairnError/Code/malformed`` when it is damaged, as one that was cut short,
     ///   ``CairnError/Code/incomplete`` when elements lie beyond its end.
     public convenience init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
-        let place = source ?? storage.place(of: key)
-        try self.init(FileWindow(storage, key), format: "hdf5", file: key, source: place)
+        let location = source ?? storage.location(of: key)
+        try self.init(FileWindow(storage, key), format: "hdf5", file: key, source: location)
     }
 
     /// Opens the file at a path.
@@ -45,7 +45,7 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
     ) throws(CairnError) {
         let contents: HDF5Contents
         var leaves = StateLeaves(file: source)
-        var omissions: [String] = []
+        var skippedEntries: [String] = []
         do throws(CairnError) {
             contents = try HDF5Contents(HDF5File(bytes))
             for value in further { try leaves.add(value.value, at: [StateKey(value.name)]) }
@@ -54,7 +54,7 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
                     try leaves.add(value, at: path)
                 } catch {
                     let name = path.map(\.text).joined(separator: "/")
-                    omissions.append("the value \(name) is left out: another one has its place")
+                    skippedEntries.append("the value \(name) is left out: another one has its place")
                 }
             }
         } catch {
@@ -67,8 +67,8 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
         file = key
         table = TensorTable(contents.tensors, source: source)
         values = try leaves.values()
-        omissions += [KerasQuantization.note(table.descriptions)].compactMap { $0 }
-        self.omissions = contents.omissions + omissions
+        skippedEntries += [KerasQuantization.note(table.descriptions)].compactMap { $0 }
+        self.skippedEntries = contents.skippedEntries + skippedEntries
         damages = contents.damages.map { damage in
             var located = damage
             located.context.file = source
@@ -102,7 +102,7 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, OmittingReade
 }
 
 extension VerificationReport {
-    /// Reads all of a tensor, by which everything is noticed that can be; goes on after damage with the next one.
+    /// Reads all of a tensor, by which everything is noticed that can be; continues after damage with the next one.
     mutating func addReading(
         _ tensor: TensorDescription, of reader: any CheckpointReader, progress: (Int) throws -> Void
     ) throws {

@@ -66,17 +66,17 @@ package struct RandomLayouts {
 
     /// A layout of any kind that fits the shape.
     package mutating func layout(of shape: Shape, on mesh: DeviceMesh) throws(CairnError) -> Layout {
-        if random.isLucky(12) { return try handPlaced(shape, on: mesh) }
-        var draft = LayoutDraft(shape: shape, padsAtRandom: random.isLucky(15), &random)
+        if random.isLucky(12) { return try explicit(shape, on: mesh) }
+        var builder = LayoutBuilder(shape: shape, padsAtRandom: random.isLucky(15), &random)
         for axis in mesh.axes.shuffled(using: &random) {
-            guard let placement = draft.placement(parts: axis.size, &random) else { continue }
-            draft.steps.append(.init(axis.name, placement))
+            guard let placement = builder.placement(parts: axis.size, &random) else { continue }
+            builder.steps.append(.init(axis.name, placement))
         }
-        return try Layout(mesh, steps: draft.steps, padding: draft.padding)
+        return try Layout(mesh, steps: builder.steps, padding: builder.padding)
     }
 
     /// Boxes that tile the shape, each on some ranks, and some smaller copies.
-    package mutating func handPlaced(_ shape: Shape, on mesh: DeviceMesh) throws(CairnError) -> Layout {
+    package mutating func explicit(_ shape: Shape, on mesh: DeviceMesh) throws(CairnError) -> Layout {
         var boxes = [Region(whole: shape)]
         for _ in 0..<random.pick(0...8) {
             let index = random.pick(0...boxes.count - 1)

@@ -34,7 +34,7 @@ extension MPICommunicator {
     public func fail(_ error: CairnError) {
         let failure = RankFailure(rank: jobRank, reason: error).error
         let line = "cairn: \(failure)\n"
-        // In one write, so that lines of several ranks stay whole; the job is ending whether or not anybody reads it.
+        // In one write, so that lines of several ranks stay whole; the job is ending whether or not it is read.
         _ = line.withCString { write(STDERR_FILENO, $0, strlen($0)) }
         cairn_mpi_abort(1)
     }

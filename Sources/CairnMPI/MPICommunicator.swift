@@ -100,7 +100,7 @@ public final class MPICommunicator: Communicator {
     // MARK: Collective calls
 
     public func barrier() throws(CairnError) {
-        // Nobody learns what all call before all call it.
+        // No rank learns what all call before all call it.
         try agree(on: CommunicatorCall(.barrier))
     }
 

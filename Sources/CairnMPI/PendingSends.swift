@@ -4,7 +4,7 @@ import Synchronization
 
 /// The messages of this process that are on their way, each with the copy of its bytes that MPI reads.
 final class PendingSends: Sendable {
-    /// `@unchecked Sendable`: only whoever took it out of the list, or holds the list's lock, touches the memory.
+    /// `@unchecked Sendable`: only the thread that took it out of the list, or holds the list's lock, touches the memory.
     private struct Send: @unchecked Sendable {
         let request: UnsafeMutableRawPointer
         let bytes: UnsafeMutableRawPointer
@@ -12,7 +12,7 @@ final class PendingSends: Sendable {
 
     private let sends = Mutex<[Send]>([])
 
-    /// Begins to send a copy of `piece`, and lets go of what has arrived.
+    /// Begins to send a copy of `piece`, and releases what has arrived.
     func start(_ piece: UnsafeRawBufferPointer, communicator: Int32, to rank: Int, tag: Int, from ownRank: Int)
         throws(CairnError)
     {
@@ -33,7 +33,7 @@ final class PendingSends: Sendable {
         sends.withLock { $0.append(send) }
     }
 
-    /// Lets go of what has arrived; how many messages are still on their way.
+    /// Releases what has arrived; how many messages are still on their way.
     func collect(rank: Int) throws(CairnError) -> Int {
         try sends.withLock { (sends) throws(CairnError) in
             var open: [Send] = []

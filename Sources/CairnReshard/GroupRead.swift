@@ -60,10 +60,10 @@ extension ReadPlan {
             for item in plan.items {
                 let key = Key(tensor: item.tensor, fragment: item.fragment)
                 names[key] = item.sourceName
-                wanted[key, default: [[Region]](repeating: [], count: plans.count)][member] += item.pieces.map(\.global)
+                wanted[key, default: [[Region]](repeating: [], count: plans.count)][member] += item.overlaps.map(\.global)
                 guard member == own else { continue }
-                for piece in item.pieces {
-                    targets[key, default: []].append(try plan.target(piece, of: item.tensor, in: memories))
+                for overlap in item.overlaps {
+                    targets[key, default: []].append(try plan.target(overlap, of: item.tensor, in: memories))
                 }
             }
         }

@@ -20,7 +20,7 @@ extension ReadPlan {
     ///
     /// Beyond the local tensors it takes a buffer of at most 8 MiB a thread. The checkpoint's values and ties come with
     /// it. Of a checkpoint of as many ranks, on a mesh of the same axes, the values come too that the rank at this rank's
-    /// coordinates had alone; of any other ``ShardedState/omissions`` names those that no rank takes, each rank a share.
+    /// coordinates had alone; of any other ``ShardedState/skippedEntries`` names those that no rank takes, each rank a share.
     ///
     /// - Parameter reader: The checkpoint that the plan was made for.
     /// - Throws: The reader's errors, naming file, tensor and offset.
@@ -34,7 +34,7 @@ extension ReadPlan {
             let reads = try items.map { item in
                 FragmentRead(
                     tensor: item.sourceName, fragment: item.fragment,
-                    targets: try item.pieces.map { try target($0, of: item.tensor, in: memories) })
+                    targets: try item.overlaps.map { try target($0, of: item.tensor, in: memories) })
             }
             try cairn.read(reads, concurrency: options.concurrency, progress: options.progress)
         }
@@ -83,7 +83,7 @@ extension ReadPlan {
             guard let first = all.first else { return }
             let ranks = RankCorrespondence(
                 from: all.compactMap(\.mesh), of: first.rankCount, to: meshes, of: rankCount)
-            guard ranks.isComplete else { return state.omissions += [all.lossNote].compactMap(\.self) }
+            guard ranks.isComplete else { return state.skippedEntries += [all.lossNote].compactMap(\.self) }
             let own = all.first { $0.rank == ranks.source(of: rank) }
             state.rankValues = own?.values.map { ($0.name, $0.value) } ?? []
             return
@@ -101,27 +101,27 @@ extension ReadPlan {
             do throws(CairnError) {
                 lost.append(try cairn.rankValues(ofRank: source))
             } catch {
-                state.omissions.append("the values of rank \(source) alone cannot be read: \(error)")
+                state.skippedEntries.append("the values of rank \(source) alone cannot be read: \(error)")
             }
         }
-        if let note = lost.lossNote { state.omissions.append(note) }
+        if let note = lost.lossNote { state.skippedEntries.append(note) }
     }
 
     private var rankCount: Int { tensors.first?.layout.mesh.rankCount ?? 1 }
 
     /// Where a piece goes.
-    func target(_ piece: Piece, of index: Int, in memories: [TensorStorage?]) throws(CairnError) -> ReadTarget {
+    func target(_ overlap: Overlap, of index: Int, in memories: [TensorStorage?]) throws(CairnError) -> ReadTarget {
         let tensor = tensors[index]
         guard let memory = memories[index], let local = locals[index] else {
             throw CairnError(.invalidArgument, "a rank reads what it does not hold", .init(tensor: tensor.name, rank: rank))
         }
         let bytes = UnsafeMutableRawBufferPointer(start: memory.base, count: memory.byteCount)
-        let inBox = piece.global.relative(to: piece.into.global.offsets)
-        let box = piece.into
+        let inBox = overlap.global.relative(to: overlap.into.global.offsets)
+        let box = overlap.into
         if box.local.shape.dimensionCount == box.global.shape.dimensionCount, box.local.shape == box.global.shape {
             let offsets = zip(box.local.offsets, inBox.offsets).map { $0 + $1 }
             return ReadTarget(
-                region: piece.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
+                region: overlap.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
                 local: try Region(offsets: offsets, shape: inBox.shape))
         }
         // The box lies in the local tensor as one run, so that run is a tensor of the box's shape.
@@ -135,7 +135,7 @@ extension ReadPlan {
                 .init(tensor: tensor.name, rank: rank, found: "\(box)"))
         }
         return ReadTarget(
-            region: piece.global, memory: UnsafeMutableRawBufferPointer(rebasing: bytes[begin..<begin + count]),
+            region: overlap.global, memory: UnsafeMutableRawBufferPointer(rebasing: bytes[begin..<begin + count]),
             scalarType: tensor.scalarType, shape: box.global.shape, local: inBox)
     }
 
@@ -151,12 +151,12 @@ extension ReadPlan {
         for (index, local) in locals.enumerated() {
             let description = try reader.description(of: tensors[index].name)
             for box in local?.fragments ?? [] where box.global.elementCount > 0 {
-                let piece = TensorDescription(
+                let part = TensorDescription(
                     name: description.name, scalarType: description.scalarType, shape: box.global.shape)
-                for slab in SlabSequence(of: piece, byteLimit: 8 << 20) {
+                for slab in SlabSequence(of: part, byteLimit: 8 << 20) {
                     let global = try Region(
                         offsets: zip(slab.offsets, box.global.offsets).map { $0 + $1 }, shape: slab.shape)
-                    let target = try target(Piece(global: global, into: box), of: index, in: memories)
+                    let target = try target(Overlap(global: global, into: box), of: index, in: memories)
                     work.append(Work(tensor: description, target: target))
                 }
             }

@@ -6,7 +6,7 @@ import CairnTensor
 /// What one rank reads of a checkpoint to hold its part of a state under any layout: computed from metadata alone.
 ///
 /// The checkpoint may have been saved under any other layout, on any other number of ranks, by any framework whose
-/// format has a reader. Only what the rank needs is read, every stored element once, straight into its place, converted
+/// format has a reader. Only what the rank needs is read, every stored element once, straight to its destination, converted
 /// on the way if the types differ.
 public struct ReadPlan: Sendable {
     /// A stored fragment and what is wanted of it.
@@ -16,11 +16,11 @@ public struct ReadPlan: Sendable {
         /// The tensor's own name in the checkpoint, if the name is a tie's.
         var sourceName: String
         var fragment: Manifest.Fragment
-        var pieces: [Piece]
+        var overlaps: [Overlap]
     }
 
     /// Elements that a stored fragment and a box of the local tensor have in common.
-    struct Piece: Sendable, Hashable {
+    struct Overlap: Sendable, Hashable {
         /// In the stored tensor.
         var global: Region
         /// The box of the local tensor that it goes to.
@@ -60,7 +60,7 @@ public struct ReadPlan: Sendable {
     /// A local tensor that is to be filled.
     struct Local: Sendable {
         var shape: Shape
-        /// In the stored tensor: with the term in front where there are terms.
+        /// In the stored tensor: with the index of the partial value in front where the layout is partial.
         var fragments: [LocalFragment]
         /// Whether elements remain that nothing fills, which are then zero.
         var hasPadding: Bool
@@ -136,12 +136,12 @@ public struct ReadPlan: Sendable {
         guard let shape = sharded.localShape(ofRank: rank) else { return nil }
         var fragments = sharded.fragments(ofRank: rank)
         if expected.dimensionCount > tensor.shape.dimensionCount {
-            let term = sharded.term(ofRank: rank)
+            let partialIndex = sharded.partialIndex(ofRank: rank)
             var inTerm: [LocalFragment] = []
             for fragment in fragments {
                 inTerm.append(LocalFragment(
                     global: try Region(
-                        offsets: [term] + fragment.global.offsets,
+                        offsets: [partialIndex] + fragment.global.offsets,
                         shape: Shape(checking: [1] + fragment.global.shape.extents)),
                     local: fragment.local))
             }
@@ -151,11 +151,11 @@ public struct ReadPlan: Sendable {
         return Local(shape: shape, fragments: fragments, hasPadding: filled < shape.elementCount)
     }
 
-    /// The shape that a tensor of this layout has in a checkpoint: with the terms, if any, in front.
+    /// The shape that a tensor of this layout has in a checkpoint: with the partial values, if any, in front.
     private static func storedShape(
         _ tensor: PlacedTensor, _ sharded: ShardedShape
     ) throws(CairnError) -> Shape {
-        sharded.isPartial ? try Shape(checking: [sharded.termCount] + tensor.shape.extents) : tensor.shape
+        sharded.isPartial ? try Shape(checking: [sharded.partialCount] + tensor.shape.extents) : tensor.shape
     }
 
     private static func items(
@@ -175,8 +175,8 @@ public struct ReadPlan: Sendable {
             for fragment in near {
                 guard let common = fragment.region.intersection(box.global) else { continue }
                 items[fragment, default: Item(
-                    tensor: position, sourceName: sourceName, fragment: fragment, pieces: [])
-                ].pieces.append(Piece(global: common, into: box))
+                    tensor: position, sourceName: sourceName, fragment: fragment, overlaps: [])
+                ].overlaps.append(Overlap(global: common, into: box))
             }
         }
         return Array(items.values)
@@ -196,9 +196,9 @@ public struct ReadPlan: Sendable {
             }
         }
         for item in items {
-            cost.pieceCount += item.pieces.count
+            cost.pieceCount += item.overlaps.count
             let needed = NeededChunks(
-                of: item.pieces.map(\.global), in: item.fragment.region, sourceTypes[item.tensor],
+                of: item.overlaps.map(\.global), in: item.fragment.region, sourceTypes[item.tensor],
                 chunkByteCount: max(1, chunkByteCount))
             cost.chunkCount += needed.count
             cost.readByteCount = cost.readByteCount.adding(clamped: needed.byteCount)

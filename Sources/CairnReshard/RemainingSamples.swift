@@ -71,9 +71,9 @@ public struct RemainingSamples: Sendable, Hashable {
     /// What several ranks have left, together. Ranks that have the same left are replicas of each other: the ranks of a
     /// tensor-parallel group see the same samples.
     ///
-    /// - Throws: ``CairnError/Code/mismatch`` when two ranks would deliver the same sample and are no replicas; it
+    /// - Throws: ``CairnError/Code/mismatch`` when two ranks would deliver the same sample and are not replicas; it
     ///   names one of them.
-    public init(uniting parts: [RemainingSamples]) throws(CairnError) {
+    public init(gathering parts: [RemainingSamples]) throws(CairnError) {
         var seen: Set<RemainingSamples> = []
         var all: [(range: Range<Int>, rank: Int)] = []
         for (rank, part) in parts.enumerated() where seen.insert(part).inserted {
@@ -99,12 +99,12 @@ public struct RemainingSamples: Sendable, Hashable {
         }
     }
 
-    /// What the ranks of a checkpoint had left together. Opens every rank file's header: of a large job one rank does
+    /// What the ranks of a checkpoint had left together. Opens every rank file's header: one rank of a large job does
     /// it and tells the others.
     ///
     /// - Parameter name: The value of each rank that holds its own.
-    /// - Throws: ``CairnError/Code/notFound`` for a rank without it, ``CairnError/Code/malformed`` for one that is no
-    ///   ``value``, as ``init(uniting:)`` for ranks that contradict each other; naming the rank.
+    /// - Throws: ``CairnError/Code/notFound`` for a rank without it, ``CairnError/Code/malformed`` for one that is not a
+    ///   ``value``, as ``init(gathering:)`` for ranks that contradict each other; naming the rank.
     public init(reading reader: CairnReader, value name: String) throws(CairnError) {
         var parts: [RemainingSamples] = []
         for rank in reader.manifest.files.indices {
@@ -120,7 +120,7 @@ public struct RemainingSamples: Sendable, Hashable {
             }
         }
         do throws(CairnError) {
-            try self.init(uniting: parts)
+            try self.init(gathering: parts)
         } catch {
             throw error.adding(.init(file: reader.source, tensor: name))
         }
@@ -149,7 +149,7 @@ public struct RemainingSamples: Sendable, Hashable {
 
     private static func malformed(_ found: String) -> CairnError {
         CairnError(
-            .malformed, "what samples are left is no list of ranges",
+            .malformed, "what samples are left is not a list of ranges",
             .init(expected: "ascending bounds of ranges that do not touch", found: String(found.prefix(80))))
     }
 }

@@ -33,9 +33,9 @@ public protocol Storage: Sendable {
     func list(_ prefix: String) throws(CairnError) -> [StorageEntry]
 
     /// What to call an object, or the objects that begin with a prefix, in messages: a path where there is one.
-    func place(of key: String) -> String
+    func location(of key: String) -> String
 
-    /// Deletes objects, durably on return and in no particular order. A missing one is no error.
+    /// Deletes objects, durably on return and in no particular order. A missing one is not an error.
     ///
     /// Directories that hold nothing any more are removed too. When one object cannot be deleted the others still are,
     /// and the first error is thrown.
@@ -44,7 +44,7 @@ public protocol Storage: Sendable {
 
 extension Storage {
     /// The key itself.
-    public func place(of key: String) -> String { key }
+    public func location(of key: String) -> String { key }
 }
 
 /// One object as a listing shows it.

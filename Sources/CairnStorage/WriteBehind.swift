@@ -41,7 +41,7 @@ package final class WriteBehind: StorageWriter {
             writer.startWriteback(at: range.lowerBound, byteCount: range.count)
         }
 
-        /// Lets go of the memory.
+        /// Releases the memory.
         func release() -> AlignedBuffer { buffer }
     }
 
@@ -63,7 +63,7 @@ package final class WriteBehind: StorageWriter {
     private let blockByteCount: Int
     private let state = Monitor(State())
 
-    /// - Parameter writer: What finally writes; nobody else writes to it.
+    /// - Parameter writer: What finally writes; it has no other user.
     package init(_ writer: any StorageWriter, blockByteCount: Int = WriteBehind.blockByteCount) {
         self.writer = writer
         self.blockByteCount = blockByteCount
@@ -89,7 +89,7 @@ package final class WriteBehind: StorageWriter {
 
     package func startWriteback(at offset: Int, byteCount: Int) {}
 
-    /// Sends what has been gathered on its way: for whoever turns to another object, so that this one takes no memory.
+    /// Sends what has been gathered on its way: for a caller that turns to another object, so that this one takes no memory.
     fileprivate func pauseGathering() {
         let last = state.change { state in
             defer { state.current = nil }
@@ -119,7 +119,7 @@ package final class WriteBehind: StorageWriter {
         writer.discard()
     }
 
-    /// The block that a byte at `offset` is added to. Of what does not follow on the bytes before, a new one.
+    /// The block that a byte at `offset` is added to: a new one when the byte does not follow the ones before.
     private func takeBlock(for offset: Int) throws(CairnError) -> Block {
         let (current, failure) = state.change { state in
             defer { state.current = nil }
@@ -198,6 +198,6 @@ extension Storage {
 }
 
 extension StorageWriter {
-    /// Lets go of memory that bytes are gathered in, if there is any: for whoever turns to another object.
+    /// Releases the memory that bytes are gathered in, if there is any, for a caller that turns to another object.
     package func pause() { (self as? WriteBehind)?.pauseGathering() }
 }

@@ -36,7 +36,7 @@ struct TrainCommand: ParsableCommand {
         commandName: "cairn-train",
         abstract: "Trains small models on real data and keeps every state that matters in a Cairn store.",
         discussion: """
-            A run that is killed at any moment goes on with --resume from its last valid checkpoint, and ends with the
+            A run that is killed at any moment continues with --resume from its last valid checkpoint, and ends with the
             very bytes of a run that was never interrupted.
 
             EXAMPLES
@@ -63,7 +63,7 @@ struct ProcessesCommand: ParsableCommand {
         commandName: "cairn-train-mpi",
         abstract: "What cairn-train does on many ranks, each a process of an MPI job.",
         discussion: """
-            Its checkpoints are those of cairn-train: either goes on from the other's.
+            Its checkpoints are those of cairn-train: either continues from the other's.
 
             EXAMPLE
               mpirun -n 4 cairn-train-mpi run --text Fixtures/data/kjv.txt --out runs/four --mesh tp=2,dp=2 --zero

@@ -20,7 +20,7 @@ package struct YAMLField {
     /// - Parameters:
     ///   - file: What errors call it.
     ///   - what: What it is, for messages: `the rules`.
-    /// - Throws: ``CairnError/Code/malformed`` with the line for what is no YAML or is empty,
+    /// - Throws: ``CairnError/Code/malformed`` with the line for what is not YAML or is empty,
     ///   ``CairnError/Code/unsupported`` for what is too long.
     package static func parse(_ yaml: String, file: String?, what: String) throws(CairnError) -> YAMLField {
         let greatestByteCount = 4 << 20
@@ -29,7 +29,7 @@ package struct YAMLField {
                 .unsupported, "\(what) are too long",
                 .init(file: file, expected: "at most \(greatestByteCount) bytes", found: "\(yaml.utf8.count)"))
         }
-        // A byte-order mark says nothing of UTF-8, and is no content.
+        // A byte-order mark says nothing of UTF-8, and is not content.
         let text = yaml.unicodeScalars.first == "\u{FEFF}" ? String(yaml.unicodeScalars.dropFirst()) : yaml
         let root: Node?
         do {
@@ -45,7 +45,7 @@ package struct YAMLField {
         func make(_ problem: String, line: Int?) -> CairnError {
             CairnError(.malformed, (line.map { "line \($0): " } ?? "") + problem, .init(file: file))
         }
-        guard let error = error as? YamlError else { return make("it is no YAML", line: nil) }
+        guard let error = error as? YamlError else { return make("it is not YAML", line: nil) }
         switch error {
         // The parser's words for it are half a sentence.
         case .composer(_, "but found another document", let mark, _):
@@ -56,7 +56,7 @@ package struct YAMLField {
         case .duplicatedKeysInMapping(let keys, let context):
             return make("a key occurs twice: \(keys.joined(separator: ", "))", line: context.mark.line)
         case .reader(let problem, _, _, _): return make(problem, line: nil)
-        default: return make("it is no YAML", line: nil)
+        default: return make("it is not YAML", line: nil)
         }
     }
 
@@ -65,8 +65,8 @@ package struct YAMLField {
 
     package func error(_ message: String, expected: String? = nil, found: String? = nil) -> CairnError {
         let line = line.map { "line \($0): " } ?? ""
-        let place = path.isEmpty ? "" : "\(path): "
-        return CairnError(.malformed, line + place + message, .init(file: file, expected: expected, found: found))
+        let prefix = path.isEmpty ? "" : "\(path): "
+        return CairnError(.malformed, line + prefix + message, .init(file: file, expected: expected, found: found))
     }
 
     /// The text of a scalar, whatever it looks like.
@@ -126,7 +126,7 @@ package struct YAMLField {
         var merged: [YAMLField] = []
         for (key, value) in mapping {
             guard case .scalar(let scalar) = key else {
-                throw YAMLField(node: key, path: path, file: file).error("a key is no text")
+                throw YAMLField(node: key, path: path, file: file).error("a key is not text")
             }
             if scalar.string == "<<", scalar.style == .plain {
                 let field = YAMLField(node: value, path: path, file: file)

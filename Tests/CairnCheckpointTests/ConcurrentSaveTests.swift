@@ -53,7 +53,7 @@ import Testing
         let storage = MemoryStorage()
         let store = CheckpointStore(storage: storage, name: "memory")
         let states = try (1...3).map { try smallState($0) }
-        // Files of another save that is still going on: nobody here may touch them.
+        // Files of another save that is still running: they must not be touched.
         let third = try store.beginSave(step: 1, rankCount: 2, options: repeatableOptions(3))
         try writeTwoRanks(of: states[2], to: third)
         let thirdKeys = try storage.list("").map(\.key)

@@ -62,7 +62,7 @@ enum FixtureContent {
         try saveUnderLayouts(to: store, options)
     }
 
-    /// How the tensors lie on four ranks: every kind of step that divides.
+    /// How the tensors lie on four ranks: every kind of step that shards.
     static func layout(_ name: String, on mesh: DeviceMesh) throws -> Layout {
         switch name {
         case "model.embedding.weight": try Layout(mesh, ["tp": .shard(1), "dp": .shard(0)])

@@ -84,7 +84,7 @@ import Testing
         honest.set("requires", #"["packed","parity"]"#)
         refuse(honest, "another requirement", .unsupported)
         honest.set("requires", "[]")
-        refuse(honest, "a part that nobody asks for")
+        refuse(honest, "a part that is not asked for")
         honest.set("requires", #"["packed"]"#)
         honest.set("ties", "[]")
         refuse(honest, "a member twice")

@@ -90,10 +90,10 @@ import Testing
         #expect(found.weights.first?.parts.sorted() == parts, "\(found.weights)")
         let error = refusal { try found.refuse("an average", of: "model") }
         #expect(error?.code == .unsupported && "\(error!)".contains(own.scheme.rawValue), "\(error as Any)")
-        // What is no part may be computed with.
+        // What is not part may be computed with.
         try found.refuse("an average", of: "model") { $0 == "norm.weight" }
         for part in parts { #expect(refusal { try found.refuse("an average", of: "m") { $0 == part } } != nil) }
-        // Each part that is left out while others stay is a loss; all or none is none.
+        // Each part that is left out while others stay is a loss; all or none is not a loss.
         #expect(found.lossNote { _ in true } == nil && found.lossNote { $0 == "norm.weight" } == nil)
         for part in parts where parts.count > 1 {
             let note = try #require(found.lossNote { $0 != part })

@@ -58,7 +58,7 @@ import Darwin
         return contents
     }
 
-    /// A training loop as the README has it: where it goes on from, or that it refuses to.
+    /// A training loop as the README has it: where it continues from, or that it refuses to.
     private func train(_ store: CheckpointStore, to end: Int) throws -> (start: Int, setAside: [Int]) {
         var (state, step) = (try smallState(1), 0)
         switch try store.resume() {
@@ -125,7 +125,7 @@ import Darwin
     func aDamagedCheckpointNeedsNoLeaveToBeSavedOverAndGoesOnlyWhenThatIsAskedForByName(_ damage: Damage) throws {
         let store = store()
         try filled([50: damage], store)
-        // Damage within the data is known to whoever has loaded it.
+        // Damage within the data is known once it has been loaded.
         _ = try store.resume()
         let old = try contents(store).filter { $0.key.hasPrefix("step-00000050/rank") }
         let saved = try store.save(smallState(3), step: 50, options: repeatableOptions(70))
@@ -166,11 +166,11 @@ import Darwin
         #expect(thrown?.code == .nothingUsable)
         let latest = #expect(throws: CairnError.self) { try store.loadLatest() }
         #expect(latest?.code == .nothingUsable)
-        var ladder = RestartLadder([RestartTier(name: "disk", store: store)])
-        ladder.isQuarantining = false
-        let quiet = ladder
-        let climbed = #expect(throws: CairnError.self) { try quiet.load() }
-        #expect(climbed?.code == .nothingUsable)
+        var recovery = RecoveryOrder([RestartTier(name: "disk", store: store)])
+        recovery.isQuarantining = false
+        let quiet = recovery
+        let recoveryError = #expect(throws: CairnError.self) { try quiet.load() }
+        #expect(recoveryError?.code == .nothingUsable)
         #expect(try contents(store) == before)
         // Even a loop that starts at 0 all the same destroys nothing.
         for step in [40, 50] {
@@ -190,14 +190,14 @@ import Darwin
         try LocalStorage(root: folder.path).publish([1], as: "file")
         for place in [path, path + "/below"] {
             let store = CheckpointStore(path: place)
-            let ladder = RestartLadder([RestartTier(name: "disk", store: store)])
+            let recovery = RecoveryOrder([RestartTier(name: "disk", store: store)])
             let calls: [(String, () throws -> Void)] = [
                 ("steps", { _ = try store.steps() }), ("latest", { _ = try store.latest() }),
                 ("list", { _ = try store.list() }), ("open", { _ = try store.open(step: 1) }),
                 ("load", { _ = try store.load(step: 1) }), ("loadLatest", { _ = try store.loadLatest() }),
                 ("resume", { _ = try store.resume() }), ("latestValid", { _ = try store.latestValid() }),
                 ("newestUsable", { _ = try store.newestUsable() }), ("prune", { _ = try store.prune(RetentionPolicy()) }),
-                ("save", { try store.save(smallState(1), step: 1) }), ("ladder", { _ = try ladder.load() }),
+                ("save", { try store.save(smallState(1), step: 1) }), ("recovery", { _ = try recovery.load() }),
                 ("delete", { try store.delete(step: 1) }), ("rebuild", { try store.rebuildManifest(step: 1) }),
             ]
             for (name, call) in calls {
@@ -209,7 +209,7 @@ import Darwin
 
     @Test(.enabled(if: access("/proc/self", F_OK) == 0))
     func aPlaceThatCannotBeWrittenIsItsOwnError() throws {
-        // Nobody makes directories in /proc, whoever they are.
+        // No user can make directories in /proc.
         let store = CheckpointStore(path: "/proc/self/runs")
         #expect(try store.resume().loaded() == nil)
         let error = #expect(throws: CairnError.self) { try store.save(smallState(1), step: 1) }

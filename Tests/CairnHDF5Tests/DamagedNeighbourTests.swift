@@ -24,7 +24,7 @@ import Testing
     func whatCannotBeReadIsNamedAndTheRestIsRead(file: String, words: String) throws {
         let reader = try HDF5Reader(path: Self.path(file))
         #expect(try reader.tensor("good") == Tensor([0, 1, 2, 3, 4, 5] as [Float]))
-        #expect(reader.omissions.contains { $0.contains(words) }, "\(reader.omissions)")
+        #expect(reader.skippedEntries.contains { $0.contains(words) }, "\(reader.skippedEntries)")
         let damages = try reader.verify(deep: false) { _ in }.damages
         #expect(damages.map(\.error.context.tensor) == (file == "one_bad_header.h5" ? ["bad"] : []))
     }
@@ -59,7 +59,7 @@ import Testing
             #expect(reader.tensors.map(\.name) == ["good"])
             #expect(reader.values.isEmpty)
             #expect(try !reader.verify(deep: false) { _ in }.isValid)
-            #expect(reader.omissions.contains { $0.hasPrefix("g is left out, it is damaged") }, "\(reader.omissions)")
+            #expect(reader.skippedEntries.contains { $0.hasPrefix("g is left out, it is damaged") }, "\(reader.skippedEntries)")
         }
     }
 

@@ -60,7 +60,7 @@ import Testing
         let after = try CheckpointDigest(of: reader)
         #expect(before.tensors == after.tensors)
         #expect(Fixture.leaves(before) == Fixture.leaves(after))
-        #expect(reader.omissions.isEmpty)
+        #expect(reader.skippedEntries.isEmpty)
         // Types that HDF5 lacks are named.
         for scalarType in [ScalarType.bf16, .f4, .f6e2m3, .f8e4m3] {
             #expect(notes.contains { $0.contains("\(scalarType)") }, "\(scalarType)")

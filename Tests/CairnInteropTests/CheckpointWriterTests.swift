@@ -117,7 +117,7 @@ import Testing
         for _ in names { try writer.append(([1, 2, 3, 4, 5, 6, 7, 8] as [UInt8]).span.bytes) }
         try writer.finish()
         let reader = try TorchReader(storage: storage, file: "file.pt")
-        #expect(reader.omissions.isEmpty)
+        #expect(reader.skippedEntries.isEmpty)
         #expect(
             description(reader.structure)
                 == description(Self.kinds.naming { $0 == "p" ? "ordered.-2" : "gradient" }))
@@ -146,7 +146,7 @@ import Testing
         #expect(flat.contains { $0.contains("was a quantized tensor and becomes a dictionary of its parts") })
     }
 
-    @Test func tensorsAreDividedAlongTheirFirstDimension() throws {
+    @Test func tensorsAreShardedAlongTheirFirstDimension() throws {
         let source = try Self.source("torch/dtypes/dtypes.pt")
         let storage = MemoryStorage()
         _ = try copyCheckpoint(from: source, to: DistributedCheckpointWriter(storage: storage, fileCount: 2))

@@ -39,12 +39,12 @@ import Testing
 
     @Test(arguments: ["pp2_dp1_z1_bf16", "z3_w2_bf16"])
     func universalCheckpointsHoldTheSame(name: String) throws {
-        // Of a pipeline's layers the universal checkpoint has no 16-bit weights.
+        // The universal checkpoint has no 16-bit weights of a pipeline's layers.
         try check(name + "/universal", name, storesWeights: false)
         try check(name, name, storesWeights: false)
     }
 
-    /// A head that is the embedding: DeepSpeed lists it, stores it once, and gives it to whoever takes the weights.
+    /// A head that is the embedding: DeepSpeed lists it, stores it once, and gives it to every user of the weights.
     @Test(arguments: ["z0_w2_fp32", "z2_w4_bf16", "z3_w2_bf16"]) func secondNamesAreTensors(name: String) throws {
         for path in [name + "/checkpoint", name == "z3_w2_bf16" ? name + "/universal" : name + "/checkpoint/global_step2"] {
             let reader = try DeepSpeedReader(path: Fixture.path("deepspeed/" + path))

@@ -6,7 +6,7 @@ import CairnTensor
 import CairnTesting
 import Testing
 
-/// Zip archives that lie, or expand to more than anybody has memory for, are refused at once.
+/// Zip archives that lie, or expand to more than there is memory for, are refused at once.
 @Suite struct HostileArchiveTests {
     private static let pickle = TestArchive.Record("a/data.pkl", Array("}.".utf8))
 

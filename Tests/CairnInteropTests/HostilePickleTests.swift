@@ -125,7 +125,7 @@ import Testing
     }
 
     @Test func aListOfOneSharedThingIsRead() throws {
-        // What is short because it repeats itself is no attack.
+        // What is short because it repeats itself is not an attack.
         let count = 300_000
         let list = HostilePickleTests.text("cpu") + Self.put(1) + [0x30, 0x5D, 0x28]
             + Array(repeatElement([0x68, 1], count: count).joined()) + [0x65, 0x2E]

@@ -41,20 +41,20 @@ import Testing
     @Test func whatIsNoTensorIsSaidOrBecomesAValue() throws {
         let records = try reader("v3header.npy")
         #expect(records.tensors.isEmpty)
-        #expect(records.omissions == ["tensor is left out: it holds records of ünï, y"])
+        #expect(records.skippedEntries == ["tensor is left out: it holds records of ünï, y"])
         let objects = try reader("object_pickle.npz")
         #expect(objects.tensors.map(\.name) == ["w"])
         #expect(objects.values == [NamedValue(name: "o", value: [["a": 1]])])
         let halves = try reader("bf16_void.npy")
         #expect(halves.tensors.map(\.scalarType) == [.bf16])
-        #expect(halves.omissions.count == 1)
+        #expect(halves.skippedEntries.count == 1)
     }
 
     @Test func aHostilePickleIsNotRunAndHarmsNothingBeside() throws {
         let pickle = Array("cposix\nsystem\n(Vtrue\ntR.".utf8)
         let reader = try reader(array("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", pickle))
         #expect(reader.tensors.isEmpty)
-        #expect(reader.omissions.first?.contains("posix.system") == true)
+        #expect(reader.skippedEntries.first?.contains("posix.system") == true)
     }
 
     @Test(arguments: [

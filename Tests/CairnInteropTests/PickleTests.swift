@@ -52,7 +52,7 @@ import Testing
     }
 
     @Test func callsStayData() throws {
-        // An object of a class that nobody knows, with a state, in a list.
+        // An object of an unknown class, with a state, in a list.
         let graph = try read("(lp0\n(imy.module\nThing\n(dVx\nI7\nsba.")
         let object = try #require(graph.sequence(graph.root)?.first.flatMap { graph.object($0) })
         #expect(object.constructor.path == "my.module.Thing")

@@ -21,7 +21,7 @@ struct PickleWriterTests {
         #expect(graph.integer(graph.root) == value)
     }
 
-    @Test("What is no Int but a 64-bit number stays positive")
+    @Test("What is not an Int but a 64-bit number stays positive")
     func unsigned() throws {
         let graph = try graph { $0.integer(UInt64.max) }
         guard case .bigInteger(let bytes) = graph[graph.root] else {

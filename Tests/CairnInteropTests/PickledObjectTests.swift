@@ -47,9 +47,9 @@ import Testing
     func objectsWithTensorsAreOpened(pickle: String, name: String) throws {
         let reader = try reader("(dVx\n" + pickle.replacing("TENSOR", with: Self.tensor) + "s.")
         #expect(reader.tensors.map(\.name) == [name])
-        #expect(reader.omissions.count == 1)
-        #expect(reader.omissions.first?.contains("\"x\" is an object of the class my.") == true)
-        #expect(reader.omittedTensorCount == 0)
+        #expect(reader.skippedEntries.count == 1)
+        #expect(reader.skippedEntries.first?.contains("\"x\" is an object of the class my.") == true)
+        #expect(reader.skippedTensorCount == 0)
     }
 
     @Test func emptyDictionariesAndListsStayWhatTheyAre() throws {
@@ -73,9 +73,9 @@ import Testing
             "Vfree\n\(Self.tensor)s")
         let root = try reader(outer + ".")
         #expect(root.tensors.map(\.name) == ["kept", "layer.weight", "scale"])
-        #expect(root.omissions.count == 1)
-        #expect(root.omissions.first?.contains("2 tensors elsewhere in it are left out") == true)
-        #expect(root.omittedTensorCount == 2)
+        #expect(root.skippedEntries.count == 1)
+        #expect(root.skippedEntries.first?.contains("2 tensors elsewhere in it are left out") == true)
+        #expect(root.skippedTensorCount == 2)
         #expect(try names("(dVmodel\n\(outer)s.") == ["model.kept", "model.layer.weight", "model.scale"])
     }
 
@@ -95,8 +95,8 @@ import Testing
         let object = "cmy\nSchedule\n)R(dVw\n\(Self.tensor)sb"
         let reader = try reader("(dVx\nc__builtin__\ngetattr\n(\(object)Vanneal\ntRs.")
         #expect(reader.tensors.isEmpty)
-        #expect(reader.omittedTensorCount == 1)
-        #expect(reader.omissions.first?.contains("my.Schedule.anneal") == true)
+        #expect(reader.skippedTensorCount == 1)
+        #expect(reader.skippedEntries.first?.contains("my.Schedule.anneal") == true)
     }
 
     @Test(arguments: [

@@ -50,8 +50,8 @@ struct TensorParallelTests {
         "vocabulary_parameter_patterns": .list([.string("vocab")]),
     ])
 
-    @Test("Patterns of the checkpoint unite the parts along their dimensions")
-    func united() throws {
+    @Test("Patterns of the checkpoint gather the parts along their dimensions")
+    func gathered() throws {
         let reader = try DeepSpeedReader(storage: storage(info: Self.info), prefix: "", source: "memory")
         func elements(_ name: String) throws -> [Float] {
             try reader.tensor(name).withElements(as: Float.self) { Array($0) }
@@ -73,7 +73,7 @@ struct TensorParallelTests {
         let storage = try storage(info: nil)
         do {
             _ = try DeepSpeedReader(storage: storage, prefix: "", source: "memory")
-            Issue.record("it was united by a guess")
+            Issue.record("it was gathered by a guess")
         } catch {
             #expect(error.code == .unsupported)
             #expect("\(error)".contains("--rules"))

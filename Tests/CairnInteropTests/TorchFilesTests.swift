@@ -30,7 +30,7 @@ import Testing
             if index == 0 { #expect(try digest(storage).tensors == alone.tensors) }
         }
         let reader = try TorchReader(storage: storage, file: "f")
-        #expect(reader.omissions.contains { $0.contains("holds \(names.count) saves") && $0.contains("--part N") })
+        #expect(reader.skippedEntries.contains { $0.contains("holds \(names.count) saves") && $0.contains("--part N") })
         let error = try #require(refusal { _ = try digest(storage, part: names.count + 1) })
         #expect(error.code == .notFound)
     }
@@ -40,11 +40,11 @@ import Testing
         let storage = MemoryStorage()
         try storage.publish(Fixture.bytes(name) + [UInt8](repeating: 0xA5, count: count), as: "f")
         let reader = try TorchReader(storage: storage, file: "f")
-        #expect(reader.omissions.contains { $0.contains("\(count) bytes at the file's end") })
+        #expect(reader.skippedEntries.contains { $0.contains("\(count) bytes at the file's end") })
         let alone = try CheckpointDigest(of: TorchReader(path: Fixture.path(name)))
         #expect(try CheckpointDigest(of: reader).tensors == alone.tensors)
         // One save alone says nothing of the kind.
-        #expect(try TorchReader(path: Fixture.path(name)).omissions.allSatisfy { !$0.contains("--part") })
+        #expect(try TorchReader(path: Fixture.path(name)).skippedEntries.allSatisfy { !$0.contains("--part") })
     }
 
     @Test func anArchiveBehindAnotherIsNotReadAsTheFirst() throws {
@@ -98,15 +98,15 @@ import Testing
         #expect(error.context.file?.hasSuffix(second) == true)
     }
 
-    @Test func partsOfRanksAreUnited() throws {
+    @Test func partsOfRanksAreGathered() throws {
         let report = "reports/07-dtensor/verl/"
         let truth = try CheckpointDigest(of: TorchReader(path: Fixture.path(report + "truth.pt")))
-        let united = try TorchReader(path: Fixture.path(report + "actor"))
-        let divided = try CheckpointDigest(of: united).tensors.filter { $0.name != "plain" }
+        let gathered = try TorchReader(path: Fixture.path(report + "actor"))
+        let divided = try CheckpointDigest(of: gathered).tensors.filter { $0.name != "plain" }
         #expect(divided == truth.tensors)
-        // What no mesh divides and every rank has otherwise is the first rank's, which is said.
-        #expect(united.omissions.contains { $0.contains("rank_1.pt has another plain than") })
-        let files = try united.storedFragments(of: "a.w").map(\.file)
+        // What no mesh shards and every rank has otherwise is the first rank's, which is said.
+        #expect(gathered.skippedEntries.contains { $0.contains("rank_1.pt has another plain than") })
+        let files = try gathered.storedFragments(of: "a.w").map(\.file)
         #expect(files == ["model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt"])
         let name = "model_world_size_2_rank_1.pt"
         let alone = try #require(refusal { _ = try TorchReader(path: Fixture.path(report + "actor/" + name)) })
@@ -116,7 +116,7 @@ import Testing
         let missing = try #require(refusal { _ = try TorchReader(path: lonely.path) })
         #expect(missing.code == .incomplete)
         #expect(missing.context.rank == 0)
-        // The same part twice is no whole.
+        // The same part twice is not a whole.
         let twice = try directory(
             [0, 1].map { ("model_world_size_2_rank_\($0).pt", try Fixture.bytes(report + "actor/" + name)) })
         #expect(refusal { _ = try TorchReader(path: twice.path) }?.code == .incomplete)

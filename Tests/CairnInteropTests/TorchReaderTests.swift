@@ -27,8 +27,8 @@ import Testing
 
     @Test func whatIsNotUnderstoodIsShownAndSaid() throws {
         let reader = try reader("train_full/ckpt.pt")
-        #expect(reader.omissions.count == 1)
-        #expect(reader.omissions.first?.contains("argparse.Namespace") == true)
+        #expect(reader.skippedEntries.count == 1)
+        #expect(reader.skippedEntries.first?.contains("argparse.Namespace") == true)
     }
 
     @Test(arguments: [
@@ -46,8 +46,8 @@ import Testing
         let reader = try reader("other_containers/whole_module.pt")
         #expect(reader.tensors.map(\.name).allSatisfy { $0.hasSuffix(".weight") || $0.hasSuffix(".bias") })
         #expect(!reader.tensors.isEmpty)
-        #expect(reader.omissions.first?.contains("torch.nn.modules.container.Sequential") == true)
-        #expect(reader.omittedTensorCount == 0)
+        #expect(reader.skippedEntries.first?.contains("torch.nn.modules.container.Sequential") == true)
+        #expect(reader.skippedTensorCount == 0)
     }
 
     @Test(arguments: [
@@ -95,7 +95,7 @@ import Testing
     func statesOfGeneratorsAreTensorsAndValues(file: String) throws {
         let reader = try TorchReader(path: Fixture.path(file))
         #expect(reader.tensors.contains { $0.scalarType == .u8 && $0.shape.elementCount == 5056 })
-        #expect(reader.omissions.isEmpty)
+        #expect(reader.skippedEntries.isEmpty)
     }
 
     @Test func aSettingsObjectIsNoState() throws {

@@ -54,17 +54,17 @@ import Testing
             let sharded = try ShardedShape(layout, shape: shape)
             let region = layouts.random.isLucky(20) ? Region(whole: shape) : try layouts.region(of: shape)
             let wanted = Set(ElementOracle.elements(of: region, in: shape))
-            var expected: [[Int]: Int] = [:]  // [element, rank, term]
+            var expected: [[Int]: Int] = [:]  // [element, rank, partial value]
             for rank in 0..<mesh.rankCount {
                 for element in ElementOracle.local(layout, shape, rank: rank)?.elements ?? []
                 where wanted.contains(element) {
-                    expected[[element, rank, sharded.term(ofRank: rank)], default: 0] += 1
+                    expected[[element, rank, sharded.partialIndex(ofRank: rank)], default: 0] += 1
                 }
             }
             var found: [[Int]: Int] = [:]
             for holder in sharded.holders(of: region) {
                 for element in ElementOracle.elements(of: holder.region, in: shape) {
-                    for rank in holder.ranks { found[[element, rank, holder.term], default: 0] += 1 }
+                    for rank in holder.ranks { found[[element, rank, holder.partialIndex], default: 0] += 1 }
                 }
                 let ranks = Array(holder.ranks)
                 let members = (-1...mesh.rankCount).filter { holder.ranks.contains($0) }
@@ -92,8 +92,8 @@ import Testing
     @Test func termsNumberTheCoordinatesOfPartialAxes() throws {
         let mesh = try DeviceMesh(["a": 2, "b": 3, "c": 2])
         let sharded = try ShardedShape(Layout(mesh, ["c": .partial(.sum), "a": .partial(.sum)]), shape: [4])
-        #expect(sharded.termCount == 4)
-        #expect((0..<12).map { sharded.term(ofRank: $0) } == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3])
+        #expect(sharded.partialCount == 4)
+        #expect((0..<12).map { sharded.partialIndex(ofRank: $0) } == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3])
     }
 
     @Test func jsonReadsBackAsTheSameLayoutInTheSameBytes() throws {

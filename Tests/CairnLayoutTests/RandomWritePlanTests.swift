@@ -37,11 +37,11 @@ import Testing
                 guard let local = ElementOracle.local(tensor.layout, tensor.shape, rank: rank) else { return false }
                 let globals = ElementOracle.elements(of: write.global, in: plan.storedShape(ofTensor: write.tensor))
                 let locals = ElementOracle.elements(of: write.local, in: Shape(local.extents))
-                let term = sharded.term(ofRank: rank) * tensor.shape.elementCount
+                let start = sharded.partialIndex(ofRank: rank) * tensor.shape.elementCount
                 guard !globals.isEmpty, globals.count == locals.count else { return false }
                 for (global, place) in zip(globals, locals) {
                     counts[write.tensor][global] += 1
-                    guard local.elements[place] + term == global else { return false }
+                    guard local.elements[place] + start == global else { return false }
                 }
                 let place = WritePlan.Written(rank: rank, region: write.global)
                 guard written[write.tensor].insert(place).inserted else { return false }

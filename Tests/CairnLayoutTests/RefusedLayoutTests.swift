@@ -35,11 +35,11 @@ import Testing
         #expect(try layoutMessage(["dp": .shard(0), "dp": .shard(1)]).contains("\"dp\": two steps use it"))
         #expect(
             try layoutMessage(["dp": .flatten(.perTensor), "tp": .shard(0)])
-                .contains("\"tp\": it divides what axis \"dp\" has flattened"))
+                .contains("\"tp\": it shards what axis \"dp\" has flattened"))
         #expect(
             try layoutMessage(["dp": .flatten(.perTensor), "tp": .flatten(.perTensor)]).contains("has flattened"))
         #expect(try layoutMessage(["dp": .shard(-1)]).contains("negative dimension"))
-        #expect(try layoutMessage(["dp": .shard(0, unit: 0)]).contains("unit is below 1"))
+        #expect(try layoutMessage(["dp": .shard(0, unit: 0)]).contains("unit must be at least 1"))
         #expect(try layoutMessage(["dp": .shard(0, sections: [])]).contains("no section"))
         #expect(try layoutMessage(["dp": .shard(0, sections: [.init(size: 1)], repeats: 0)]).contains("repeat"))
         #expect(try layoutMessage(["dp": .shard(0, sections: [.init(size: -1)])]).contains("negative"))
@@ -107,7 +107,7 @@ import Testing
         }
     }
 
-    @Test func handPlacedRegionsAreProvenOrTheHoleIsNamed() throws {
+    @Test func explicitRegionsAreProvenOrTheHoleIsNamed() throws {
         let mesh = try DeviceMesh(["dp": 2])
         func box(_ offsets: [Int], _ extents: [Int]) throws -> Region {
             try Region(offsets: offsets, shape: Shape(extents))
@@ -137,7 +137,7 @@ import Testing
             var layouts = RandomLayouts(seed: seed)
             let mesh = try DeviceMesh(["dp": 3])
             let shape = layouts.shape(maximumElementCount: 60)
-            var regions = try #require(layouts.handPlaced(shape, on: mesh).explicit)
+            var regions = try #require(layouts.explicit(shape, on: mesh).explicit)
             let rank = layouts.random.pick(0...2)
             if layouts.random.isLucky(50), !regions[rank].isEmpty {
                 regions[rank].remove(at: layouts.random.pick(0...regions[rank].count - 1))

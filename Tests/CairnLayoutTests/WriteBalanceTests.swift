@@ -5,7 +5,7 @@ import Testing
 
 /// How evenly ranks share the bytes, and the rule written out.
 @Suite struct WriteBalanceTests {
-    /// Two tensors of 2 and 6 MiB over 4 replicas: 2 MiB of the tape each.
+    /// Two tensors of 2 and 6 MiB over 4 replicas: 2 MiB of the byte sequence each.
     @Test func replicasWriteTheRowsThatTheirShareOfTheTapeHolds() throws {
         let layout = Layout.replicated(on: try DeviceMesh(["dp": 4]))
         let plan = try WritePlan([
@@ -24,7 +24,7 @@ import Testing
         #expect(third.map(\.rank) == [2, 3])
     }
 
-    /// Of a box with fewer than 256 rows the longest dimension is cut, so that few experts do not mean few writers.
+    /// The longest dimension of a box with fewer than 256 rows is cut, so that few experts do not mean few writers.
     @Test func fewRowsAreCutAlongTheLongestDimension() throws {
         let layout = Layout.replicated(on: try DeviceMesh(["dp": 16]))
         let plan = try WritePlan([

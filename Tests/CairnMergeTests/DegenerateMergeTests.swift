@@ -5,7 +5,7 @@ import CairnMerge
 import CairnTensor
 import Testing
 
-/// Directions that cancel out, numbers that are none, tensors without elements: the true value, or a refusal by name.
+/// Directions that cancel out, values that are not numbers, tensors without elements: the true value, or a refusal by name.
 @Suite struct DegenerateMerges {
     static func inputs(_ tensors: [[Float]], shape: Shape? = nil) throws -> [MergeInput] {
         try tensors.enumerated().map { index, elements in
@@ -170,7 +170,7 @@ import Testing
         }
     }
 
-    /// A first value that is no number is no value to beat.
+    /// A first value that is not a number is not a value to beat.
     @Test func aGreedySoupGetsOverAValueThatIsNone() throws {
         let inputs = try Self.inputs([[.nan], [1], [3]])
         let values: [Double] = [.nan, 0.5, 0.75]

@@ -39,7 +39,7 @@ import Testing
         #expect(kept["layers.1"] == .list(layers.coefficients[1].map { .double($0) }))
     }
 
-    /// Equal seeds, equal soups; more is better where that is said; what is no number is worse than any.
+    /// Equal seeds, equal soups; more is better where that is said; what is not a number is worse than any.
     @Test func aSoupCanBeLearnedAgain() throws {
         let inputs = try Searches.inputs()
         var settings = LearnedSoup.Settings()
@@ -86,7 +86,7 @@ import Testing
             #expect(try space.coefficients(of: space.uniformPoint) == [[Double]](
                 repeating: [0.25, 0.25, 0.25, 0.25], count: 2))
         }
-        // Logarithms far apart are no overflow.
+        // Logarithms far apart are not an overflow.
         let space = try CoefficientSpace(inputs, constraint: .convex)
         #expect(try space.coefficients(of: [0, 5000, 0, -5000]) == [[0, 1, 0, 0]])
     }

@@ -69,7 +69,7 @@ import Testing
         #expect("\(error.map { "\($0)" } ?? "")".contains(pattern.debugDescription))
     }
 
-    /// Followed one way after the other this takes longer than anybody waits.
+    /// Followed one way after the other this takes longer than anyone would wait.
     @Test(.timeLimit(.minutes(1))) func noPatternTakesLong() throws {
         let pattern = try ModulePattern("(a+)+(a*)*(a|a|aa)*b")
         #expect(!pattern.fitsEnd(ModuleName(String(repeating: "a", count: 60))))

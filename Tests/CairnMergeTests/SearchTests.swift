@@ -111,7 +111,7 @@ import Testing
         #expect(best.value < 0.02 * before)
     }
 
-    /// Wherever a search is stored and read again, it goes on bit by bit.
+    /// Wherever a search is stored and read again, it continues bit by bit.
     @Test func storedSearchesGoOnExactly() throws {
         let space = try CoefficientSpace(Self.inputs())
         let split = SearchSplit { merged in

@@ -102,7 +102,7 @@ import Testing
             let shared = try ShardedStore(store, over: communicator)
             guard case .resumed(let latest) = try shared.resume(tensors), latest.manifest.step == 2 else { return nil }
             let saved = try shared.save(latest.state, step: 3, options: SaveOptions(replacing: true))
-            return communicator.rank == 0 ? saved?.setAside?.place : "fine"
+            return communicator.rank == 0 ? saved?.setAside?.location : "fine"
         }
         #expect(aside[0]?.contains("set-aside-") == true && aside[1] == "fine")
         try expect(load(), 3, skipping: [], value: 2)

@@ -8,7 +8,7 @@ import CairnTensor
 struct RandomState {
     /// Every tensor with its layout.
     var tensors: [PlacedTensor] = []
-    /// The tensors as a checkpoint stores them: whole, or the terms stacked.
+    /// The tensors as a checkpoint stores them: whole, or the partial values stacked.
     var whole: [String: Tensor] = [:]
     let rankCount: Int
 
@@ -22,13 +22,13 @@ struct RandomState {
             let mesh = try layouts.mesh(rankCount: rankCount)
             let tensor = try layouts.tensor("tensor.\(index)", on: mesh, maximumElementCount: maximumElementCount)
             tensors.append(tensor)
-            let terms = try tensor.sharded().termCount
-            let extents = Self.isPartial(tensor.layout) ? [terms] + tensor.shape.extents : tensor.shape.extents
+            let partials = try tensor.sharded().partialCount
+            let extents = Self.isPartial(tensor.layout) ? [partials] + tensor.shape.extents : tensor.shape.extents
             whole[tensor.name] = try Self.randomTensor(tensor.scalarType, Shape(extents), &layouts.random)
         }
     }
 
-    /// The same tensors under other layouts, on another number of ranks. Terms stay what they are: a stack.
+    /// The same tensors under other layouts, on another number of ranks. Partial values stay what they are: a stack.
     init(of other: RandomState, _ layouts: inout RandomLayouts, rankCount: Int) throws {
         self.rankCount = rankCount
         whole = other.whole
@@ -42,14 +42,14 @@ struct RandomState {
         }
     }
 
-    /// What a rank holds: of each tensor the bytes that the oracle says, padding zero; `nil` where it holds none.
+    /// What a rank holds: the bytes of each tensor that the oracle says, padding zero; `nil` where it holds none.
     func local(_ tensor: PlacedTensor, rank: Int) throws -> Tensor? {
         guard let whole = whole[tensor.name],
             let local = ElementOracle.local(tensor.layout, tensor.shape, rank: rank)
         else { return nil }
         let width = tensor.scalarType.byteWidth ?? 1
-        let term = Self.isPartial(tensor.layout) ? try tensor.sharded().term(ofRank: rank) : 0
-        let first = term * tensor.shape.elementCount
+        let partialIndex = Self.isPartial(tensor.layout) ? try tensor.sharded().partialIndex(ofRank: rank) : 0
+        let first = partialIndex * tensor.shape.elementCount
         let bytes = whole.bytes.withUnsafeBytes { source in
             local.elements.flatMap { element -> [UInt8] in
                 guard element >= 0 else { return [UInt8](repeating: 0, count: width) }

@@ -33,13 +33,13 @@ import Testing
     /// What each rank of a mesh gets, `nil` where it gets nothing, and what is named as lost.
     private func load(
         _ mesh: KeyValuePairs<String, Int>, _ view: (CairnReader) throws -> any CheckpointReader = { $0 }
-    ) throws -> (values: [Int?], omissions: [String]) {
+    ) throws -> (values: [Int?], skippedEntries: [String]) {
         let tensors = try Self.tensors(mesh)
         let reader = try view(store.open(step: 1))
         let states = try (0..<tensors[0].layout.mesh.rankCount).map {
             try ShardedState(reading: reader, rank: $0, tensors: tensors)
         }
-        return (states.map { $0.rankValues.first?.value.int }, states.flatMap(\.omissions))
+        return (states.map { $0.rankValues.first?.value.int }, states.flatMap(\.skippedEntries))
     }
 
     @Test func theSameMeshInAnotherOrderGivesThemByCoordinates() throws {
@@ -47,8 +47,8 @@ import Testing
         #expect(try load(["dp": 2, "tp": 3]).values == [0, 1, 2, 3, 4, 5])
         // Rank 1 of tp=3,dp=2 stands at tp 0, dp 1: there stood rank 3.
         let turned = try load(["tp": 3, "dp": 2])
-        #expect(turned.values == [0, 3, 1, 4, 2, 5] && turned.omissions.isEmpty)
-        #expect(try load(["tp": 3, "pp": 1, "dp": 2]).values == turned.values, "an axis of one tells nobody apart")
+        #expect(turned.values == [0, 3, 1, 4, 2, 5] && turned.skippedEntries.isEmpty)
+        #expect(try load(["tp": 3, "pp": 1, "dp": 2]).values == turned.values, "an axis of one tells no ranks apart")
         #expect(try load(["tp": 3, "dp": 2]) { try SelectedReader($0, include: ["w", "gen*"]) }.values == turned.values)
         #expect(try load(["tp": 3, "dp": 2]) { try SelectedReader($0, include: ["w"]) }.values.allSatisfy { $0 == nil })
     }
@@ -60,11 +60,11 @@ import Testing
         try save(["dp": 2, "tp": 3])
         let loaded = try load(mesh)
         #expect(loaded.values.allSatisfy { $0 == nil })
-        #expect(!loaded.omissions.isEmpty && loaded.omissions.allSatisfy { $0.contains("\"generator\"") })
+        #expect(!loaded.skippedEntries.isEmpty && loaded.skippedEntries.allSatisfy { $0.contains("\"generator\"") })
         let viewed = try load(mesh) { try CastReader($0, to: .f64) }
-        #expect(viewed.values.allSatisfy { $0 == nil } && !viewed.omissions.isEmpty)
+        #expect(viewed.values.allSatisfy { $0 == nil } && !viewed.skippedEntries.isEmpty)
         let whole = try store.load(step: 1)
-        #expect(whole.omissions.count == 1 && whole.omissions[0].contains("6 ranks"))
+        #expect(whole.skippedEntries.count == 1 && whole.skippedEntries[0].contains("6 ranks"))
     }
 
     @Test func withoutAMeshTheNumberIsAllThereIs() throws {
@@ -80,13 +80,13 @@ import Testing
         try session.commit()
         #expect(try load(["dp": 2]).values == [10, 11])
         #expect(try load(["dp": 4]).values == [nil, nil, nil, nil])
-        #expect(try store.open(step: 1).rankValues().map(\.place) == ["rank 0", "rank 1"])
+        #expect(try store.open(step: 1).rankValues().map(\.location) == ["rank 0", "rank 1"])
     }
 
     @Test func theyAreListedWithTheirPlaces() throws {
         try save(["dp": 2, "tp": 2], ["generator", "position"])
         let all = try store.open(step: 1).rankValues()
-        #expect(all.map(\.place) == ["rank dp=0,tp=0", "rank dp=0,tp=1", "rank dp=1,tp=0", "rank dp=1,tp=1"])
+        #expect(all.map(\.location) == ["rank dp=0,tp=0", "rank dp=0,tp=1", "rank dp=1,tp=0", "rank dp=1,tp=1"])
         #expect(all.allSatisfy { $0.values.map(\.name) == ["generator", "position"] })
         let renamed = try RenamedReader(store.open(step: 1), rules: [RenameRule("gen*", to: "rng.$1")])
         #expect(try renamed.rankValues()[3].values.map(\.name) == ["position", "rng.erator"])
@@ -102,7 +102,7 @@ import Testing
         let reader = try store.open(step: 1)
         let target = CheckpointStore(storage: MemoryStorage(), name: "target")
         let turned = try Resharder(reading: reader, tensors: Self.tensors(["tp": 3, "dp": 2]))
-        #expect(try turned.omissions.isEmpty)
+        #expect(try turned.skippedEntries.isEmpty)
         try turned.write(to: target, step: 1)
         #expect(try target.open(step: 1).rankValues().map { $0.values[0].value.int } == [0, 3, 1, 4, 2, 5])
         let back = try Resharder(reading: target.open(step: 1), tensors: Self.tensors(["dp": 2, "tp": 3]))
@@ -110,7 +110,7 @@ import Testing
         #expect(try target.open(step: 2).rankValues() == reader.rankValues())
         for mesh in [["dp": 6], ["dp": 3, "tp": 2], ["dp": 2]] as [KeyValuePairs<String, Int>] {
             let other = try Resharder(reading: reader, tensors: Self.tensors(mesh))
-            #expect(try other.omissions.count == 1)
+            #expect(try other.skippedEntries.count == 1)
             try other.write(to: target, step: 3, options: { var options = Resharder.Options(); options.save.replacing = true; return options }())
             #expect(try target.open(step: 3).rankValues().isEmpty)
         }

@@ -40,7 +40,7 @@ import Testing
                 .save(saved.state(ofRank: communicator.rank), step: 1, options: options)
         }
         let reader = try store.open(step: 1)
-        // Opens the files, whose headers are no part of a plan.
+        // Opens the files, whose headers are not part of a plan.
         _ = try reader.verify(deep: false)
         for rank in 0..<wanted.rankCount {
             let plan = try ReadPlan(reading: reader, rank: rank, tensors: wanted.tensors)

@@ -29,14 +29,14 @@ import Testing
                 // Tensor parallelism: replicas save the same.
                 let replicas = random.pick(1...3)
                 let saved = ranks.flatMap { [RemainingSamples](repeating: $0, count: replicas) }
-                left = try RemainingSamples(uniting: saved)
+                left = try RemainingSamples(gathering: saved)
                 #expect(try RemainingSamples(left.value) == left, "seed \(seed)")
             }
             #expect(seen.sorted() == Array(0..<count), "seed \(seed)")
         }
     }
 
-    /// Saved by ranks of one mesh, gone on with by those of another.
+    /// Saved by ranks of one mesh, continued by those of another.
     @Test func aCheckpointCarriesItFromMeshToMesh() throws {
         let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
         var seen: [Int] = []
@@ -67,7 +67,7 @@ import Testing
         var behind = whole
         _ = behind.take(3)
         #expect {
-            _ = try RemainingSamples(uniting: [RemainingSamples(count: 0), whole, behind])
+            _ = try RemainingSamples(gathering: [RemainingSamples(count: 0), whole, behind])
         } throws: { error in
             let error = error as? CairnError
             return error?.code == .mismatch && error?.context.rank == 2

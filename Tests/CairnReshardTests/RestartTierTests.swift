@@ -37,9 +37,9 @@ import Testing
         let mesh = try DeviceMesh(["dp": 2])
         let tensor = PlacedTensor(
             name: name, scalarType: .f32, shape: Self.shape, layout: try Layout(mesh, ["dp": .shard(0)]))
-        let ladder = RestartLadder((tiers ?? [("near", near), ("far", far)]).map { RestartTier(name: $0.0, store: $0.1) })
+        let recovery = RecoveryOrder((tiers ?? [("near", near), ("far", far)]).map { RestartTier(name: $0.0, store: $0.1) })
         return try ThreadCommunicator.run(ranks: 2) { communicator in
-            try ladder.load([tensor], over: communicator)
+            try recovery.load([tensor], over: communicator)
         }
     }
 
@@ -51,15 +51,15 @@ import Testing
         try store.storage.publish(bytes, as: key)
     }
 
-    private func expect(_ parts: [RestartedPart?], _ tier: String, _ step: Int, _ verdicts: [String]) throws {
+    private func expect(_ parts: [RestartedPart?], _ tier: String, _ step: Int, _ outcomes: [String]) throws {
         #expect(parts.count == 2)
         for part in parts {
             let part = try #require(part)
             #expect(part.tier == tier && part.manifest.step == step)
             let elements = try #require(part.state.local("w")).elements(as: Float.self)
             #expect(elements.count == 4 * 1024 && elements.allSatisfy { $0 == Float(step) })
-            let found = part.decisions.map { "\($0.tier) \($0.step ?? -1) \($0.verdict.rawValue)" }
-            #expect(found == verdicts)
+            let found = part.decisions.map { "\($0.tier) \($0.step ?? -1) \($0.outcome.rawValue)" }
+            #expect(found == outcomes)
         }
     }
 
@@ -74,7 +74,7 @@ import Testing
         try expect(parts, "near", 2, ["near 3 quarantined", "near 2 loaded"])
         #expect(parts.allSatisfy { $0?.decisions[0].error?.context.rank == file / 2 })
         #expect(try near.quarantine(ofStep: 3)?.saveID == near.open(step: 3).manifest.saveID)
-        try expect(restart(), "near", 2, ["near 3 passed over", "near 2 loaded"])
+        try expect(restart(), "near", 2, ["near 3 skipped", "near 2 loaded"])
     }
 
     @Test func theOtherTiersCopyOfAStepIsTakenNext() throws {
@@ -91,7 +91,7 @@ import Testing
         for step in [2, 3] { try change(near, "rank-00000", step: step) { $0.removeLast() } }
         let error = #expect(throws: CairnError.self) { try restart("w", [("near", near), ("empty", empty)]) }
         #expect(error?.code == .nothingUsable)
-        #expect((error?.cause as? RestartFailure)?.decisions.map(\.verdict) == [.quarantined, .quarantined])
+        #expect((error?.cause as? RestartFailure)?.decisions.map(\.outcome) == [.quarantined, .quarantined])
     }
 
     @Test func aTensorThatTheStateNeverHadIsRefusedAndQuarantinesNothing() throws {

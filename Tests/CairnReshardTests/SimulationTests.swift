@@ -24,7 +24,7 @@ import Testing
         let state = try model.trainingState(on: DeviceMesh(parsing: mesh), zero: true)
         let save = try SaveSimulation(state)
         #expect(save.bytes.total == 14 * model.parameterCount)
-        // Stages differ: of a small model the embedding is most of the first.
+        // Stages differ: the embedding is most of the first stage of a small model.
         #expect(save.bytes.imbalance < 2, "\(save.bytes)")
     }
 

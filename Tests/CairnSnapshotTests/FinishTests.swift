@@ -107,7 +107,7 @@ import Testing
             let options = SaveOptions(replacing: true)
             guard inAPipeline else {
                 let saved = try shared.save(part(communicator.rank, 7), step: 50, options: options)
-                return communicator.rank == 0 ? saved?.setAside.map { "\($0.place)" } : ""
+                return communicator.rank == 0 ? saved?.setAside.map { "\($0.location)" } : ""
             }
             let pipeline = SnapshotPipeline(shared)
             pipeline.snapshot(try part(communicator.rank, 7), step: 50, options: options)

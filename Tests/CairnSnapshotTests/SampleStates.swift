@@ -22,7 +22,7 @@ func sampleState(_ random: inout SimulationRandom, pool: BufferPool?, tensorCoun
     return state
 }
 
-/// Updates a tensor of a state as an optimizer does: in place, or out of place while somebody shares it.
+/// Updates a tensor of a state as an optimizer does: in place, or out of place while it is shared.
 func update(_ state: inout TrainingState, _ name: String, adding amount: UInt32, pool: BufferPool?) throws {
     var tensor = try state.tensor(name)
     // So that the state's reference does not count.
@@ -50,7 +50,7 @@ func smallChunks(_ change: (inout SaveOptions) -> Void = { _ in }) -> SaveOption
     return options
 }
 
-/// A storage whose writes somebody can hold up or let fail.
+/// A storage whose writes a test can hold up or let fail.
 final class ManagedStorage: Storage, Distinguishable {
     let distinction = Distinction()
     private let inner: any Storage

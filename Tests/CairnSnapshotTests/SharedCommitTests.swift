@@ -169,7 +169,7 @@ import Testing
             }
             let first = pipeline.snapshot(try Self.part(rank, of: 2, 1), step: 1, options: options)
             if rank == 0 {
-                // Its own part is drained and let go of, so that the next finds a place although nothing is committed.
+                // Its own part is drained and released, so that the next finds a free slot although nothing is committed.
                 let second = pipeline.snapshot(try Self.part(rank, of: 2, 2), step: 2)
                 #expect(first.outcome == nil)
                 gate.change { $0 = true }

@@ -116,7 +116,7 @@ final class DetachableStorage: Storage, Distinguishable {
         set { state.change { $0.isHeld = newValue } }
     }
 
-    /// Returns when somebody waits in `create`.
+    /// Returns when a caller waits in `create`.
     func awaitHeldCall() { _ = state.wait { $0.waitingCount > 0 ? true : nil } }
 
     private func check() throws(CairnError) {

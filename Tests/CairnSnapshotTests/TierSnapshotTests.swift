@@ -55,7 +55,7 @@ import Testing
         #expect(reports.count == 8 + 4 + 2 && reports.allSatisfy { $0.outcome.isThere })
         #expect(reports.filter { $0.copiedByteCount > 0 }.count == 6)
         #expect(snapshots.takeReports().isEmpty)
-        #expect(try snapshots.ladder.load()?.tier == "memory")
+        #expect(try snapshots.recovery.load()?.tier == "memory")
     }
 
     @Test func aStepForFartherTiersAloneIsDrainedIntoTheNearestOfThem() throws {
@@ -77,7 +77,7 @@ import Testing
             if step == 4 { remote.awaitHeldCall() }
             taken.append(snapshot)
         }
-        // Everybody else has gone on; the remote tier holds the first and waits with the last.
+        // All others have continued; the remote tier holds the first and waits with the last.
         #expect(!snapshots.drain(upTo: .milliseconds(20)))
         let superseded = taken[1...3].map { places($0.wait()).last }
         #expect(superseded == [

@@ -24,7 +24,7 @@ import Testing
         #expect(timeline.total >= timeline.drain && timeline.drain > 0 && timeline.encode > 0 && timeline.store > 0)
         #expect(timeline.began > 1e9)
 
-        // One of another save of the step is none of this checkpoint.
+        // One of another save of the step does not belong to this checkpoint.
         var other = manifest
         other.saveID = SaveID(using: &random)
         #expect(try TimelineFile.read(of: other, in: store) == nil)

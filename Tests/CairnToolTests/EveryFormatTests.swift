@@ -40,7 +40,7 @@ import Testing
     }
 
     private static let tie = "\"model.head\" is \"model.embed\" under another name and stored once; other readers will not see it"
-    private static let text = "2 values are no tensors and kept as text that other readers will not understand"
+    private static let text = "2 values are not tensors and kept as text that other readers will not understand"
 
     /// What each format says of the state. Only the notes of `deepspeed-universal` are of names that do not come back.
     private static let notes: [String: [String]] = [

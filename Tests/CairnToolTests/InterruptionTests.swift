@@ -9,7 +9,7 @@ import Testing
     ])
     func anInterruptedWriteRemovesWhatItWrote(command: [String]) throws {
         let directory = try TemporaryDirectory()
-        // A gigabyte that takes no room: the conversion is still going on when the signal comes.
+        // A gigabyte that takes no room: the conversion is still running when the signal comes.
         let byteCount = 1 << 30
         var header = Array(#"{"x":{"dtype":"U8","shape":[1024,1048576],"data_offsets":[0,1073741824]}}"#.utf8)
         while header.count % 8 != 0 { header.append(UInt8(ascii: " ")) }

@@ -25,7 +25,7 @@ import Testing
         let directory = try TemporaryDirectory()
         try save(directory, "kjv", 10)
         let middle = try save(directory, "kjv", 20)
-        // Resumed: names what it went on from, as all that follow in the process do.
+        // Resumed: names what it continued from, as all that follow in the process do.
         let next = try save(directory, "kjv", 30, of: [middle])
         let last = try save(directory, "kjv", 40, of: [middle])
         let branch = try save(directory, "decayed", 20, "branching", of: [middle])

@@ -124,7 +124,7 @@ import Testing
         let merged = try SafeTensorsReader(path: directory.path("merged.safetensors"))
         #expect(merged.tensors.map(\.name) == ["layer.weight"])
         #expect(try merged.tensor("layer.weight").converted(to: .f32).elements(as: Float.self) == [3, 22, 7, 44])
-        // A model alone is no adapter.
+        // A model alone is not an adapter.
         try Data("{merge_method: passthrough, models: [{model: base.safetensors+merged.safetensors}]}".utf8)
             .write(to: directory.url.appendingPathComponent("none.yml"))
         let none = try ToolRun("merge", "none.yml", "-o", "none.safetensors", in: directory)

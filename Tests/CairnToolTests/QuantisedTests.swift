@@ -56,7 +56,7 @@ import Testing
         #expect(run.failedInOneLine, "\(run.output) \(run.errors)")
         for hint in ["l.weight", "weight_scale_inv", "FP8", "--exclude"] { #expect(run.errors.contains(hint), "\(run.errors)") }
         #expect(try !directory.names().contains("o.safetensors"))
-        // Half of a weight is no number either, what is none of it is.
+        // Half of a weight is not a number either; what is not part of a weight is.
         guard arguments[0] != "merge" else { return }
         let codes = try ToolRun(arguments + ["--include", "l.weight"], in: directory)
         #expect(codes.failedInOneLine && codes.errors.contains("l.weight"), "\(codes.errors)")
@@ -118,7 +118,7 @@ import Testing
         try Data(#"{"quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}"#.utf8).write(to: configuration)
         let run = try ToolRun(arguments, in: directory)
         #expect(run.failedInOneLine && run.errors.contains("fp8, e4m3"), "\(run.errors)")
-        // One that says nothing of the kind, or nothing at all, is no hindrance.
+        // One that says nothing of the kind, or nothing at all, is not a hindrance.
         for text in [#"{"model_type": "llama"}"#, "{"] {
             try Data(text.utf8).write(to: configuration)
             #expect(try ToolRun(arguments, in: directory).exitCode == 0)

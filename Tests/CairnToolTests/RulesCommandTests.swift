@@ -87,7 +87,7 @@ import Testing
         let directory = try directory()
         let run = try ToolRun("rules", "infer", "shards", "whole.safetensors", in: directory)
         #expect(run.exitCode == 0, "\(run.errors)")
-        #expect(run.output.contains("# sharded over dimension 0: both sets unite to the same bits"))
+        #expect(run.output.contains("# sharded over dimension 0: both sets gather to the same bits"))
         try run.output.write(toFile: directory.path("rules.yaml"), atomically: true, encoding: .utf8)
         #expect(try ToolRun("rules", "check", "rules.yaml", "shards", in: directory).exitCode == 0)
         let json = try ToolRun("rules", "infer", "shards", "whole.safetensors", "--json", in: directory).document()
@@ -97,32 +97,32 @@ import Testing
 
     @Test func shardsBecomeAWholeCheckpointAndShardsAgain() throws {
         let directory = try directory()
-        let united = try ToolRun(
-            "convert", "shards", "united.safetensors", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
-        #expect(united.exitCode == 0, "\(united.errors)")
+        let gathered = try ToolRun(
+            "convert", "shards", "gathered.safetensors", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
+        #expect(gathered.exitCode == 0, "\(gathered.errors)")
         let run = try ToolRun(
             "convert", "shards", "all", "--to", "cairn", "--rules", "rules.yaml", "--mesh", "tp=2", in: directory)
         #expect(run.exitCode == 0, "\(run.errors)")
-        #expect(try ToolRun("diff", "all", "united.safetensors", in: directory).exitCode == 0)
+        #expect(try ToolRun("diff", "all", "gathered.safetensors", in: directory).exitCode == 0)
         // The whole that the shards were cut from has the foreign names.
         let back = try ToolRun(
-            "convert", "united.safetensors", "back.safetensors", "--to", "safetensors", "--rename", "weight.*=w.$1",
+            "convert", "gathered.safetensors", "back.safetensors", "--to", "safetensors", "--rename", "weight.*=w.$1",
             in: directory)
         #expect(back.exitCode == 0)
         #expect(try ToolRun("diff", "back.safetensors", "whole.safetensors", in: directory).exitCode == 0)
-        let divided = try ToolRun(
-            "rules", "divide", "rules.yaml", "united.safetensors", "four", "--mesh", "tp=4", "--json", in: directory)
-        #expect(divided.exitCode == 0, "\(divided.errors)")
-        #expect(try divided.document().integer("ranks") == 4)
+        let sharded = try ToolRun(
+            "rules", "divide", "rules.yaml", "gathered.safetensors", "four", "--mesh", "tp=4", "--json", in: directory)
+        #expect(sharded.exitCode == 0, "\(sharded.errors)")
+        #expect(try sharded.document().integer("ranks") == 4)
         let names = try FileManager.default.contentsOfDirectory(atPath: directory.path("four")).sorted()
         #expect(names == (0..<4).map { "rank-0000\($0).safetensors" })
         let again = try ToolRun(
             "convert", "four", "again.safetensors", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
         #expect(again.exitCode == 0)
-        #expect(try ToolRun("diff", "again.safetensors", "united.safetensors", in: directory).exitCode == 0)
+        #expect(try ToolRun("diff", "again.safetensors", "gathered.safetensors", in: directory).exitCode == 0)
     }
 
-    @Test func whatCannotBeUnitedOrDividedLeavesNothing() throws {
+    @Test func whatCannotBeGatheredOrShardedLeavesNothing() throws {
         let directory = try directory()
         let before = try FileManager.default.contentsOfDirectory(atPath: directory.url.path).sorted()
         let foreign = try ToolRun(

@@ -62,7 +62,7 @@ import Testing
         try Data(spec.utf8).write(to: URL(fileURLWithPath: directory.path("spec.json")))
         let strict = try ToolRun(arguments + ["--strict"], in: directory)
         #expect(strict.exitCode == 2)
-        #expect(strict.errors.contains("\"step\" is no tensor"), "\(strict.errors)")
+        #expect(strict.errors.contains("\"step\" is not a tensor"), "\(strict.errors)")
         #expect(!FileManager.default.fileExists(atPath: directory.path("out.safetensors")))
     }
 

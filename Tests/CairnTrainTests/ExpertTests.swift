@@ -36,7 +36,7 @@ import Testing
         return list
     }()
 
-    /// The choice of experts jumps, and an expert that nobody chooses has no gradient: with these seeds every expert is
+    /// The choice of experts jumps, and an expert that is never chosen has no gradient: with these seeds every expert is
     /// chosen by some token, and no token changes its choice within the steps of the differences.
     @Test(arguments: zip(configurations, [4, 4, 13, 13, 13, 13, 10, 10, 4, 4] as [UInt64]))
     func gradientsMatchDifferences(_ configuration: TransformerConfiguration, seed: UInt64) {

@@ -24,7 +24,7 @@ import Testing
         #expect(resumed.fingerprint().difference(from: stored) > Fingerprint.tolerance)
     }
 
-    @Test func aModelDividedOverRanksHasTheSameFingerprint() throws {
+    @Test func aModelShardedOverRanksHasTheSameFingerprint() throws {
         let run = ParallelCase(mesh: "dp=2,ep=2", zero: true, experts: 4)
         let single = try run.makeTrainer().fingerprint()
         for rank in try run.run({ try $0.fingerprint() }) {

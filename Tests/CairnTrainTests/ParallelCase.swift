@@ -4,7 +4,7 @@ import CairnTensor
 import CairnTrain
 import Testing
 
-/// A small model, and how its training is divided.
+/// A small model, and how its training is sharded.
 struct ParallelCase: Sendable, CustomTestStringConvertible {
     var mesh: String
     var zero = false

@@ -42,7 +42,7 @@ import Testing
             seed: 1)
     }
 
-    /// More than one block of queries, and rows that are no multiple of anything.
+    /// More than one block of queries, and rows that are not a multiple of anything.
     @Test func gradientsMatchDifferencesInLongSequences() {
         var configuration = TransformerConfiguration(vocabularySize: 19, context: 133, layers: 1, heads: 3, width: 30)
         configuration.biases = true

@@ -49,7 +49,7 @@ import Testing
         }
         #expect(error?.code == .incomplete)
         #expect(throws: CairnError.self) { try trainer(WeightAverage(decay: 1)) }
-        // It is no part of the optimizer's state.
+        // It is not part of the optimizer's state.
         let fresh = try trainer(WeightAverage(decay: 0.9))
         try fresh.restore(tensors: state.tensorsByName, values: state.values, withoutOptimizer: true)
         let name = "average.model.embedding.weight"

@@ -30,7 +30,7 @@ import Testing
         let store = CheckpointStore(path: folder.path + "/run")
         let whole = try store.load(step: 8)
         try damage(store, step: 8)
-        // How the save went is no part of the checkpoint, and told anew of each.
+        // How the save went is not part of the checkpoint, and told anew of each.
         let old = try contents(store).filter { $0.key.hasPrefix("step-00000008/") && !$0.key.hasSuffix("timeline.json") }
         #expect(try Child(arguments + ["--resume"]).wait() == 0)
         #expect(try store.load(step: 8) == whole, "the same bits again")

@@ -9,7 +9,7 @@ import Testing
         "--width", "16", "--context", "16", "--batch", "5", "--save-every", "10", "--schedule", "constant",
     ]
 
-    /// Each part of the run ends in a checkpoint from which the next one goes on, on other ranks.
+    /// Each part of the run ends in a checkpoint from which the next one continues, on other ranks.
     @Test(arguments: ["adamw", "muon"], [nil, 3])
     func aRunGoesOnFromTheCheckpointOfAnyMesh(optimizer: String, experts: Int?) throws {
         let folder = try TemporaryDirectory()

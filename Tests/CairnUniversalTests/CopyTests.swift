@@ -28,19 +28,19 @@ import Testing
     @Test(arguments: [1, 2, 3])
     func theFirstCopyOfEachPartIsATensorAndTheOthersAreTiedToIt(parts: Int) throws {
         let dense = try dense()
-        let united = try UnitedReader([dense], spec: specification(parts: parts))
-        #expect(united.tensors.count == 12)
+        let gathered = try GatheredReader([dense], spec: specification(parts: parts))
+        #expect(gathered.tensors.count == 12)
         let rows = 6 / parts
         for prefix in ["", "m."] {
             for copy in 0..<6 {
-                let description = try united.description(of: "\(prefix)a.\(copy).w")
+                let description = try gathered.description(of: "\(prefix)a.\(copy).w")
                 #expect(description.shape == [rows, 2])
                 #expect(description.tiedTo == (copy < parts ? nil : "\(prefix)a.\(copy % parts).w"))
                 let region = try Region(offsets: [copy % parts * rows, 0], shape: [rows, 2])
                 let expected = try Tensor(.f32, [rows, 2]) {
                     try dense.read("\(prefix)a.w", region: region, into: &$0)
                 }
-                #expect(try united.tensor("\(prefix)a.\(copy).w") == expected)
+                #expect(try gathered.tensor("\(prefix)a.\(copy).w") == expected)
             }
         }
     }
@@ -50,10 +50,10 @@ import Testing
         let dense = try dense()
         for parts in [1, 3] {
             let spec = try specification(parts: parts)
-            let united = try UnitedReader([dense], spec: spec)
-            let error = #expect(throws: CairnError.self) { try DividedCheckpoint(united, spec: spec) }
+            let gathered = try GatheredReader([dense], spec: spec)
+            let error = #expect(throws: CairnError.self) { try ShardedCheckpoint(gathered, spec: spec) }
             #expect(error?.code == .unsupported)
-            let back = try DividedCheckpoint(united, spec: spec, allowsLosses: true).shard(ofRank: 0)
+            let back = try ShardedCheckpoint(gathered, spec: spec, allowsLosses: true).shard(ofRank: 0)
             #expect(back.tensors.map(\.name) == ["a.w", "m.a.w"])
             for name in ["a.w", "m.a.w"] { #expect(try back.tensor(name) == dense.tensor(name)) }
             #expect(try spec.oneWayRules().count == 1)
@@ -81,7 +81,7 @@ import Testing
                     }
                     Rule.drop("rest", from: "m.**")
                 }
-                _ = try UnitedReader([try dense()], spec: spec)
+                _ = try GatheredReader([try dense()], spec: spec)
             }
             #expect(error != nil, "\(count) \(parts) \(slot)")
         }

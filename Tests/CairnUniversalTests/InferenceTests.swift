@@ -42,9 +42,9 @@ import Testing
     @Test func shardsAndAWholeTellTheRules() throws {
         let spec = try #require(truth)
         let original = try logical(seed: 1)
-        let whole = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 1]))
-        let parts = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 2]))
-        let four = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 4]))
+        let whole = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 1]))
+        let parts = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 2]))
+        let four = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 4]))
         let inferred = try UniversalSpec.infer(parts, whole)
         #expect(inferred.unexplained.isEmpty)
         #expect(inferred.findings.filter(\.isGuess).map(\.rule) == ["embed"])
@@ -55,9 +55,9 @@ import Testing
         // They hold for a size that was not seen.
         let sections = read.rules.first { $0.name.contains("qkv") }?.placement
         #expect(sections == [On("tp", .shard(dimension: 0, sections: .sizes([24, 12, 12])))])
-        for tensor in try UnitedReader(four, spec: read).tensors where tensor.name != "embed" {
-            let united = try UnitedReader(four, spec: read)
-            #expect(try united.tensor(tensor.name) == original.tensor(tensor.name), "\(tensor.name)")
+        for tensor in try GatheredReader(four, spec: read).tensors where tensor.name != "embed" {
+            let gathered = try GatheredReader(four, spec: read)
+            #expect(try gathered.tensor(tensor.name) == original.tensor(tensor.name), "\(tensor.name)")
         }
     }
 
@@ -69,11 +69,11 @@ import Testing
         for tensor in all.tensors where !tensor.name.hasSuffix("qkv") && tensor.name != "embed" {
             original.add(tensor.name, try all.tensor(tensor.name))
         }
-        let two = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 2]))
-        let four = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 4]))
+        let two = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 2]))
+        let four = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 4]))
         let inferred = try UniversalSpec.infer(two, four)
         #expect(inferred.findings.allSatisfy { !$0.isGuess }, "\(inferred.findings)")
-        #expect(try difference(UnitedReader(four, spec: inferred.specification), original) == nil)
+        #expect(try difference(GatheredReader(four, spec: inferred.specification), original) == nil)
     }
 
     @Test func whatDiffersBetweenRanksIsNoReplica() throws {
@@ -86,7 +86,7 @@ import Testing
         #expect(inferred.unexplained == ["only.here"])
         #expect(inferred.findings.first?.isGuess == true)
         #expect(inferred.specification.rules.first?.placement == [On("tp", .partial(.mean))])
-        let mean = try UnitedReader([first, second], spec: inferred.specification)
+        let mean = try GatheredReader([first, second], spec: inferred.specification)
         #expect(try mean.tensor("scale").elements(as: Float.self) == [2])
     }
 
@@ -106,8 +106,8 @@ import Testing
     @Test func shapesAloneTellGuesses() throws {
         let spec = try #require(truth)
         let original = try logical(seed: 4)
-        let two = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 2])).map { ShapesOnly(base: $0) }
-        let four = try shards(DividedCheckpoint(original, spec: spec, mesh: ["tp": 4])).map { ShapesOnly(base: $0) }
+        let two = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 2])).map { ShapesOnly(base: $0) }
+        let four = try shards(ShardedCheckpoint(original, spec: spec, mesh: ["tp": 4])).map { ShapesOnly(base: $0) }
         let inferred = try UniversalSpec.infer(two, four, readsData: false)
         #expect(inferred.unexplained.isEmpty && inferred.findings.allSatisfy(\.isGuess))
         let named = inferred.specification.rules.map { rule in

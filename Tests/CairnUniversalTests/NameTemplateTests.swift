@@ -17,10 +17,10 @@ import Testing
 
     private func renamed(_ names: [String], _ from: String, _ to: String) throws -> [String] {
         let spec = try UniversalSpec(mesh: []) { Rule("r", from: from, to: to) }
-        let united = try UnitedReader([scalars(names)], spec: spec)
-        let back = try ShardReader(united, spec: spec, rank: 0)
+        let gathered = try GatheredReader([scalars(names)], spec: spec)
+        let back = try ShardReader(gathered, spec: spec, rank: 0)
         #expect(back.tensors.map(\.name) == names.sorted())
-        return united.tensors.map(\.name)
+        return gathered.tensors.map(\.name)
     }
 
     @Test func aCaptureTakesOneSegmentAndTwoStarsTakeMany() throws {
@@ -58,18 +58,18 @@ import Testing
         let spec = try UniversalSpec(mesh: []) {
             Rule.drop("r", from: (1...14).map { _ in "**" }.joined(separator: ".") + ".b")
         }
-        #expect(throws: CairnError.self) { try UnitedReader([scalars([name])], spec: spec) }
+        #expect(throws: CairnError.self) { try GatheredReader([scalars([name])], spec: spec) }
     }
 
     @Test func layersAreNumberedThroughOverPipelineStages() throws {
         let spec = try UniversalSpec(mesh: ["pp"], parameters: ["layers": 4]) {
             Rule("l", from: "l.{n:0..<layers/pp.size}", to: "layer.{n + pp*layers/pp.size}")
         }
-        let united = try UnitedReader([scalars(["l.0", "l.1"]), scalars(["l.0", "l.1"])], spec: spec)
-        #expect(united.tensors.map(\.name) == ["layer.0", "layer.1", "layer.2", "layer.3"])
-        #expect(try united.tensor("layer.3").elements(as: Float.self) == [1])
-        let four = try DividedCheckpoint(united, spec: spec, mesh: ["pp": 4])
+        let gathered = try GatheredReader([scalars(["l.0", "l.1"]), scalars(["l.0", "l.1"])], spec: spec)
+        #expect(gathered.tensors.map(\.name) == ["layer.0", "layer.1", "layer.2", "layer.3"])
+        #expect(try gathered.tensor("layer.3").elements(as: Float.self) == [1])
+        let four = try ShardedCheckpoint(gathered, spec: spec, mesh: ["pp": 4])
         #expect(try four.shard(ofRank: 3).tensors.map(\.name) == ["l.0"])
-        #expect(try four.shard(ofRank: 3).tensor("l.0") == united.tensor("layer.3"))
+        #expect(try four.shard(ofRank: 3).tensor("l.0") == gathered.tensor("layer.3"))
     }
 }

@@ -60,11 +60,11 @@ import Testing
         var whole = MemoryCheckpoint()
         for (name, shape) in shapes { whole.add(name, try Tensor(zeros: .f32, shape)) }
         for stages in [1, 2, 3, 6] {
-            let divided = try DividedCheckpoint(whole, spec: spec, mesh: ["dp": 2, "pp": stages])
-            let parts = try shards(divided)
+            let sharded = try ShardedCheckpoint(whole, spec: spec, mesh: ["dp": 2, "pp": stages])
+            let parts = try shards(sharded)
             let last = parts[2 * stages - 1].tensors.map(\.name).filter { $0.hasPrefix("layers") }
             #expect(last == ((6 - 6 / stages)..<6).map { "layers.\($0).w" })
-            #expect(try difference(UnitedReader(parts, spec: spec, mesh: ["pp": stages]), whole) == nil)
+            #expect(try difference(GatheredReader(parts, spec: spec, mesh: ["pp": stages]), whole) == nil)
             let placed = try spec.placedTensors(of: whole, mesh: ["dp": 2, "pp": stages])
             let middle = placed.first { $0.name == "l.3.w" }
             #expect(try middle?.sharded().holders(of: Region(whole: [4])).map(\.ranks.count) == [2])

@@ -12,17 +12,17 @@ import Testing
     private let numbers = TransformerNumbers(
         layers: 4, heads: 8, groups: 4, headDimension: 4, vocabulary: 90, vocabularyMultiple: 4)
 
-    /// Divides, unites, divides again and unites again: everything comes back, also between two meshes.
+    /// Shards, gathers, shards again and gathers again: everything comes back, also between two meshes.
     private func expectRoundTrip(
         _ spec: UniversalSpec, _ logical: MemoryCheckpoint, _ meshes: [[String: Int]], seed: UInt64
     ) throws {
         let read = try UniversalSpec(yaml: spec.yaml)
         #expect(read == spec)
         for sizes in meshes {
-            let parts = try shards(DividedCheckpoint(logical, spec: spec, mesh: sizes))
-            let united = try UnitedReader(parts, spec: spec, mesh: sizes, verifiesReplicas: true)
-            #expect(try difference(united, logical) == nil, "seed \(seed), mesh \(sizes)")
-            let again = try shards(DividedCheckpoint(united, spec: spec, mesh: sizes))
+            let parts = try shards(ShardedCheckpoint(logical, spec: spec, mesh: sizes))
+            let gathered = try GatheredReader(parts, spec: spec, mesh: sizes, verifiesReplicas: true)
+            #expect(try difference(gathered, logical) == nil, "seed \(seed), mesh \(sizes)")
+            let again = try shards(ShardedCheckpoint(gathered, spec: spec, mesh: sizes))
             for (rank, (one, other)) in zip(parts, again).enumerated() {
                 #expect(try difference(one, other) == nil, "seed \(seed), mesh \(sizes), rank \(rank)")
             }
@@ -78,8 +78,8 @@ import Testing
             #expect(names.contains("decoder.layers.1.pre_mlp_layernorm.bias") != fusesNorms)
             // Either spelling is read by the other's rules.
             let other = try UniversalSpec.megatronGPT(numbers, fusesNorms: !fusesNorms)
-            let parts = try shards(DividedCheckpoint(logical, spec: spec, mesh: meshes[1]))
-            #expect(try difference(UnitedReader(parts, spec: other, mesh: meshes[1]), logical) == nil)
+            let parts = try shards(ShardedCheckpoint(logical, spec: spec, mesh: meshes[1]))
+            #expect(try difference(GatheredReader(parts, spec: other, mesh: meshes[1]), logical) == nil)
         }
     }
 
@@ -167,11 +167,11 @@ import Testing
             logical.add("a.\(moment)", Tensor([1, 2, 3] as [Float]))
             logical.add("b.\(moment)", try Tensor([4, 5, 6, 7] as [Float], [2, 2]))
         }
-        let divided = try DividedCheckpoint(logical, spec: spec, mesh: ["dp": 2, "tp": 1])
+        let sharded = try ShardedCheckpoint(logical, spec: spec, mesh: ["dp": 2, "tp": 1])
         let name = "optimizer_state_dict.single_partition_of_fp32_groups.0"
         // Seven elements padded to eight, four a rank; the last rank's padding is left out.
-        #expect(try divided.shard(ofRank: 0).tensor(name).elements(as: Float.self) == [1, 2, 3, 4])
-        #expect(try divided.shard(ofRank: 1).tensor(name).elements(as: Float.self) == [5, 6, 7])
+        #expect(try sharded.shard(ofRank: 0).tensor(name).elements(as: Float.self) == [1, 2, 3, 4])
+        #expect(try sharded.shard(ofRank: 1).tensor(name).elements(as: Float.self) == [5, 6, 7])
     }
 
     @Test func fullyShardedComesBackFromEveryMesh() throws {

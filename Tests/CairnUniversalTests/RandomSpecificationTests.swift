@@ -7,7 +7,7 @@ import CairnTesting
 import CairnUniversal
 import Testing
 
-/// Random rules, random meshes: what is divided comes back.
+/// Random rules, random meshes: what is sharded comes back.
 @Suite struct RandomSpecificationTests {
     /// A specification and a foreign checkpoint of one rank that it fits.
     private struct Case {
@@ -118,13 +118,13 @@ import Testing
         }
     }
 
-    @Test(arguments: 0..<150 as Range<UInt64>) func whatIsDividedComesBack(seed: UInt64) throws {
+    @Test(arguments: 0..<150 as Range<UInt64>) func whatIsShardedComesBack(seed: UInt64) throws {
         var test = try Case(seed: seed)
         let spec = test.spec
         #expect(try UniversalSpec(yaml: spec.yaml) == spec, "seed \(seed)")
         let ones = ["pp": 1, "dp": 1, "tp": 1]
-        let logical = try MemoryCheckpoint(reading: UnitedReader([test.foreign], spec: spec, mesh: ones))
-        let whole = try DividedCheckpoint(logical, spec: spec, mesh: ones).shard(ofRank: 0)
+        let logical = try MemoryCheckpoint(reading: GatheredReader([test.foreign], spec: spec, mesh: ones))
+        let whole = try ShardedCheckpoint(logical, spec: spec, mesh: ones).shard(ofRank: 0)
         #expect(try difference(whole, test.foreign) == nil, "seed \(seed)")
         for _ in 0..<2 {
             let mesh = [
@@ -132,13 +132,13 @@ import Testing
                 "dp": Int.random(in: 1...3, using: &test.generator),
                 "tp": Int.random(in: 1...3, using: &test.generator),
             ]
-            let parts = try shards(DividedCheckpoint(logical, spec: spec, mesh: mesh))
-            let united = try UnitedReader(parts, spec: spec, mesh: mesh, verifiesReplicas: true)
-            #expect(try difference(united, logical) == nil, "seed \(seed), mesh \(mesh)")
-            for tensor in united.tensors {
+            let parts = try shards(ShardedCheckpoint(logical, spec: spec, mesh: mesh))
+            let gathered = try GatheredReader(parts, spec: spec, mesh: mesh, verifiesReplicas: true)
+            #expect(try difference(gathered, logical) == nil, "seed \(seed), mesh \(mesh)")
+            for tensor in gathered.tensors {
                 let region = try randomRegion(of: tensor.shape, using: &test.generator)
                 let read = try Tensor(tensor.scalarType, region.shape) {
-                    try united.read(tensor.name, region: region, into: &$0)
+                    try gathered.read(tensor.name, region: region, into: &$0)
                 }
                 #expect(
                     try read == logical.tensor(tensor.name).copy(of: region), "seed \(seed), \(tensor.name) \(region)")
@@ -150,10 +150,10 @@ import Testing
 
     @Test(arguments: 0..<30 as Range<UInt64>) func shardsAreReadByRegion(seed: UInt64) throws {
         var test = try Case(seed: seed)
-        let logical = try UnitedReader([test.foreign], spec: test.spec, mesh: ["pp": 1, "dp": 1, "tp": 1])
-        let divided = try DividedCheckpoint(logical, spec: test.spec, mesh: ["pp": 2, "dp": 3, "tp": 2])
-        for rank in 0..<divided.mesh.rankCount {
-            let shard = try divided.shard(ofRank: rank)
+        let logical = try GatheredReader([test.foreign], spec: test.spec, mesh: ["pp": 1, "dp": 1, "tp": 1])
+        let sharded = try ShardedCheckpoint(logical, spec: test.spec, mesh: ["pp": 2, "dp": 3, "tp": 2])
+        for rank in 0..<sharded.mesh.rankCount {
+            let shard = try sharded.shard(ofRank: rank)
             let copy = try MemoryCheckpoint(reading: shard)
             for tensor in shard.tensors {
                 let region = try randomRegion(of: tensor.shape, using: &test.generator)

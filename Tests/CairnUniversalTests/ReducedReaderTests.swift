@@ -7,9 +7,9 @@ import CairnTensor
 import CairnUniversal
 import Testing
 
-/// Terms that ranks saved, read as their sums and means.
+/// Partial values that ranks saved, read as their sums and means.
 @Suite struct ReducedReaderTests {
-    /// Saved by dp=3, tp=2: each rank has terms of its own, halves of them over tp.
+    /// Saved by dp=3, tp=2: each rank has partial values of its own, halves of them over tp.
     private func reader() throws -> CairnReader {
         let mesh = try DeviceMesh(["dp": 3, "tp": 2])
         let tensors = [

@@ -127,7 +127,7 @@ import Testing
         let long = [String](repeating: "1", count: 100_000).joined(separator: "+")
         expect(head + "  - {name: a, from: a, to: b, shape: [\"\(long)\"]}\n", "too long")
         let many = String(repeating: "*.", count: 10_000)
-        expect(head + "  - {name: a, from: \"\(many)\", to: b}\n", "too many open places")
+        expect(head + "  - {name: a, from: \"\(many)\", to: b}\n", "too many fields")
     }
 
     @Test func theExampleOfTheDocumentationIsTheSameInBothNotations() throws {

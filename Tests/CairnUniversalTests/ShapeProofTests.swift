@@ -43,28 +43,28 @@ import Testing
         let model = try logical(gated(perceptron: ["gate": [12, 8], "up": [12, 8], "down": [8, 12]]), seed: 1)
         let right = try UniversalSpec.megatronGPT(numbers, isGated: true)
         let wrong = try UniversalSpec.megatronGPT(numbers)
-        let parts = try shards(DividedCheckpoint(model, spec: right, mesh: mesh))
-        #expect(try difference(UnitedReader(parts, spec: right, mesh: mesh), model) == nil)
+        let parts = try shards(ShardedCheckpoint(model, spec: right, mesh: mesh))
+        #expect(try difference(GatheredReader(parts, spec: right, mesh: mesh), model) == nil)
         let problems = try wrong.explain(parts, mesh: mesh).problems
         #expect(problems.count == 1, "\(problems)")
         for hint in ["rule \"up\"", "linear_fc1.weight", "24 rows", "12 columns", "sections: 2", "megatron-gpt-gated"] {
             #expect(problems[0].description.contains(hint), "\(problems)")
         }
-        #expect(refusal { _ = try UnitedReader(parts, spec: wrong, mesh: mesh) }?.code == .mismatch)
+        #expect(refusal { _ = try GatheredReader(parts, spec: wrong, mesh: mesh) }?.code == .mismatch)
         // Nor is a whole matrix of both divided as if it were one.
         var fused = MemoryCheckpoint()
         for tensor in model.tensors where !tensor.name.contains(".gate.") {
             let isUp = tensor.name.hasSuffix("up.weight")
             fused.add(tensor.name, isUp ? try Tensor(zeros: .f32, [24, 8]) : try model.tensor(tensor.name))
         }
-        #expect(refusal { _ = try DividedCheckpoint(fused, spec: wrong, mesh: mesh) }?.code == .mismatch)
+        #expect(refusal { _ = try ShardedCheckpoint(fused, spec: wrong, mesh: mesh) }?.code == .mismatch)
     }
 
     @Test(arguments: meshes) func aPlainPerceptronNeedsThePlainPreset(mesh: [String: Int]) throws {
         let model = try logical(gated(perceptron: ["up": [12, 8], "down": [8, 12]]), seed: 2)
         let right = try UniversalSpec.megatronGPT(numbers)
-        let parts = try shards(DividedCheckpoint(model, spec: right, mesh: mesh))
-        #expect(try difference(UnitedReader(parts, spec: right, mesh: mesh), model) == nil)
+        let parts = try shards(ShardedCheckpoint(model, spec: right, mesh: mesh))
+        #expect(try difference(GatheredReader(parts, spec: right, mesh: mesh), model) == nil)
         for wrong in [try UniversalSpec.megatronGPT(numbers, isGated: true), try .megatronLlama(numbers)] {
             let problems = try wrong.explain(parts, mesh: mesh).problems
             #expect(problems.contains { $0.description.contains("not gated") }, "\(problems)")
@@ -76,21 +76,21 @@ import Testing
         let mesh = ["pp": 1, "dp": 1, "tp": 1]
         let four = TransformerNumbers(layers: 2, heads: 6, groups: 1, headDimension: 4, vocabulary: 10, vocabularyMultiple: 2)
         let model = try logical(gated(perceptron: ["up": [12, 8], "down": [8, 12]]), seed: 3)
-        let parts = try shards(DividedCheckpoint(model, spec: .megatronGPT(numbers), mesh: mesh))
+        let parts = try shards(ShardedCheckpoint(model, spec: .megatronGPT(numbers), mesh: mesh))
         let problems = try UniversalSpec.megatronGPT(four).explain(parts, mesh: mesh).problems
         #expect(problems.contains { $0.description.contains("rows as queries") }, "\(problems)")
     }
 
-    /// Rows that nobody divides by halves are in their order, whatever the names.
+    /// Rows that no rank shards by halves are in their order, whatever the names.
     @Test func plainChunksOfRowsStayAllowed() throws {
         var model = MemoryCheckpoint()
         var generator = SeededGenerator(seed: 4)
         try model.add("layers.0.mlp.linear_fc1.weight", .f32, [24, 8], using: &generator)
         try model.add("layers.0.mlp.linear_fc2.weight", .f32, [8, 12], using: &generator)
         let spec = try UniversalSpec.fullyShardedByRows()
-        let parts = try shards(DividedCheckpoint(model, spec: spec, mesh: ["dp": 2]))
+        let parts = try shards(ShardedCheckpoint(model, spec: spec, mesh: ["dp": 2]))
         #expect(try spec.explain(parts, mesh: ["dp": 2]).problems.isEmpty)
-        #expect(try difference(UnitedReader(parts, spec: spec, mesh: ["dp": 2]), model) == nil)
+        #expect(try difference(GatheredReader(parts, spec: spec, mesh: ["dp": 2]), model) == nil)
     }
 
     /// Codes with scales are moved by rules, and not cast.

@@ -5,8 +5,8 @@ import CairnTesting
 import CairnUniversal
 
 /// The shards of a logical checkpoint, in memory.
-func shards(_ divided: DividedCheckpoint) throws -> [MemoryCheckpoint] {
-    try (0..<divided.mesh.rankCount).map { try MemoryCheckpoint(reading: divided.shard(ofRank: $0)) }
+func shards(_ sharded: ShardedCheckpoint) throws -> [MemoryCheckpoint] {
+    try (0..<sharded.mesh.rankCount).map { try MemoryCheckpoint(reading: sharded.shard(ofRank: $0)) }
 }
 
 extension MemoryCheckpoint {

@@ -36,14 +36,14 @@ import Testing
         for index in 10..<40 { checkpoint.add("extra.\(index)", try Tensor(zeros: .f32, [1])) }
         let spec = try UniversalSpec(mesh: []) { Rule("a", from: "a", to: "a") }
         expect("no rule claims 30 foreign tensors", "extra.10, extra.11", "extra.29, …", code: .mismatch) {
-            _ = try UnitedReader([checkpoint], spec: spec)
+            _ = try GatheredReader([checkpoint], spec: spec)
         }
         let mesh = try UniversalSpec(mesh: ["tp"]) { Rule("a", from: "a", to: "a") }
         let plain = try tensors(["a": [1]])
         expect("no rule claims 30 foreign tensors", "tensor \"extra.10\"", "rank 1") {
-            _ = try UnitedReader([plain, checkpoint], spec: mesh)
+            _ = try GatheredReader([plain, checkpoint], spec: mesh)
         }
-        expect("no rule claims 30 logical tensors", "extra.29") { _ = try DividedCheckpoint(checkpoint, spec: spec) }
+        expect("no rule claims 30 logical tensors", "extra.29") { _ = try ShardedCheckpoint(checkpoint, spec: spec) }
     }
 
     @Test func aTensorOfTwoRulesIsNamedWithBoth() throws {
@@ -53,7 +53,7 @@ import Testing
         }
         let source = try tensors(["a.b": [1], "a.c": [1], "c.b": [1]])
         expect("two rules claim one tensor", "rule \"one\" and rule \"other\"", "tensor \"a.b\"", "rank 0") {
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
     }
 
@@ -64,38 +64,38 @@ import Testing
             Rule("absent", from: "b.{n}", to: "b.{n}")
         }
         expect("rule \"absent\": it matches nothing", "b.{n}", code: .notFound) {
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
-        expect("rule \"absent\": it matches nothing") { _ = try DividedCheckpoint(source, spec: spec) }
+        expect("rule \"absent\": it matches nothing") { _ = try ShardedCheckpoint(source, spec: spec) }
         spec.rules[1].isOptional = true
-        #expect(try UnitedReader([source], spec: spec).tensors.count == 1)
-        #expect(try DividedCheckpoint(source, spec: spec).shard(ofRank: 0).tensors.count == 1)
+        #expect(try GatheredReader([source], spec: spec).tensors.count == 1)
+        #expect(try ShardedCheckpoint(source, spec: spec).shard(ofRank: 0).tensors.count == 1)
     }
 
     @Test func shapesThatDoNotAgreeWithThePlacementAreRefused() throws {
         let sharded = try UniversalSpec(mesh: ["tp"]) { Rule("w", from: "w", to: "w") { On("tp", .shard(0)) } }
         expect("rule \"w\"", "tensor \"w\"", "rank", "[3, 4]") {
-            _ = try UnitedReader([tensors(["w": [3, 4]]), tensors(["w": [5, 4]])], spec: sharded)
+            _ = try GatheredReader([tensors(["w": [3, 4]]), tensors(["w": [5, 4]])], spec: sharded)
         }
         expect("another shape", "[2, 5]") {
-            _ = try UnitedReader([tensors(["w": [2, 4]]), tensors(["w": [2, 5]])], spec: sharded)
+            _ = try GatheredReader([tensors(["w": [2, 4]]), tensors(["w": [2, 5]])], spec: sharded)
         }
         expect("a rank lacks a tensor", "rank 1", "present") {
-            _ = try UnitedReader([tensors(["w": [2, 4]]), MemoryCheckpoint()], spec: sharded)
+            _ = try GatheredReader([tensors(["w": [2, 4]]), MemoryCheckpoint()], spec: sharded)
         }
         expect("different element types", "rank 1", "BF16") {
-            _ = try UnitedReader([tensors(["w": [2]]), tensors(["w": [2]], .bf16)], spec: sharded)
+            _ = try GatheredReader([tensors(["w": [2]]), tensors(["w": [2]], .bf16)], spec: sharded)
         }
         expect("shards a dimension that the tensor lacks") {
             let spec = try UniversalSpec(mesh: ["tp"]) { Rule("w", from: "w", to: "w") { On("tp", .shard(2)) } }
-            _ = try UnitedReader([tensors(["w": [2]]), tensors(["w": [2]])], spec: spec)
+            _ = try GatheredReader([tensors(["w": [2]]), tensors(["w": [2]])], spec: spec)
         }
         let staged = try UniversalSpec(mesh: ["pp"]) { Rule("w", from: "w", to: "w") { On("pp", .present(on: [0])) } }
         expect("by the placement it does not hold", "rank 1") {
-            _ = try UnitedReader([tensors(["w": [2]]), tensors(["w": [2]])], spec: staged)
+            _ = try GatheredReader([tensors(["w": [2]]), tensors(["w": [2]])], spec: staged)
         }
         let indivisible = try tensors(["w": [3, 4]])
-        expect("dimension 0", "[3, 4]") { _ = try DividedCheckpoint(indivisible, spec: sharded, mesh: ["tp": 2]) }
+        expect("dimension 0", "[3, 4]") { _ = try ShardedCheckpoint(indivisible, spec: sharded, mesh: ["tp": 2]) }
     }
 
     @Test func partsThatDoNotMakeUpTheirTensorAreRefused() throws {
@@ -104,37 +104,37 @@ import Testing
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: "w", to: ["a", "b"]) { Apply(.split(dimension: 0, sizes: [3, 1], groups: 2)) }
             }
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
         expect("equal parts", "multiple of 1 * 3") {
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: "w", to: ["a", "b", "c"]) { Apply(.split(dimension: 0)) }
             }
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
         expect("fused differ", "[10, 2]") {
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: ["w", "v"], to: "x") { Apply(.fuse(dimension: 0)) }
             }
-            _ = try UnitedReader([tensors(["w": [10, 2], "v": [10, 3]])], spec: spec)
+            _ = try GatheredReader([tensors(["w": [10, 2], "v": [10, 3]])], spec: spec)
         }
         expect("padded dimension has another extent", "12") {
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: "w", to: "w") { Apply(.strip(dimension: 0, extent: 9, multiple: 4)) }
             }
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
         expect("a foreign tensor that the logical one is made of is missing", "part.{n}.b") {
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: ["part.{n}.a", "part.{n}.b"], to: "x.{n}") { Apply(.fuse(dimension: 0)) }
             }
-            _ = try UnitedReader([tensors(["part.0.a": [1]])], spec: spec)
+            _ = try GatheredReader([tensors(["part.0.a": [1]])], spec: spec)
         }
         expect("is missing", "slot 1") {
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: "l.{n}", to: "l") { Apply(.stack(axis: 0, slot: "n")) }
             }
-            _ = try UnitedReader([tensors(["l.0": [1], "l.2": [1]])], spec: spec)
+            _ = try GatheredReader([tensors(["l.0": [1], "l.2": [1]])], spec: spec)
         }
     }
 
@@ -143,23 +143,23 @@ import Testing
         first.add("w", Tensor([1, 2, 3] as [Float]))
         second.add("w", Tensor([1, 2, 4] as [Float]))
         let spec = try UniversalSpec(mesh: ["dp"]) { Rule("w", from: "w", to: "w") }
-        let trusting = try UnitedReader([first, second], spec: spec)
+        let trusting = try GatheredReader([first, second], spec: spec)
         #expect(try [[1, 2, 3], [1, 2, 4]].contains(trusting.tensor("w").elements(as: Float.self)))
-        let careful = try UnitedReader([first, second], spec: spec, verifiesReplicas: true)
+        let careful = try GatheredReader([first, second], spec: spec, verifiesReplicas: true)
         expect("replicas of a tensor differ", "bits of rank", "tensor \"w\"", "partial") { _ = try careful.tensor("w") }
         let tied = try UniversalSpec(mesh: []) {
             Rule("w", from: "w", to: "w")
             Rule("head", from: "head", to: "head") { Tied(to: "w") }
         }
         first.add("head", Tensor([1, 2, 9] as [Float]))
-        let united = try UnitedReader([first], spec: tied, verifiesReplicas: true)
-        #expect(united.tensors.map(\.tiedTo) == ["w", nil])
-        expect("a tied tensor differs", "head") { _ = try united.tensor("w") }
+        let gathered = try GatheredReader([first], spec: tied, verifiesReplicas: true)
+        #expect(gathered.tensors.map(\.tiedTo) == ["w", nil])
+        expect("a tied tensor differs", "head") { _ = try gathered.tensor("w") }
         first = MemoryCheckpoint(["head": Tensor([1, 2, 9] as [Float])])
         expect("tied to is not there") {
             var optional = tied
             optional.rules[0].isOptional = true
-            _ = try UnitedReader([first], spec: optional)
+            _ = try GatheredReader([first], spec: optional)
         }
     }
 
@@ -170,14 +170,14 @@ import Testing
                 Rule("w", from: "w", to: "w") { Tied(to: "w") }
                 Rule("v", from: "v", to: "v")
             }
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
         expect("tied to one that is tied itself", "1 more problem") {
             let spec = try UniversalSpec(mesh: []) {
                 Rule("w", from: "w", to: "w") { Tied(to: "v") }
                 Rule("v", from: "v", to: "v") { Tied(to: "w") }
             }
-            _ = try UnitedReader([source], spec: spec)
+            _ = try GatheredReader([source], spec: spec)
         }
     }
 
@@ -188,13 +188,13 @@ import Testing
             Rule("l", from: "l.{n}", to: "l") { Apply(.stack(axis: 0, slot: "n")) }
         }
         expect("too many slots", "rule \"l\"", largest) {
-            _ = try UnitedReader([tensors(["l.0": [1], "l.9223372036854775807": [1]])], spec: stacked)
+            _ = try GatheredReader([tensors(["l.0": [1], "l.9223372036854775807": [1]])], spec: stacked)
         }
         let unstacked = try UniversalSpec(mesh: []) {
             Rule("l", from: "l", to: "l.{n}") { Apply(.unstack(axis: 0, slot: "n")) }
         }
         expect("too many slots", "rule \"l\"", largest) {
-            _ = try DividedCheckpoint(tensors(["l.0": [1], "l.9223372036854775807": [1]]), spec: unstacked)
+            _ = try ShardedCheckpoint(tensors(["l.0": [1], "l.9223372036854775807": [1]]), spec: unstacked)
         }
         let members = [FlatBuffer.Member("a", ["9223372036854775807"]), FlatBuffer.Member("b", [7])]
         let buffers = try UniversalSpec(mesh: ["dp"]) {
@@ -202,11 +202,11 @@ import Testing
             Rule("all", from: "{x}", to: "{x}")
         }
         expect("flat buffer \"flat\"", "overflows", "rank 0") {
-            _ = try UnitedReader([tensors(["flat": [6]])], spec: buffers, mesh: ["dp": 1])
+            _ = try GatheredReader([tensors(["flat": [6]])], spec: buffers, mesh: ["dp": 1])
         }
     }
 
-    @Test func whatIsOneWaySaysSoWhenItIsToBeDivided() throws {
+    @Test func whatIsOneWaySaysSoWhenItIsToBeSharded() throws {
         let logical = try tensors(["w": [4], "kept": [4]])
         let spec = try UniversalSpec(mesh: ["dp"]) {
             Rule("mean", from: "w", to: "w") { On("dp", .partial(.mean)) }
@@ -214,10 +214,10 @@ import Testing
             Rule.drop("noise", from: "noise.**")
         }
         expect("rule \"mean\"", "one direction only", "mean over \"dp\"", "1 more problem", code: .unsupported) {
-            _ = try DividedCheckpoint(logical, spec: spec, mesh: ["dp": 2])
+            _ = try ShardedCheckpoint(logical, spec: spec, mesh: ["dp": 2])
         }
         #expect(try spec.oneWayRules().count == 2)
-        let lossy = try DividedCheckpoint(logical, spec: spec, mesh: ["dp": 2], allowsLosses: true)
+        let lossy = try ShardedCheckpoint(logical, spec: spec, mesh: ["dp": 2], allowsLosses: true)
         #expect(try lossy.shard(ofRank: 1).tensors.map(\.name) == ["kept", "w"])
         let narrowing = try UniversalSpec(mesh: []) {
             Rule("w", from: "w", to: "w") { Apply(.cast(from: .f32, to: .bf16)) }
@@ -227,25 +227,25 @@ import Testing
         #expect(try shifted.oneWayRules().first?.contains("{n:0..<4}") == true)
     }
 
-    @Test func ruleForUnitingOnlyIsPassedOverWhenDividing() throws {
+    @Test func ruleForGatheringOnlyIsSkippedWhenSharding() throws {
         let spec = try UniversalSpec(mesh: []) {
             Rule("new", from: "new.{n}", to: "w.{n}").optional
-            Rule("old", from: "old_{n}", to: "w.{n}").forUnitingOnly
+            Rule("old", from: "old_{n}", to: "w.{n}").forGatheringOnly
         }
         let old = try tensors(["old_1": [3], "old_2": [2]])
-        let united = try UnitedReader([old], spec: spec)
-        #expect(united.tensors.map(\.name) == ["w.1", "w.2"])
-        let divided = try DividedCheckpoint(united, spec: spec)
-        #expect(try divided.shard(ofRank: 0).tensors.map(\.name) == ["new.1", "new.2"])
-        #expect(try spec.oneWayRules() == ["rule \"old\": it is for uniting only: another rule writes its names"])
+        let gathered = try GatheredReader([old], spec: spec)
+        #expect(gathered.tensors.map(\.name) == ["w.1", "w.2"])
+        let sharded = try ShardedCheckpoint(gathered, spec: spec)
+        #expect(try sharded.shard(ofRank: 0).tensors.map(\.name) == ["new.1", "new.2"])
+        #expect(try spec.oneWayRules() == ["rule \"old\": it is unite-only: another rule writes its names"])
         #expect(try UniversalSpec(yaml: spec.yaml) == spec)
         // Both spellings at once would be one tensor made twice.
         expect("made twice", "rule \"new\" and rule \"old\"", "w.1") {
-            _ = try UnitedReader([tensors(["old_1": [3], "new.1": [3]])], spec: spec)
+            _ = try GatheredReader([tensors(["old_1": [3], "new.1": [3]])], spec: spec)
         }
         var alone = spec
         alone.rules.removeFirst()
-        expect("no rule claims 2 logical tensors") { _ = try DividedCheckpoint(united, spec: alone) }
+        expect("no rule claims 2 logical tensors") { _ = try ShardedCheckpoint(gathered, spec: alone) }
     }
 
     @Test func momentsThatAreMissingOrOfAnotherTypeAreNamed() throws {
@@ -255,13 +255,13 @@ import Testing
         }
         let whole = try tensors(["w.0": [1], "optimizer.exp_avg.w.0": [1]])
         #expect(
-            try UnitedReader([whole], spec: spec).tensors.map(\.name) == ["optimizer.exp_avg.weight.0", "weight.0"])
+            try GatheredReader([whole], spec: spec).tensors.map(\.name) == ["optimizer.exp_avg.weight.0", "weight.0"])
         expect("rule \"w\" (exp_avg)", "1 of 2 parameters lack the moment", "optimizer.exp_avg.weight.1") {
-            _ = try UnitedReader(
+            _ = try GatheredReader(
                 [tensors(["w.0": [1], "w.1": [1], "optimizer.exp_avg.w.0": [1]])], spec: spec)
         }
         expect("another element type", "F32", "BF16") {
-            _ = try UnitedReader([tensors(["w.0": [1], "optimizer.exp_avg.w.0": [1]], .bf16)], spec: spec)
+            _ = try GatheredReader([tensors(["w.0": [1], "optimizer.exp_avg.w.0": [1]], .bf16)], spec: spec)
         }
     }
 
@@ -271,21 +271,21 @@ import Testing
             Rule("other", from: "b", to: "x")
         }
         expect("one logical tensor is made twice", "rule \"one\" and rule \"other\"", "tensor \"x\"") {
-            _ = try UnitedReader([tensors(["a": [1], "b": [1]])], spec: spec)
+            _ = try GatheredReader([tensors(["a": [1], "b": [1]])], spec: spec)
         }
         let same = try UniversalSpec(mesh: []) { Rule("r", from: "l.{a:0..<9}.{b:0..<9}", to: "x.{a + b}") }
         expect("two tensors of one rank would be the same logical one", "l.0.1") {
-            _ = try UnitedReader([tensors(["l.0.1": [1], "l.1.0": [1]])], spec: same)
+            _ = try GatheredReader([tensors(["l.0.1": [1], "l.1.0": [1]])], spec: same)
         }
     }
 
     @Test func aMeshOfAnotherSizeIsRefused() throws {
         let spec = try UniversalSpec(mesh: ["dp", "tp"]) { Rule("w", from: "w", to: "w") }
         let source = try tensors(["w": [1]])
-        expect("no size", "dp=1") { _ = try UnitedReader([source, source], spec: spec) }
-        expect("another number of ranks") { _ = try UnitedReader([source], spec: spec, mesh: ["dp": 2, "tp": 1]) }
-        expect("no mesh axis \"pp\"") { _ = try UnitedReader([source], spec: spec, mesh: ["pp": 1, "dp": 1]) }
-        #expect(try UnitedReader([source, source], spec: spec, mesh: ["dp": 1]).mesh.size(of: "tp") == 2)
+        expect("no size", "dp=1") { _ = try GatheredReader([source, source], spec: spec) }
+        expect("another number of ranks") { _ = try GatheredReader([source], spec: spec, mesh: ["dp": 2, "tp": 1]) }
+        expect("no mesh axis \"pp\"") { _ = try GatheredReader([source], spec: spec, mesh: ["pp": 1, "dp": 1]) }
+        #expect(try GatheredReader([source, source], spec: spec, mesh: ["dp": 1]).mesh.size(of: "tp") == 2)
     }
 
     @Test func rulesThatMakeNoSenseAreRefusedBeforeAnyCheckpoint() {
@@ -318,7 +318,7 @@ import Testing
         refuse("expression ends too early", rule: Rule("r", from: "a", to: "b") { On("tp", .shard(0, unit: "2*")) })
         refuse("behind its end", rule: Rule("r", from: "a", to: "b") { On("tp", .shard(0, unit: "2^3")) })
         refuse("too large", rule: Rule("r", from: "a", to: "b") { On("tp", .shard(0, unit: "99999999999999999999")) })
-        refuse("names a moment", rule: Rule("r", from: "a", to: "b") { WithMoments(.only(["exp_avg"])) })
+        refuse("names an unknown optimizer moment", rule: Rule("r", from: "a", to: "b") { WithMoments(.only(["exp_avg"])) })
         refuse("no logical name", rule: Rule("r", from: ["a"], to: []))
     }
 
@@ -328,7 +328,7 @@ import Testing
             let spec = try UniversalSpec(mesh: ["tp"], parameters: ["heads": 3]) {
                 Rule("w", from: "w", to: "w") { On("tp", .shard(0, unit: unit)) }
             }
-            _ = try UnitedReader([source, source], spec: spec)
+            _ = try GatheredReader([source, source], spec: spec)
         }
         expect("3 is not divisible by 2", "rule \"w\"") { try attempt("heads/tp.size") }
         expect("divided by 0") { try attempt("heads/(heads - 3)") }
@@ -342,20 +342,20 @@ import Testing
             FlatBuffer("flat", over: "dp", members: [.init("m.a", [3]), .init("m.b", [2])])
             Rule("all", from: "m.{x}", to: "{x}") { On("dp", .flatten(.buffer)) }
         }
-        expect("rank lacks a flat buffer", "flat") { _ = try UnitedReader([tensors(["w": [1]])], spec: spec) }
+        expect("rank lacks a flat buffer", "flat") { _ = try GatheredReader([tensors(["w": [1]])], spec: spec) }
         expect("another size than its members make up", "[5]", "[6]") {
-            _ = try UnitedReader([tensors(["flat": [6]])], spec: spec)
+            _ = try GatheredReader([tensors(["flat": [6]])], spec: spec)
         }
         expect("member of a flat buffer is missing", "m.b") {
             var single = spec
             single.rules[0].from = ["m.{x:a}"]
-            _ = try DividedCheckpoint(tensors(["a": [3]]), spec: single, mesh: ["dp": 1]).shard(ofRank: 0)
+            _ = try ShardedCheckpoint(tensors(["a": [3]]), spec: single, mesh: ["dp": 1]).shard(ofRank: 0)
         }
         let alone = try UniversalSpec(mesh: ["dp"]) {
             Rule("w", from: "w", to: "w") { On("dp", .flatten(.perTensor)) }
         }
         expect("do not tell the shape", "write the rule's shape") {
-            _ = try UnitedReader([tensors(["w": [3]]), tensors(["w": [3]])], spec: alone)
+            _ = try GatheredReader([tensors(["w": [3]]), tensors(["w": [3]])], spec: alone)
         }
     }
 }

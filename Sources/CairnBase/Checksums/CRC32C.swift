@@ -2,7 +2,7 @@ import CCairnKernels
 
 /// The CRC-32C (Castagnoli) checksum, as specified by RFC 3720 (iSCSI), section 12.1 and appendix B.4.
 ///
-/// It detects every burst of up to 32 wrong bits, and runs at memory speed. It is no defence against an adversary.
+/// It detects every burst of up to 32 wrong bits, and runs at memory speed. It is not a defence against an adversary.
 public enum CRC32C {
     /// Returns the checksum of `bytes`, or of what `previous` is the checksum of followed by `bytes`.
     ///
@@ -33,7 +33,7 @@ public enum CRC32C {
     ///   - b: The checksum of B.
     ///   - byteCountOfB: The length of B, not negative.
     public static func combine(_ a: UInt32, _ b: UInt32, byteCountOfB: Int) -> UInt32 {
-        precondition(byteCountOfB >= 0, "A length is not negative.")
+        precondition(byteCountOfB >= 0, "A length must not be negative.")
         return cairn_crc32c_combine(a, b, UInt64(byteCountOfB))
     }
 

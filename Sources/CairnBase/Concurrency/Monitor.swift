@@ -32,7 +32,7 @@ package final class Monitor<State>: @unchecked Sendable {
         return try body(state)
     }
 
-    /// Changes the state and wakes everybody who waits for it.
+    /// Changes the state and wakes all threads that wait for it.
     package func change<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
         pthread_mutex_lock(mutex)
         defer {
@@ -58,7 +58,7 @@ package final class Monitor<State>: @unchecked Sendable {
             }
             let rest = deadline - .now
             guard rest > .zero else { return nil }
-            // In slices, because the system's timeout goes by a clock that somebody may set.
+            // In slices, because the system's timeout goes by a clock that may be set.
             waitAtMost(min(rest, .milliseconds(100)))
         }
     }

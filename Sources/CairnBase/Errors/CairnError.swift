@@ -125,12 +125,12 @@ public struct CairnError: Error, Sendable {
 extension CairnError: CustomStringConvertible {
     /// One line: file, tensor, offset, rank, message, expected and found, advice.
     public var description: String {
-        var place: [String] = []
-        if let file = context.file { place.append(file) }
-        if let tensor = context.tensor { place.append("tensor \"\(tensor)\"") }
-        if let offset = context.offset { place.append("offset \(offset)") }
-        if let rank = context.rank { place.append("rank \(rank)") }
-        var line = place.isEmpty ? message : place.joined(separator: ", ") + ": " + message
+        var location: [String] = []
+        if let file = context.file { location.append(file) }
+        if let tensor = context.tensor { location.append("tensor \"\(tensor)\"") }
+        if let offset = context.offset { location.append("offset \(offset)") }
+        if let rank = context.rank { location.append("rank \(rank)") }
+        var line = location.isEmpty ? message : location.joined(separator: ", ") + ": " + message
         switch (context.expected, context.found) {
         case (let expected?, let found?): line += " (expected \(expected), found \(found))"
         case (let expected?, nil): line += " (expected \(expected))"

@@ -19,7 +19,7 @@ package struct JSONError: Error, Hashable, CustomStringConvertible {
     ///
     /// - Parameter baseOffset: Where the JSON text begins in the file, in bytes.
     package func cairnError(file: String, baseOffset: Int = 0) -> CairnError {
-        let place = offset.flatMap { $0.adding(checked: baseOffset) }
-        return CairnError(.malformed, message, CairnError.Context(file: file, offset: place))
+        let position = offset.flatMap { $0.adding(checked: baseOffset) }
+        return CairnError(.malformed, message, CairnError.Context(file: file, offset: position))
     }
 }

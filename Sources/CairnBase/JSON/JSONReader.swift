@@ -146,7 +146,7 @@ extension JSONReader {
         }
     }
 
-    /// The kind of the next element, or of the value of the next member, whose name is passed over.
+    /// The kind of the next element, or of the value of the next member, whose name is skipped.
     private mutating func nextKind(closer: UInt8) throws(JSONError) -> JSONKind {
         if closer == UInt8(ascii: "}") { try skipKey() }
         return try peekKind()

@@ -7,7 +7,7 @@ import Darwin
 /// A block of raw memory: aligned to huge pages or pages when it is large (direct I/O and mapping want that), else to cache
 /// lines.
 ///
-/// `@unchecked Sendable`: a bare address; whoever owns the block orders the access to it.
+/// `@unchecked Sendable`: a bare address; the owner of the block orders the access to it.
 package struct AlignedMemory: @unchecked Sendable {
     package static let pageSize = 4096
     /// The size of the machine's memory: it refuses more than that at once, and allocating it would end the process.

@@ -1,6 +1,6 @@
 /// Pages of 2 MiB, which the system can put a large aligned block of memory on instead of many of 4 KiB.
 ///
-/// Their first touch is several times cheaper. Direct I/O, too: it pins every page that it moves bytes from and lets go of
+/// Their first touch is several times cheaper. Direct I/O, too: it pins every page that it moves bytes from and releases
 /// it in an interrupt, which takes time from whatever computes on that processor.
 package enum HugePages {
     /// The size of one on x86-64, and on arm64 with pages of 4 KiB.

@@ -22,7 +22,7 @@ package struct StateLosses {
         case .torch: addTorch(root, at: [])
         case .flat:
             guard let members = Self.mapping(root) else {
-                note("is no dictionary, and becomes the tensors and values of one", "the state")
+                note("is not a dictionary, and becomes the tensors and values of one", "the state")
                 addFlat(root, at: [])
                 return
             }
@@ -35,7 +35,7 @@ package struct StateLosses {
             }
         case .flattened(let isTerminal):
             guard let members = Self.mapping(root) else {
-                note("is no dictionary, and becomes the entry of one", "the state")
+                note("is not a dictionary, and becomes the entry of one", "the state")
                 addFlattened(root, at: [], isTerminal)
                 return
             }
@@ -132,7 +132,7 @@ package struct StateLosses {
     private mutating func addKeys(_ members: [StateNode.Member], at path: [String]) {
         for member in members {
             if case .name = member.key { continue }
-            note("has keys that are no text, which become text", path.isEmpty ? [member.key.text] : path)
+            note("has keys that are not text, which become text", path.isEmpty ? [member.key.text] : path)
             if !path.isEmpty { return }
         }
     }

@@ -62,7 +62,7 @@ package enum FragmentCoverage {
 /// fingerprint of a box is the product over d of P(d, end) - P(d, begin). It is the sum of the fingerprints of the cells that
 /// the coordinates cut the box into, so boxes that cover each cell once sum up to the fingerprint of the whole. If they do
 /// not, the difference of the two sums is a polynomial in the random numbers that is not zero and of degree at most the
-/// number of dimensions D, which is zero for at most D choices in 2^61 (Schwartz, J. ACM 27 (4), 1980). Nobody who writes
+/// number of dimensions D, which is zero for at most D choices in 2^61 (Schwartz, J. ACM 27 (4), 1980). No one who writes
 /// a file knows the choice.
 struct CoverageFingerprint {
     private static let prime: UInt64 = (1 << 61) - 1

@@ -11,12 +11,12 @@ extension Manifest {
         var positions: [ExactString: Int] = [:]
         for (rank, fragments) in contributions.enumerated() {
             for fragment in fragments {
-                let place = Fragment(file: rank, region: fragment.region)
+                let stored = Fragment(file: rank, region: fragment.region)
                 guard let position = positions[ExactString(fragment.name)] else {
                     positions[ExactString(fragment.name)] = tensors.count
                     tensors.append(StoredTensor(
                         name: fragment.name, scalarType: fragment.scalarType, shape: fragment.globalShape,
-                        fragments: [place]))
+                        fragments: [stored]))
                     continue
                 }
                 let (type, shape) = (tensors[position].scalarType, tensors[position].shape)
@@ -26,7 +26,7 @@ extension Manifest {
                         .init(tensor: fragment.name, rank: rank, expected: "\(type)\(shape)",
                             found: "\(fragment.scalarType)\(fragment.globalShape)"))
                 }
-                tensors[position].fragments.append(place)
+                tensors[position].fragments.append(stored)
             }
         }
         return tensors.sorted { ExactString($0.name) < ExactString($1.name) }

@@ -42,13 +42,13 @@ extension Manifest {
                 .init(tensor: tensor.name, expected: "0..<\(layouts.count)", found: "\(index)"))
         }
         let layout = layouts[index]
-        // Terms are stacked along a dimension of their own.
-        guard !layout.hasTerms || tensor.shape.dimensionCount > 0 else {
+        // Partial values are stacked along a dimension of their own.
+        guard !layout.isPartial || tensor.shape.dimensionCount > 0 else {
             throw CairnError(
-                .malformed, "a tensor whose ranks hold terms has no dimension for them",
+                .malformed, "a partial tensor has no dimension for its partial values",
                 .init(tensor: tensor.name, found: "\(tensor.shape)"))
         }
-        let extents = layout.hasTerms ? Array(tensor.shape.extents.dropFirst()) : tensor.shape.extents
+        let extents = layout.isPartial ? Array(tensor.shape.extents.dropFirst()) : tensor.shape.extents
         return PlacedTensor(
             name: tensor.name, scalarType: tensor.scalarType, shape: try Shape(checking: extents), layout: layout)
     }
@@ -76,7 +76,7 @@ extension Manifest {
                 let stored = try placed.storedShape(sharded)
                 guard stored == tensor.shape else {
                     throw CairnError(
-                        .malformed, "a tensor has another number of terms than its layout",
+                        .malformed, "a tensor has another number of partial values than its layout",
                         .init(expected: "\(stored)", found: "\(tensor.shape)"))
                 }
                 try sharded.proveCoverage()
@@ -153,18 +153,18 @@ struct LayoutIndex: Sendable {
 }
 
 extension PlacedTensor {
-    /// The shape of what a checkpoint stores: with the terms, if the ranks hold terms, along a first dimension.
-    func storedShape() throws(CairnError) -> Shape { layout.hasTerms ? try storedShape(sharded()) : shape }
+    /// The shape of what a checkpoint stores: that of a partial tensor has the partial values as a first dimension.
+    func storedShape() throws(CairnError) -> Shape { layout.isPartial ? try storedShape(sharded()) : shape }
 
     /// The same, where the layout has been applied already.
     fileprivate func storedShape(_ sharded: ShardedShape) throws(CairnError) -> Shape {
-        layout.hasTerms ? try Shape(checking: [sharded.termCount] + shape.extents) : shape
+        layout.isPartial ? try Shape(checking: [sharded.partialCount] + shape.extents) : shape
     }
 }
 
 extension Layout {
-    /// Whether the ranks hold terms of a sum or an average.
-    var hasTerms: Bool {
+    /// Whether the layout is partial: the ranks hold parts of a sum or an average.
+    var isPartial: Bool {
         steps.contains { if case .partial = $0.placement { true } else { false } }
     }
 }

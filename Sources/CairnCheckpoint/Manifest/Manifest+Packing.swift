@@ -33,7 +33,7 @@ package enum ManifestPacking {
 
     /// The members of a manifest with those of `packed` among them.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for a frame that is none, a length that is not the frame's or too large to
+    /// - Throws: ``CairnError/Code/malformed`` for an invalid frame, a length that is not the frame's or too large to
     ///   be honest, and members that are there already.
     static func unpacked(_ root: JSONObject) throws -> JSONObject {
         let packed = try root.object(requirement)

@@ -2,7 +2,7 @@ package import CairnBase
 package import CairnLayout
 
 extension Manifest {
-    /// The manifest of a save under these layouts, before anybody has written anything: its files have names and lengths
+    /// The manifest of a save under these layouts, before any rank has written: its files have names and lengths
     /// of the usual form but stand for nothing.
     ///
     /// - Throws: What layouts that do not fit throw.

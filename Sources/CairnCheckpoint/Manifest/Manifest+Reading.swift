@@ -174,7 +174,7 @@ extension Lineage {
             return
         }
         guard case .dictionary(let dictionary) = details else {
-            throw CairnError(.malformed, "the details of a lineage are no object")
+            throw CairnError(.malformed, "the details of a lineage are not an object")
         }
         self.details = dictionary
     }

@@ -5,7 +5,7 @@ public import CairnTensor
 public struct Manifest: Sendable, Equatable {
     /// The newest format version that this code reads and the one that it writes.
     public static let formatVersion = 1
-    /// A longer file is no manifest.
+    /// A longer file is not a manifest.
     static let maximumByteCount = 1 << 30
 
     /// A rank file, as the manifest binds it.
@@ -34,8 +34,8 @@ public struct Manifest: Sendable, Equatable {
     public struct StoredTensor: Sendable, Hashable {
         public var name: String
         public var scalarType: ScalarType
-        /// The shape of what is stored. Where the layout says that the ranks hold terms, the terms are stacked along a
-        /// first dimension.
+        /// The shape of what is stored. Where the layout says that the ranks hold partial values, the partial values are
+        /// stacked along a first dimension.
         public var shape: Shape
         /// The pieces, disjoint, together the whole tensor. Empty where a layout says where they are.
         public var fragments: [Fragment] = []
@@ -67,7 +67,7 @@ public struct Manifest: Sendable, Equatable {
     /// Sorted by the bytes of the names.
     public var values: [NamedValue]
 
-    /// What the save that returned this manifest has set aside because it was of no use and in the way. It is not stored:
+    /// What the save that returned this manifest has set aside because it was unusable and in the way. It is not stored:
     /// `nil` in a manifest that was read.
     public internal(set) var setAside: SetAside?
 

@@ -33,7 +33,7 @@ public struct ModelConfiguration: Sendable, Hashable {
 
     /// Reads the text of a `config.json`.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for what is no JSON object, or a number that is none.
+    /// - Throws: ``CairnError/Code/malformed`` for what is not a JSON object, or an invalid number.
     public init(json bytes: [UInt8], file: String) throws(CairnError) {
         self.file = file
         do throws(JSONError) {

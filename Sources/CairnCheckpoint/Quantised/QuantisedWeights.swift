@@ -2,12 +2,11 @@ public import CairnBase
 import CairnTensor
 
 /// The weights of a checkpoint that are stored as codes with scales, which mean nothing by themselves: an average of codes
-/// is no average of weights.
+/// is not an average of weights.
 ///
-/// They are recognised by names and types together, never by shapes; a model's configuration adds what names leave
-/// open.
-/// 8-bit floats without scales are numbers like any others. Copying, renaming, selecting and resharding codes together
-/// with their scales is right; computing with them is refused.
+/// They are recognised by names and types together, never by shapes; a model's configuration adds what names leave open. 8-bit
+/// floats without scales are numbers like any others. Copying, renaming, selecting and resharding codes together with their
+/// scales is right; computing with them is refused.
 public struct QuantisedWeights: Sendable {
     /// By name.
     public let weights: [QuantisedWeight]
@@ -40,7 +39,7 @@ public struct QuantisedWeights: Sendable {
     /// The weight that a tensor is a part of.
     public func weight(with part: String) -> QuantisedWeight? { owners[ExactString(part)].map { weights[$0] } }
 
-    /// Whether a tensor holds codes, whose values are no numbers.
+    /// Whether a tensor holds codes, whose values are not numbers.
     public func areCodes(_ tensor: String) -> Bool {
         guard let weight = weight(with: tensor) else { return false }
         return weight.codes.contains { ExactString($0) == ExactString(tensor) }

@@ -30,7 +30,7 @@ enum ChunkCompression {
         return output
     }
 
-    /// Expands a frame that ``compress(_:_:level:)`` made to exactly the size of `chunk`; `false` when it is no such frame.
+    /// Expands a frame that ``compress(_:_:level:)`` made to exactly the size of `chunk`; `false` when it is not such a frame.
     static func expand(_ stored: RawSpan, _ scalarType: ScalarType, into chunk: inout MutableRawSpan) -> Bool {
         let width = planeWidth(scalarType)
         let byteCount = chunk.byteCount

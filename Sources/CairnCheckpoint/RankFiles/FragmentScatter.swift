@@ -4,7 +4,7 @@ import CairnTensor
 /// What one fragment of a rank file gives to several targets: each chunk that any of them needs is read and verified once.
 struct FragmentScatter: Sendable {
     /// One target's part of the fragment.
-    private struct Part: Sendable {
+    private struct TargetPart: Sendable {
         var target: ReadTarget
         /// In the fragment, counted in its own elements, and in the target's local tensor.
         var runs: PairedRuns
@@ -14,7 +14,7 @@ struct FragmentScatter: Sendable {
     let fragment: StoredFragment
     /// The chunks that are needed, ascending.
     let chunks: [Int]
-    private let parts: [Part]
+    private let parts: [TargetPart]
     private let chunkByteCount: Int
 
     /// - Parameter targets: Regions of the whole tensor inside the fragment's.
@@ -24,7 +24,7 @@ struct FragmentScatter: Sendable {
         self.file = file
         self.fragment = fragment
         chunkByteCount = file.metadata.chunkByteCount
-        var parts: [Part] = []
+        var parts: [TargetPart] = []
         var needed = [Bool](repeating: false, count: fragment.chunks.count)
         for target in targets where target.region.elementCount > 0 {
             let region = target.region
@@ -43,7 +43,7 @@ struct FragmentScatter: Sendable {
             }
             try Self.check(runs, fragment, target)
             NeededChunks.mark(&needed, runs, fragment.scalarType.bitWidth, chunkByteCount)
-            parts.append(Part(target: target, runs: runs))
+            parts.append(TargetPart(target: target, runs: runs))
         }
         self.parts = parts
         chunks = needed.indices.filter { needed[$0] }
@@ -81,7 +81,7 @@ struct FragmentScatter: Sendable {
         if let failure { throw failure }
     }
 
-    /// Hands out the elements of chunks that somebody else has read and verified.
+    /// Hands out the elements of chunks that another rank has read and verified.
     func handOut(_ bytes: UnsafeRawBufferPointer, chunks: Range<Int>) throws(CairnError) {
         let range = byteRange(of: chunks)
         for part in parts where touches(part, range) { try hand(out: bytes, from: range, to: part) }
@@ -92,14 +92,14 @@ struct FragmentScatter: Sendable {
         chunks.lowerBound * chunkByteCount..<min(fragment.byteCount, chunks.upperBound * chunkByteCount)
     }
 
-    private func touches(_ part: Part, _ range: Range<Int>) -> Bool {
+    private func touches(_ part: TargetPart, _ range: Range<Int>) -> Bool {
         let bits = fragment.scalarType.bitWidth
         let index = part.runs.firstPiece(endingAfter: range.lowerBound * 8 / bits)
         return index < part.runs.count && part.runs.sourceOffset(ofPiece: index) * bits / 8 < range.upperBound
     }
 
     /// The part of the target's memory that all of the bytes go to in one piece and as they are, if there is one.
-    private func straight(_ part: Part, _ range: Range<Int>) -> UnsafeMutableRawBufferPointer? {
+    private func straight(_ part: TargetPart, _ range: Range<Int>) -> UnsafeMutableRawBufferPointer? {
         guard part.target.scalarType == fragment.scalarType else { return nil }
         var runs = part.runs
         let bits = fragment.scalarType.bitWidth
@@ -111,7 +111,7 @@ struct FragmentScatter: Sendable {
         return UnsafeMutableRawBufferPointer(rebasing: part.target.memory[offset..<offset + range.count])
     }
 
-    private func hand(out bytes: UnsafeRawBufferPointer, from range: Range<Int>, to part: Part) throws(CairnError) {
+    private func hand(out bytes: UnsafeRawBufferPointer, from range: Range<Int>, to part: TargetPart) throws(CairnError) {
         let (sourceType, targetType) = (fragment.scalarType, part.target.scalarType)
         let (sourceBits, targetBits) = (sourceType.bitWidth, targetType.bitWidth)
         var runs = part.runs

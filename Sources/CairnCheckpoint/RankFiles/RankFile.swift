@@ -6,7 +6,7 @@ import CairnTensor
 final class RankFile: Sendable {
     let file: any StorageFile
     /// What to call it in messages.
-    let place: String
+    let location: String
     let metadata: RankFileMetadata
     let fragments: [StoredFragment]
     /// Where the data begins in the file.
@@ -24,7 +24,7 @@ final class RankFile: Sendable {
     /// - Throws: ``CairnError/Code/corrupted`` when the header's checksum differs, ``CairnError/Code/incomplete`` when the
     ///   file has another length, ``CairnError/Code/malformed`` when it contradicts itself.
     static func open(
-        _ file: any StorageFile, place: String, expected: Manifest.File?
+        _ file: any StorageFile, location: String, expected: Manifest.File?
     ) throws(CairnError) -> RankFile {
         do throws(CairnError) {
             if let expected { try check(file, against: expected) }
@@ -35,18 +35,18 @@ final class RankFile: Sendable {
                     .init(expected: "\(expected.headerByteCount)", found: "\(header.dataStart)"))
             }
             let metadata = try RankFileMetadata(reading: header)
-            return RankFile(file, place, metadata, try metadata.fragments(header), dataStart: header.dataStart)
+            return RankFile(file, location, metadata, try metadata.fragments(header), dataStart: header.dataStart)
         } catch {
-            throw error.located(at: place)
+            throw error.located(at: location)
         }
     }
 
     private init(
-        _ file: any StorageFile, _ place: String, _ metadata: RankFileMetadata, _ fragments: [StoredFragment],
+        _ file: any StorageFile, _ location: String, _ metadata: RankFileMetadata, _ fragments: [StoredFragment],
         dataStart: Int
     ) {
         self.file = file
-        self.place = place
+        self.location = location
         self.metadata = metadata
         self.fragments = fragments
         self.dataStart = dataStart
@@ -128,7 +128,7 @@ final class RankFile: Sendable {
                 failure = error
             }
         }
-        if let failure { throw failure.located(at: place).adding(.init(tensor: fragment.name)) }
+        if let failure { throw failure.located(at: location).adding(.init(tensor: fragment.name)) }
     }
 
     /// Fills `destination` with the fragment's bytes from `offset` on, a multiple of the chunk size, to the end of a chunk.
@@ -138,7 +138,7 @@ final class RankFile: Sendable {
         guard offset % chunkByteCount == 0, end - offset == destination.byteCount,
             end % chunkByteCount == 0 || end == fragment.byteCount
         else {
-            throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: place, offset: offset))
+            throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: location, offset: offset))
         }
         var scratch = ChunkScratch()
         var failure: CairnError?
@@ -154,7 +154,7 @@ final class RankFile: Sendable {
                 failure = error
             }
         }
-        if let failure { throw failure.located(at: place).adding(.init(tensor: fragment.name)) }
+        if let failure { throw failure.located(at: location).adding(.init(tensor: fragment.name)) }
     }
 
     /// The fragment over the mapped file, if it is stored as it is and the storage can map.
@@ -231,9 +231,9 @@ final class RankFile: Sendable {
 
 extension CairnError {
     /// The same error with the name of the file that the caller knows it by: a layer below knew less.
-    func located(at place: String) -> CairnError {
+    func located(at location: String) -> CairnError {
         var error = self
-        error.context.file = place
+        error.context.file = location
         return error
     }
 }

@@ -10,7 +10,7 @@ extension RankFileMetadata {
         var entries: [String: String] = [:]
         for entry in header.metadata { entries[entry.key] = entry.value }
         guard let version = entries[Self.versionKey] else {
-            throw CairnError(.malformed, "this safetensors file is no rank file of a Cairn checkpoint")
+            throw CairnError(.malformed, "this safetensors file is not a rank file of a Cairn checkpoint")
         }
         guard version == "\(Manifest.formatVersion)" else {
             throw CairnError(

@@ -13,20 +13,20 @@ struct RankFileWriter {
         let requests = fragments.map {
             FragmentRequest($0, session.compression, chunkByteCount: session.chunkByteCount)
         }
-        let draft = try RankFileDraft(session, rank: rank, requests, values: values)
+        let builder = try RankFileBuilder(session, rank: rank, requests, values: values)
         do {
             let progress = self.progress
             // Threads that wait for the device come on top of those that compute.
-            let width = concurrency == 1 ? 1 : max(concurrency, draft.usefulConcurrency)
-            try ThreadPool.waiting.forEach(draft.pieces.count, width: width) { index in
-                let piece = draft.pieces[index]
+            let width = concurrency == 1 ? 1 : max(concurrency, builder.usefulConcurrency)
+            try ThreadPool.waiting.forEach(builder.pieces.count, width: width) { index in
+                let piece = builder.pieces[index]
                 let tensor = fragments[piece.fragment].tensor
-                try draft.write(piece, from: tensor.bytes.extracting(piece.byteRange))
+                try builder.write(piece, from: tensor.bytes.extracting(piece.byteRange))
                 try progress(piece.byteRange.count)
             }
-            try draft.finish()
+            try builder.finish()
         } catch {
-            draft.discard()
+            builder.discard()
             throw error
         }
     }

@@ -23,7 +23,7 @@ extension CairnReader {
     static let pieceByteCount = 8 << 20
 
     /// A run of needed chunks of one fragment.
-    private struct Piece: Sendable {
+    private struct ChunkRun: Sendable {
         var scatter: FragmentScatter
         var chunks: Range<Int>
         var offset: Int
@@ -41,11 +41,11 @@ extension CairnReader {
         _ reads: [FragmentRead], concurrency: Int = ThreadPool.usefulReadCount,
         progress: @escaping @Sendable (Int) throws -> Void = { _ in }
     ) throws -> Int {
-        var pieces: [Piece] = []
+        var pieces: [ChunkRun] = []
         for read in reads {
             let scatter = try scatter(read)
             pieces += Self.cut(scatter.chunks, of: scatter.fragment, scatter.file).map {
-                Piece(
+                ChunkRun(
                     scatter: scatter, chunks: $0, offset: scatter.fragment.chunks[$0.lowerBound].offset,
                     byteCount: scatter.fragment.chunks[$0].reduce(0) { $0 + $1.byteCount })
             }
@@ -69,7 +69,7 @@ extension CairnReader {
         do throws(CairnError) {
             return try FragmentScatter(file, held, read.targets)
         } catch {
-            throw error.adding(.init(file: file.place, tensor: read.tensor))
+            throw error.adding(.init(file: file.location, tensor: read.tensor))
         }
     }
 

@@ -25,7 +25,7 @@ public struct VerificationReport: Sendable {
     public var chunkCount = 0
     /// How many bytes of data were read.
     public var byteCount = 0
-    /// How many of them have no checksum anywhere, so that nobody can notice a change in them.
+    /// How many of them have no checksum anywhere, so that a change in them cannot be noticed.
     public var unsummedByteCount = 0
 
     /// Whether nothing is wrong.
@@ -35,7 +35,7 @@ public struct VerificationReport: Sendable {
 }
 
 extension CairnReader {
-    /// Checks every file against the manifest, and with `deep` every chunk against its checksum. Goes on past damage and
+    /// Checks every file against the manifest, and with `deep` every chunk against its checksum. Continues past damage and
     /// names all of it.
     ///
     /// - Parameter progress: Called from any reading thread with the number of bytes just summed; throwing stops.
@@ -128,7 +128,7 @@ extension RankFile {
     }
 
     /// Expands a fragment that claims to be far larger than its stored bytes once, chunk by chunk into one buffer, so that no
-    /// memory is taken for a claim: a stored byte may stand for at most 256 before somebody has seen them.
+    /// memory is taken for a claim: a stored byte may stand for at most 256 before they have been read.
     func proveExpansion(of fragment: StoredFragment) throws(CairnError) {
         guard fragment.codec != .raw, fragment.byteCount / 256 > max(fragment.byteRange.count, 1 << 18) else { return }
         var buffer = [UInt8](repeating: 0, count: metadata.chunkByteCount)

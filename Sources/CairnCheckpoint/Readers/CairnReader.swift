@@ -36,7 +36,7 @@ public final class CairnReader: LinearReader {
     /// Opens a checkpoint whose manifest has been read.
     init(_ storage: any Storage, prefix: String, source: String, manifest bytes: [UInt8]) throws(CairnError) {
         let key = prefix + Self.manifestName
-        index = try CheckpointIndex(Manifest(parsing: bytes, file: storage.place(of: key)), source: source)
+        index = try CheckpointIndex(Manifest(parsing: bytes, file: storage.location(of: key)), source: source)
         self.storage = storage
         self.prefix = prefix
         self.source = source
@@ -67,7 +67,7 @@ public final class CairnReader: LinearReader {
 
     package func runByteCount(_ name: String) throws(CairnError) -> Int? {
         let tensor = try stored(name)
-        // Before anybody takes memory for what a manifest claims, the files must have it.
+        // Before memory is taken for what a manifest claims, the files must have it.
         for fragment in try fragments(of: name, intersecting: nil) {
             let (file, held) = try find(fragment, of: tensor)
             try file.proveExpansion(of: held)
@@ -170,12 +170,12 @@ public final class CairnReader: LinearReader {
         guard let held = file.fragment(of: tensor.name, region: fragment.region) else {
             throw CairnError(
                 .incomplete, "the file lacks a fragment that the manifest says it has",
-                .init(file: file.place, tensor: tensor.name, expected: "\(fragment.region)"))
+                .init(file: file.location, tensor: tensor.name, expected: "\(fragment.region)"))
         }
         guard held.scalarType == tensor.scalarType, held.globalShape == tensor.shape else {
             throw CairnError(
                 .mismatch, "the manifest and the file describe the tensor differently",
-                .init(file: file.place, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
+                .init(file: file.location, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
                     found: "\(held.scalarType)\(held.globalShape)"))
         }
         return (file, held)
@@ -185,10 +185,10 @@ public final class CairnReader: LinearReader {
     func rankFile(_ rank: Int) throws(CairnError) -> RankFile {
         if let file = opened.withLock({ $0[rank] }) { return file }
         let expected = manifest.files[rank]
-        let place = storage.place(of: prefix + expected.name)
+        let location = storage.location(of: prefix + expected.name)
         let file: RankFile
         do throws(CairnError) {
-            file = try RankFile.open(storage.open(prefix + expected.name), place: place, expected: expected)
+            file = try RankFile.open(storage.open(prefix + expected.name), location: location, expected: expected)
             guard file.metadata.saveID == manifest.saveID, file.metadata.step == manifest.step,
                 file.metadata.rank == expected.rank, file.metadata.rankCount == manifest.files.count
             else {
@@ -198,7 +198,7 @@ public final class CairnReader: LinearReader {
                         found: "save \(file.metadata.saveID), step \(file.metadata.step), rank \(file.metadata.rank)"))
             }
         } catch {
-            throw error.located(at: place).adding(.init(rank: expected.rank))
+            throw error.located(at: location).adding(.init(rank: expected.rank))
         }
         return opened.withLock { opened in
             if let other = opened[rank] { return other }

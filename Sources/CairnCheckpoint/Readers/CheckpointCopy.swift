@@ -11,8 +11,8 @@ import CairnTensor
 ///   - progress: Called with the bytes written so far and in all.
 /// - Returns: What the writer's format could not carry over, and what the reader's conversions lost; behind them what the writer
 ///   put out of the way.
-/// - Throws: The reader's and the writer's errors, and ``CairnError/Code/unsupported`` where `strict` says so; the writer has then been
-///   discarded.
+/// - Throws: The reader's and the writer's errors, and ``CairnError/Code/unsupported`` where `strict` says so; the writer has
+///   then been discarded.
 public func copyCheckpoint(
     from reader: any CheckpointReader, to writer: any CheckpointWriter, bufferByteCount: Int = 8 << 20,
     strict: Bool = false, progress: (_ written: Int, _ total: Int) throws -> Void = { _, _ in }
@@ -50,7 +50,7 @@ public func copyCheckpoint(
     }
 }
 
-/// The bytes of tensors in their order, read by a thread of its own a few blocks ahead of whoever takes them.
+/// The bytes of tensors in their order, read by a thread of its own a few blocks ahead of the caller that takes them.
 private struct ReadAhead {
     /// How many blocks there are: one that is written, one that is read, one between them.
     private static let blockCount = 3

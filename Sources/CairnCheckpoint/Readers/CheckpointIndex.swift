@@ -89,7 +89,7 @@ public struct CheckpointIndex: Sendable {
     }
 }
 
-/// Indices of the fragments that a manifest lists, made when they are first asked for: whoever reads a tensor of a
+/// Indices of the fragments that a manifest lists, made when they are first asked for: a caller that reads a tensor of a
 /// million fragments part by part must not go through all of them for each part.
 private final class ListedFragments: Sendable {
     /// Fewer fragments are gone through one by one.

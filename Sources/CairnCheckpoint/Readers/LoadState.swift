@@ -22,7 +22,7 @@ extension TrainingState {
     /// Reads a checkpoint of any format into memory, verifying whatever checksums it has.
     ///
     /// Values and ties come with it; with ``LoadOptions/names`` only those named do, and a tie whose target is not named
-    /// becomes a tensor of its own. Values that single ranks had alone have no place here: ``omissions`` names them.
+    /// becomes a tensor of its own. Values that single ranks had alone have no place here: ``skippedEntries`` names them.
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a name that is not there; the reader's errors.
     public init(reading reader: any CheckpointReader, options: LoadOptions = LoadOptions()) throws {
@@ -51,7 +51,7 @@ extension TrainingState {
         }
         for value in values { set(value.value, for: value.name) }
         // Who names what to load has left the rest out.
-        if wanted == nil, let note = try reader.rankValues().lossNote { omissions.append(note) }
+        if wanted == nil, let note = try reader.rankValues().lossNote { skippedEntries.append(note) }
     }
 }
 
@@ -67,65 +67,65 @@ private struct ParallelLoad {
         self.options = options
     }
 
-    private struct Piece: Sendable {
-        enum Part: Sendable {
+    private struct ReadJob: Sendable {
+        enum Extent: Sendable {
             case region(Region)
             case bytes(from: Int)
         }
 
         var name: String
-        var part: Part
-        var memory: PieceMemory
+        var extent: Extent
+        var memory: JobMemory
     }
 
-    /// Where a piece goes. `@unchecked Sendable`: pieces are disjoint parts of tensors that nobody else has yet.
-    private struct PieceMemory: @unchecked Sendable {
+    /// Where a job reads to. `@unchecked Sendable`: jobs fill disjoint parts of tensors that only this load holds.
+    private struct JobMemory: @unchecked Sendable {
         var bytes: UnsafeMutableRawBufferPointer
     }
 
     func tensors(_ descriptions: [TensorDescription]) throws -> [ExactString: Tensor] {
         var tensors: [ExactString: Tensor] = [:]
-        var pieces: [Piece] = []
+        var jobs: [ReadJob] = []
         for description in descriptions {
             if options.mapped, let tensor = try reader.mapped(description.name) {
                 tensors[ExactString(description.name)] = tensor
                 continue
             }
             // Asked before memory is taken: a reader that lacks the tensor's bytes says so here.
-            let unit = try (reader as? any LinearReader)?.runByteCount(description.name)
+            let runByteCount = try (reader as? any LinearReader)?.runByteCount(description.name)
             let storage = TensorStorage(
                 byteCount: try Tensor.byteCount(description.scalarType, description.shape), pool: options.pool)
-            pieces += try cut(description, into: storage, unit: unit)
+            jobs += try cut(description, into: storage, runByteCount: runByteCount)
             tensors[ExactString(description.name)] = Tensor(
                 storage: storage, byteOffset: 0, description.scalarType, description.shape,
                 byteCount: storage.byteCount)
         }
-        let (work, reader, progress) = (pieces, reader, options.progress)
+        let (work, reader, progress) = (jobs, reader, options.progress)
         try withExtendedLifetime(tensors) {
             try ThreadPool.waiting.forEach(work.count, width: options.concurrency) { index in
-                let piece = work[index]
-                var destination = piece.memory.bytes.mutableBytes
-                switch piece.part {
-                case .region(let region): try reader.read(piece.name, region: region, into: &destination)
+                let job = work[index]
+                var destination = job.memory.bytes.mutableBytes
+                switch job.extent {
+                case .region(let region): try reader.read(job.name, region: region, into: &destination)
                 case .bytes(let offset):
-                    try (reader as? any LinearReader)?.read(piece.name, at: offset, into: &destination)
+                    try (reader as? any LinearReader)?.read(job.name, at: offset, into: &destination)
                 }
-                try progress(piece.memory.bytes.count)
+                try progress(job.memory.bytes.count)
             }
         }
         return tensors
     }
 
     private func cut(
-        _ description: TensorDescription, into storage: TensorStorage, unit: Int?
-    ) throws -> [Piece] {
-        var pieces: [Piece] = []
-        func append(_ part: Piece.Part, _ range: Range<Int>) {
+        _ description: TensorDescription, into storage: TensorStorage, runByteCount: Int?
+    ) throws -> [ReadJob] {
+        var jobs: [ReadJob] = []
+        func append(_ extent: ReadJob.Extent, _ range: Range<Int>) {
             let memory = UnsafeMutableRawBufferPointer(start: storage.base + range.lowerBound, count: range.count)
-            pieces.append(Piece(name: description.name, part: part, memory: PieceMemory(bytes: memory)))
+            jobs.append(ReadJob(name: description.name, extent: extent, memory: JobMemory(bytes: memory)))
         }
-        if let unit {
-            let length = max(1, Self.pieceByteCount / unit) * unit
+        if let runByteCount {
+            let length = max(1, Self.pieceByteCount / runByteCount) * runByteCount
             for begin in stride(from: 0, to: storage.byteCount, by: length) {
                 append(.bytes(from: begin), begin..<min(storage.byteCount, begin + length))
             }
@@ -137,6 +137,6 @@ private struct ParallelLoad {
                 offset += count
             }
         }
-        return pieces
+        return jobs
     }
 }

@@ -20,7 +20,7 @@ public struct RankValues: Sendable, Hashable {
     }
 
     /// Where the rank stands, for people and for digests: `rank dp=1,tp=0`, or `rank 3` where no mesh is known.
-    public var place: String {
+    public var location: String {
         guard let mesh, !mesh.axes.isEmpty, (0..<mesh.rankCount).contains(rank) else { return "rank \(rank)" }
         let coordinates = zip(mesh.axes, mesh.coordinates(ofRank: rank)).map { "\($0.name)=\($1)" }
         return "rank " + coordinates.joined(separator: ",")
@@ -34,7 +34,7 @@ extension [RankValues] {
         guard !names.isEmpty else { return nil }
         let ranks = filter { !$0.values.isEmpty }
         let shown = names.prefix(4).joined(separator: ", ") + (names.count > 4 ? " and \(names.count - 4) more" : "")
-        let owners = ranks.count == 1 ? "that \(ranks[0].place) had alone" : "that \(ranks.count) ranks had each alone"
+        let owners = ranks.count == 1 ? "that \(ranks[0].location) had alone" : "that \(ranks.count) ranks had each alone"
         return "values \(owners) are left out: \(shown)"
     }
 
@@ -51,7 +51,7 @@ extension [RankValues] {
 /// Which rank of a saved job stands where a rank of another job does, by the coordinates on their meshes.
 ///
 /// Ranks are numbers that a mesh gives out: with the axes in another order, or of other sizes, the same number stands
-/// elsewhere. Axes of one coordinate tell nobody apart and do not count.
+/// elsewhere. Axes of one coordinate tell no ranks apart and do not count.
 package struct RankCorrespondence: Sendable {
     private let pair: (source: DeviceMesh, target: DeviceMesh)?
     /// Whether numbers are all that is known, and as many ranks load as saved.

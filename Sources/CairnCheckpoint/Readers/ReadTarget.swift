@@ -2,7 +2,7 @@ package import CairnTensor
 
 /// A region of a stored tensor and the memory of a local tensor that it goes to.
 ///
-/// `@unchecked Sendable`: the targets of one load are disjoint parts of tensors that nobody else has yet.
+/// `@unchecked Sendable`: the targets of one load are disjoint parts of tensors that only this load holds.
 package struct ReadTarget: @unchecked Sendable {
     /// The part of the whole stored tensor.
     package var region: Region

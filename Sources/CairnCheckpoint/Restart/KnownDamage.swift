@@ -4,19 +4,19 @@ import Synchronization
 
 /// Which checkpoints this process has found damaged when it loaded them.
 ///
-/// Damage within the data shows only when all of it is read. Whoever saves the same step later, or deletes old checkpoints,
+/// Damage within the data shows only when all of it is read. A later save of the same step, or a deletion of old checkpoints,
 /// knows of it by this and need not read the data again.
 package final class KnownDamage: Sendable {
     /// That of this process: stores of one place are many objects.
     package static let shared = KnownDamage()
 
     private struct Key: Hashable {
-        var place: String
+        var location: String
         var distinction: Distinction?
         var saveID: SaveID
 
         init(_ storage: any Storage, step: Int, saveID: SaveID) {
-            place = storage.place(of: StepName.prefix(step))
+            location = storage.location(of: StepName.prefix(step))
             let distinguishable = storage as? any Distinguishable
                 ?? (storage as? LocalStorage)?.fileSystem as? any Distinguishable
             distinction = distinguishable?.distinction
@@ -26,8 +26,8 @@ package final class KnownDamage: Sendable {
 
     private let errors = Mutex<[Key: CairnError]>([:])
 
-    /// Notes what was found.
-    package func note(_ error: CairnError, of saveID: SaveID, step: Int, in storage: any Storage) {
+    /// Records what was found.
+    package func record(_ error: CairnError, of saveID: SaveID, step: Int, in storage: any Storage) {
         errors.withLock { $0[Key(storage, step: step, saveID: saveID)] = error }
     }
 

@@ -7,7 +7,7 @@ public import CairnBase
 /// switch try store.resume() {
 /// case .nothingYet: break                                   // a new run: nothing has ever been saved
 /// case .resumed(let latest): (state, step) = (latest.state, latest.step)
-/// case .nothingUsable(let error, _): throw error            // there are checkpoints: somebody should look at them
+/// case .nothingUsable(let error, _): throw error            // there are checkpoints: a person should look at them
 /// }
 /// ```
 public enum Resumption<Loaded: Sendable>: Sendable {
@@ -16,7 +16,7 @@ public enum Resumption<Loaded: Sendable>: Sendable {
     /// The newest checkpoint that could be read whole.
     case resumed(Loaded)
     /// There are checkpoints and none can be used. The error, of code ``CairnError/Code/nothingUsable``, says so in a line; the
-    /// list says of each why. A run that went on from nothing would train all of it again.
+    /// list says of each why. A run that continued from nothing would train all of it again.
     case nothingUsable(CairnError, skipped: [CheckpointStore.Skipped])
 
     /// What was loaded; `nil` when there is nothing yet.
@@ -40,12 +40,12 @@ public struct LoadedState: Sendable {
     /// Newer checkpoints that could not be used, the newest first, each with the reason.
     public var skipped: [CheckpointStore.Skipped]
 
-    /// The step to go on from.
+    /// The step to continue from.
     public var step: Int { manifest.step }
 }
 
 extension CheckpointStore {
-    /// Loads the newest checkpoint that can be read whole, and tells a store without any from one where none is of use.
+    /// Loads the newest checkpoint that can be read whole, and tells a store without any from one where none is usable.
     ///
     /// It falls back past damaged checkpoints and past those in quarantine, and says which and why. What it has found damaged is
     /// not lost when the run saves that step again: the save sets it aside (``SetAside``).
@@ -65,7 +65,7 @@ extension CheckpointStore {
                 KnownDamage.shared.forget(opened.manifest.saveID, step: step, in: storage)
                 return .resumed(LoadedState(state: state, manifest: opened.manifest, skipped: skipped))
             } catch let error as CairnError where error.isDamage {
-                try noteDamage(error, reader, step, isAsked: options.names != nil)
+                try recordDamage(error, reader, step, isAsked: options.names != nil)
                 skipped.append(Skipped(step: step, error: error))
             }
         }
@@ -80,9 +80,9 @@ extension CheckpointStore {
     /// Remembers what a load has found, so that a save of the same step does not overwrite it.
     ///
     /// - Parameter isAsked: Whether the load was of names, of which one may never have been there.
-    private func noteDamage(_ error: CairnError, _ reader: CairnReader?, _ step: Int, isAsked: Bool) throws(CairnError) {
+    private func recordDamage(_ error: CairnError, _ reader: CairnReader?, _ step: Int, isAsked: Bool) throws(CairnError) {
         guard let reader else { return }
         if isAsked, error.code == .notFound, try reader.verify(deep: false).isValid { throw error }
-        KnownDamage.shared.note(error, of: reader.manifest.saveID, step: step, in: storage)
+        KnownDamage.shared.record(error, of: reader.manifest.saveID, step: step, in: storage)
     }
 }

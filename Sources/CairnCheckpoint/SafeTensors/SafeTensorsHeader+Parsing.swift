@@ -31,7 +31,7 @@ extension SafeTensorsHeader {
         return SafeTensorsHeader(entries: entries, metadata: parser.metadata ?? [], dataStart: dataStart)
     }
 
-    /// By place; of tensors without elements, which share a place, by name.
+    /// By place; of tensors without elements, which share an offset, by name.
     private static func precedesInFile(_ left: Entry, _ right: Entry) -> Bool {
         if left.byteRange.lowerBound != right.byteRange.lowerBound {
             return left.byteRange.lowerBound < right.byteRange.lowerBound
@@ -194,7 +194,7 @@ private struct HeaderParser {
 }
 
 extension HeaderParser.RawEntry {
-    /// The entry, if type, shape and place agree.
+    /// The entry, if type, shape and byte range agree.
     func checked(file: String) throws(CairnError) -> SafeTensorsHeader.Entry {
         let shape: Shape
         do throws(CairnError) {
@@ -210,7 +210,7 @@ extension HeaderParser.RawEntry {
         // Both are at least zero, so the difference does not overflow.
         guard end - begin == byteCount else {
             throw CairnError(
-                .malformed, "the tensor's place has another size than type and shape need",
+                .malformed, "the tensor's byte range has another size than type and shape need",
                 .init(
                     file: file, tensor: name, expected: "\(byteCount) bytes for \(scalarType)\(shape)",
                     found: "\(begin)..\(end)"))

@@ -2,9 +2,9 @@ package import CairnBase
 package import CairnStorage
 package import CairnTensor
 
-/// What stands before the data of a safetensors file: each tensor's name, type, shape and place, and text beside them.
+/// What stands before the data of a safetensors file: each tensor's name, type, shape and byte range, and text beside them.
 ///
-/// Source: the format's description at https://github.com/huggingface/safetensors and the verdicts of its library, 0.8.
+/// Source: the format's description at https://github.com/huggingface/safetensors and the outcomes of its library, 0.8.
 /// Reading follows the library, except that every repeated name is an error, as the description has it.
 package struct SafeTensorsHeader: Sendable {
     /// One tensor of the file.

@@ -16,7 +16,7 @@ struct SafeTensorsIndex {
 
     /// Reads and checks an index.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for anything that is no index, or names a shard elsewhere.
+    /// - Throws: ``CairnError/Code/malformed`` for anything that is not an index, or names a shard elsewhere.
     init(reading key: String, from storage: any Storage) throws(CairnError) {
         let bytes = try storage.readAll(key, limit: Self.greatestByteCount)
         do throws(JSONError) {

@@ -42,8 +42,8 @@ package struct SafeTensorsNotes {
         if !values.isEmpty {
             sentences.append(
                 values.count == 1
-                    ? "\"\(values[0].name)\" is no tensor and kept as text that other readers will not understand"
-                    : "\(values.count) values are no tensors and kept as text that other readers will not understand")
+                    ? "\"\(values[0].name)\" is not a tensor and kept as text that other readers will not understand"
+                    : "\(values.count) values are not tensors and kept as text that other readers will not understand")
         }
         return sentences
     }
@@ -73,7 +73,7 @@ package struct SafeTensorsNotes {
             for member in try Self.object(text, Self.tiesKey, file: file).members {
                 guard case .string(let kept) = member.value else {
                     throw CairnError(
-                        .malformed, "a tie in \"\(Self.tiesKey)\" is no name", .init(file: file, tensor: member.key))
+                        .malformed, "a tie in \"\(Self.tiesKey)\" is not a name", .init(file: file, tensor: member.key))
                 }
                 ties.append((member.key, kept))
             }

@@ -4,7 +4,7 @@ import CairnTensor
 /// Which tensor goes into which file of a safetensors checkpoint, and where.
 package struct SafeTensorsPlan {
     /// Where the bytes of a tensor go.
-    struct Place {
+    struct StoredRange {
         var name: String
         var file: Int
         /// From the start of the file's data, in bytes.
@@ -12,7 +12,7 @@ package struct SafeTensorsPlan {
     }
 
     /// The places in the order in which the tensors come.
-    var places: [Place] = []
+    var ranges: [StoredRange] = []
     /// The tensors of each file in the order of the file; at least one file.
     var files: [[SafeTensorsHeader.Entry]] = []
 
@@ -42,7 +42,7 @@ package struct SafeTensorsPlan {
             }
             members[members.count - 1].append(index)
         }
-        places = tensors.map { Place(name: $0.name, file: 0, byteRange: 0..<0) }
+        ranges = tensors.map { StoredRange(name: $0.name, file: 0, byteRange: 0..<0) }
         for (file, indexes) in members.enumerated() {
             var entries: [SafeTensorsHeader.Entry] = []
             var offset = 0
@@ -51,7 +51,7 @@ package struct SafeTensorsPlan {
                 let byteRange = offset..<offset + tensor.byteCount
                 entries.append(
                     .init(name: tensor.name, scalarType: tensor.scalarType, shape: tensor.shape, byteRange: byteRange))
-                places[index] = Place(name: tensor.name, file: file, byteRange: byteRange)
+                ranges[index] = StoredRange(name: tensor.name, file: file, byteRange: byteRange)
                 offset = byteRange.upperBound
             }
             files.append(entries)

@@ -78,7 +78,7 @@ extension SafeTensorsReader {
             .init(file: directory, found: shown, advice: "name the one to open"))
     }
 
-    /// The names in a storage's root, sorted; `nil` if that is no directory or nothing.
+    /// The names in a storage's root, sorted; `nil` if that is not a directory or nothing.
     private static func names(in storage: LocalStorage) throws(CairnError) -> [String]? {
         let path = storage.root
         let fileSystem = storage.fileSystem

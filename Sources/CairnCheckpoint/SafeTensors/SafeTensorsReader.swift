@@ -17,7 +17,7 @@ public final class SafeTensorsReader: CheckpointReader {
     public let metadata: [NamedValue]
 
     /// Parallel to `tensors`; those of a tie and of the tensor it is tied to are the same.
-    private let stored: [StoredTensor]
+    private let stored: [FileTensor]
     private let mappings = Mutex<[ObjectIdentifier: MemoryMapping]>([:])
 
     /// Opens the file at `key`.
@@ -91,18 +91,18 @@ public final class SafeTensorsReader: CheckpointReader {
 
     /// The tensor over the mapped file, or `nil` where files cannot be mapped or the elements are not aligned in it.
     public func mapped(_ name: String) throws(CairnError) -> Tensor? {
-        let place = stored[try position(of: name)]
-        let byteCount = try Tensor.byteCount(place.scalarType, place.shape)
-        guard byteCount > 0 else { return try Tensor(zeros: place.scalarType, place.shape) }
-        guard place.byteOffset.isMultiple(of: place.scalarType.byteWidth ?? 1),
-            let mapping = try mapping(of: place.file)
+        let entry = stored[try position(of: name)]
+        let byteCount = try Tensor.byteCount(entry.scalarType, entry.shape)
+        guard byteCount > 0 else { return try Tensor(zeros: entry.scalarType, entry.shape) }
+        guard entry.byteOffset.isMultiple(of: entry.scalarType.byteWidth ?? 1),
+            let mapping = try mapping(of: entry.file)
         else { return nil }
-        guard place.byteOffset + byteCount <= mapping.byteCount else {
+        guard entry.byteOffset + byteCount <= mapping.byteCount else {
             throw CairnError(
                 .incomplete, "the file was cut short after it was opened", .init(file: source, tensor: name))
         }
-        let bytes = UnsafeRawBufferPointer(start: mapping.baseAddress + place.byteOffset, count: byteCount)
-        return try Tensor(place.scalarType, place.shape, borrowing: bytes, keptAliveBy: mapping)
+        let bytes = UnsafeRawBufferPointer(start: mapping.baseAddress + entry.byteOffset, count: byteCount)
+        return try Tensor(entry.scalarType, entry.shape, borrowing: bytes, keptAliveBy: mapping)
     }
 
     /// The file's one mapping, which lives as long as the reader or a tensor over it.

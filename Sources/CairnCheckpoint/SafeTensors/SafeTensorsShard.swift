@@ -45,7 +45,7 @@ struct SafeTensorsShard {
 
 /// What the files of a checkpoint hold together.
 struct SafeTensorsContents {
-    var tensors: [(description: TensorDescription, stored: StoredTensor)] = []
+    var tensors: [(description: TensorDescription, stored: FileTensor)] = []
     var values: [NamedValue] = []
     private var texts: [NamedValue] = []
     private var ties: [(name: String, kept: String)] = []
@@ -64,7 +64,7 @@ struct SafeTensorsContents {
             tensors.append(
                 (
                     TensorDescription(name: entry.name, scalarType: entry.scalarType, shape: entry.shape),
-                    StoredTensor(
+                    FileTensor(
                         file: shard.file, byteOffset: header.dataStart + entry.byteRange.lowerBound,
                         scalarType: entry.scalarType, shape: entry.shape)
                 ))

@@ -20,7 +20,7 @@ struct SafeTensorsShardName {
         self.count = count
     }
 
-    /// The parts of a file's name, `nil` if it is no shard's.
+    /// The parts of a file's name, `nil` if it is not a shard's.
     init?(_ name: String) {
         guard name.hasSuffix(Self.fileExtension) else { return nil }
         let parts = name.dropLast(Self.fileExtension.count).split(separator: "-", omittingEmptySubsequences: false)

@@ -35,7 +35,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
     private var isFinished = false
 
     /// What tells this conversion from others, for one into several files that may be interrupted: then the finished
-    /// files stay, are no checkpoint without the index, and a writer with the same text goes on behind them. Set it
+    /// files stay, are not a checkpoint without the index, and a writer with the same text continues after them. Set it
     /// before ``begin(tensors:values:)``.
     public var continuation: String?
     public private(set) var resumedTensorCount = 0
@@ -110,7 +110,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
         try makeRoom(keeping: finished)
         self.plan = plan
         published = Array(keys.prefix(finished))
-        resumedTensorCount = plan.places.firstIndex { $0.file >= finished } ?? plan.places.count
+        resumedTensorCount = plan.ranges.firstIndex { $0.file >= finished } ?? plan.ranges.count
         position = resumedTensorCount
         try openNextFiles(behind: finished)
         return notes.sentences
@@ -120,13 +120,13 @@ public final class SafeTensorsWriter: CheckpointWriter {
         guard let plan, !isFinished else { throw wrongOrder("append") }
         var rest = 0..<bytes.byteCount
         while !rest.isEmpty {
-            guard position < plan.places.count, let current else {
+            guard position < plan.ranges.count, let current else {
                 throw CairnError(
                     .invalidArgument, "more bytes were written than the tensors have", .init(file: key))
             }
-            let place = plan.places[position]
-            let count = min(rest.count, place.byteRange.count - byteCount)
-            let offset = headers[place.file].count + place.byteRange.lowerBound + byteCount
+            let range = plan.ranges[position]
+            let count = min(rest.count, range.byteRange.count - byteCount)
+            let offset = headers[range.file].count + range.byteRange.lowerBound + byteCount
             try current.writer.write(bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: offset)
             if journal != nil {
                 checksum = CRC32C.checksum(
@@ -134,7 +134,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
             }
             byteCount += count
             rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == place.byteRange.count {
+            if byteCount == range.byteRange.count {
                 endTensor()
                 try openNextFiles()
             }
@@ -143,15 +143,15 @@ public final class SafeTensorsWriter: CheckpointWriter {
 
     public func finish() throws {
         guard let plan, !isFinished else { throw wrongOrder("finish") }
-        guard position == plan.places.count else {
+        guard position == plan.ranges.count else {
             throw CairnError(
                 .incomplete, "not all bytes of a tensor were written",
-                .init(file: key, tensor: plan.places[position].name))
+                .init(file: key, tensor: plan.ranges[position].name))
         }
         try finishFile()
         if keys.count > 1 {
             let total = plan.files.reduce(0) { $0 + ($1.last?.byteRange.upperBound ?? 0) }
-            let shards = plan.places.map { (tensor: $0.name, file: Self.lastComponent(keys[$0.file])) }
+            let shards = plan.ranges.map { (tensor: $0.name, file: Self.lastComponent(keys[$0.file])) }
             published.append(indexKey)
             try storage.publish(SafeTensorsIndex.serialized(shards, totalByteCount: total), as: indexKey)
         }
@@ -165,9 +165,9 @@ public final class SafeTensorsWriter: CheckpointWriter {
         current = nil
         guard !isFinished else { return }
         isFinished = true
-        // What a later conversion goes on from.
+        // What a later conversion continues from.
         if journal != nil, !published.isEmpty { return }
-        // Nobody waits for this; shards that stay are no checkpoint without the last one.
+        // Not synced; shards that stay are not a checkpoint without the last one.
         try? storage.delete(published)
         published = []
     }
@@ -185,8 +185,8 @@ public final class SafeTensorsWriter: CheckpointWriter {
     /// - Parameter first: The first file that is not there already.
     private func openNextFiles(behind first: Int = 0) throws {
         guard let plan else { return }
-        while position < plan.places.count, plan.places[position].byteRange.isEmpty { endTensor() }
-        let file = position < plan.places.count ? plan.places[position].file : plan.files.count - 1
+        while position < plan.ranges.count, plan.ranges[position].byteRange.isEmpty { endTensor() }
+        let file = position < plan.ranges.count ? plan.ranges[position].file : plan.files.count - 1
         while current.map({ $0.file < file }) ?? true {
             let next = current.map { $0.file + 1 } ?? first
             try finishFile()
@@ -205,7 +205,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
         current = nil
         guard var journal else { return }
         // Checksums of tensors of the next file may have come already: those without bytes.
-        let count = plan.places.count { $0.file == file }
+        let count = plan.ranges.count { $0.file == file }
         journal.shards.append(
             .init(header: Self.checksum(headers[file]), tensors: Array(checksums.prefix(count))))
         checksums.removeFirst(min(count, checksums.count))
@@ -239,16 +239,16 @@ public final class SafeTensorsWriter: CheckpointWriter {
             return false
         }
         let stored = try storage.open(keys[file])
-        let places = plan.places.filter { $0.file == file }
+        let ranges = plan.ranges.filter { $0.file == file }
         let end = headers[file].count + (plan.files[file].last?.byteRange.upperBound ?? 0)
-        guard stored.byteCount == end, shard.tensors.count == places.count,
+        guard stored.byteCount == end, shard.tensors.count == ranges.count,
             Self.checksum(headers[file]) == shard.header,
             try stored.bytes(in: 0..<headers[file].count) == headers[file]
         else { return false }
-        for (place, expected) in zip(places, shard.tensors) {
+        for (range, expected) in zip(ranges, shard.tensors) {
             var found: UInt32 = 0
-            for begin in stride(from: place.byteRange.lowerBound, to: place.byteRange.upperBound, by: 4 << 20) {
-                let end = min(begin + 4 << 20, place.byteRange.upperBound)
+            for begin in stride(from: range.byteRange.lowerBound, to: range.byteRange.upperBound, by: 4 << 20) {
+                let end = min(begin + 4 << 20, range.byteRange.upperBound)
                 let bytes = try stored.bytes(in: headers[file].count + begin..<headers[file].count + end)
                 found = CRC32C.checksum(bytes.span.bytes, continuing: found)
             }
@@ -275,7 +275,7 @@ extension SafeTensorsWriter {
     }
 
     /// Refuses to mix with a checkpoint that is there, or removes it if it cannot be replaced by one rename. What an
-    /// interrupted conversion left is no checkpoint, and goes unless it is used.
+    /// interrupted conversion left is not a checkpoint, and goes unless it is used.
     private func makeRoom(keeping finished: Int) throws {
         try removeInterrupted(keeping: finished)
         let kept = Set(keys.prefix(finished).map { ExactString($0) })
@@ -289,10 +289,10 @@ extension SafeTensorsWriter {
         guard replaces else {
             throw CairnError(
                 .alreadyExists, "there is a checkpoint of this name, or part of one",
-                .init(file: storage.place(of: first), advice: "choose another name, or allow replacing it"))
+                .init(file: storage.location(of: first), advice: "choose another name, or allow replacing it"))
         }
         if keys.count == 1, old == [key] { return }
-        // The index first: without it the rest is no checkpoint.
+        // The index first: without it the rest is not a checkpoint.
         try storage.delete(old.filter { ExactString($0) == ExactString(indexKey) })
         try storage.delete(old)
     }
@@ -302,7 +302,7 @@ extension SafeTensorsWriter {
         guard continuation != nil, let old = try ShardJournal(reading: journalKey, from: storage) else { return }
         let used = Set(keys.prefix(finished).map { ExactString($0) })
         let stem = ExactString(stemKey)
-        // Without an index, with a journal: nobody's checkpoint.
+        // Without an index, with a journal: not a checkpoint.
         let names = try storage.list(stemKey).map(\.key)
         guard !names.contains(where: { ExactString($0) == ExactString(indexKey) }) else { return }
         let left = names.filter { name in

@@ -3,7 +3,7 @@ import CairnStorage
 
 /// What an interrupted conversion into several files has finished, beside them: `model.conversion.json`.
 ///
-/// A conversion that is the same, which its identity says, goes on behind the files that still are what was written.
+/// A conversion that is the same, which its identity says, continues after the files that still are what was written.
 struct ShardJournal {
     /// A file that is whole.
     struct Shard: Equatable {

@@ -3,8 +3,8 @@ package import CairnBase
 /// What the ranks of a save tell each other at its end: a few hundred bytes of JSON.
 package enum RankNote {
     /// A rank has written its file and made it durable; the digest is that of everything that ranks must agree on. The
-    /// account, if there is one, tells how that went.
-    case written(Manifest.File, digest: String, step: Int, account: JSONValue? = nil)
+    /// report, if there is one, tells how that went.
+    case written(Manifest.File, digest: String, step: Int, report: JSONValue? = nil)
     /// The rank, or the commit, failed.
     case failed(CairnError)
     /// The checkpoint is there.
@@ -13,9 +13,9 @@ package enum RankNote {
     package func encoded() -> [UInt8] {
         let json: JSONValue
         switch self {
-        case .written(let file, let digest, let step, let account):
+        case .written(let file, let digest, let step, let report):
             var object: JSONObject = ["file": file.json, "digest": .string(digest), "step": .integer(Int64(step))]
-            object["account"] = account
+            object["account"] = report
             json = .object(object)
         case .failed(let error):
             var object: JSONObject = ["error": .string(error.code.description), "message": .string(error.message)]
@@ -55,10 +55,10 @@ package enum RankNote {
             } else {
                 self = .written(
                     try Manifest.File(object.object("file")), digest: try object.string("digest"),
-                    step: try object.integer("step"), account: object["account"])
+                    step: try object.integer("step"), report: object["account"])
             }
         } catch {
-            throw CairnError(.malformed, "a rank's account of its save cannot be read", cause: error)
+            throw CairnError(.malformed, "a rank's report of its save cannot be read", cause: error)
         }
     }
 }

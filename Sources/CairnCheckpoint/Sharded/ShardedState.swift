@@ -22,7 +22,7 @@ public struct ShardedState: Sendable {
 
     /// What the checkpoint that this was read from has and this state lacks, a sentence each: values of ranks that have no
     /// counterpart among these.
-    public package(set) var omissions: [String] = []
+    public package(set) var skippedEntries: [String] = []
 
     private let positions: [ExactString: Int]
     private var local: [ExactString: Tensor] = [:]

@@ -72,7 +72,7 @@ public final class ShardedStore: Sendable {
             note = .failed(error as? CairnError ?? CairnError(.inputOutput, "the rank's file could not be written", cause: error))
         }
         return communicator.rank == 0
-            ? try conclude(session, note, step: step) : try awaitVerdict(session, note)
+            ? try conclude(session, note, step: step) : try awaitOutcome(session, note)
     }
 
     /// Saves what all ranks hold without blocking the calling task's thread. All of them call it together.
@@ -112,8 +112,8 @@ public final class ShardedStore: Sendable {
         }
     }
 
-    /// Another rank: gives its account and learns whether the checkpoint is there.
-    private func awaitVerdict(_ session: SaveSession?, _ note: RankNote) throws -> Manifest? {
+    /// Another rank: sends its report and learns whether the checkpoint is there.
+    private func awaitOutcome(_ session: SaveSession?, _ note: RankNote) throws -> Manifest? {
         do {
             _ = try communicator.gather(note.encoded(), at: 0)
             guard case .failed(let error) = try RankNote(parsing: communicator.broadcast(message: nil, from: 0)) else {
@@ -123,13 +123,13 @@ public final class ShardedStore: Sendable {
             session?.cancel()
             throw error
         } catch {
-            // Without a verdict rank 0 may be committing this rank's file: it stays, and is collected if nothing names it.
+            // Without an outcome rank 0 may be committing this rank's file: it stays, and is collected if nothing names it.
             session?.end()
             throw error
         }
     }
 
-    /// Rank 0: commits what the accounts of all ranks, in their order, say is written.
+    /// Rank 0: commits what the reports of all ranks, in their order, say is written.
     ///
     /// - Throws: The first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step or another
     ///   state than most do. Nothing is committed then.
@@ -140,7 +140,7 @@ public final class ShardedStore: Sendable {
             case .failed(let error): throw error.adding(.init(rank: rank))
             case .written(let file, let digest, let step, _): written.append((file, digest, step))
             case .committed:
-                throw CairnError(.mismatch, "a rank sent no account of its file", .init(rank: rank))
+                throw CairnError(.mismatch, "a rank sent no report of its file", .init(rank: rank))
             }
         }
         guard let session, let first = written.first else {
@@ -176,13 +176,13 @@ public final class ShardedStore: Sendable {
     }
 
     /// The first rank that differs from most, of equally many from rank 0, and the first of those that it differs from.
-    private static func oddOneOut<Account: Hashable>(_ accounts: [Account]) -> (rank: Int, reference: Int)? {
-        var counts: [Account: Int] = [:]
-        for account in accounts { counts[account, default: 0] += 1 }
+    private static func oddOneOut<Report: Hashable>(_ reports: [Report]) -> (rank: Int, reference: Int)? {
+        var counts: [Report: Int] = [:]
+        for report in reports { counts[report, default: 0] += 1 }
         guard counts.count > 1, let most = counts.values.max() else { return nil }
         // Ascending, so that rank 0 wins a draw.
-        guard let reference = accounts.indices.first(where: { counts[accounts[$0]] == most }),
-            let rank = accounts.indices.first(where: { accounts[$0] != accounts[reference] })
+        guard let reference = reports.indices.first(where: { counts[reports[$0]] == most }),
+            let rank = reports.indices.first(where: { reports[$0] != reports[reference] })
         else { return nil }
         return (rank, reference)
     }

@@ -22,7 +22,7 @@ public struct SaveID: Sendable, Hashable, CustomStringConvertible {
         low = generator.next()
     }
 
-    /// Reads the form that ``description`` writes; `nil` if it is none.
+    /// Reads the form that ``description`` writes; `nil` for anything else.
     public init?(_ text: String) {
         let digits = Array(text.utf8)
         guard digits.count == 32, digits.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }),

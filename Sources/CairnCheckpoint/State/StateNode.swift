@@ -151,9 +151,9 @@ extension StateNode {
         case .tensor(let name): return tensor(name) ? self : nil
         case .value: return keepsValues ? self : nil
         case .list(let nodes):
-            return Self.places(nodes, tensor, keepsValues).map { .list($0) }
+            return Self.positions(nodes, tensor, keepsValues).map { .list($0) }
         case .tuple(let nodes):
-            return Self.places(nodes, tensor, keepsValues).map { .tuple($0) }
+            return Self.positions(nodes, tensor, keepsValues).map { .tuple($0) }
         case .dictionary(let members):
             let left = members.compactMap { member in
                 member.node.pruned(tensor: tensor, keepsValues: keepsValues).map { Member(key: member.key, node: $0) }
@@ -164,7 +164,7 @@ extension StateNode {
         }
     }
 
-    private static func places(
+    private static func positions(
         _ nodes: [StateNode], _ tensor: (String) -> Bool, _ keepsValues: Bool
     ) -> [StateNode]? {
         let left = nodes.map { $0.pruned(tensor: tensor, keepsValues: keepsValues) }

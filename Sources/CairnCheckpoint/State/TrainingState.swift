@@ -15,8 +15,8 @@ public struct TrainingState: Sendable {
     }
 
     /// What the checkpoint that this was read from has and this state lacks, a sentence each: values that single ranks of
-    /// several had alone. It is no part of the state, and not saved.
-    public package(set) var omissions: [String] = []
+    /// several had alone. It is not part of the state, and not saved.
+    public package(set) var skippedEntries: [String] = []
 
     private var entries: [(name: String, entry: Entry)] = []
     private var positions: [ExactString: Int] = [:]

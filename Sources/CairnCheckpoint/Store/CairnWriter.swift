@@ -5,7 +5,7 @@ import CairnTensor
 /// writes to when the target is Cairn's own format. One rank, uncompressed, memory bounded by the caller's buffer.
 public final class CairnWriter: CheckpointWriter {
     private let session: SaveSession
-    private var stream: RankFileStream?
+    private var appender: RankFileAppender?
     private var tensorCount = 0
     /// What the one rank has alone.
     private var rankValues: [(name: String, value: Value)] = []
@@ -28,7 +28,7 @@ public final class CairnWriter: CheckpointWriter {
                 name: $0.name, scalarType: $0.scalarType, globalShape: $0.shape, region: Region(whole: $0.shape))
         }
         tensorCount = fragments.count
-        stream = try RankFileStream(session, rank: 0, fragments: fragments, values: rankValues)
+        appender = try RankFileAppender(session, rank: 0, fragments: fragments, values: rankValues)
         skipFinished()
         return []
     }
@@ -41,30 +41,30 @@ public final class CairnWriter: CheckpointWriter {
     }
 
     public func append(_ bytes: RawSpan) throws {
-        guard let stream, current < tensorCount else {
+        guard let appender, current < tensorCount else {
             throw CairnError(.invalidArgument, "more bytes than were announced")
         }
-        try stream.append(bytes, to: current)
+        try appender.append(bytes, to: current)
         skipFinished()
     }
 
     public func finish() throws {
-        guard let stream else {
+        guard let appender else {
             throw CairnError(.incomplete, "the checkpoint ends before every announced byte was written")
         }
-        try stream.finish()
+        try appender.finish()
         try session.commit()
     }
 
-    public var closingNotes: [String] { session.setAside.map { ["\($0.note)"] } ?? [] }
+    public var closingNotes: [String] { session.setAside.map { ["\($0.warning)"] } ?? [] }
 
     public func discard() {
-        stream?.discard()
+        appender?.discard()
         session.cancel()
     }
 
-    /// Goes on to the next tensor that has bytes to come.
+    /// Continues to the next tensor that has bytes to come.
     private func skipFinished() {
-        while let stream, current < tensorCount, stream.isComplete(current) { current += 1 }
+        while let appender, current < tensorCount, appender.isComplete(current) { current += 1 }
     }
 }

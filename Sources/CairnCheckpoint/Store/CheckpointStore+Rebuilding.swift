@@ -41,12 +41,12 @@ extension CheckpointStore {
         }
         throw CairnError(
             .alreadyExists, "the manifest is there and can be read: there is nothing to rebuild",
-            .init(file: storage.place(of: key)))
+            .init(file: storage.location(of: key)))
     }
 
     /// The only save that is whole.
     private func choose(_ candidates: [SaveCandidate], _ step: Int) throws(CairnError) -> SaveCandidate {
-        let folder = storage.place(of: StepName.prefix(step))
+        let folder = storage.location(of: StepName.prefix(step))
         let whole = candidates.filter { $0.flaw == nil }
         if whole.count > 1 {
             throw CairnError(
@@ -78,8 +78,8 @@ private struct SaveCandidate {
         var unreadable: [CairnError] = []
         for entry in try storage.list(prefix) where !entry.isTemporary && entry.key.hasSuffix(".safetensors") {
             do throws(CairnError) {
-                let place = storage.place(of: entry.key)
-                let file = try RankFile.open(storage.open(entry.key), place: place, expected: nil)
+                let location = storage.location(of: entry.key)
+                let file = try RankFile.open(storage.open(entry.key), location: location, expected: nil)
                 let id = file.metadata.saveID
                 candidates[id, default: SaveCandidate(saveID: id)].files.append(file)
             } catch {
@@ -104,20 +104,20 @@ private struct SaveCandidate {
         for file in files where file.metadata.rankCount != count || file.metadata.rank >= count {
             return CairnError(
                 .mismatch, "the files of one save disagree about the number of ranks",
-                .init(file: file.place, rank: file.metadata.rank, expected: "one of \(count) ranks",
+                .init(file: file.location, rank: file.metadata.rank, expected: "one of \(count) ranks",
                     found: "one of \(file.metadata.rankCount)"))
         }
         for (first, second) in zip(files, files.dropFirst()) where first.metadata.rank == second.metadata.rank {
             return CairnError(
-                .mismatch, "two files are of one rank", .init(file: second.place, rank: second.metadata.rank, found: first.place))
+                .mismatch, "two files are of one rank", .init(file: second.location, rank: second.metadata.rank, found: first.location))
         }
         let present = Set(files.map(\.metadata.rank))
         guard present.count < count, let missing = (0..<count).first(where: { !present.contains($0) }) else { return nil }
-        let place = storage.place(of: prefix + RankFileName.make(rank: missing, saveID: saveID))
-        return unreadable.first { $0.context.file == place }?.adding(.init(rank: missing))
+        let location = storage.location(of: prefix + RankFileName.make(rank: missing, saveID: saveID))
+        return unreadable.first { $0.context.file == location }?.adding(.init(rank: missing))
             ?? CairnError(
                 .incomplete, "a rank file is missing, so the manifest cannot be rebuilt",
-                .init(file: place, rank: missing, expected: "the files of \(count) ranks", found: "\(present.count)",
+                .init(file: location, rank: missing, expected: "the files of \(count) ranks", found: "\(present.count)",
                     advice: "bring the file back, or use another checkpoint"))
     }
 
@@ -125,13 +125,13 @@ private struct SaveCandidate {
     func manifest(step: Int) throws(CairnError) -> Manifest {
         guard let first = files.first, let state = first.metadata.state else {
             throw CairnError(
-                .incomplete, "the file of rank 0 does not repeat the manifest", .init(file: files.first?.place, rank: 0))
+                .incomplete, "the file of rank 0 does not repeat the manifest", .init(file: files.first?.location, rank: 0))
         }
-        var manifest = try Manifest(parsing: Array(state.utf8), file: first.place, isWhole: false)
+        var manifest = try Manifest(parsing: Array(state.utf8), file: first.location, isWhole: false)
         for file in files where file.metadata.step != step || manifest.step != step || manifest.saveID != saveID {
             throw CairnError(
                 .mismatch, "the file belongs to another save",
-                .init(file: file.place, rank: file.metadata.rank, expected: "save \(saveID), step \(step)",
+                .init(file: file.location, rank: file.metadata.rank, expected: "save \(saveID), step \(step)",
                     found: "save \(manifest.saveID), step \(file.metadata.step)"))
         }
         manifest.files = []
@@ -152,7 +152,7 @@ private struct SaveCandidate {
             where files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil {
                 throw CairnError(
                     .incomplete, "the file lacks a fragment that the layout says it has",
-                    .init(file: files[fragment.file].place, tensor: tensor.name, rank: fragment.file,
+                    .init(file: files[fragment.file].location, tensor: tensor.name, rank: fragment.file,
                         expected: "\(fragment.region)"))
             }
         }

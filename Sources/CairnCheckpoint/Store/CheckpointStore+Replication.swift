@@ -13,7 +13,7 @@ extension CheckpointStore {
     ///
     /// Two copies of one checkpoint into one store must not be made at the same time.
     ///
-    /// A checkpoint of another save that is of no use and in the way is set aside (``SetAside``).
+    /// A checkpoint of another save that is unusable and in the way is set aside (``SetAside``).
     ///
     /// - Returns: The manifest, with what was set aside.
     /// - Throws: ``CairnError/Code/notFound`` when there is no such checkpoint, ``CairnError/Code/mismatch`` when it is of
@@ -28,7 +28,7 @@ extension CheckpointStore {
             throw CairnError(
                 .mismatch, "the step has been saved anew",
                 .init(
-                    file: storage.place(of: StepName.prefix(step)),
+                    file: storage.location(of: StepName.prefix(step)),
                     expected: "save \(options.saveID.map { "\($0)" } ?? "")", found: "save \(reader.manifest.saveID)"))
         }
         let replication = Replication(
@@ -63,7 +63,7 @@ private struct Replication {
     let step: Int
     let options: ReplicationOptions
 
-    /// - Returns: What was in the way and of no use.
+    /// - Returns: What was in the way and unusable.
     func run() throws -> SetAside? {
         if try isThere() { return nil }
         var copied: [String] = []
@@ -93,7 +93,7 @@ private struct Replication {
     private func requireRoom(_ present: PresentManifest) throws(CairnError) {
         let isOther = present.isInTheWay && present.manifest?.saveID != reader.manifest.saveID
         guard !isOther || options.replacing else {
-            throw CairnError.stepExists(target.storage.place(of: prefix), step)
+            throw CairnError.stepExists(target.storage.location(of: prefix), step)
         }
     }
 
@@ -127,7 +127,7 @@ private struct Replication {
     private func commit() throws(CairnError) -> SetAside? {
         let present = try PresentManifest(target.storage, prefix: prefix)
         try requireRoom(present)
-        // A damaged copy of the very save that is copied is mended; anything else of no use is kept.
+        // A damaged copy of the very save that is copied is mended; anything else unusable is kept.
         let isOther = present.exists && present.manifest?.saveID != reader.manifest.saveID
         let isKept = isOther && present.isWorthKeeping
         let aside = try isKept ? SetAside.keep(present, target.storage, prefix: prefix, step: step) : nil
@@ -195,7 +195,7 @@ extension RankFile {
         guard checksum == expected.headerChecksum else {
             throw CairnError(
                 .corrupted, "the header does not match its checksum",
-                .init(file: place, offset: 0, expected: checksumText(expected.headerChecksum),
+                .init(file: location, offset: 0, expected: checksumText(expected.headerChecksum),
                     found: checksumText(checksum), advice: "use an older checkpoint"))
         }
         return bytes
@@ -216,7 +216,7 @@ extension RankFile {
                 try verify(checksum, chunk, index)
             }
         } catch {
-            throw error.located(at: place).adding(.init(tensor: fragment.name))
+            throw error.located(at: location).adding(.init(tensor: fragment.name))
         }
     }
 }

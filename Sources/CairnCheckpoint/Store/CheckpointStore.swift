@@ -35,7 +35,7 @@ public final class CheckpointStore: Sendable {
     /// Saves a state as the checkpoint of `step`. When it returns, the checkpoint is durable.
     ///
     /// - Returns: The manifest that committed it.
-    /// A checkpoint of the same step that is of no use is set aside, which ``Manifest/setAside`` of the result says.
+    /// A checkpoint of the same step that is unusable is set aside, which ``Manifest/setAside`` of the result says.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists`` unless ``SaveOptions/replacing``, ``CairnError/Code/noSpace``, … Older
     ///   checkpoints are untouched by a failed save, and the state can be saved again.
@@ -118,9 +118,9 @@ public final class CheckpointStore: Sendable {
     /// The newest checkpoint that passes verification and is not in quarantine.
     ///
     /// - Parameter deep: Read and sum every byte; otherwise the manifest, the lengths and the headers of all files.
-    /// - Returns: The open checkpoint, and the newer ones that were passed over.
+    /// - Returns: The open checkpoint, and the newer ones that were skipped.
     /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when there are some,
-    ///   naming those that were passed over; at once an error that says nothing about the checkpoint, such as a failing disk.
+    ///   naming those that were skipped; at once an error that says nothing about the checkpoint, such as a failing disk.
     public func latestValid(deep: Bool = false) throws(CairnError) -> (reader: CairnReader, skipped: [Skipped]) {
         var skipped: [Skipped] = []
         for (step, isMarked) in try committedSteps().reversed() {
@@ -148,7 +148,7 @@ public final class CheckpointStore: Sendable {
     /// says which. ``resume(options:)`` does the same and makes of the cases in which there is nothing to load a choice.
     ///
     /// - Throws: ``CairnError/Code/notFound`` when the store has no checkpoint, ``CairnError/Code/nothingUsable`` when it has
-    ///   some and none can be read. An error that is no damage of the checkpoint, such as a failing disk, is thrown at once.
+    ///   some and none can be read. An error that is not damage of the checkpoint, such as a failing disk, is thrown at once.
     public func loadLatest(
         options: LoadOptions = LoadOptions()
     ) throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
@@ -178,7 +178,7 @@ public final class CheckpointStore: Sendable {
 }
 
 extension CairnError {
-    /// Whether the error says that a checkpoint itself is of no use, not that it could not be reached.
+    /// Whether the error says that a checkpoint itself is unusable, not that it could not be reached.
     package var isDamage: Bool {
         [.corrupted, .malformed, .incomplete, .mismatch, .notFound, .unsupported].contains(code)
     }

@@ -7,7 +7,7 @@ public struct CheckpointSummary: Sendable {
     public enum State: Sendable {
         /// A checkpoint with a readable manifest.
         case committed
-        /// Files without a manifest: a save that never ended, or is still going on.
+        /// Files without a manifest: a save that never ended, or is still running.
         case debris
         /// There is a manifest, but it cannot be used, a file that it names is missing or of another length, or this process
         /// has found the data damaged.
@@ -65,7 +65,7 @@ extension CheckpointStore {
         return summary
     }
 
-    /// The newest checkpoint that is of use as far as can be seen without reading its data: the manifest is readable, its files
+    /// The newest checkpoint that is usable as far as can be seen without reading its data: the manifest is readable, its files
     /// are all there with their lengths, and it is not in quarantine.
     ///
     /// - Returns: Its step, `nil` when there is none; and the newer ones, the newest first, each with what is wrong with it.
@@ -80,7 +80,7 @@ extension CheckpointStore {
             } else if present.manifest == nil {
                 skipped.append(Skipped(
                     step: step, error: CairnError(
-                        .unsupported, "the manifest is of a newer version", .init(file: storage.place(of: StepName.prefix(step))))))
+                        .unsupported, "the manifest is of a newer version", .init(file: storage.location(of: StepName.prefix(step))))))
             } else {
                 return (step, skipped)
             }

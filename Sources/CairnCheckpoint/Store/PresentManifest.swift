@@ -10,7 +10,7 @@ struct PresentManifest {
     private(set) var bytes: [UInt8] = []
     /// Whether a quarantine stands beside it.
     private(set) var isMarked = false
-    /// Why the checkpoint is of no use, if it is not: a damaged manifest, a file that is missing or of another length, a
+    /// Why the checkpoint is unusable, if it is: a damaged manifest, a file that is missing or of another length, a
     /// quarantine, or what this process has found out when it loaded it.
     private(set) var flaw: CairnError?
 
@@ -27,7 +27,7 @@ struct PresentManifest {
         exists = true
         do throws(CairnError) {
             bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
-            let found = try Manifest(parsing: bytes, file: storage.place(of: key))
+            let found = try Manifest(parsing: bytes, file: storage.location(of: key))
             manifest = found
             flaw = try found.flaw(entries, storage, prefix: prefix, isMarked: isMarked)
         } catch {
@@ -50,13 +50,13 @@ struct PresentManifest {
 }
 
 extension Manifest {
-    /// Why the checkpoint is of no use, as far as a listing of its folder tells, a quarantine, or what this process has found
+    /// Why the checkpoint is unusable, as far as a listing of its folder tells, a quarantine, or what this process has found
     /// out about it.
     func flaw(
         _ entries: [StorageEntry], _ storage: any Storage, prefix: String, isMarked: Bool
     ) throws(CairnError) -> CairnError? {
         if isMarked, let quarantine = try Quarantine.read(storage, step: step), quarantine.isOf(saveID) {
-            return quarantine.error(place: storage.place(of: prefix + StepName.quarantineName))
+            return quarantine.error(location: storage.location(of: prefix + StepName.quarantineName))
         }
         let sizes = Dictionary(entries.map { ($0.key, $0.byteCount) }, uniquingKeysWith: { first, _ in first })
         for file in files {
@@ -65,7 +65,7 @@ extension Manifest {
             return CairnError(
                 .incomplete, found == nil ? "a rank file is missing" : "a rank file has another length than the manifest says",
                 .init(
-                    file: storage.place(of: prefix + file.name), rank: file.rank, expected: "\(file.byteCount) bytes",
+                    file: storage.location(of: prefix + file.name), rank: file.rank, expected: "\(file.byteCount) bytes",
                     found: found.map { "\($0) bytes" } ?? "nothing", advice: "bring the file back, or use another checkpoint"))
         }
         return KnownDamage.shared.error(of: saveID, step: step, in: storage)
@@ -74,9 +74,9 @@ extension Manifest {
 
 extension CairnError {
     /// The error of a save over a checkpoint that it may not replace.
-    static func stepExists(_ place: String, _ step: Int) -> CairnError {
+    static func stepExists(_ location: String, _ step: Int) -> CairnError {
         CairnError(
             .alreadyExists, "there is a checkpoint of this step already",
-            .init(file: place, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
+            .init(file: location, found: "step \(step)", advice: "save with `replacing`, or delete it first"))
     }
 }

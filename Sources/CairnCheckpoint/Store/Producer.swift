@@ -4,7 +4,7 @@ import Glibc
 import Darwin
 #endif
 
-/// Who writes.
+/// The program that wrote a checkpoint.
 public enum Producer {
     /// This library's version.
     public static let version = "0.1.0"

@@ -4,9 +4,9 @@ import CairnStorage
 /// Why a checkpoint is not used any more although it is there: what `quarantine.json` beside its manifest says.
 ///
 /// A restart that finds a checkpoint damaged puts it in quarantine and takes another. It is never chosen again, and never
-/// deleted without being asked for: retention neither counts nor touches it. It can still be opened by its step, to see
-/// what is left of it. A save of the same step sets it aside (``SetAside``). That, a rebuilt manifest or a whole copy from another store ends the quarantine,
-/// and so does ``CheckpointStore/liftQuarantine(step:)``.
+/// deleted without being asked for: retention neither counts nor touches it. It can still be opened by its step, to see what is
+/// left of it. A save of the same step sets it aside (``SetAside``). That, a rebuilt manifest or a whole copy from another
+/// store ends the quarantine, and so does ``CheckpointStore/liftQuarantine(step:)``.
 public struct Quarantine: Sendable, Hashable {
     static let schema = "cairn-quarantine/1"
     static let maximumByteCount = 1 << 20
@@ -24,11 +24,11 @@ public struct Quarantine: Sendable, Hashable {
 
     /// What a load says that passes it over.
     package func error(in store: CheckpointStore) -> CairnError {
-        error(place: store.storage.place(of: StepName.prefix(step) + StepName.quarantineName))
+        error(location: store.storage.location(of: StepName.prefix(step) + StepName.quarantineName))
     }
 
-    func error(place: String) -> CairnError {
-        CairnError(.corrupted, "the checkpoint is in quarantine: \(reason)", .init(file: place))
+    func error(location: String) -> CairnError {
+        CairnError(.corrupted, "the checkpoint is in quarantine: \(reason)", .init(file: location))
     }
 
     /// Whether it is about this save: otherwise it is about what is no longer there. One that cannot be read is about any.
@@ -66,7 +66,7 @@ public struct Quarantine: Sendable, Hashable {
         }
     }
 
-    /// Somebody put it there, so it holds.
+    /// It was put there on purpose, so it holds.
     private static func unreadable(_ step: Int) -> Quarantine {
         Quarantine(step: step, saveID: nil, reason: "why cannot be read any more", time: 0, isReadable: false)
     }

@@ -54,14 +54,14 @@ extension CheckpointStore {
     /// Deletes the checkpoints that `policy` does not keep, and debris.
     ///
     /// A checkpoint goes manifest first, durably, so that a crash on the way leaves debris and no half checkpoint. One whose
-    /// manifest is damaged, or which lacks a file, neither counts for a rule nor is deleted: it may be repairable. Nor does one in quarantine, until
-    /// somebody has looked at it. Whatever the rules say, the newest other checkpoint whose files are all there with intact
-    /// headers is kept.
+    /// manifest is damaged, or which lacks a file, neither counts for a rule nor is deleted: it may be repairable. Nor does one
+    /// in quarantine, until a person has looked at it. Whatever the rules say, the newest other checkpoint whose files are all
+    /// there with intact headers is kept.
     ///
     /// - Parameters:
-    ///   - protecting: Steps that stay whatever the rules say, because somebody is reading them.
+    ///   - protecting: Steps that stay whatever the rules say, because they are being read.
     ///   - debrisAge: Debris is deleted only if its newest file is older than this many seconds, because a save that is
-    ///     going on in another process looks the same.
+    ///     running in another process looks the same.
     ///   - dryRun: Only report.
     public func prune(
         _ policy: RetentionPolicy, protecting: Set<Int> = [], debrisAge: Double = 3600, dryRun: Bool = false
@@ -93,15 +93,15 @@ extension CheckpointStore {
         for step in steps.sorted(by: >) {
             let damages = try open(step: step).verify(deep: false).damages
             if damages.isEmpty { return step }
-            // Nobody deletes by what a failing storage says.
+            // Nothing is deleted by what a failing storage says.
             if let trouble = damages.first(where: { !$0.error.isDamage }) { throw trouble.error }
         }
         return nil
     }
 
     /// Deletes the checkpoint of a step: its manifest first, then the files that it named. Other files of the step's folder
-    /// stay, because a save may be going on there; after a manifest that cannot be read, all go that are not of a checkpoint that was
-    /// set aside.
+    /// stay, because a save may be running there; after a manifest that cannot be read, all go that are not of a checkpoint
+    /// that was set aside.
     public func delete(step: Int) throws(CairnError) {
         let prefix = StepName.prefix(step)
         let manifest: Manifest?
@@ -137,7 +137,7 @@ extension CheckpointStore {
             let prefix = StepName.prefix(step)
             var named = Set<String>()
             if entries.contains(where: { $0.key == prefix + CairnReader.manifestName }) {
-                // Without a readable manifest nobody knows what is debris.
+                // Without a readable manifest it is not known what is debris.
                 let manifest: Manifest
                 do throws(CairnError) {
                     manifest = try open(step: step).manifest

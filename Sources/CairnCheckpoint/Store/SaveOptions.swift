@@ -13,10 +13,10 @@ public struct SaveOptions: Sendable {
     public var chunkByteCount = 1 << 20
     /// Replaces a checkpoint of the same step. The old one stays whole and readable until the new one is durable.
     ///
-    /// One that is of no use (damaged, incomplete or in quarantine) needs no leave to be saved over and is not lost by it: it
+    /// One that is unusable (damaged, incomplete or in quarantine) may be saved over without permission and is not lost by it: it
     /// is set aside, and the save says so (``Manifest/setAside``).
     public var replacing = false
-    /// Deletes a checkpoint of the same step that is of no use instead of setting it aside.
+    /// Deletes a checkpoint of the same step that is unusable instead of setting it aside.
     public var discardsUnusable = false
     /// How many threads checksum, compress and write: 1 for the calling thread alone. Where writes mostly wait for the
     /// device, and this is more than 1, more threads may wait.

@@ -26,7 +26,7 @@ public final class SaveSession: Sendable {
         var mayBeCommitted = false
         /// Whether publishing the manifest took another one's place.
         var hasReplaced = false
-        /// What was in the way and of no use.
+        /// What was in the way and unusable.
         var setAside: SetAside?
     }
 
@@ -65,13 +65,13 @@ public final class SaveSession: Sendable {
         let saveID = options.saveID ?? SaveID()
         let present = try PresentManifest(storage, prefix: prefix)
         guard !present.isInTheWay || options.replacing else {
-            throw CairnError.stepExists(storage.place(of: prefix), step)
+            throw CairnError.stepExists(storage.location(of: prefix), step)
         }
         // The files' names come from the id: with the old one's id they would overwrite its files.
         guard present.manifest.map({ RankFileName.saveDigits($0.saveID) }) != RankFileName.saveDigits(saveID) else {
             throw CairnError(
                 .invalidArgument, "the checkpoint that is replaced has this save id already",
-                .init(file: storage.place(of: prefix), found: "\(saveID)", advice: "give every save an id of its own"))
+                .init(file: storage.location(of: prefix), found: "\(saveID)", advice: "give every save an id of its own"))
         }
         self.storage = storage
         self.prefix = prefix
@@ -103,7 +103,7 @@ public final class SaveSession: Sendable {
         state.withLock { $0.placed = tensors.sorted { ExactString($0.name) < ExactString($1.name) } }
     }
 
-    /// What the commit set aside because it was of no use and in the way.
+    /// What the commit set aside because it was unusable and in the way.
     public var setAside: SetAside? { state.withLock(\.setAside) }
 
     /// The file that a rank has brought.
@@ -155,8 +155,8 @@ public final class SaveSession: Sendable {
 
     /// Makes what the ranks wrote a checkpoint. When it returns, the checkpoint is durable.
     ///
-    /// Files of the checkpoint that it replaces are deleted, and no others: those may belong to a save that is going on. One that
-    /// is of no use is set aside instead, and ``Manifest/setAside`` of what is returned says so.
+    /// Files of the checkpoint that it replaces are deleted, and no others: those may belong to a save that is running. One that
+    /// is unusable is set aside instead, and ``Manifest/setAside`` of what is returned says so.
     ///
     /// - Returns: The manifest that committed it.
     /// - Throws: ``CairnError/Code/incomplete`` when a rank has not written or elements of a tensor are missing,
@@ -170,7 +170,7 @@ public final class SaveSession: Sendable {
         // A commit that failed late may be tried again.
         if present.manifest?.saveID == saveID { present = .none }
         guard !present.isInTheWay || options.replacing else {
-            throw CairnError.stepExists(storage.place(of: prefix), step)
+            throw CairnError.stepExists(storage.location(of: prefix), step)
         }
         var aside: SetAside?
         if present.isWorthKeeping, !options.discardsUnusable {

@@ -1,18 +1,18 @@
 public import CairnBase
 import CairnStorage
 
-/// A checkpoint that was of no use and that a save of the same step has put out of the way, without losing a byte of it.
+/// A checkpoint that was unusable and that a save of the same step has put out of the way, without losing a byte of it.
 ///
 /// Its rank files stay where they are, under names that hold its own save id. Its manifest is in the same folder as
-/// `set-aside-….json`, and what said that it is in quarantine as `set-aside-….quarantine.json`. Nothing chooses, counts or deletes
-/// it. Whoever does not want it any more deletes the manifest that was set aside: its files are then debris.
+/// `set-aside-….json`, and what said that it is in quarantine as `set-aside-….quarantine.json`. Nothing chooses, counts or
+/// deletes it. To remove it, delete the manifest that was set aside: its files are then debris.
 public struct SetAside: Sendable, Hashable {
     /// Its step.
     public var step: Int
     /// Its save; `nil` when its manifest could not be read.
     public var saveID: SaveID?
     /// Where its manifest is now.
-    public var place: String
+    public var location: String
     /// What was known against it.
     public var reason: String
 
@@ -42,15 +42,15 @@ public struct SetAside: Sendable, Hashable {
         }
         try storage.publish(present.bytes, as: key + manifestSuffix)
         return SetAside(
-            step: step, saveID: present.manifest?.saveID, place: storage.place(of: key + manifestSuffix),
+            step: step, saveID: present.manifest?.saveID, location: storage.location(of: key + manifestSuffix),
             reason: present.flaw.map { "\($0)" } ?? "it cannot be read by this version")
     }
 
-    /// What the save's report says of it.
-    package var note: CairnError {
+    /// What the save reports about it.
+    package var warning: CairnError {
         CairnError(
-            .alreadyExists, "step \(step) had a checkpoint that is of no use, which was set aside: \(reason)",
-            .init(file: place, advice: "delete this file when nobody needs the checkpoint any more"))
+            .alreadyExists, "step \(step) had an unusable checkpoint, which was set aside: \(reason)",
+            .init(file: location, advice: "delete this file when the checkpoint is no longer needed"))
     }
 }
 
@@ -60,12 +60,12 @@ extension CheckpointStore {
         let prefix = StepName.prefix(step)
         var found: [SetAside] = []
         for entry in try storage.list(prefix) where SetAside.isManifest(entry.key.dropFirst(prefix.utf8.count)) {
-            var aside = SetAside(step: step, saveID: nil, place: storage.place(of: entry.key), reason: "")
+            var aside = SetAside(step: step, saveID: nil, location: storage.location(of: entry.key), reason: "")
             do throws(CairnError) {
                 let manifest = try Manifest(
-                    parsing: storage.readAll(entry.key, limit: Manifest.maximumByteCount), file: aside.place)
+                    parsing: storage.readAll(entry.key, limit: Manifest.maximumByteCount), file: aside.location)
                 aside.saveID = manifest.saveID
-                aside.reason = "it was found to be of no use when the step was saved again"
+                aside.reason = "it was found unusable when the step was saved again"
             } catch {
                 guard error.isDamage else { throw error }
                 aside.reason = "\(error)"

@@ -15,7 +15,7 @@ package enum StepName {
     /// What stands beside a checkpoint without being part of it.
     static let companionNames = [timelineName, quarantineName]
 
-    /// The step that a key belongs to, or `nil` for a key that is no checkpoint's.
+    /// The step that a key belongs to, or `nil` for a key that is not a checkpoint's.
     package static func step(ofKey key: String) -> Int? {
         guard key.hasPrefix("step-"), let slash = key.firstIndex(of: "/") else { return nil }
         let digits = key[key.index(key.startIndex, offsetBy: 5)..<slash]

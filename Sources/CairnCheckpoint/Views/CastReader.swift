@@ -31,9 +31,9 @@ public struct CastReader: CheckpointReader {
     /// Converts the tensors that fit one of the patterns, or any if there are none.
     ///
     /// - Parameter overflow: What becomes of numbers that the new type cannot hold.
-    /// - Throws: ``CairnError/Code/unsupported`` for a tensor whose type does not convert, or that is part of a weight in
-    ///   codes (``QuantisedWeights``), ``CairnError/Code/notFound``
-    ///   for a pattern that fits no tensor, ``CairnError/Code/invalidArgument`` for one that is none.
+    /// - Throws: ``CairnError/Code/unsupported`` for a tensor whose type does not convert, or that is part of a weight in codes
+    ///   (``QuantisedWeights``), ``CairnError/Code/notFound`` for a pattern that fits no tensor,
+    ///   ``CairnError/Code/invalidArgument`` for an invalid one.
     public init(
         _ base: any CheckpointReader, to scalarType: ScalarType, patterns: [String] = [],
         scope: Scope = .floatingPoint, overflow: OverflowBehavior = .ieee

@@ -5,7 +5,7 @@ public import CairnBase
 /// In the replacement `$1` is what the first wildcard of the pattern stands for, and so on; `${1}` is the same where a
 /// digit follows, `$$` a dollar sign. A `*` stands for nothing there, so it is refused: `\*` is an asterisk.
 public struct RenameRule: Sendable, Hashable {
-    private enum Piece: Sendable, Hashable {
+    private enum TemplatePart: Sendable, Hashable {
         case text(String)
         case capture(Int)
     }
@@ -14,17 +14,17 @@ public struct RenameRule: Sendable, Hashable {
     public let pattern: GlobPattern
     /// The replacement as it was written.
     public let replacement: String
-    private let pieces: [Piece]
+    private let pieces: [TemplatePart]
 
     /// Reads a rule.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, a `*` in the replacement, or a `$` that is followed by something
-    ///   else than a number of one of its wildcards.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for an invalid pattern, a `*` in the replacement, or a `$` that is
+    ///   followed by something else than a number of one of its wildcards.
     public init(_ pattern: String, to replacement: String) throws(CairnError) {
         self.pattern = try GlobPattern(pattern)
         self.replacement = replacement
         let count = self.pattern.wildcardCount
-        var pieces: [Piece] = []
+        var pieces: [TemplatePart] = []
         var text = String.UnicodeScalarView()
         var rest = Array(replacement.unicodeScalars)[...]
         while let scalar = rest.popFirst() {

@@ -17,7 +17,7 @@ public struct SelectedReader: CheckpointReader {
     /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
     /// `exclude`.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none, ``CairnError/Code/notFound`` for one
+    /// - Throws: ``CairnError/Code/invalidArgument`` for an invalid pattern, ``CairnError/Code/notFound`` for one
     ///   that fits no name of the checkpoint.
     public init(
         _ base: any CheckpointReader, include: [String] = [], exclude: [String] = []
@@ -58,7 +58,7 @@ public struct SelectedReader: CheckpointReader {
     }
 }
 
-/// Patterns each of which fits something: one that does not is a mistake of whoever wrote it.
+/// Patterns each of which fits something: one that does not is a mistake in the pattern.
 struct PatternList: Sendable {
     private let patterns: [GlobPattern]
 

@@ -17,7 +17,7 @@ package enum ArgumentChecks {
         var end = 0
         for count in counts {
             guard count >= 0, let next = end.adding(checked: count) else {
-                throw CairnError(.invalidArgument, "the counts \(counts) are no sizes of slices")
+                throw CairnError(.invalidArgument, "the counts \(counts) are not sizes of slices")
             }
             end = next
             offsets.append(end)
@@ -40,14 +40,14 @@ package enum ArgumentChecks {
     package static func checkTag(_ tag: Int) throws(CairnError) {
         guard tag >= 0, tag <= largestTag else {
             throw CairnError(
-                .invalidArgument, "\(tag) is no tag", CairnError.Context(expected: "0...\(largestTag)"))
+                .invalidArgument, "\(tag) is not a tag", CairnError.Context(expected: "0...\(largestTag)"))
         }
     }
 
     package static func checkColor(_ color: Int) throws(CairnError) {
         guard color >= 0, color <= Int(Int32.max) else {
             throw CairnError(
-                .invalidArgument, "\(color) is no color", CairnError.Context(expected: "0...\(Int32.max)"))
+                .invalidArgument, "\(color) is not a color", CairnError.Context(expected: "0...\(Int32.max)"))
         }
     }
 

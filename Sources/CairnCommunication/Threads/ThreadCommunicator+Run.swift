@@ -4,7 +4,7 @@ extension ThreadCommunicator {
     /// Runs `body` once for each rank, each on a thread of its own, and returns what they returned, in rank order.
     ///
     /// A rank whose body throws fails the group, so that no other waits for it; when all have ended, the first error
-    /// that is not the echo of another rank's is thrown. When every rank waits or has ended, nobody could go on: then
+    /// that is not the echo of another rank's is thrown. When every rank waits or has ended, none could continue: then
     /// all groups fail with an error of code `mismatch` that says who waits for what. (Only while each rank makes its
     /// calls from the thread that runs its body.)
     ///

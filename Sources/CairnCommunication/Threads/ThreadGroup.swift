@@ -3,7 +3,7 @@ package import CairnBase
 /// The state that the ranks of one group share.
 ///
 /// A collective call has two phases. In the first, each rank lays out its buffer and waits for the others; the call is
-/// then certain to succeed, and each rank works on all buffers without a lock. In the second it waits until nobody uses
+/// then certain to succeed, and each rank works on all buffers without a lock. In the second it waits until no rank uses
 /// its buffer any more. A failure ends the first wait and never the second: the memory must stay until all are done.
 ///
 /// `@unchecked Sendable`: every mutable property is guarded by the world's lock; the memory behind the slots is touched

@@ -15,7 +15,7 @@ final class ThreadWorld: @unchecked Sendable {
     }
 
     let lock = WaitLock()
-    /// The group of all ranks, which ends when no rank can go on.
+    /// The group of all ranks, which ends when no rank can continue.
     weak var root: ThreadGroup?
     private var activities: [Activity]
     private var threads: [pthread_t?]
@@ -36,7 +36,7 @@ final class ThreadWorld: @unchecked Sendable {
         failIfStuck()
     }
 
-    /// Waits on `condition` for `call` of `rank`, unless nobody is left who could end the waiting; then all groups
+    /// Waits on `condition` for `call` of `rank`, unless no rank is left that could end the waiting; then all groups
     /// fail. The caller holds the lock, and looks again at what it waits for when this returns.
     func wait(on condition: WaitCondition, rank: Int, call: CommunicatorCall) {
         if let thread = threads[rank], pthread_equal(thread, pthread_self()) != 0 {
@@ -49,7 +49,7 @@ final class ThreadWorld: @unchecked Sendable {
         wake(rank: rank, on: condition)
     }
 
-    /// Says that `rank`, if it waits on `condition`, is about to go on or to look again. The caller holds the lock.
+    /// Says that `rank`, if it waits on `condition`, is about to continue or to look again. The caller holds the lock.
     func wake(rank: Int, on condition: WaitCondition) {
         if case .waiting(_, let awaited) = activities[rank], awaited === condition { activities[rank] = .working }
     }
@@ -69,7 +69,7 @@ final class ThreadWorld: @unchecked Sendable {
             }
         }
         guard someoneWaits else { return false }
-        root.end(with: .mismatchedCalls("no rank can go on: " + waits.joined(separator: ", ")))
+        root.end(with: .mismatchedCalls("no rank can continue: " + waits.joined(separator: ", ")))
         return true
     }
 }

@@ -14,8 +14,8 @@ import CairnTensor
 struct HDF5Contents {
     private(set) var tensors: [(name: String, content: any TensorContent, tiedTo: String?)] = []
     private(set) var values: [(path: [StateKey], value: Value)] = []
-    private(set) var omissions: [String] = []
-    /// What of the omissions is damage.
+    private(set) var skippedEntries: [String] = []
+    /// What of the skippedEntries is damage.
     private(set) var damages: [CairnError] = []
 
     private let file: HDF5File
@@ -63,7 +63,7 @@ struct HDF5Contents {
         switch kind {
         case cairn_h5_group:
             guard groups.insert(address).inserted else {
-                omissions.append("\(path) is a group that has another name too; what it holds is listed under that")
+                skippedEntries.append("\(path) is a group that has another name too; what it holds is listed under that")
                 return []
             }
             return try group(path, at: address, softLinks: &softLinks)
@@ -76,7 +76,7 @@ struct HDF5Contents {
             }
         // Types with names of their own are found through the datasets that use them.
         case cairn_h5_named_type: break
-        default: omissions.append("\(path) is an object of an unknown kind and left out")
+        default: skippedEntries.append("\(path) is an object of an unknown kind and left out")
         }
         return []
     }
@@ -92,7 +92,7 @@ struct HDF5Contents {
         var reason = error.message
         if let expected = error.context.expected { reason += ", expected \(expected)" }
         if let found = error.context.found { reason += ", found \(found)" }
-        omissions.append("\(what) is left out\(error.isOfDamage ? ", it is damaged" : ""): \(reason)")
+        skippedEntries.append("\(what) is left out\(error.isOfDamage ? ", it is damaged" : ""): \(reason)")
     }
 
     /// Takes a group's attributes and returns the paths of its hard links, sorted.
@@ -103,10 +103,10 @@ struct HDF5Contents {
             H5Gopen2(file.id, path.isEmpty ? "/" : path, defaultProperties), closing: H5Gclose, "open a group")
         let (links, oddNames) = try LinkList.links(of: group.id)
         for name in oddNames {
-            omissions.append("\(Self.shown(path, name)) is left out: its name is empty or no UTF-8")
+            skippedEntries.append("\(Self.shown(path, name)) is left out: its name is empty or no UTF-8")
         }
         guard path.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.greatestDepth else {
-            omissions.append(
+            skippedEntries.append(
                 "what is in \(path.prefix(64))… is left out: more than \(Self.greatestDepth) groups in each other")
             return []
         }
@@ -125,8 +125,8 @@ struct HDF5Contents {
             switch link.kind {
             case cairn_h5_hard: paths.append(target)
             case cairn_h5_soft: softLinks.append(target)
-            case cairn_h5_external: omissions.append("\(target) is a link into another file, which is not opened")
-            default: omissions.append("\(target) is a link of an unknown kind and left out")
+            case cairn_h5_external: skippedEntries.append("\(target) is a link into another file, which is not opened")
+            default: skippedEntries.append("\(target) is a link of an unknown kind and left out")
             }
         }
         return paths
@@ -139,7 +139,7 @@ struct HDF5Contents {
         guard cairn_h5_object(file.id, path, &kind, &address) >= 0 else {
             let error = file.blame(HDF5Library.failure("find what a link leads to"))
             guard error.isOfContent else { throw error }
-            omissions.append("\(path) is a link to nothing in this file")
+            skippedEntries.append("\(path) is a link to nothing in this file")
             return
         }
         switch kind {
@@ -147,17 +147,17 @@ struct HDF5Contents {
             if let first = datasets[address] {
                 tie(path, to: first)
             } else {
-                omissions.append("\(path) is a link to what is not in this file")
+                skippedEntries.append("\(path) is a link to what is not in this file")
             }
         case cairn_h5_group:
-            omissions.append("\(path) is a link to a group; what that holds is listed under its own name")
+            skippedEntries.append("\(path) is a link to a group; what that holds is listed under its own name")
         default: break
         }
     }
 
     private mutating func tie(_ path: String, to first: String) {
         guard let position = positions[ExactString(first)] else {
-            omissions.append("\(path) is \(first) under another name")
+            skippedEntries.append("\(path) is \(first) under another name")
             return
         }
         tensors.append((path, tensors[position].content, first))
@@ -175,17 +175,17 @@ struct HDF5Contents {
                 path, of: file, header: messages, attributes: attributes, isOfKeras: isOfKeras, cache: cache)
         } catch {
             try leaveOut(path, file.blame(error))
-            stored = .omitted("")
+            stored = .skipped("")
         }
         switch stored {
         case .tensor(let dataset):
             positions[ExactString(path)] = tensors.count
             tensors.append((path, try dataset.content(cache), nil))
-            if let note = dataset.note { omissions.append("\(path) \(note)") }
+            if let note = dataset.note { skippedEntries.append("\(path) \(note)") }
             attributes.removeAll { dataset.typeAttributes.contains($0.name) }
         case .columns(let columns, let reasons):
             for column in columns { tensors.append((path + "/" + column.name, column.content, nil)) }
-            omissions += reasons.map { "\(path) is left out in part: \($0)" }
+            skippedEntries += reasons.map { "\(path) is left out in part: \($0)" }
         case .value(let value):
             values.append((keys, value))
             // A value has no place for others under it.
@@ -194,7 +194,7 @@ struct HDF5Contents {
                 try add(attribute, at: keys + [StateKey(last + "@" + attribute.name)], path)
             }
             return
-        case .omitted(let reason): if !reason.isEmpty { omissions.append("\(path) is left out: \(reason)") }
+        case .skipped(let reason): if !reason.isEmpty { skippedEntries.append("\(path) is left out: \(reason)") }
         }
         for attribute in attributes { try add(attribute, at: keys + [StateKey(spelling: attribute.name)], path) }
     }
@@ -206,7 +206,7 @@ struct HDF5Contents {
             switch try HDF5Value.of(attribute, in: file) {
             case .success(let value): values.append((keys, value))
             case .failure(let refusal):
-                omissions.append("the attribute \(attribute.name) of /\(path) is left out: it holds \(refusal.reason)")
+                skippedEntries.append("the attribute \(attribute.name) of /\(path) is left out: it holds \(refusal.reason)")
             }
         } catch {
             try leaveOut("the attribute \(attribute.name) of /\(path)", error)
@@ -214,10 +214,10 @@ struct HDF5Contents {
     }
 
     private func messages(at address: UInt64) throws(CairnError) -> [HeaderMessage] {
-        guard let place = Int(exactly: address) else {
+        guard let location = Int(exactly: address) else {
             throw CairnError(.malformed, "an object lies outside of the file")
         }
-        return try file.headers.messages(of: place)
+        return try file.headers.messages(of: location)
     }
 
     private mutating func attributes(at address: UInt64, _ path: String) throws(CairnError) -> [StoredAttribute] {

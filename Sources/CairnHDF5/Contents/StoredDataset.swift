@@ -8,11 +8,11 @@ enum StoredDataset {
     case tensor(TensorDataset)
     case value(Value)
     /// A table of many records: a tensor for each column of numbers, and what is left out of it.
-    case columns([(name: String, content: any TensorContent)], omissions: [String])
+    case columns([(name: String, content: any TensorContent)], skippedEntries: [String])
     /// Why it is left out.
-    case omitted(String)
+    case skipped(String)
 
-    /// The most records that become a value; of longer tables the columns are tensors.
+    /// The most records that become a value; the columns of longer tables are tensors.
     private static let greatestRecordCount = 4096
 
     /// - Parameters:
@@ -33,13 +33,13 @@ enum StoredDataset {
         let layout = try content(ObjectHeaderBlock.layoutKind, "layout")
         // Before it is opened: HDF5 1.10 does not open those of newer ones, and would open the files that it is of.
         if layout.count > 1, layout[0] >= 3, layout[1] == 3 {
-            self = .omitted("it is virtual, made of parts of other datasets, which are not put together")
+            self = .skipped("it is virtual, made of parts of other datasets, which are not put together")
             return
         }
         let type = try StoredType(content(ObjectHeaderBlock.typeKind, "type"), addressWidth: widths.address)
         let element = HDF5Type(type)
         if case .unknown(let reason) = element {
-            self = .omitted("it holds \(reason)")
+            self = .skipped("it holds \(reason)")
             return
         }
         let shape = try StoredShape.extents(
@@ -53,7 +53,7 @@ enum StoredDataset {
         let properties = try HDF5Handle(
             H5Dget_create_plist(id.id), closing: H5Pclose, "find how a dataset is stored")
         if H5Pget_layout(properties.id) == H5D_CONTIGUOUS, H5Pget_external_count(properties.id) != 0 {
-            self = .omitted("its elements are in other files, which are not opened")
+            self = .skipped("its elements are in other files, which are not opened")
             return
         }
         var dataset = TensorDataset(file: file, path: path, extents: extents, element: element, type: type)
@@ -61,7 +61,7 @@ enum StoredDataset {
             try dataset.understandOpaque(size, attributes: attributes, isOfKeras: isOfKeras)
         }
         if let reason = try dataset.locate(id.id, properties.id, layout) {
-            self = .omitted(reason)
+            self = .skipped(reason)
             return
         }
         guard case .value = element else {
@@ -73,11 +73,11 @@ enum StoredDataset {
         for extent in extents { count = count?.multiplied(checked: extent) }
         if case .record(_, let members) = type, count.map({ $0 > Self.greatestRecordCount }) ?? true {
             let columns = try RecordColumn.columns(members, of: records, extents: extents)
-            self = .columns(columns.columns, omissions: columns.omissions)
+            self = .columns(columns.columns, skippedEntries: columns.skippedEntries)
             return
         }
         if let refusal = HDF5Value.refusal(type, extents) {
-            self = .omitted("it holds \(refusal.reason)")
+            self = .skipped("it holds \(refusal.reason)")
             return
         }
         let region = Region(whole: records.shape)

@@ -8,7 +8,7 @@ import CairnTensor
 
 /// A dataset of numbers.
 struct TensorDataset {
-    private enum Place {
+    private enum DataLocation {
         /// Contiguous in the file, from this byte on.
         case file(Int)
         case chunks(Shape, ChunkFilters, leavesEdgesPlain: Bool, fill: ElementFill, index: ChunkIndex?)
@@ -29,7 +29,7 @@ struct TensorDataset {
     /// What a person should know of how it was understood.
     private(set) var note: String?
     private var packedShape: [Int]?
-    private var place = Place.library
+    private var location = DataLocation.library
 
     /// The most bytes of a tensor that has fewer in the file: never written, or compressed.
     private static let greatestExpansion = 1 << 30
@@ -123,7 +123,7 @@ struct TensorDataset {
             let offset = H5Dget_offset(id)
             // Nothing was ever written, or there is nothing to write.
             guard offset != cairn_h5_undefined_address(), H5Dget_storage_size(id) > 0, byteCount > 0 else {
-                place = .nowhere(try fill(properties, type.id))
+                location = .nowhere(try fill(properties, type.id))
                 return byteCount <= Self.greatestExpansion ? nil : "it is larger than 1 GiB and was never written"
             }
             guard let start = Int(exactly: offset), let end = start.adding(checked: byteCount),
@@ -135,7 +135,7 @@ struct TensorDataset {
                         offset: Int(clamping: offset), expected: "\(byteCount) bytes from there",
                         found: "a file of \(file.bytes.byteCount) bytes"))
             }
-            place = .file(start)
+            location = .file(start)
             return nil
         case H5D_CHUNKED:
             let isNewer = layout.count >= 6 && layout[0] == 5 && layout[1] == 2
@@ -194,7 +194,7 @@ struct TensorDataset {
         }
         var options: UInt32 = 0
         try HDF5Library.check(H5Pget_chunk_opts(properties, &options), "find how chunks are stored")
-        place = .chunks(
+        location = .chunks(
             chunk, filters, leavesEdgesPlain: options & 2 != 0, fill: try fill(properties, type), index: index)
         return nil
     }
@@ -254,9 +254,9 @@ struct TensorDataset {
     func content(_ cache: ChunkCache) throws(CairnError) -> any TensorContent {
         let shape = try Shape(checking: packedShape ?? extents + inner)
         let content: any TensorContent
-        switch place {
+        switch location {
         case .file(let offset):
-            content = StoredTensor(file: file.bytes, byteOffset: offset, scalarType: scalarType, shape: shape)
+            content = FileTensor(file: file.bytes, byteOffset: offset, scalarType: scalarType, shape: shape)
         case .chunks(let chunk, let filters, let leavesEdgesPlain, let fill, let index):
             guard packedShape == nil else {
                 throw CairnError(.unsupported, "packed elements are in chunks")

@@ -33,7 +33,7 @@ final class ChunkCache: Sendable {
             state.byteCount += bytes.count - (old?.bytes.count ?? 0)
             guard state.byteCount > Self.greatestByteCount else { return }
             // The older half at once, so that looking for it is rare.
-            // The newest stays, however large it is: of a large one the next region is read next.
+            // The newest stays, however large it is: the next region of a large one is read next.
             for (key, chunk) in state.chunks.sorted(by: { $0.value.turn < $1.value.turn }).dropLast() {
                 guard state.byteCount > Self.greatestByteCount / 2 else { break }
                 state.chunks[key] = nil

@@ -7,7 +7,7 @@ import CairnTensor
 
 /// A tensor that is stored in chunks, whose filters are undone here.
 ///
-/// HDF5 finds and reads the stored bytes of a chunk, one thread at a time; expanding goes on beside it.
+/// HDF5 finds and reads the stored bytes of a chunk, one thread at a time; expanding continues beside it.
 struct ChunkedTensor: ChecksummedContent {
     let file: HDF5File
     let path: String
@@ -39,11 +39,11 @@ struct ChunkedTensor: ChecksummedContent {
             let origin = zip(index, chunk.extents).map { $0 * $1 }
             let box = try Region(offsets: origin, shape: chunk)
             if let common = box.intersection(region) {
-                let place = common.relative(to: region.offsets)
+                let local = common.relative(to: region.offsets)
                 if let bytes = try self.bytes(at: origin, of: dataset.id) {
                     try RegionCopy.copy(
                         scalarType, from: bytes.span.bytes, of: chunk, region: common.relative(to: origin),
-                        into: &destination, of: region.shape, region: place)
+                        into: &destination, of: region.shape, region: local)
                 } else {
                     let absent = FilledTensor(scalarType: scalarType, shape: shape, outerCount: outerCount, fill: fill)
                     if common.shape == region.shape { return try absent.read(region, into: &destination) }
@@ -53,7 +53,7 @@ struct ChunkedTensor: ChecksummedContent {
                     try absent.read(common, into: &raw)
                     try RegionCopy.copy(
                         scalarType, from: bytes.span.bytes, of: common.shape, region: Region(whole: common.shape),
-                        into: &destination, of: region.shape, region: place)
+                        into: &destination, of: region.shape, region: local)
                 }
             }
             var dimension = index.count - 1

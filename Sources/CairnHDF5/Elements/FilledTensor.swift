@@ -24,7 +24,7 @@ struct ElementFill: Sendable {
     /// All bytes of the element, dimensions inside included; none for zeros.
     let bytes: [UInt8]
 
-    /// What repeats in a region of a tensor: of dimensions inside of elements a region may have a part.
+    /// What repeats in a region of a tensor: a region may have a part of the dimensions inside of elements.
     func pattern(
         _ scalarType: ScalarType, _ shape: Shape, _ outerCount: Int, _ region: Region
     ) throws(CairnError) -> [UInt8] {

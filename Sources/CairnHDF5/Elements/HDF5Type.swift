@@ -44,7 +44,7 @@ enum HDF5Type {
                 return
             }
             self = .numbers(scalarType, swapped: swapped, inner: extents + inner)
-        case .text, .anyLengthText: self = .value
+        case .text, .variableLengthString: self = .value
         case .unknown(_, let reason): self = .unknown(reason)
         }
     }

@@ -75,7 +75,7 @@ enum HDF5Value {
         case .float(let form): return try number(form, bytes)
         case .complex(let form): return try complex(form, bytes, in: file)
         case .text(_, let padding): return text(padding, bytes)
-        case .anyLengthText: return try AnyLengthText.value(bytes, in: file)
+        case .variableLengthString: return try VariableLengthString.value(bytes, in: file)
         case .opaque: return .bytes(Array(bytes))
         case .array(let extents, let element):
             let size = element.byteCount
@@ -142,7 +142,7 @@ enum HDF5Value {
         return .double(result)
     }
 
-    /// Text of a fixed size, or its bytes when it is no UTF-8.
+    /// Text of a fixed size, or its bytes when it is not UTF-8.
     private static func text(_ padding: Int, _ stored: UnsafeRawBufferPointer) -> Value {
         var bytes = Array(stored)
         // Ends at a NUL, is filled up with NULs, is filled up with spaces.

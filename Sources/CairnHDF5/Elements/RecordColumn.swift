@@ -55,15 +55,15 @@ struct RecordColumn: ChecksummedContent {
     /// The columns of numbers of a table, those of records in records by both names, and what is left out.
     static func columns(
         _ members: [StoredType.Member], of records: any TensorContent, extents: [Int]
-    ) throws(CairnError) -> (columns: [(name: String, content: any TensorContent)], omissions: [String]) {
+    ) throws(CairnError) -> (columns: [(name: String, content: any TensorContent)], skippedEntries: [String]) {
         var columns: [(name: String, content: any TensorContent)] = []
-        var omissions: [String] = []
+        var skippedEntries: [String] = []
         var names: Set<ExactString> = []
         var pending = members.map { (name: $0.name, offset: $0.offset, type: $0.type) }
         while !pending.isEmpty {
             let member = pending.removeFirst()
             guard !member.name.isEmpty, names.insert(ExactString(member.name)).inserted else {
-                omissions.append("a column has no name or that of another one, \(member.name.debugDescription)")
+                skippedEntries.append("a column has no name or that of another one, \(member.name.debugDescription)")
                 continue
             }
             func add(_ scalarType: ScalarType, _ inner: [Int], _ wrap: (RecordColumn) -> any TensorContent)
@@ -83,16 +83,16 @@ struct RecordColumn: ChecksummedContent {
                 try add(.u8, [form.byteCount]) { PackedIntegers($0, form, scalarType) }
             case .value:
                 guard case .record(_, let inner) = member.type else {
-                    omissions.append("its column \(member.name) holds text or what a tensor cannot")
+                    skippedEntries.append("its column \(member.name) holds text or what a tensor cannot")
                     continue
                 }
                 pending =
                     inner.map { ("\(member.name)/\($0.name)", member.offset + $0.offset, $0.type) } + pending
             case .opaque(let size): try add(.u8, [size]) { $0 }
-            case .unknown(let reason): omissions.append("its column \(member.name) holds \(reason)")
+            case .unknown(let reason): skippedEntries.append("its column \(member.name) holds \(reason)")
             }
         }
-        return (columns, omissions)
+        return (columns, skippedEntries)
     }
 }
 

@@ -62,8 +62,8 @@ struct ScaleOffset {
             }
             let number = fill.flatMap { value == marker ? $0 : nil } ?? (value &+ least)
             for byte in 0..<width {
-                let place = isBigEndian ? width - 1 - byte : byte
-                result[element * width + place] = UInt8(truncatingIfNeeded: number >> UInt64(byte * 8))
+                let target = isBigEndian ? width - 1 - byte : byte
+                result[element * width + target] = UInt8(truncatingIfNeeded: number >> UInt64(byte * 8))
             }
         }
         return result

@@ -26,7 +26,7 @@ enum KerasArchive {
             let bytes = try zip.bytes(name, limit: greatestText)
             guard let text = String(validating: bytes, as: UTF8.self) else {
                 throw CairnError(
-                    .malformed, "a text of the archive is no UTF-8", .init(file: zip.file.key, found: name))
+                    .malformed, "a text of the archive is not UTF-8", .init(file: zip.file.key, found: name))
             }
             texts.append(NamedValue(name: name, value: .string(text)))
         }

@@ -4,10 +4,9 @@ import CairnTensor
 
 /// Layers that Keras quantised: their kernels are 8-bit integers, and what they stand for is in scales beside them.
 ///
-/// In `.keras` and `.weights.h5` variables have numbers: `layers/dense/vars/0` is the kernel (of int8 as it is shaped, of
-/// int4, GPTQ and AWQ packed, two in a byte), the scale and perhaps a zero point and an order of the inputs come behind the
-/// bias.
-/// In the old `.h5` they have names, `kernel` and `kernel_scale`. Source: Keras 3.15 `layers/core/dense.py`, `embedding.py`,
+/// In `.keras` and `.weights.h5` variables have numbers: `layers/dense/vars/0` is the kernel (of int8 as it is shaped, of int4,
+/// GPTQ and AWQ packed, two in a byte), the scale and perhaps a zero point and an order of the inputs come behind the bias. In
+/// the old `.h5` they have names, `kernel` and `kernel_scale`. Source: Keras 3.15 `layers/core/dense.py`, `embedding.py`,
 /// `einsum_dense.py`.
 enum KerasQuantization {
     /// What is said of a file with such layers, `nil` for one without.

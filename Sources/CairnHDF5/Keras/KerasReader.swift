@@ -8,17 +8,17 @@ public import CairnTensor
 /// (`NAME.weights.json`).
 ///
 /// Names are the paths inside of the HDF5 files, as ``HDF5Reader`` gives them; a single `.h5` or `.weights.h5` is read
-/// by that. Of a `.keras` file `config.json` and `metadata.json` are values.
-public final class KerasReader: FragmentedReader, VerifiableReader, OmittingReader {
+/// by that. The `config.json` and `metadata.json` of a `.keras` file are values.
+public final class KerasReader: FragmentedReader, VerifiableReader, SkippingReader {
     public let format = "keras"
     public let source: String
     public let tensors: [TensorDescription]
     public let values: [NamedValue]
-    public let omissions: [String]
+    public let skippedEntries: [String]
 
     private let parts: [(reader: HDF5Reader, file: String)]
     /// In which part each tensor is.
-    private let places: [ExactString: Int]
+    private let partIndices: [ExactString: Int]
     private let records: [ZipRecord]
 
     /// Opens the file of the name `key`.
@@ -27,42 +27,42 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
     /// - Throws: ``CairnError/Code/unsupported`` for something else than Keras's; ``CairnError/Code/malformed`` or
     ///   ``CairnError/Code/incomplete`` when it is damaged or a shard is missing.
     public init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
-        let place = source ?? storage.place(of: key)
-        self.source = place
+        let location = source ?? storage.location(of: key)
+        self.source = location
         if key.hasSuffix(Self.indexSuffix) {
-            parts = try Self.shards(storage, key, place)
+            parts = try Self.shards(storage, key, location)
             records = []
         } else {
             let zip = try ZipArchive(FileWindow(storage, key))
             let (weights, texts) = try KerasArchive.open(zip)
             parts = [
                 (
-                    try HDF5Reader(weights, format: "keras", file: key, source: place, further: texts), key
+                    try HDF5Reader(weights, format: "keras", file: key, source: location, further: texts), key
                 )
             ]
             records = [weights]
         }
         var tensors: [TensorDescription] = []
-        var places: [ExactString: Int] = [:]
+        var partIndices: [ExactString: Int] = [:]
         var values: [ExactString: Value] = [:]
         for (index, part) in parts.enumerated() {
             for tensor in part.reader.tensors {
-                guard places.updateValue(index, forKey: ExactString(tensor.name)) == nil else {
+                guard partIndices.updateValue(index, forKey: ExactString(tensor.name)) == nil else {
                     throw CairnError(
                         .malformed, "two shards have the same tensor",
-                        .init(file: place, tensor: tensor.name, found: parts[index].file))
+                        .init(file: location, tensor: tensor.name, found: parts[index].file))
                 }
                 tensors.append(tensor)
             }
             for value in part.reader.values {
                 let name = ExactString(value.name)
-                values[name] = try Self.merged(values[name], value.value, at: value.name, place)
+                values[name] = try Self.merged(values[name], value.value, at: value.name, location)
             }
         }
-        self.places = places
+        self.partIndices = partIndices
         self.tensors = tensors.sorted { ExactString($0.name) < ExactString($1.name) }
         self.values = values.sorted { $0.key < $1.key }.map { NamedValue(name: $0.key.string, value: $0.value) }
-        omissions = parts.flatMap(\.reader.omissions)
+        skippedEntries = parts.flatMap(\.reader.skippedEntries)
     }
 
     /// The record of a `.keras` file that has the weights: by it such a file is told from other zip archives.
@@ -87,7 +87,7 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
         report.fileCount = parts.count
         report.damages = parts.flatMap(\.reader.damages).map { VerificationReport.Damage(error: $0) }
         guard deep else { return report }
-        // Of an archive the records are summed, whatever is in them.
+        // An archive's records have checksums, whatever is in them.
         if !records.isEmpty { try report.add(records) { _ in } }
         let counted = (bytes: report.byteCount, unsummed: report.unsummedByteCount)
         for tensor in tensors where tensor.tiedTo == nil {
@@ -101,10 +101,10 @@ public final class KerasReader: FragmentedReader, VerifiableReader, OmittingRead
     }
 
     private func part(of name: String) throws(CairnError) -> (reader: HDF5Reader, file: String) {
-        guard let place = places[ExactString(name)] else {
+        guard let index = partIndices[ExactString(name)] else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
         }
-        return parts[place]
+        return parts[index]
     }
 }
 
@@ -122,7 +122,7 @@ extension KerasReader {
             index = try JSONValue(parsing: bytes).asObject().object("weight_map")
         } catch {
             throw CairnError(
-                .malformed, "this is no index of Keras's sharded weights",
+                .malformed, "this is not an index of Keras's sharded weights",
                 .init(file: source, expected: "a weight_map"),
                 cause: error)
         }
@@ -151,7 +151,7 @@ extension KerasReader {
                 parts.append(
                     (
                         try HDF5Reader(
-                            FileWindow(storage, file), format: "keras", file: file, source: storage.place(of: file)),
+                            FileWindow(storage, file), format: "keras", file: file, source: storage.location(of: file)),
                         file
                     ))
             } catch {

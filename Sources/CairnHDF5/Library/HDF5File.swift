@@ -16,7 +16,7 @@ final class HDF5File: @unchecked Sendable {
     private(set) var id: hid_t = -1
     /// What went wrong when HDF5 last asked for bytes.
     private var failure: CairnError?
-    private var disguise = HeaderDisguise()
+    private var patch = HeaderPatch()
     /// The memory that HDF5 was given to read elements into.
     private var target: Range<UInt>?
     /// Global heaps that were looked at, by their addresses.
@@ -34,7 +34,7 @@ final class HDF5File: @unchecked Sendable {
         self.bytes = bytes
         let superblock = try Superblock(of: bytes)
         headers = ObjectHeaders(bytes, superblock)
-        disguise.parts = headers.parts
+        patch.parts = headers.parts
         if let superblock { try Self.check(superblock, bytes) }
         var source = cairn_h5_source(
             context: Unmanaged.passUnretained(self).toOpaque(), byte_count: UInt64(bytes.byteCount),
@@ -131,7 +131,7 @@ final class HDF5File: @unchecked Sendable {
         at offset: Int, _ buffer: UnsafeMutableRawBufferPointer, _ content: cairn_h5_content
     ) -> Bool {
         let start = UInt(bitPattern: buffer.baseAddress)
-        if content == cairn_h5_header, disguise.fill(buffer, at: offset) { return true }
+        if content == cairn_h5_header, patch.fill(buffer, at: offset) { return true }
         if let target, target.contains(start), UInt(buffer.count) > target.upperBound - start {
             failure = CairnError(
                 .malformed, "a part of a dataset is larger than it can be", .init(file: bytes.key, offset: offset))
@@ -140,7 +140,7 @@ final class HDF5File: @unchecked Sendable {
         do throws(CairnError) {
             var destination = buffer.mutableBytes
             try bytes.read(at: offset, into: &destination)
-            if content == cairn_h5_header { try disguise.apply(to: buffer, at: offset) }
+            if content == cairn_h5_header { try patch.apply(to: buffer, at: offset) }
             return true
         } catch {
             // What lies outside of the file is the file's fault; HDF5 says it better.

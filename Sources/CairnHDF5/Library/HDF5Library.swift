@@ -77,7 +77,7 @@ struct HDF5Handle: ~Copyable {
     let id: hid_t
     private let close: @convention(c) (hid_t) -> herr_t
 
-    /// - Parameter doing: What could not be done when `id` is none.
+    /// - Parameter doing: What could not be done when `id` is invalid.
     init(
         _ id: hid_t, closing close: @convention(c) (hid_t) -> herr_t, _ doing: String
     ) throws(CairnError) {

@@ -25,14 +25,14 @@ struct ChunkIndex: Sendable {
         var ordered = scaled
         ordered.insert(ordered.remove(at: leading), at: 0)
         var index = 0
-        for (place, count) in zip(ordered, counts) { index = index &* count &+ place }
+        for (location, count) in zip(ordered, counts) { index = index &* count &+ location }
         return entries[[index]]
     }
 
     /// Whether a layout message is of a single chunk or of chunks in a row, which HDF5 1.10 finds all the same.
     static func isFoundByOldLibrary(_ layout: [UInt8]) -> Bool {
-        let place = 5 + Int(layout[3]) * Int(layout[4])
-        return place < layout.count && (layout[place] == 1 || layout[place] == 2)
+        let location = 5 + Int(layout[3]) * Int(layout[4])
+        return location < layout.count && (layout[location] == 1 || layout[location] == 2)
     }
 
     /// - Parameters:
@@ -172,32 +172,32 @@ private struct Source {
                 guard pages == 0 else { throw damaged("a block is in pages where none can be", address) }
                 addresses = (0..<blockCount).map { index.integer(pointers + (block + $0) * 8, 8) }
                 block += blockCount
-            } else if let place = index.integer(pointers + (blockPointers + level - directSupers) * 8, 8) {
+            } else if let location = index.integer(pointers + (blockPointers + level - directSupers) * 8, 8) {
                 let start = 14 + offsetWidth
-                guard blockCount <= parts.file.byteCount / 8 else { throw damaged("it is larger than the file", place) }
-                let fields = try part(place, start + blockCount * (bitmap + 8) + 4, "EASB")
+                guard blockCount <= parts.file.byteCount / 8 else { throw damaged("it is larger than the file", location) }
+                let fields = try part(location, start + blockCount * (bitmap + 8) + 4, "EASB")
                 bitmaps = fields.bytes[start..<start + blockCount * bitmap]
                 addresses = (0..<blockCount).map { fields.integer(start + blockCount * bitmap + $0 * 8, 8) }
             } else {
                 addresses = []
             }
-            for (number, place) in addresses.enumerated() {
-                guard let place else { continue }
+            for (number, location) in addresses.enumerated() {
+                guard let location else { continue }
                 let start = first + number * elementCount
                 if pages == 0 {
-                    let fields = try part(place, 14 + offsetWidth + elementCount * width + 4, "EADB")
+                    let fields = try part(location, 14 + offsetWidth + elementCount * width + 4, "EADB")
                     for element in 0..<elementCount {
                         let entry = entry(fields, 14 + offsetWidth + element * width, width)
                         if let entry { found.append((start + element, entry)) }
                     }
                     continue
                 }
-                _ = try part(place, 14 + offsetWidth + 4, "EADB")
+                _ = try part(location, 14 + offsetWidth + 4, "EADB")
                 let bits = bitmaps.dropFirst(number * bitmap).prefix(bitmap)
                 for page in 0..<pages where bits[bits.startIndex + page / 8] & (0x80 >> UInt8(page % 8)) != 0 {
                     let size = 1 << pageBits
                     let fields = try part(
-                        place + 14 + offsetWidth + 4 + page * (size * width + 4), size * width + 4, nil)
+                        location + 14 + offsetWidth + 4 + page * (size * width + 4), size * width + 4, nil)
                     for element in 0..<size {
                         let entry = entry(fields, element * width, width)
                         if let entry { found.append((start + page * size + element, entry)) }

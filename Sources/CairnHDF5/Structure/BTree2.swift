@@ -24,15 +24,15 @@ struct BTree2 {
         var records: [ByteFields] = []
         var pending = [(root, count, depth)]
         var visited: Set<Int> = []
-        while let (place, count, level) = pending.popLast() {
-            guard visited.insert(place).inserted, count <= most[level].count else {
-                throw parts.damaged("a node of a tree is met twice or too full", place)
+        while let (nodeAddress, count, level) = pending.popLast() {
+            guard visited.insert(nodeAddress).inserted, count <= most[level].count else {
+                throw parts.damaged("a node of a tree is met twice or too full", nodeAddress)
             }
             let totalWidth = level > 1 ? most[level - 1].totalWidth : 0
             let pointerWidth = addressWidth + most[0].leafCountWidth + totalWidth
             let content = 6 + count * byteCount + (level > 0 ? (count + 1) * pointerWidth : 0)
-            guard content + 4 <= nodeByteCount else { throw parts.damaged("a node of a tree is too full", place) }
-            let node = try parts.part(place, content + 4, level > 0 ? "BTIN" : "BTLF")
+            guard content + 4 <= nodeByteCount else { throw parts.damaged("a node of a tree is too full", nodeAddress) }
+            let node = try parts.part(nodeAddress, content + 4, level > 0 ? "BTIN" : "BTLF")
             for record in 0..<count {
                 let start = 6 + record * byteCount
                 records.append(ByteFields(Array(node.bytes[start..<start + byteCount])))
@@ -42,7 +42,7 @@ struct BTree2 {
                 let start = 6 + count * byteCount + child * pointerWidth
                 guard let address = node.address(start, addressWidth),
                     let childCount = node.integer(start + addressWidth, most[0].leafCountWidth)
-                else { throw parts.damaged("a node of a tree names no child", place) }
+                else { throw parts.damaged("a node of a tree names no child", nodeAddress) }
                 pending.append((address, childCount, level - 1))
             }
         }

@@ -73,10 +73,10 @@ final class FractalHeap {
         var huge: [Int: (address: Int, byteCount: Int)] = [:]
         if let index = header.address(14 + length, addressWidth), addressWidth + length > idByteCount - 1 {
             for record in try BTree2(parts).records(of: index, kind: 1, byteCount: addressWidth + 2 * length) {
-                guard let place = record.address(0, addressWidth), let byteCount = record.integer(addressWidth, length),
+                guard let location = record.address(0, addressWidth), let byteCount = record.integer(addressWidth, length),
                     let number = record.integer(addressWidth + length, length)
-                else { throw parts.damaged("an object of a heap has no place", index) }
-                huge[number] = (place, byteCount)
+                else { throw parts.damaged("an object of a heap has no address", index) }
+                huge[number] = (location, byteCount)
             }
         }
         self.huge = huge
@@ -95,15 +95,15 @@ final class FractalHeap {
         case 1:
             let (addressWidth, length) = (parts.widths.address, parts.widths.length)
             if addressWidth + length <= idByteCount - 1 {
-                guard let place = fields.address(1, addressWidth),
+                guard let location = fields.address(1, addressWidth),
                     let byteCount = fields.integer(1 + addressWidth, length)
                 else { throw missing() }
-                return try parts.bytes(place, byteCount)
+                return try parts.bytes(location, byteCount)
             }
-            guard let number = fields.integer(1, min(length, idByteCount - 1)), let place = huge[number] else {
+            guard let number = fields.integer(1, min(length, idByteCount - 1)), let location = huge[number] else {
                 throw missing()
             }
-            return try parts.bytes(place.address, place.byteCount)
+            return try parts.bytes(location.address, location.byteCount)
         case 2 where idByteCount <= 17:
             let byteCount = Int(id[0] & 15) + 1
             guard byteCount < idByteCount else { throw missing() }
@@ -112,7 +112,7 @@ final class FractalHeap {
         }
     }
 
-    private func missing() -> CairnError { parts.damaged("an object of a heap has no place", address) }
+    private func missing() -> CairnError { parts.damaged("an object of a heap has no address", address) }
 
     /// An object in one of the blocks, whose places are counted through with all that is in them.
     private func managed(_ offset: Int, _ byteCount: Int) throws(CairnError) -> [UInt8] {
@@ -158,10 +158,10 @@ final class FractalHeap {
         guard bytes.starts(with: "FHDB".utf8) else { throw parts.damaged("a part of it has no FHDB", block) }
         if hasSums {
             // The checksum is of the whole block with zeros in its own place, behind the header.
-            let place = 5 + parts.widths.address + offsetWidth
-            let stored = ByteFields(bytes).integer(place, 4)
+            let location = 5 + parts.widths.address + offsetWidth
+            let stored = ByteFields(bytes).integer(location, 4)
             guard stored != nil else { throw parts.damaged("a block of a heap is too short", block) }
-            for index in place..<place + 4 { bytes[index] = 0 }
+            for index in location..<location + 4 { bytes[index] = 0 }
             guard stored == Int(Lookup3.checksum(bytes)) else { throw parts.damaged("a checksum differs", block) }
         }
         blocks[block] = bytes

@@ -31,7 +31,7 @@ struct ObjectHeaderBlock {
     /// - Parameters:
     ///   - bytes: The block, perhaps with more behind it.
     ///   - form: What the first block says, for further ones.
-    /// - Returns: `nil` for what is no such block, or of version 2 and not whole.
+    /// - Returns: `nil` for what is not such a block, or of version 2 and not whole.
     init?(_ bytes: UnsafeRawBufferPointer, form known: Form?) {
         guard bytes.count >= 8 else { return nil }
         guard let whole = known == nil ? Self.wholeByteCount(bytes) : bytes.count else { return nil }
@@ -77,7 +77,7 @@ struct ObjectHeaderBlock {
         self.messages = messages
     }
 
-    /// How many bytes a first block has in all, which its beginning says; `nil` for what is none.
+    /// How many bytes a first block has in all, which its beginning says; `nil` for what is not a block.
     static func wholeByteCount(_ bytes: UnsafeRawBufferPointer) -> Int? {
         guard bytes.count >= 16 else { return nil }
         if bytes[..<4].elementsEqual(firstSignature) {

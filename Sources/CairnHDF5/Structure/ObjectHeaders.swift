@@ -37,7 +37,7 @@ final class ObjectHeaders {
     ///
     /// - Throws: ``CairnError/Code/malformed`` for a header that is not understood.
     func messages(of address: Int) throws(CairnError) -> [HeaderMessage] {
-        guard let start = address.adding(checked: parts.base) else { throw damaged("it has no place", address) }
+        guard let start = address.adding(checked: parts.base) else { throw damaged("it has no valid address", address) }
         var pending: [(offset: Int, byteCount: Int)] = [(start, 512)]
         var form: ObjectHeaderBlock.Form?
         var messages: [HeaderMessage] = []
@@ -58,7 +58,7 @@ final class ObjectHeaders {
             }
             let block = bytes.withUnsafeBytes { ObjectHeaderBlock($0, form: form) }
             guard let block, block.wholeByteCount <= bytes.count else {
-                throw damaged("a block of it is none or was cut short", offset - parts.base)
+                throw damaged("a block of it is not a valid block or was cut short", offset - parts.base)
             }
             form = block.form
             if block.form != .first, !bytes.withUnsafeBytes({ block.hasRightSum($0) }) {
@@ -71,10 +71,10 @@ final class ObjectHeaders {
                 messages.append(HeaderMessage(kind: message.kind, flags: message.flags, content: content))
                 guard message.kind == ObjectHeaderBlock.continuationKind else { continue }
                 let fields = ByteFields(content)
-                guard let place = fields.address(0, parts.widths.address)?.adding(checked: parts.base),
+                guard let location = fields.address(0, parts.widths.address)?.adding(checked: parts.base),
                     let length = fields.integer(parts.widths.address, parts.widths.length), length <= Self.greatestBlock
-                else { throw damaged("a further block of it has no place", address) }
-                pending.append((place, length))
+                else { throw damaged("a further block of it has no address", address) }
+                pending.append((location, length))
             }
         }
         return messages
@@ -134,9 +134,9 @@ final class ObjectHeaders {
         var heaps: [UInt8: FractalHeap] = [:]
         for entry in 0..<count {
             let start = 4 + entry * entryByteCount
-            guard let kinds = table.integer(start + 2, 2), let place = table.address(start + 14 + addressWidth, addressWidth)
+            guard let kinds = table.integer(start + 2, 2), let location = table.address(start + 14 + addressWidth, addressWidth)
             else { continue }
-            let heap = try FractalHeap(place, in: parts)
+            let heap = try FractalHeap(location, in: parts)
             for kind in 0..<16 where kinds & 1 << kind != 0 { heaps[UInt8(kind)] = heap }
         }
         return heaps

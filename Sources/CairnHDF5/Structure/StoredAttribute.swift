@@ -44,11 +44,11 @@ struct StoredAttribute {
             let shapeByteCount = fields.integer(6, 2)
         else { throw damaged("it is cut short") }
         let isPadded = version == 1
-        func place(_ byteCount: Int) -> Int { isPadded ? byteCount.roundedUpToEight : byteCount }
+        func padded(_ byteCount: Int) -> Int { isPadded ? byteCount.roundedUpToEight : byteCount }
         let header = version == 3 ? 9 : 8
-        let typeStart = header + place(nameByteCount)
-        let shapeStart = typeStart + place(typeByteCount)
-        let end = shapeStart + place(shapeByteCount)
+        let typeStart = header + padded(nameByteCount)
+        let shapeStart = typeStart + padded(typeByteCount)
+        let end = shapeStart + padded(shapeByteCount)
         guard end <= content.count else { throw damaged("its parts are longer than it is") }
         let text = content[header..<header + nameByteCount].prefix { $0 != 0 }
         guard let name = String(validating: text, as: UTF8.self), !name.isEmpty else {
@@ -95,10 +95,10 @@ extension ObjectHeaders {
         }
         for message in messages where message.kind == ObjectHeaderBlock.attributeInformationKind {
             let fields = ByteFields(message.content)
-            let place = message.content.count > 1 && message.content[1] & 1 != 0 ? 4 : 2
-            guard let heapAddress = fields.address(place, parts.widths.address) else { continue }
+            let offset = message.content.count > 1 && message.content[1] & 1 != 0 ? 4 : 2
+            guard let heapAddress = fields.address(offset, parts.widths.address) else { continue }
             do throws(CairnError) {
-                guard let index = fields.address(place + parts.widths.address, parts.widths.address) else {
+                guard let index = fields.address(offset + parts.widths.address, parts.widths.address) else {
                     throw parts.damaged("attributes have no index", heapAddress)
                 }
                 let heap = try FractalHeap(heapAddress, in: parts)

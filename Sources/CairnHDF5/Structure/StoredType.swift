@@ -13,7 +13,7 @@ indirect enum StoredType: Sendable {
     case enumeration(IntegerForm, members: [(name: String, number: [UInt8])])
     case array(extents: [Int], element: StoredType)
     /// Text in a heap, which elements say the place of.
-    case anyLengthText(byteCount: Int)
+    case variableLengthString(byteCount: Int)
     /// Two numbers, as HDF5 2.0 has them.
     case complex(FloatForm)
     /// What is not understood, in words.
@@ -57,7 +57,7 @@ indirect enum StoredType: Sendable {
         case .complex(let form): 2 * form.byteCount
         case .array(let extents, let element):
             extents.reduce(element.byteCount) { $0.multiplied(checked: $1) ?? 0 }
-        case .text(let byteCount, _), .opaque(let byteCount), .record(let byteCount, _), .anyLengthText(let byteCount),
+        case .text(let byteCount, _), .opaque(let byteCount), .record(let byteCount, _), .variableLengthString(let byteCount),
             .unknown(let byteCount, _):
             byteCount
         }
@@ -127,7 +127,7 @@ indirect enum StoredType: Sendable {
                     return .unknown(byteCount: byteCount, "sequences of any length")
                 }
                 guard byteCount == 8 + addressWidth else { throw damaged() }
-                return .anyLengthText(byteCount: byteCount)
+                return .variableLengthString(byteCount: byteCount)
             case 10:
                 let count = try take(1)
                 if version < 3 { position += 3 }
@@ -225,7 +225,7 @@ indirect enum StoredType: Sendable {
     /// Whether an element is not all in its own bytes.
     var hasParts: Bool {
         switch self {
-        case .anyLengthText, .unknown: true
+        case .variableLengthString, .unknown: true
         case .array(_, let element): element.hasParts
         case .record(_, let members): members.contains { $0.type.hasParts }
         default: false

@@ -23,30 +23,30 @@ struct Superblock {
 
     /// - Returns: `nil` where there is none that is understood.
     init?(of file: any StorageFile) throws(CairnError) {
-        var place = 0
+        var signatureOffset = 0
         var found: ByteFields?
         while found == nil {
-            guard place <= file.byteCount - 64 else { return nil }
-            let bytes = try file.bytes(in: place..<min(place + 128, file.byteCount))
+            guard signatureOffset <= file.byteCount - 64 else { return nil }
+            let bytes = try file.bytes(in: signatureOffset..<min(signatureOffset + 128, file.byteCount))
             if bytes.starts(with: Self.signature) {
                 found = ByteFields(bytes)
             } else {
-                place = max(512, place * 2)
+                signatureOffset = max(512, signatureOffset * 2)
             }
         }
         guard let fields = found, let version = fields.integer(8, 1), version <= 3,
             let address = fields.integer(version < 2 ? 13 : 9, 1), let length = fields.integer(version < 2 ? 14 : 10, 1),
             [2, 4, 8].contains(address), [2, 4, 8].contains(length)
         else { return nil }
-        base = place
+        base = signatureOffset
         widths = FieldWidths(address: address, length: length)
         let start = version < 2 ? (version == 0 ? 24 : 28) : 12
         // A file that something was put before counts from where it began.
-        let shift = place - (fields.address(start, address) ?? place)
+        let shift = signatureOffset - (fields.address(start, address) ?? signatureOffset)
         end = fields.address(start + 2 * address, address)?.adding(checked: shift)
         extensionAddress = version < 2 ? nil : fields.address(start + address, address)
         var driver: String?
-        if version < 2, let information = fields.address(start + 3 * address, address)?.adding(checked: place),
+        if version < 2, let information = fields.address(start + 3 * address, address)?.adding(checked: signatureOffset),
             information <= file.byteCount - 16
         {
             let bytes = try file.bytes(in: information..<information + 16)

@@ -68,8 +68,8 @@ struct HDF5Plan {
             if case .group(let group) = attribute.target,
                 knownGroups.contains((group + [attribute.name]).map { ExactString($0) })
             {
-                let place = (group + [attribute.name]).joined(separator: ".")
-                notes.append("the value \"\(place)\" is left out: something else has its name")
+                let fullName = (group + [attribute.name]).joined(separator: ".")
+                notes.append("the value \"\(fullName)\" is left out: something else has its name")
             } else {
                 kept.append(attribute)
             }
@@ -82,7 +82,7 @@ struct HDF5Plan {
         !name.isEmpty && !name.utf8.contains(0) && name.utf8.count <= greatestName
     }
 
-    /// The parts of a path, `nil` for what is none.
+    /// The parts of a path, `nil` for what is not a path.
     private static func components(_ name: String) -> [String]? {
         let parts = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
         guard parts.allSatisfy({ !$0.isEmpty && $0 != "." && !$0.utf8.contains(0) }) else { return nil }
@@ -107,20 +107,20 @@ struct HDF5Plan {
     // MARK: Values
 
     private mutating func add(_ value: Value, named name: String, to group: [String]) {
-        let place = (group + [name]).joined(separator: ".")
+        let fullName = (group + [name]).joined(separator: ".")
         switch value {
         case .dictionary(let members):
-            if members.isEmpty { notes.append("the value \"\(place)\" is an empty dictionary, and a group with nothing in it is no value") }
+            if members.isEmpty { notes.append("the value \"\(fullName)\" is an empty dictionary, and a group with nothing in it is not a value") }
             addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:
             addMembers(elements.enumerated().map { (String($0.offset), $0.element) }, name, group)
         default:
             guard Self.isAttributeName(name), HDF5Attribute.canHold(value) else {
-                notes.append("the value \"\(place.prefix(200))\" is left out: no attribute can hold it")
+                notes.append("the value \"\(fullName.prefix(200))\" is left out: no attribute can hold it")
                 return
             }
             guard !datasets.contains(ExactString((group + [name]).joined(separator: "/"))) else {
-                notes.append("the value \"\(place)\" is left out: something else has its name")
+                notes.append("the value \"\(fullName)\" is left out: something else has its name")
                 return
             }
             attributes.append((.group(group), name, value))
@@ -131,16 +131,16 @@ struct HDF5Plan {
     private mutating func addMembers(_ members: [(key: String, value: Value)], _ name: String, _ group: [String]) {
         let path = group + [name]
         let shown = path.joined(separator: "/")
-        let place = path.joined(separator: ".")
+        let fullName = path.joined(separator: ".")
         if datasets.contains(ExactString(shown)) {
             for member in members {
                 guard HDF5Attribute.canHold(member.value), Self.isAttributeName(member.key) else {
-                    notes.append("the value \"\(place).\(member.key.prefix(200))\" is left out: \(shown) is a tensor")
+                    notes.append("the value \"\(fullName).\(member.key.prefix(200))\" is left out: \(shown) is a tensor")
                     continue
                 }
                 guard !typedTensors.contains(ExactString(shown)) || !["dtype", "shape"].contains(member.key) else {
                     notes.append(
-                        "the value \"\(place).\(member.key)\" is left out: an attribute of that name says what the tensor is")
+                        "the value \"\(fullName).\(member.key)\" is left out: an attribute of that name says what the tensor is")
                     continue
                 }
                 attributes.append((.dataset(shown), member.key, member.value))
@@ -152,14 +152,14 @@ struct HDF5Plan {
             let parts = group.isEmpty
                 ? Self.components(name) : Self.components(name).flatMap({ $0.count == 1 ? $0 : nil })
         else {
-            notes.append("the values under \"\(place)\" are left out: no group can have that name")
+            notes.append("the values under \"\(fullName)\" are left out: no group can have that name")
             return
         }
         let whole = group + parts
         for depth in whole.indices {
             let outer = Array(whole.prefix(depth + 1))
             guard !datasets.contains(ExactString(outer.joined(separator: "/"))) else {
-                notes.append("the values under \"\(place)\" are left out: \(outer.joined(separator: "/")) is a tensor")
+                notes.append("the values under \"\(fullName)\" are left out: \(outer.joined(separator: "/")) is a tensor")
                 return
             }
             addGroup(outer)
@@ -186,10 +186,10 @@ struct HDF5Plan {
                 H5Gcreate2(file, path.joined(separator: "/"), defaultProperties, groupProperties.id, defaultProperties),
                 closing: H5Gclose, "make a group")
         }
-        var places: [(name: String, offset: Int, byteCount: Int)] = []
+        var datasets: [(name: String, offset: Int, byteCount: Int)] = []
         for tensor in tensors where tensor.tiedTo == nil {
             do throws(CairnError) {
-                places.append((tensor.name, try HDF5Dataset.make(tensor, in: file), tensor.byteCount))
+                datasets.append((tensor.name, try HDF5Dataset.make(tensor, in: file), tensor.byteCount))
             } catch {
                 throw error.adding(.init(tensor: tensor.name))
             }
@@ -211,7 +211,7 @@ struct HDF5Plan {
                 throw error.adding(.init(tensor: path + "@" + name))
             }
         }
-        return places
+        return datasets
     }
 }
 
@@ -242,10 +242,10 @@ enum HDF5Dataset {
         }
         guard tensor.byteCount > 0 else { return 0 }
         let offset = H5Dget_offset(dataset.id)
-        guard offset != cairn_h5_undefined_address(), let place = Int(exactly: offset) else {
+        guard offset != cairn_h5_undefined_address(), let exact = Int(exactly: offset) else {
             throw HDF5Library.failure("set space aside for a dataset")
         }
-        return place
+        return exact
     }
 
     private static func type(of scalarType: ScalarType) throws(CairnError) -> HDF5Handle {

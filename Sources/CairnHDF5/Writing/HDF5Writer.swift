@@ -34,7 +34,7 @@ public final class HDF5Writer: CheckpointWriter {
     private var writer: (any StorageWriter)?
     private var fileByteCount = 0
     /// Where the elements of each tensor go, in the order in which they come.
-    private var places: [(name: String, offset: Int, byteCount: Int)] = []
+    private var datasets: [(name: String, offset: Int, byteCount: Int)] = []
     private var position = 0
     private var byteCount = 0
     private var isFinished = false
@@ -73,7 +73,7 @@ public final class HDF5Writer: CheckpointWriter {
             var source = pages.source(token: Self.tokens.add(1, ordering: .relaxed).newValue)
             do throws(CairnError) {
                 let file = try HDF5Handle(cairn_h5_create(&source, Self.alignment), closing: H5Fclose, "make a file")
-                places = try plan.write(to: file.id)
+                datasets = try plan.write(to: file.id)
                 try HDF5Library.check(H5Fflush(file.id, H5F_SCOPE_GLOBAL), "write the description of a file")
             } catch {
                 throw error.adding(.init(file: key))
@@ -94,16 +94,16 @@ public final class HDF5Writer: CheckpointWriter {
         guard let writer, !isFinished else { throw wrongOrder("append") }
         var rest = 0..<bytes.byteCount
         while !rest.isEmpty {
-            guard position < places.count else {
+            guard position < datasets.count else {
                 throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: key))
             }
-            let place = places[position]
-            let count = min(rest.count, place.byteCount - byteCount)
+            let dataset = datasets[position]
+            let count = min(rest.count, dataset.byteCount - byteCount)
             let end = rest.lowerBound + count
-            try writer.write(bytes.extracting(rest.lowerBound..<end), at: place.offset + byteCount)
+            try writer.write(bytes.extracting(rest.lowerBound..<end), at: dataset.offset + byteCount)
             byteCount += count
             rest = end..<rest.upperBound
-            if byteCount == place.byteCount {
+            if byteCount == dataset.byteCount {
                 position += 1
                 byteCount = 0
                 passEmpty()
@@ -113,9 +113,9 @@ public final class HDF5Writer: CheckpointWriter {
 
     public func finish() throws {
         guard let writer, !isFinished else { throw wrongOrder("finish") }
-        guard position == places.count else {
+        guard position == datasets.count else {
             throw CairnError(
-                .incomplete, "not all bytes of a tensor were written", .init(file: key, tensor: places[position].name))
+                .incomplete, "not all bytes of a tensor were written", .init(file: key, tensor: datasets[position].name))
         }
         try writer.finish(byteCount: fileByteCount)
         self.writer = nil
@@ -129,7 +129,7 @@ public final class HDF5Writer: CheckpointWriter {
     }
 
     private func passEmpty() {
-        while position < places.count, places[position].byteCount == 0 { position += 1 }
+        while position < datasets.count, datasets[position].byteCount == 0 { position += 1 }
     }
 
     private func wrongOrder(_ call: String) -> CairnError {
@@ -139,7 +139,7 @@ public final class HDF5Writer: CheckpointWriter {
 
 /// Where Keras 3 looks for variables.
 enum KerasNames {
-    /// - Throws: ``CairnError/Code/unsupported`` when a name is none of Keras's or a number is missing.
+    /// - Throws: ``CairnError/Code/unsupported`` when a name is not one of Keras's or a number is missing.
     static func check(_ tensors: [TensorDescription], file: String) throws(CairnError) {
         var numbers: [ExactString: Set<Int>] = [:]
         for tensor in tensors {

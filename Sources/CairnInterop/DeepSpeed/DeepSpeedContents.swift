@@ -7,14 +7,14 @@ import CairnTensor
 struct DeepSpeedContents {
     /// What the model ranks hold: stage by stage, in each the tensor ranks.
     private(set) var ranks: [DeepSpeedRank] = []
-    /// How many ranks divide a parameter.
+    /// How many ranks shard a parameter.
     private(set) var tensorDegree = 1
     /// How they do so, where the checkpoint says.
     private(set) var rules: TensorParallelRules?
     /// The states of a universal checkpoint, which are whole.
     private(set) var universal: DeepSpeedRank?
     private(set) var leaves: StateLeaves
-    private(set) var omissions: [String] = []
+    private(set) var skippedEntries: [String] = []
     /// The keys of the files that were read.
     private(set) var keys: [String] = []
 
@@ -24,7 +24,7 @@ struct DeepSpeedContents {
     private let storage: any Storage
     private let prefix: String
     private let source: String
-    /// The keys of a model's file that are no values beside its parameters.
+    /// The keys of a model's file that are not values beside its parameters.
     private static let inner: Set<StateKey> = [
         "param_shapes", "buffer_names", "shared_params", "module", "optimizer", "frozen_param_fragments",
         UniversalNote.key,
@@ -50,9 +50,9 @@ struct DeepSpeedContents {
         try addLayers(files)
         try addExperts(files)
         try addGathered()
-        for name in files.others { omissions.append("\(name) is not understood and left out") }
+        for name in files.others { skippedEntries.append("\(name) is not understood and left out") }
         if universal != nil, tensorDegree > 1, rules == nil {
-            omissions.append("weights are divided among tensor ranks in a way that is not stated: they are left out")
+            skippedEntries.append("weights are sharded over tensor ranks in a way that is not stated: they are left out")
         }
     }
 
@@ -78,7 +78,7 @@ struct DeepSpeedContents {
             tensorDegree = dimensions ?? files.tensorDegree ?? (isUniversal ? 1 : count)
             guard tensorDegree > 0, count.isMultiple(of: tensorDegree) else {
                 throw CairnError(
-                    .malformed, "the number of model ranks is no multiple of the tensor ranks",
+                    .malformed, "the number of model ranks is not a multiple of the tensor ranks",
                     .init(file: source, expected: "a multiple of \(tensorDegree)", found: "\(count)"))
             }
         }
@@ -120,9 +120,9 @@ struct DeepSpeedContents {
             firstValues[path] = value
         }
         if !module.shared.isEmpty { try leaves.add(module.sharedValue, at: ["shared_params"]) }
-        omissions += model.contents.omissions
+        skippedEntries += model.contents.skippedEntries
         for tensor in model.contents.tensors where tensor.path.first.map({ !Self.inner.contains($0) }) ?? false {
-            omissions.append("\(StateNames.joined(tensor.path)) is a tensor beside the parameters and is left out")
+            skippedEntries.append("\(StateNames.joined(tensor.path)) is a tensor beside the parameters and is left out")
         }
     }
 
@@ -138,7 +138,7 @@ struct DeepSpeedContents {
         let names = Set(differing.compactMap { $0.first?.text }).sorted()
         guard !names.isEmpty else { return }
         let shown = names.prefix(4).joined(separator: ", ") + (names.count > 4 ? " and \(names.count - 4) more" : "")
-        omissions.append("\(name) has other values than the first rank's, which are left out: \(shown)")
+        skippedEntries.append("\(name) has other values than the first rank's, which are left out: \(shown)")
     }
 
     /// The same of the data-parallel ranks' files, of which only the first is needed for the parameters.
@@ -149,7 +149,7 @@ struct DeepSpeedContents {
                 noteOtherValues(try DeepSpeedState(storage, prefix + name), of: name)
             } catch {
                 guard error.isDamage else { throw error }
-                omissions.append("\(name) cannot be read, so its values are left out: \(error.message)")
+                skippedEntries.append("\(name) cannot be read, so its values are left out: \(error.message)")
             }
         }
     }
@@ -168,7 +168,7 @@ struct DeepSpeedContents {
             }
             var optimizer = DeepSpeedWholeOptimizer(model, weights: trained)
             try optimizer.add(to: &contents)
-            omissions += optimizer.omissions
+            skippedEntries += optimizer.skippedEntries
             if rank == 0 {
                 try addGroups(model, optimizer.optimizerPath, contents.groups, numbers: optimizer.firstNumbers())
             }
@@ -190,7 +190,7 @@ struct DeepSpeedContents {
             contents.groups = partitions.groups(shapes: shapes)
         }
         try partitions.add(to: &contents)
-        omissions += partitions.omissions
+        skippedEntries += partitions.skippedEntries
         if rank == 0, let first = states.first {
             try addGroups(first, partitions.optimizerPath, contents.groups, numbers: nil)
         }
@@ -236,7 +236,7 @@ struct DeepSpeedContents {
             states.append(try state(prefix + name))
         }
         for parameter in frozen {
-            var buffer = FlatBuffer()
+            var buffer = ElementRuns()
             for state in states {
                 guard let part = state.tensor("frozen_param_fragments", StateKey(parameter.name)) else { continue }
                 buffer.append(try ReshapedTensor(part, shape: Shape(checking: [part.shape.elementCount])))
@@ -283,7 +283,7 @@ struct DeepSpeedContents {
                     // Not trained: a buffer, or a weight that is frozen.
                     ranks[owner].add(tensor.content, plain.string, buffers.contains(plain) ? "buffer" : "param")
                 } else {
-                    omissions.append("\(plain.string) may be any of \(tied.count) tied parameters and is left out")
+                    skippedEntries.append("\(plain.string) may be any of \(tied.count) tied parameters and is left out")
                 }
             }
         }
@@ -319,7 +319,7 @@ struct DeepSpeedContents {
 
     /// The states of all parameters, whole.
     ///
-    /// - Throws: ``CairnError/Code/unsupported`` when tensor ranks divide parameters and nothing says how.
+    /// - Throws: ``CairnError/Code/unsupported`` when tensor ranks shard parameters and nothing says how.
     func whole() throws(CairnError) -> DeepSpeedRank {
         var whole = universal ?? DeepSpeedRank()
         for rank in ranks { whole.addShared(rank.shared) }
@@ -336,7 +336,7 @@ struct DeepSpeedContents {
             // The optimizer's states are whole all the same.
             if universal != nil { return whole }
             throw CairnError(
-                .unsupported, "\(tensorDegree) tensor ranks divide the parameters, and the checkpoint does not say how",
+                .unsupported, "\(tensorDegree) tensor ranks shard the parameters, and the checkpoint does not say how",
                 .init(
                     file: source, found: "\(ranks.count) model ranks",
                     advice: "say how by --rules FILE; `cairn help rules` tells about them"))
@@ -352,7 +352,7 @@ struct DeepSpeedContents {
                 // Buffers are the same on all ranks.
                 let content =
                     key.state == "buffer"
-                    ? try equal(parts, key) : try rules.united(parts, key.parameter.string)
+                    ? try equal(parts, key) : try rules.gathered(parts, key.parameter.string)
                 whole.add(content, key.parameter.string, key.state)
             }
         }

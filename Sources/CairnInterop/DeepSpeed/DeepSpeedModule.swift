@@ -4,7 +4,7 @@ import CairnTensor
 
 /// The `module` of a model file: weights, buffers, and which weight is another one under a second name.
 struct DeepSpeedModule {
-    /// The weights that are no copies, in the order of the file.
+    /// The weights that are not copies, in the order of the file.
     private(set) var weights: [(name: String, content: any TensorContent)] = []
     private(set) var buffers: [(name: String, content: any TensorContent)] = []
     /// Names of weights and the names of those that they are.

@@ -7,10 +7,10 @@ import CairnTensor
 struct DeepSpeedPartitions {
     let ranks: [DeepSpeedState]
     private let source: String
-    /// Whether every parameter is divided by itself: ZeRO 3.
+    /// Whether every parameter is sharded on its own: ZeRO 3.
     private let isThird: Bool
     private let states: [String]
-    private(set) var omissions: [String] = []
+    private(set) var skippedEntries: [String] = []
 
     private static let root: StateKey = "optimizer_state_dict"
 
@@ -53,7 +53,7 @@ struct DeepSpeedPartitions {
         case 5 where (path[1] == "base_optimizer_state" || path[1] == root) && path[2] == "state":
             guard case .index(let group) = path[3] else { return nil }
             return (group, path[4].text)
-        // What was saved to be divided anew by other numbers of ranks.
+        // What was saved to be resharded over other numbers of ranks.
         case 4 where path[1] == "base_optimizer_state":
             guard case .index(let group) = path[2] else { return nil }
             return (group, path[3].text)
@@ -78,7 +78,7 @@ struct DeepSpeedPartitions {
         return content
     }
 
-    /// How many ranks divide a group; experts are divided among fewer.
+    /// How many ranks shard a group; experts are sharded over fewer.
     private func divisor(_ group: Int) -> Int {
         guard let first = ranks.first else { return 1 }
         return first.integer(Self.root, "partition_count", .index(group))
@@ -119,21 +119,21 @@ struct DeepSpeedPartitions {
 
     private mutating func omitExperts(_ state: String, _ group: [DeepSpeedParameter]) {
         guard state == "fp32", let first = group.first else { return }
-        omissions.append(
+        skippedEntries.append(
             "the optimizer's state of \(group.count) parameters of experts is left out: \(first.name)"
                 + (group.count > 1 ? ", …" : ""))
     }
 
-    /// ZeRO 1 and 2: the parameters of a group follow each other in one buffer, which the ranks divide.
+    /// ZeRO 1 and 2: the parameters of a group follow each other in one buffer, which is sharded over the ranks.
     private mutating func addFlat(
         _ state: String, _ index: Int, _ group: [DeepSpeedParameter], to rank: inout DeepSpeedRank
     ) throws(CairnError) {
         guard divisor(index) == ranks.count else { return omitExperts(state, group) }
         if let fragments = try fragments(index, group) {
             for parameter in group {
-                var slices: [FlatBuffer?] = []
+                var slices: [ElementRuns?] = []
                 for (number, fragment) in fragments[ExactString(parameter.name)] ?? [] {
-                    var buffer = FlatBuffer()
+                    var buffer = ElementRuns()
                     guard let content = part(ranks[number], state, index) else { continue }
                     buffer.append(content)
                     slices.append(buffer.slice(fragment.start, fragment.count))
@@ -143,7 +143,7 @@ struct DeepSpeedPartitions {
             }
             return
         }
-        var buffer = FlatBuffer()
+        var buffer = ElementRuns()
         for rank in ranks {
             if let content = part(rank, state, index) { buffer.append(content) }
         }
@@ -194,7 +194,7 @@ struct DeepSpeedPartitions {
         else { return }
         // Buffers follow the groups of parameters; where they are cut otherwise, they are one.
         let isByGroup = first.count == rank.groups.count
-        let joined = isByGroup ? [] : buffers.map { FlatBuffer(joining: $0) }
+        let joined = isByGroup ? [] : buffers.map { ElementRuns(joining: $0) }
         var start = 0
         for (index, group) in rank.groups.enumerated() {
             if isByGroup {
@@ -208,7 +208,7 @@ struct DeepSpeedPartitions {
             for parameter in group {
                 let count = parameter.shape.elementCount
                 let share = count.dividedRoundingUp(by: ranks.count)
-                let slices = buffers.enumerated().map { number, buffers -> FlatBuffer? in
+                let slices = buffers.enumerated().map { number, buffers -> ElementRuns? in
                     let own = max(0, min(share, count - number * share))
                     guard isByGroup else { return joined[number].slice(start, own) }
                     return index < buffers.count ? buffers[index].slice(start, own) : nil
@@ -219,10 +219,10 @@ struct DeepSpeedPartitions {
         }
     }
 
-    private func groupBuffers(_ state: String, _ rank: DeepSpeedState) -> [FlatBuffer] {
-        var buffers: [FlatBuffer] = []
+    private func groupBuffers(_ state: String, _ rank: DeepSpeedState) -> [ElementRuns] {
+        var buffers: [ElementRuns] = []
         while part(rank, "fp32", buffers.count) != nil {
-            var buffer = FlatBuffer()
+            var buffer = ElementRuns()
             if let content = part(rank, state, buffers.count) { buffer.append(content) }
             buffers.append(buffer)
         }
@@ -230,16 +230,16 @@ struct DeepSpeedPartitions {
     }
 
     private func add(
-        _ slices: [FlatBuffer?], _ parameter: DeepSpeedParameter, _ state: String, to rank: inout DeepSpeedRank
+        _ slices: [ElementRuns?], _ parameter: DeepSpeedParameter, _ state: String, to rank: inout DeepSpeedRank
     ) throws(CairnError) {
-        var whole = FlatBuffer()
+        var whole = ElementRuns()
         for slice in slices {
             guard let slice else {
                 throw CairnError(
                     .incomplete, "the partitions are too short for a parameter",
                     .init(file: source, tensor: "\(parameter.name).\(state)"))
             }
-            for piece in slice.pieces { whole.append(piece) }
+            for run in slice.runs { whole.append(run) }
         }
         do throws(CairnError) {
             rank.add(try FlatTensor(whole, shape: parameter.shape), parameter.name, state)

@@ -2,7 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnTensor
 
-/// What one model rank holds: the states of its parameters, united over the data ranks.
+/// What one model rank holds: the states of its parameters, gathered over the data ranks.
 ///
 /// Without tensor parallelism these are whole parameters, of the rank's pipeline stage.
 struct DeepSpeedRank: Sendable {
@@ -47,7 +47,7 @@ struct DeepSpeedRank: Sendable {
         let kept = Dictionary(shared.map { (ExactString($0.name), $0.kept) }, uniquingKeysWith: { first, _ in first })
         return shared.flatMap { second -> [(name: String, content: any TensorContent, tiedTo: String)] in
             var target = second.kept
-            // A name that stands for another one in turn; a circle of them is none.
+            // A name that stands for another one in turn; a circle of them stands for nothing.
             for _ in 0..<shared.count {
                 guard let next = kept[ExactString(target)] else { break }
                 target = next

@@ -5,17 +5,17 @@ public import CairnTensor
 
 /// A checkpoint of DeepSpeed, with or without ZeRO, also with pipeline or tensor parallelism, or a universal one.
 ///
-/// Of every parameter there are `<name>.fp32` and the optimizer's states (`.exp_avg`, `.exp_avg_sq`, …), whole,
-/// whatever ranks hold parts of them, and `.param` where the weight that the model computes with is stored; buffers
-/// are `<name>.buffer`. Weights under a second name are tied to those under the first. Values are those of the first model rank's file, and the optimizer's options, parameters and
-/// steps by groups.
+/// Of every parameter there are `<name>.fp32` and the optimizer's states (`.exp_avg`, `.exp_avg_sq`, …), whole, whatever ranks
+/// hold parts of them, and `.param` where the weight that the model computes with is stored; buffers are `<name>.buffer`.
+/// Weights under a second name are tied to those under the first. Values are those of the first model rank's file, and the
+/// optimizer's options, parameters and steps by groups.
 ///
 /// Source: `deepspeed/utils/zero_to_fp32.py` and `deepspeed/checkpoint/ds_to_universal.py` of DeepSpeed 0.19.
-public final class DeepSpeedReader: VerifiableReader, OmittingReader {
+public final class DeepSpeedReader: VerifiableReader, SkippingReader {
     public let format = "deepspeed"
     public let source: String
     public let values: [NamedValue]
-    public let omissions: [String]
+    public let skippedEntries: [String]
     public var tensors: [TensorDescription] { table.descriptions }
 
     private let table: TensorTable
@@ -25,7 +25,7 @@ public final class DeepSpeedReader: VerifiableReader, OmittingReader {
     /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `global_step400/`.
     ///
     /// - Throws: ``CairnError/Code/incomplete`` when a rank's file is missing, ``CairnError/Code/unsupported`` when
-    ///   tensor ranks divide parameters and the checkpoint does not say how: then ``ranks(storage:prefix:source:)``
+    ///   tensor ranks shard parameters and the checkpoint does not say how: then ``ranks(storage:prefix:source:)``
     ///   have the parts.
     public convenience init(storage: any Storage, prefix: String, source: String) throws(CairnError) {
         var contents = DeepSpeedContents(storage, prefix: prefix, source: source)
@@ -44,13 +44,13 @@ public final class DeepSpeedReader: VerifiableReader, OmittingReader {
         for second in rank.tied() { entries.append((second.name, second.content, second.tiedTo)) }
         table = try TensorTable(checking: entries, source: source)
         values = try contents.leaves.values()
-        omissions = contents.omissions
+        skippedEntries = contents.skippedEntries
         keys = contents.keys
         self.storage = storage
     }
 
     /// What each model rank holds, stage by stage and in each stage tensor rank by tensor rank: the parts of
-    /// parameters that rules can unite.
+    /// parameters that rules can gather.
     ///
     /// - Throws: As the initializer, but for rules that are missing.
     public static func ranks(
@@ -98,7 +98,7 @@ public final class DeepSpeedReader: VerifiableReader, OmittingReader {
             try StorageKey.validate(tag)
         } catch {
             throw CairnError(
-                .malformed, "the file names no directory", .init(file: storage.place(of: name)), cause: error)
+                .malformed, "the file names no directory", .init(file: storage.location(of: name)), cause: error)
         }
         return tag
     }

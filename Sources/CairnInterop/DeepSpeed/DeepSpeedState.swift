@@ -17,7 +17,7 @@ struct DeepSpeedState {
     private var values: [[StateKey]: Value] = [:]
 
     init(_ storage: any Storage, _ key: String) throws(CairnError) {
-        file = storage.place(of: key)
+        file = storage.location(of: key)
         contents = try TorchContents(FileWindow(storage, key))
         for tensor in contents.tensors { tensors[tensor.path] = tensor.content }
         for (path, value) in contents.leaves { values[path] = value }
@@ -77,7 +77,7 @@ struct DeepSpeedState {
 
     /// The parameters with their shapes by groups, in the order of the flat buffers.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for shapes that are none.
+    /// - Throws: ``CairnError/Code/malformed`` for invalid shapes.
     func parameterShapes() throws(CairnError) -> [[DeepSpeedParameter]] {
         // Early versions have one dictionary instead of a list of them.
         var groups: [[DeepSpeedParameter]] = []
@@ -115,7 +115,7 @@ struct DeepSpeedState {
         var sizes: [Int] = []
         for extent in extents {
             guard case .integer(let size) = extent else {
-                throw CairnError(.malformed, "a shape is no list of integers", .init(file: file, tensor: name))
+                throw CairnError(.malformed, "a shape is not a list of integers", .init(file: file, tensor: name))
             }
             sizes.append(Int(size))
         }

@@ -44,7 +44,7 @@ struct DeepSpeedUniversal {
         let open = { @Sendable () throws(CairnError) -> (content: any TensorContent, isBare: Bool) in
             let contents = try TorchContents(FileWindow(storage, key))
             guard let found = contents.tensors.first(where: { $0.path.isEmpty || $0.path == ["param"] }) else {
-                throw CairnError(.malformed, "the file holds no tensor", .init(file: storage.place(of: key)))
+                throw CairnError(.malformed, "the file holds no tensor", .init(file: storage.location(of: key)))
             }
             return (found.content, found.path.isEmpty)
         }
@@ -57,7 +57,7 @@ struct DeepSpeedUniversal {
         do throws(CairnError) {
             return try ReshapedTensor(held, shape: shape)
         } catch {
-            throw error.adding(.init(file: storage.place(of: key)))
+            throw error.adding(.init(file: storage.location(of: key)))
         }
     }
 

@@ -90,7 +90,7 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
             guard position < plan.roles.count else {
                 throw CairnError(
                     .invalidArgument, "more bytes were written than the tensors have",
-                    .init(file: storage.place(of: prefix)))
+                    .init(file: storage.location(of: prefix)))
             }
             let (tensor, role) = plan.roles[position]
             let count = min(rest.count, tensor.byteCount - byteCount)
@@ -119,7 +119,7 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         guard position == plan.roles.count else {
             throw CairnError(
                 .incomplete, "not all bytes of a tensor were written",
-                .init(file: storage.place(of: prefix), tensor: plan.roles[position].tensor.name))
+                .init(file: storage.location(of: prefix), tensor: plan.roles[position].tensor.name))
         }
         try write(files.optimizerPickle(), as: prefix + DeepSpeedFiles.universalOptimizer)
         // A model's file makes the directory a checkpoint, so these come when the rest is there.
@@ -148,7 +148,7 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         model?.file.discard()
         thirdModel?.file.discard()
         (current, model, thirdModel) = (nil, nil, nil)
-        // Nobody waits for this; states that stay are no checkpoint without a model's file.
+        // Not synced; states that stay are not a checkpoint without a model's file.
         try? storage.delete(published.reversed())
         published = []
     }
@@ -240,7 +240,7 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         guard replaces else {
             throw CairnError(
                 .alreadyExists, "there is a universal checkpoint, or part of one",
-                .init(file: storage.place(of: first), advice: "choose another directory, or allow replacing it"))
+                .init(file: storage.location(of: first), advice: "choose another directory, or allow replacing it"))
         }
         // What makes it a checkpoint goes first.
         try storage.delete(named)
@@ -252,6 +252,6 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
     private func wrongOrder(_ call: String) -> CairnError {
         CairnError(
             .invalidArgument, "\(call) was called before begin or after the end",
-            .init(file: storage.place(of: prefix)))
+            .init(file: storage.location(of: prefix)))
     }
 }

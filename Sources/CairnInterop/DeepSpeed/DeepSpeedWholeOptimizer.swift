@@ -8,7 +8,7 @@ import CairnTensor
 struct DeepSpeedWholeOptimizer {
     private let model: DeepSpeedState
     private let weights: [(name: String, content: any TensorContent)]
-    private(set) var omissions: [String] = []
+    private(set) var skippedEntries: [String] = []
 
     private static let root: StateKey = "optimizer"
 
@@ -37,29 +37,29 @@ struct DeepSpeedWholeOptimizer {
         let states = statesByNumber()
         var shapes: [[Shape?]] = []
         for (group, members) in numbers.enumerated() {
-            shapes.append(members.enumerated().map { place, number in
+            shapes.append(members.enumerated().map { position, number in
                 isMixed
-                    ? model.tensor(Self.root, "fp32_groups", .index(group), .index(place))?.shape
+                    ? model.tensor(Self.root, "fp32_groups", .index(group), .index(position))?.shape
                     : states[number]?.first { $0.content.shape.dimensionCount > 0 }?.content.shape
             })
         }
         guard let order = ParameterOrder.match(parameters: weights.map(\.content.shape), groups: shapes) else {
             if !isMixed { for weight in weights { rank.add(weight.content, weight.name, "fp32") } }
             if !numbers.isEmpty {
-                omissions.append(
+                skippedEntries.append(
                     "which parameters the optimizer's numbers stand for cannot be told by their order and shapes: "
                         + "its state is left out")
             }
             return
         }
-        rank.groups = order.map { places in
-            places.map { DeepSpeedParameter(name: weights[$0].name, shape: weights[$0].content.shape) }
+        rank.groups = order.map { positions in
+            positions.map { DeepSpeedParameter(name: weights[$0].name, shape: weights[$0].content.shape) }
         }
         if !isMixed { for weight in weights { rank.add(weight.content, weight.name, "fp32") } }
         for (group, members) in numbers.enumerated() {
-            for (place, number) in members.enumerated() {
-                let weight = weights[order[group][place]]
-                if isMixed, let content = model.tensor(Self.root, "fp32_groups", .index(group), .index(place)) {
+            for (position, number) in members.enumerated() {
+                let weight = weights[order[group][position]]
+                if isMixed, let content = model.tensor(Self.root, "fp32_groups", .index(group), .index(position)) {
                     rank.add(content, weight.name, "fp32")
                 }
                 for state in states[number] ?? [] where state.content.shape == weight.content.shape {
@@ -103,23 +103,23 @@ struct DeepSpeedWholeOptimizer {
 
     /// 16-bit weights whose single-precision copies are one buffer a group.
     private mutating func addFlat(to rank: inout DeepSpeedRank) throws(CairnError) {
-        var buffers: [FlatBuffer] = []
+        var buffers: [ElementRuns] = []
         while let content = model.tensor(Self.root, "fp32_groups_flat", .index(buffers.count)) {
-            var buffer = FlatBuffer()
+            var buffer = ElementRuns()
             buffer.append(content)
             buffers.append(buffer)
         }
         let sum = weights.reduce(Int?.some(0)) { $0?.adding(checked: $1.content.shape.elementCount) }
         guard buffers.count == 1, let buffer = buffers.first, sum == buffer.count else {
-            omissions.append(
+            skippedEntries.append(
                 "which parameters are in which of the optimizer's \(buffers.count) flat buffers is not in the file: "
                     + "its state is left out")
             return
         }
         rank.groups = [weights.map { DeepSpeedParameter(name: $0.name, shape: $0.content.shape) }]
-        var flat: [(name: String, buffer: FlatBuffer)] = [("fp32", buffer)]
+        var flat: [(name: String, buffer: ElementRuns)] = [("fp32", buffer)]
         for state in statesByNumber()[0] ?? [] where state.content.shape.extents == [buffer.count] {
-            var buffer = FlatBuffer()
+            var buffer = ElementRuns()
             buffer.append(state.content)
             flat.append((state.name, buffer))
         }

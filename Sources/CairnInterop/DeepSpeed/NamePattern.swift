@@ -46,9 +46,9 @@ package struct NamePattern: Sendable {
         for (position, scalar) in scalars.enumerated() {
             var next: [Int] = []
             isListed = [Bool](repeating: false, count: program.count)
-            for place in current {
-                guard case .character(let set) = program[place], set.contains(scalar) else { continue }
-                if add(place + 1, to: &next, &isListed, at: position + 1, of: scalars.count) { return true }
+            for instruction in current {
+                guard case .character(let set) = program[instruction], set.contains(scalar) else { continue }
+                if add(instruction + 1, to: &next, &isListed, at: position + 1, of: scalars.count) { return true }
             }
             if next.isEmpty { return false }
             current = next
@@ -61,14 +61,14 @@ package struct NamePattern: Sendable {
         _ start: Int, to list: inout [Int], _ isListed: inout [Bool], at position: Int, of count: Int
     ) -> Bool {
         var work = [start]
-        while let place = work.popLast() {
-            guard !isListed[place] else { continue }
-            isListed[place] = true
-            switch program[place] {
-            case .character: list.append(place)
+        while let instruction = work.popLast() {
+            guard !isListed[instruction] else { continue }
+            isListed[instruction] = true
+            switch program[instruction] {
+            case .character: list.append(instruction)
             case .split(let first, let second): work += [second, first]
-            case .begin: if position == 0 { work.append(place + 1) }
-            case .end: if position == count { work.append(place + 1) }
+            case .begin: if position == 0 { work.append(instruction + 1) }
+            case .end: if position == count { work.append(instruction + 1) }
             case .match: return true
             }
         }

@@ -6,9 +6,9 @@ package import CairnTensor
 /// An optimizer numbers its parameters group by group and does not know their names. Groups are made by going through
 /// the model's parameters in their order, so the parameters are the groups' numbers, shuffled together with the order
 /// inside each group kept; the shapes of the states say which shuffles are possible. Where there is exactly one, it is
-/// the truth; where there are several, nobody can tell.
+/// the truth; where there are several, it cannot be told.
 package enum ParameterOrder {
-    /// More ways to go on than this, over all parameters, are too many to look at.
+    /// More ways to continue than this, over all parameters, are too many to look at.
     private static let mostStates = 1 << 18
 
     /// The parameter (its position in the model) of each place in the groups; `nil` where there is not exactly one way.
@@ -24,9 +24,9 @@ package enum ParameterOrder {
         var visited = 0
         for shape in parameters {
             var next: [[Int]: Int] = [:]
-            for (places, ways) in layers[layers.count - 1] {
-                for group in groups.indices where fits(shape, groups[group], places[group]) {
-                    var after = places
+            for (filled, ways) in layers[layers.count - 1] {
+                for group in groups.indices where fits(shape, groups[group], filled[group]) {
+                    var after = filled
                     after[group] += 1
                     next[after] = min(2, next[after, default: 0] + ways)
                 }
@@ -39,23 +39,23 @@ package enum ParameterOrder {
         guard layers.last?[end] == 1 else { return nil }
         // One way leads to the end: back along it.
         var result = groups.map { [Int](repeating: 0, count: $0.count) }
-        var places = end
+        var filled = end
         for position in parameters.indices.reversed() {
-            for group in groups.indices where places[group] > 0 {
-                var before = places
+            for group in groups.indices where filled[group] > 0 {
+                var before = filled
                 before[group] -= 1
                 guard layers[position][before] != nil, fits(parameters[position], groups[group], before[group]) else {
                     continue
                 }
                 result[group][before[group]] = position
-                places = before
+                filled = before
                 break
             }
         }
         return result
     }
 
-    private static func fits(_ shape: Shape, _ group: [Shape?], _ place: Int) -> Bool {
-        place < group.count && (group[place].map { $0 == shape } ?? true)
+    private static func fits(_ shape: Shape, _ group: [Shape?], _ position: Int) -> Bool {
+        position < group.count && (group[position].map { $0 == shape } ?? true)
     }
 }

@@ -2,7 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnTensor
 
-/// How the tensor ranks of a checkpoint divide its parameters, as the checkpoint itself says.
+/// How the tensor ranks of a checkpoint shard its parameters, as the checkpoint itself says.
 ///
 /// DeepSpeed keeps lists of name patterns (`universal_checkpoint_info`). What no pattern fits is joined along dimension
 /// 0, as its own converter does. Source: `deepspeed/checkpoint/ds_to_universal.py` of DeepSpeed 0.19.
@@ -61,9 +61,9 @@ struct TensorParallelRules {
             var extents: [Int] = [], sizes: [Int] = []
             var isCount = false
             while true {
-                let place = path + ["shape", .index(extents.count)]
-                let inner = model.integers(at: place)
-                if let extent = model.integer(at: place) {
+                let extentPath = path + ["shape", .index(extents.count)]
+                let inner = model.integers(at: extentPath)
+                if let extent = model.integer(at: extentPath) {
                     if extents.count == dimension { (sizes, isCount) = ([extent], true) }
                     extents.append(extents.count == dimension ? 0 : extent)
                 } else if !inner.isEmpty {
@@ -105,11 +105,11 @@ struct TensorParallelRules {
     /// The whole of a parameter's state from the ranks' parts.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when the parts do not fit each other.
-    func united(_ parts: [any TensorContent], _ parameter: String) throws(CairnError) -> any TensorContent {
+    func gathered(_ parts: [any TensorContent], _ parameter: String) throws(CairnError) -> any TensorContent {
         func fits(_ patterns: [NamePattern]) -> Bool { patterns.contains { $0.matchesBeginning(of: parameter) } }
         do throws(CairnError) {
             if fits(unsupported) {
-                throw CairnError(.unsupported, "DeepSpeed says that it does not know how this parameter is divided")
+                throw CairnError(.unsupported, "DeepSpeed says that it does not know how this parameter is sharded")
             }
             var whole: any TensorContent
             if fits(replicated) {

@@ -137,7 +137,7 @@ struct UniversalPlan {
             shared.append((name, target))
         }
         if !lostTies.isEmpty {
-            notes.append("second names of what is no state of a parameter are left out: \(NameList.text(lostTies))")
+            notes.append("second names of what is not a state of a parameter are left out: \(NameList.text(lostTies))")
         }
         if !shared.isEmpty {
             notes.append(

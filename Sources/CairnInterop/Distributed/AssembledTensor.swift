@@ -11,7 +11,7 @@ struct AssembledTensor: TensorContent {
         var file: String
         var open: @Sendable () throws(CairnError) -> any TensorContent
         /// The item, in whose file its own offsets are counted from its beginning.
-        var place: DistributedMetadata.Place
+        var location: DistributedMetadata.Location
     }
 
     private static let slabByteCount = 4 << 20
@@ -43,7 +43,7 @@ struct AssembledTensor: TensorContent {
                     try copy(common, of: piece, content, to: region, &destination)
                 }
             } catch {
-                throw error.code == .corrupted ? error.moved(to: piece.place) : error
+                throw error.code == .corrupted ? error.moved(to: piece.location) : error
             }
         }
     }

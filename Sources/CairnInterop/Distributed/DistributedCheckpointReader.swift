@@ -9,12 +9,12 @@ public import CairnTensor
 /// and no others are read. That the chunks cover each tensor exactly, and that their files are there and long enough,
 /// is checked when the checkpoint is opened. Objects become values at the keys that they had before their names were
 /// flattened. Nothing is executed; checksums are verified whenever the whole of a chunk has been read.
-public final class DistributedCheckpointReader: FragmentedReader, VerifiableReader, OmittingReader {
+public final class DistributedCheckpointReader: FragmentedReader, VerifiableReader, SkippingReader {
     public let format = "dcp"
     public let source: String
     public let values: [NamedValue]
-    public let omissions: [String]
-    public let omittedTensorCount: Int
+    public let skippedEntries: [String]
+    public let skippedTensorCount: Int
     public var tensors: [TensorDescription] { table.descriptions }
     public let structure: StateNode?
 
@@ -43,15 +43,15 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
             }
             guard !shards.isEmpty else {
                 throw CairnError(
-                    .notFound, "the directory is no checkpoint of torch.distributed.checkpoint",
+                    .notFound, "the directory is not a checkpoint of torch.distributed.checkpoint",
                     .init(file: source, expected: Self.metadataName))
             }
             try builder.addShards(shards)
         }
         table = try builder.table()
         values = try builder.leaves.values()
-        omissions = builder.omissions
-        omittedTensorCount = builder.omittedTensorCount
+        skippedEntries = builder.skippedEntries
+        skippedTensorCount = builder.skippedTensorCount
         structure = builder.structure
         items = builder.items
         fileCount = builder.fileCount
@@ -88,12 +88,12 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
         var report = VerificationReport()
         report.fileCount = fileCount
         for (tensor, files) in items {
-            for (region, place) in tensor.pieces {
+            for (region, location) in tensor.pieces {
                 let item: DistributedFiles.Item
                 do throws(CairnError) {
-                    item = try files.item(place, of: tensor, region)
+                    item = try files.item(location, of: tensor, region)
                 } catch {
-                    report.damages.append(.init(error: error.adding(.init(file: place.file, tensor: tensor.name))))
+                    report.damages.append(.init(error: error.adding(.init(file: location.file, tensor: tensor.name))))
                     continue
                 }
                 guard deep else { continue }
@@ -104,7 +104,7 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
                     if record.entry.checksum == nil { report.unsummedByteCount += record.byteCount }
                     guard let damage = try record.damage(progress: progress) else { continue }
                     report.damages.append(
-                        .init(error: damage.moved(to: place).adding(.init(tensor: tensor.name))))
+                        .init(error: damage.moved(to: location).adding(.init(tensor: tensor.name))))
                 }
             }
         }

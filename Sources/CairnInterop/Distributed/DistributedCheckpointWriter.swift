@@ -6,7 +6,7 @@ import CairnTensor
 /// Writes a checkpoint as a directory of torch.distributed.checkpoint (DCP), which `dcp.load` of PyTorch 2.1 and later
 /// reads on any number of ranks.
 ///
-/// Tensors are divided along their first dimension over as many files as are wanted, as if so many ranks had saved them.
+/// Tensors are sharded along their first dimension over as many files as are wanted, as if so many ranks had saved them.
 /// Values are items of their own under the keys on the way to them. Tied tensors have one item and two names. Nothing is
 /// held in memory; `.metadata` comes last, and without it there is no checkpoint.
 public final class DistributedCheckpointWriter: CheckpointWriter {
@@ -27,7 +27,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
     private var tensors: [MetadataPickle.Tensor] = []
     private var objects: [MetadataPickle.Object] = []
     /// Where in ``tensors`` those are whose bytes come, and the parts of each.
-    private var stored: [(tensor: Int, parts: [ShardDivision.Part])] = []
+    private var stored: [(tensor: Int, parts: [FileSharding.Part])] = []
     /// The tensor and the part that come next, what is being written of it, and how many bytes of it have come.
     private var position = 0
     private var part = 0
@@ -41,7 +41,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
     /// ``begin(tensors:values:structure:)``.
     ///
     /// - Parameters:
-    ///   - fileCount: Over how many files the tensors are divided.
+    ///   - fileCount: Over how many files the tensors are sharded.
     ///   - replaces: Whether a checkpoint may be there. It is deleted at the beginning.
     public init(storage: any Storage, prefix: String = "", fileCount: Int = 1, replaces: Bool = false) {
         self.storage = storage
@@ -69,10 +69,10 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         tensors descriptions: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> [String] {
         guard files.isEmpty else { throw wrongOrder("begin") }
-        let place = storage.place(of: prefix)
+        let location = storage.location(of: prefix)
         let state = try FlattenedState(
-            structure ?? StateNode(flat: descriptions, values: values), file: place)
-        var entries: [ExactString: FlattenedState.Entry] = [:]
+            structure ?? StateNode(flat: descriptions, values: values), file: location)
+        var entries: [ExactString: FlattenedState.FlatEntry] = [:]
         for entry in state.entries {
             if case .tensor(let name) = entry.leaf { entries[ExactString(name)] = entry }
         }
@@ -87,7 +87,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
             _ = try TorchTypes.extents(of: description)
             _ = try StatePickle.bytes(
                 of: .tensor(description.name), tensors: [.init(description: description, storage: 0)])
-            stored.append((index, try ShardDivision(description, fileCount: fileCount, whole: index % fileCount).parts))
+            stored.append((index, try FileSharding(description, fileCount: fileCount, whole: index % fileCount).parts))
         }
         try makeRoom()
         try openFiles()
@@ -96,7 +96,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
             var archive = try TorchArchiveWriter(
                 files[0].writer, at: files[0].offset, prefix: Self.archivePrefix,
                 pickle: StatePickle.bytes(of: node, tensors: []))
-            objects.append(.init(name: entry.name, path: entry.path, place: try end(&archive, in: 0)))
+            objects.append(.init(name: entry.name, path: entry.path, location: try end(&archive, in: 0)))
         }
         try beginItem()
         return structure.map { StateLosses(of: $0, in: .flattened(isTerminal: FlattenedState.isTerminal)).notes } ?? []
@@ -124,9 +124,9 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
             throw CairnError(
                 .alreadyExists, "there is a checkpoint, or part of one",
                 .init(
-                    file: storage.place(of: prefix + first), advice: "choose another directory, or allow replacing it"))
+                    file: storage.location(of: prefix + first), advice: "choose another directory, or allow replacing it"))
         }
-        // The metadata first: without them the rest is no checkpoint.
+        // The metadata first: without them the rest is not a checkpoint.
         try storage.delete(names.filter { $0.hasSuffix(DistributedCheckpointReader.metadataName) }.map { prefix + $0 })
         try storage.delete(names.map { prefix + $0 })
     }
@@ -151,13 +151,13 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
     }
 
     /// Ends an item of a file; where it is.
-    private func end(_ archive: inout TorchArchiveWriter, in file: Int) throws(CairnError) -> DistributedMetadata.Place {
+    private func end(_ archive: inout TorchArchiveWriter, in file: Int) throws(CairnError) -> DistributedMetadata.Location {
         let byteCount = try archive.finish()
-        let place = DistributedMetadata.Place(
+        let location = DistributedMetadata.Location(
             file: files[file].name, offset: files[file].offset, byteCount: byteCount)
         files[file].offset += byteCount
         if fileCount > 1 { files[file].writer.pause() }
-        return place
+        return location
     }
 
     public func append(_ bytes: RawSpan) throws {
@@ -207,7 +207,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
 
     /// Gives tied tensors the items of those that they are tied to.
     private func addTies() throws(CairnError) {
-        var pieces: [ExactString: [(region: Region, place: DistributedMetadata.Place)]] = [:]
+        var pieces: [ExactString: [(region: Region, location: DistributedMetadata.Location)]] = [:]
         for tensor in tensors where tensor.description.tiedTo == nil {
             pieces[ExactString(tensor.description.name)] = tensor.pieces
         }
@@ -227,7 +227,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         isFinished = true
         item = nil
         for file in files { file.writer.discard() }
-        // Nobody waits for this; files that stay are no checkpoint without the metadata.
+        // Not synced; files that stay are not a checkpoint without the metadata.
         try? storage.delete(published)
         published = []
     }

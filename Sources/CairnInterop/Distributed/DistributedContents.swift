@@ -12,8 +12,8 @@ struct DistributedContents {
     private let source: String
     private var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
     private(set) var leaves: StateLeaves
-    private(set) var omissions: [String] = []
-    private(set) var omittedTensorCount = 0
+    private(set) var skippedEntries: [String] = []
+    private(set) var skippedTensorCount = 0
     private(set) var items: [(tensor: DistributedMetadata.Tensor, files: DistributedFiles)] = []
     private(set) var fileCount = 0
     private var nested = NestedState()
@@ -33,7 +33,7 @@ struct DistributedContents {
         var all: DistributedMetadata?
         for key in keys {
             let bytes = try storage.readAll(key, limit: PickleLimits().byteCount)
-            let metadata = try DistributedMetadata(bytes, file: storage.place(of: key))
+            let metadata = try DistributedMetadata(bytes, file: storage.location(of: key))
             if all == nil { all = metadata } else { try all?.merge(metadata) }
         }
         guard let all else { return }
@@ -41,34 +41,34 @@ struct DistributedContents {
         isNested = true
         let files = try DistributedFiles(storage, prefix: prefix)
         var names: Set<ExactString> = []
-        var first: [[DistributedMetadata.Place]: Int] = [:]
+        var first: [[DistributedMetadata.Location]: Int] = [:]
         for tensor in all.tensors {
             var pieces: [AssembledTensor.Piece] = []
-            for (region, place) in tensor.pieces {
+            for (region, location) in tensor.pieces {
                 do throws(CairnError) {
-                    try files.check(place)
-                    try files.check(place, holds: region, of: tensor.scalarType)
+                    try files.check(location)
+                    try files.check(location, holds: region, of: tensor.scalarType)
                 } catch {
                     throw error.adding(.init(tensor: tensor.name))
                 }
-                names.insert(ExactString(place.file))
+                names.insert(ExactString(location.file))
                 let open = { @Sendable () throws(CairnError) -> any TensorContent in
-                    try files.item(place, of: tensor, region).content
+                    try files.item(location, of: tensor, region).content
                 }
-                pieces.append(AssembledTensor.Piece(region: region, file: place.file, open: open, place: place))
+                pieces.append(AssembledTensor.Piece(region: region, file: location.file, open: open, location: location))
             }
             let content = AssembledTensor(scalarType: tensor.scalarType, shape: tensor.shape, pieces: pieces)
             entries.append((tensor.name, content, try tie(tensor, to: &first, files)))
             items.append((tensor, files))
             nested.add(.tensor(tensor.name), at: all.paths[ExactString(tensor.name)] ?? [StateKey(tensor.name)])
         }
-        for (name, place) in all.objects {
+        for (name, location) in all.objects {
             do throws(CairnError) {
-                try files.check(place)
-                names.insert(ExactString(place.file))
-                try addObject(object(files, place), name, at: all.paths[ExactString(name)] ?? [StateKey(name)])
+                try files.check(location)
+                names.insert(ExactString(location.file))
+                try addObject(object(files, location), name, at: all.paths[ExactString(name)] ?? [StateKey(name)])
             } catch {
-                throw error.moved(to: place).adding(.init(file: place.file, tensor: name))
+                throw error.moved(to: location).adding(.init(file: location.file, tensor: name))
             }
         }
         try compare(all.copies, all.objects, files)
@@ -78,25 +78,25 @@ struct DistributedContents {
 
     /// The name of the tensor that has the same items, which only writers that know of ties give to two.
     private func tie(
-        _ tensor: DistributedMetadata.Tensor, to first: inout [[DistributedMetadata.Place]: Int],
+        _ tensor: DistributedMetadata.Tensor, to first: inout [[DistributedMetadata.Location]: Int],
         _ files: DistributedFiles
     ) throws(CairnError) -> String? {
-        let places = tensor.pieces.map(\.place)
-        guard !places.isEmpty else { return nil }
-        guard let position = first[places], case let kept = items[position].tensor,
+        let locations = tensor.pieces.map(\.location)
+        guard !locations.isEmpty else { return nil }
+        guard let position = first[locations], case let kept = items[position].tensor,
             kept.scalarType == tensor.scalarType, kept.shape == tensor.shape,
-            kept.pieces.map(\.region) == tensor.pieces.map(\.region), try !files.isSafetensors(places[0])
+            kept.pieces.map(\.region) == tensor.pieces.map(\.region), try !files.isSafetensors(locations[0])
         else {
-            first[places] = items.count
+            first[locations] = items.count
             return nil
         }
         return kept.name
     }
 
     private func object(
-        _ files: DistributedFiles, _ place: DistributedMetadata.Place
+        _ files: DistributedFiles, _ location: DistributedMetadata.Location
     ) throws(CairnError) -> any StorageFile {
-        try files.window(place, limit: Self.greatestObject)
+        try files.window(location, limit: Self.greatestObject)
     }
 
     /// What all ranks have alike and Megatron's checkpoints up to 0.16 keep in a file of `torch.save` of its own.
@@ -106,26 +106,26 @@ struct DistributedContents {
         let contents = try TorchContents(FileWindow(storage, key))
         for tensor in contents.tensors { entries.append((StateNames.joined(tensor.path), tensor.content, nil)) }
         for (path, value) in contents.values { try leaves.add(value, at: path) }
-        omissions += contents.omissions
-        omittedTensorCount += contents.omittedTensorCount
+        skippedEntries += contents.skippedEntries
+        skippedTensorCount += contents.skippedTensorCount
         // Its parts belong between the others; there is no telling where.
         isNested = false
     }
 
     /// Says which values other ranks saved otherwise than the first.
     private mutating func compare(
-        _ copies: [(name: String, place: DistributedMetadata.Place)],
-        _ objects: [(name: String, place: DistributedMetadata.Place)], _ files: DistributedFiles
+        _ copies: [(name: String, location: DistributedMetadata.Location)],
+        _ objects: [(name: String, location: DistributedMetadata.Location)], _ files: DistributedFiles
     ) throws(CairnError) {
-        var places: [ExactString: DistributedMetadata.Place] = [:]
-        for object in objects { places[ExactString(object.name)] = object.place }
-        for (name, place) in copies {
-            guard let first = places[ExactString(name)] else { continue }
-            try files.check(place)
-            let (one, other) = (try contents(of: object(files, first)), try contents(of: object(files, place)))
+        var locations: [ExactString: DistributedMetadata.Location] = [:]
+        for object in objects { locations[ExactString(object.name)] = object.location }
+        for (name, location) in copies {
+            guard let first = locations[ExactString(name)] else { continue }
+            try files.check(location)
+            let (one, other) = (try contents(of: object(files, first)), try contents(of: object(files, location)))
             let isSame = one.values.map(\.value) == other.values.map(\.value)
                 && one.values.map(\.path) == other.values.map(\.path) && one.tensors.count == other.tensors.count
-            if !isSame { omissions.append("\(place.file) has another value of \(name), which is left out") }
+            if !isSame { skippedEntries.append("\(location.file) has another value of \(name), which is left out") }
         }
     }
 
@@ -141,8 +141,8 @@ struct DistributedContents {
         }
         for (inner, value) in contents.values { try leaves.add(value, at: path + inner) }
         nested.add(contents.structure(naming: names), at: path)
-        omissions += contents.omissions.map { "\(name): \($0)" }
-        omittedTensorCount += contents.omittedTensorCount
+        skippedEntries += contents.skippedEntries.map { "\(name): \($0)" }
+        skippedTensorCount += contents.skippedTensorCount
     }
 
     private func contents(of file: any StorageFile) throws(CairnError) -> TorchContents {

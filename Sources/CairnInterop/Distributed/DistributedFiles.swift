@@ -6,7 +6,7 @@ import Synchronization
 
 /// The data files of a distributed checkpoint and the items in them, each opened when it is first needed.
 final class DistributedFiles: Sendable {
-    typealias Place = DistributedMetadata.Place
+    typealias Location = DistributedMetadata.Location
 
     /// What PyTorch calls items that are compressed as a whole.
     static let zstd = "stream.zstd/1"
@@ -25,14 +25,14 @@ final class DistributedFiles: Sendable {
 
     /// An item that was expanded in memory.
     private struct Expanded {
-        var place: Place
+        var location: Location
         var item: Item
         var byteCount: Int
     }
 
     /// The place of a chunk; the tensor tells those apart that have one place, as in safetensors.
     private struct ItemKey: Hashable {
-        var place: Place
+        var location: Location
         var tensor: ExactString
         var offsets: [Int]
     }
@@ -44,7 +44,7 @@ final class DistributedFiles: Sendable {
     private let items = Mutex<[ItemKey: Item]>([:])
     /// The one that was used last comes last.
     private let expanded = Mutex<[Expanded]>([])
-    private let headers = Mutex<[Place: SafeTensorsHeader?]>([:])
+    private let headers = Mutex<[Location: SafeTensorsHeader?]>([:])
 
     init(_ storage: any Storage, prefix: String) throws(CairnError) {
         self.storage = storage
@@ -55,41 +55,41 @@ final class DistributedFiles: Sendable {
     }
 
     /// Throws unless the file is there and long enough.
-    func check(_ place: Place) throws(CairnError) {
-        let key = prefix + place.file
+    func check(_ location: Location) throws(CairnError) {
+        let key = prefix + location.file
         do throws(CairnError) {
             try StorageKey.validate(key)
         } catch {
             throw CairnError(
                 .malformed, "the metadata names a file outside the checkpoint",
-                .init(file: place.file.debugDescription), cause: error)
+                .init(file: location.file.debugDescription), cause: error)
         }
         guard let size = sizes[ExactString(key)] else {
             throw CairnError(
                 .incomplete, "a file of the checkpoint is missing",
                 .init(
-                    file: storage.place(of: key),
+                    file: storage.location(of: key),
                     advice: "copy all files of the directory, or take another checkpoint"))
         }
-        guard let end = place.offset.adding(checked: place.byteCount), end <= size else {
+        guard let end = location.offset.adding(checked: location.byteCount), end <= size else {
             throw CairnError(
                 .incomplete, "a file of the checkpoint is too short",
                 .init(
-                    file: storage.place(of: key), offset: place.offset, expected: "\(place.byteCount) bytes from there",
+                    file: storage.location(of: key), offset: location.offset, expected: "\(location.byteCount) bytes from there",
                     found: "a file of \(size) bytes"))
         }
     }
 
     /// Throws when an item is too short for the elements that it should hold.
-    func check(_ place: Place, holds region: Region, of scalarType: ScalarType) throws(CairnError) {
+    func check(_ location: Location, holds region: Region, of scalarType: ScalarType) throws(CairnError) {
         guard let byteCount = scalarType.byteCount(elementCount: region.elementCount),
-            byteCount / (place.transforms.isEmpty ? 1 : Self.greatestExpansion) <= place.byteCount
+            byteCount / (location.transforms.isEmpty ? 1 : Self.greatestExpansion) <= location.byteCount
         else {
             throw CairnError(
                 .malformed, "the item is too short for its elements",
                 .init(
-                    file: storage.place(of: prefix + place.file), offset: place.offset,
-                    expected: "\(scalarType)\(region.shape)", found: "\(place.byteCount) bytes"))
+                    file: storage.location(of: prefix + location.file), offset: location.offset,
+                    expected: "\(scalarType)\(region.shape)", found: "\(location.byteCount) bytes"))
         }
     }
 
@@ -107,46 +107,46 @@ final class DistributedFiles: Sendable {
     /// The bytes of an item as a file.
     ///
     /// - Parameter limit: The most bytes that it may expand to if it is compressed.
-    func window(_ place: Place, limit: Int) throws(CairnError) -> any StorageFile {
-        let window = try FileWindow(file(place.file), offset: place.offset, byteCount: place.byteCount)
-        guard !place.transforms.isEmpty else { return window }
+    func window(_ location: Location, limit: Int) throws(CairnError) -> any StorageFile {
+        let window = try FileWindow(file(location.file), offset: location.offset, byteCount: location.byteCount)
+        guard !location.transforms.isEmpty else { return window }
         var expanded: any StorageFile = window
-        for _ in place.transforms {
+        for _ in location.transforms {
             expanded = try ZstdFile.expanding(expanded, limit: limit, name: window.key)
         }
         return expanded
     }
 
-    /// The chunk at a place: the bytes of its elements, a file of `torch.save` that holds just it, or one of the tensors
+    /// The chunk at a location: the bytes of its elements, a file of `torch.save` that holds just it, or one of the tensors
     /// of a safetensors file.
-    func item(_ place: Place, of tensor: DistributedMetadata.Tensor, _ region: Region) throws(CairnError) -> Item {
-        let key = ItemKey(place: place, tensor: ExactString(tensor.name), offsets: region.offsets)
+    func item(_ location: Location, of tensor: DistributedMetadata.Tensor, _ region: Region) throws(CairnError) -> Item {
+        let key = ItemKey(location: location, tensor: ExactString(tensor.name), offsets: region.offsets)
         if let item = items.withLock({ $0[key] }) { return item }
         do throws(CairnError) {
-            guard place.transforms.isEmpty else { return try expandedItem(place, tensor, region) }
-            let item = try open(window(place, limit: 0), place, tensor, region)
+            guard location.transforms.isEmpty else { return try expandedItem(location, tensor, region) }
+            let item = try open(window(location, limit: 0), location, tensor, region)
             items.withLock { $0[key] = item }
             return item
         } catch {
-            throw error.moved(to: place)
+            throw error.moved(to: location)
         }
     }
 
     private func expandedItem(
-        _ place: Place, _ tensor: DistributedMetadata.Tensor, _ region: Region
+        _ location: Location, _ tensor: DistributedMetadata.Tensor, _ region: Region
     ) throws(CairnError) -> Item {
         let known = expanded.withLock { expanded -> Item? in
-            guard let position = expanded.firstIndex(where: { $0.place == place }) else { return nil }
+            guard let position = expanded.firstIndex(where: { $0.location == location }) else { return nil }
             let found = expanded.remove(at: position)
             expanded.append(found)
             return found.item
         }
         if let known { return known }
         let byteCount = tensor.scalarType.byteCount(elementCount: region.elementCount) ?? 0
-        let window = try window(place, limit: byteCount.adding(checked: Self.greatestOverhead) ?? byteCount)
-        let item = try open(window, place, tensor, region)
+        let window = try window(location, limit: byteCount.adding(checked: Self.greatestOverhead) ?? byteCount)
+        let item = try open(window, location, tensor, region)
         expanded.withLock { expanded in
-            expanded.append(Expanded(place: place, item: item, byteCount: window.byteCount))
+            expanded.append(Expanded(location: location, item: item, byteCount: window.byteCount))
             var total = expanded.reduce(0) { $0 + $1.byteCount }
             while total > Self.keptByteCount, expanded.count > 1 { total -= expanded.removeFirst().byteCount }
         }
@@ -154,16 +154,16 @@ final class DistributedFiles: Sendable {
     }
 
     private func open(
-        _ window: any StorageFile, _ place: Place, _ tensor: DistributedMetadata.Tensor, _ region: Region
+        _ window: any StorageFile, _ location: Location, _ tensor: DistributedMetadata.Tensor, _ region: Region
     ) throws(CairnError) -> Item {
         let scalarType = tensor.scalarType, shape = region.shape
         // A zip archive is always longer than what it stores.
         if scalarType.byteCount(elementCount: shape.elementCount) == window.byteCount {
-            if place.transforms.isEmpty, let header = try safetensors(place) {
-                return try item(in: header, place, tensor, region)
+            if location.transforms.isEmpty, let header = try safetensors(location) {
+                return try item(in: header, location, tensor, region)
             }
             return Item(
-                content: StoredTensor(file: window, byteOffset: 0, scalarType: scalarType, shape: shape), records: [])
+                content: FileTensor(file: window, byteOffset: 0, scalarType: scalarType, shape: shape), records: [])
         }
         let contents = try TorchContents(window)
         guard contents.tensors.count == 1, let found = contents.tensors.first, found.path.isEmpty,
@@ -183,25 +183,25 @@ final class DistributedFiles: Sendable {
 
     // MARK: Files of safetensors with a metadata file beside them
 
-    /// The header of the safetensors that begin at a place and go on to the end of the file: the metadata then gives all
+    /// The header of the safetensors that begin at an offset and continue to the end of the file: the metadata then gives all
     /// tensors of the file one place. `nil` where something else begins.
-    private func safetensors(_ place: Place) throws(CairnError) -> SafeTensorsHeader? {
-        var start = place
+    private func safetensors(_ location: Location) throws(CairnError) -> SafeTensorsHeader? {
+        var start = location
         start.byteCount = 0
         if let known = headers.withLock({ $0[start] }) { return known }
-        let header = try readSafetensors(place)
+        let header = try readSafetensors(location)
         headers.withLock { $0[start] = .some(header) }
         return header
     }
 
     /// Whether the tensors at this place are told apart by their names.
-    func isSafetensors(_ place: Place) throws(CairnError) -> Bool {
-        guard place.transforms.isEmpty else { return false }
-        return try safetensors(place) != nil
+    func isSafetensors(_ location: Location) throws(CairnError) -> Bool {
+        guard location.transforms.isEmpty else { return false }
+        return try safetensors(location) != nil
     }
 
-    private func readSafetensors(_ place: Place) throws(CairnError) -> SafeTensorsHeader? {
-        let rest = try rest(of: place)
+    private func readSafetensors(_ location: Location) throws(CairnError) -> SafeTensorsHeader? {
+        let rest = try rest(of: location)
         guard rest.byteCount > 9 else { return nil }
         let beginning = try rest.bytes(in: 0..<9)
         guard let length = ByteReader(bytes: beginning).u64(at: 0), length <= rest.byteCount - 8,
@@ -217,27 +217,27 @@ final class DistributedFiles: Sendable {
         }
     }
 
-    private func rest(of place: Place) throws(CairnError) -> FileWindow {
-        let file = try file(place.file)
-        return try FileWindow(file, offset: place.offset, byteCount: file.byteCount - place.offset)
+    private func rest(of location: Location) throws(CairnError) -> FileWindow {
+        let file = try file(location.file)
+        return try FileWindow(file, offset: location.offset, byteCount: file.byteCount - location.offset)
     }
 
     private func item(
-        in header: SafeTensorsHeader, _ place: Place, _ tensor: DistributedMetadata.Tensor, _ region: Region
+        in header: SafeTensorsHeader, _ location: Location, _ tensor: DistributedMetadata.Tensor, _ region: Region
     ) throws(CairnError) -> Item {
-        let rest = try rest(of: place)
+        let rest = try rest(of: location)
         guard let entry = header.entries.first(where: { ExactString($0.name) == ExactString(tensor.name) }),
             entry.scalarType == tensor.scalarType, entry.shape == region.shape
         else {
             throw otherChunk(rest.key, expected: "\(tensor.scalarType)\(region.shape)", found: "another tensor or none")
         }
-        // Of several chunks of one tensor in a file PyTorch keeps the last one only.
+        // PyTorch keeps only the last of several chunks of one tensor in a file.
         let offsets = try ShardedSafeTensors.offsets(in: header, file: rest.key)[ExactString(tensor.name)]
         guard offsets == nil || tensor.scalarType.isPacked || offsets == region.offsets else {
             throw otherChunk(rest.key, expected: "\(region.offsets)", found: "\(offsets ?? [])")
         }
         return Item(
-            content: StoredTensor(
+            content: FileTensor(
                 file: rest, byteOffset: header.dataStart + entry.byteRange.lowerBound, scalarType: entry.scalarType,
                 shape: entry.shape), records: [])
     }
@@ -253,10 +253,10 @@ extension CairnError {
     }
 
     /// The same error about an item with its place in the file; within a compressed one that is where it begins.
-    func moved(to place: DistributedMetadata.Place) -> CairnError {
-        guard !place.transforms.isEmpty else { return moved(by: place.offset) }
+    func moved(to location: DistributedMetadata.Location) -> CairnError {
+        guard !location.transforms.isEmpty else { return moved(by: location.offset) }
         var error = self
-        error.context.offset = place.offset
+        error.context.offset = location.offset
         return error
     }
 }

@@ -7,7 +7,7 @@ import CairnTensor
 /// Source: `torch/distributed/checkpoint/metadata.py` and `filesystem.py` of PyTorch 2.15, and files of older versions.
 struct DistributedMetadata {
     /// Where an item is.
-    struct Place: Hashable {
+    struct Location: Hashable {
         /// The file, relative to the checkpoint.
         var file: String
         /// The item's first byte in it.
@@ -23,14 +23,14 @@ struct DistributedMetadata {
         var scalarType: ScalarType
         var shape: Shape
         /// The boxes that make up the tensor, each with its item; those without elements are left out.
-        var pieces: [(region: Region, place: Place)]
+        var pieces: [(region: Region, location: Location)]
     }
 
     var tensors: [Tensor] = []
     /// Everything else, as pickles.
-    var objects: [(name: String, place: Place)] = []
+    var objects: [(name: String, location: Location)] = []
     /// The same objects as other ranks saved them, where every rank wrote metadata of its own.
-    var copies: [(name: String, place: Place)] = []
+    var copies: [(name: String, location: Location)] = []
     /// For names that were made by flattening, the keys they were made of.
     var paths: [ExactString: [StateKey]] = [:]
 
@@ -41,7 +41,7 @@ struct DistributedMetadata {
     private let graph: PickleGraph
     private let file: String
     /// Where the items of each name are, by their offsets.
-    private var places: [ExactString: [[Int]: Place]] = [:]
+    private var locations: [ExactString: [[Int]: Location]] = [:]
     /// How many steps of paths and chunks were read.
     private var cost = 0
 
@@ -54,14 +54,14 @@ struct DistributedMetadata {
             case .dictionary(let items) = graph[entries]
         else {
             throw CairnError(
-                .malformed, "this is no metadata of torch.distributed.checkpoint",
+                .malformed, "this is not metadata of torch.distributed.checkpoint",
                 .init(file: file, expected: "an object of the class Metadata"))
         }
         try readPlaces(state)
         try readPaths(state)
         for index in stride(from: 0, to: items.count - 1, by: 2) {
             guard let name = graph.string(items[index]), let entry = graph.object(items[index + 1]) else {
-                throw malformed("an entry has no name or is no object", nil)
+                throw malformed("an entry has no name or is not an object", nil)
             }
             do throws(CairnError) {
                 try readEntry(name, entry)
@@ -90,7 +90,7 @@ struct DistributedMetadata {
                     .init(file: file, tensor: name, expected: DistributedFiles.zstd, found: "\(transforms)"))
             }
             let offsets = field("offset", of: key).flatMap { extents($0) } ?? []
-            places[ExactString(name), default: [:]][offsets] = Place(
+            locations[ExactString(name), default: [:]][offsets] = Location(
                 file: path, offset: offset, byteCount: byteCount, transforms: transforms)
         }
     }
@@ -106,8 +106,8 @@ struct DistributedMetadata {
             try spend(steps.count, name)
             var path: [StateKey] = []
             for step in steps {
-                if let place = graph.integer(step) {
-                    path.append(.index(place))
+                if let index = graph.integer(step) {
+                    path.append(.index(index))
                 } else {
                     path.append(StateKey(PythonText(graph).plain(step)))
                 }
@@ -117,13 +117,13 @@ struct DistributedMetadata {
     }
 
     private mutating func readEntry(_ name: String, _ entry: PickleGraph.Object) throws(CairnError) {
-        let held = places[ExactString(name)] ?? [:]
+        let held = locations[ExactString(name)] ?? [:]
         switch entry.constructor.name {
         case "BytesStorageMetadata":
-            guard let place = held.values.first, held.count == 1 else {
+            guard let location = held.values.first, held.count == 1 else {
                 throw incomplete("the place of an object is not known", name)
             }
-            objects.append((name, place))
+            objects.append((name, location))
         case "TensorStorageMetadata":
             guard let state = entry.state, let size = field("size", of: state).flatMap({ extents($0) }),
                 let chunks = field("chunks", of: state).flatMap({ graph.sequence($0) }),
@@ -137,7 +137,7 @@ struct DistributedMetadata {
             guard scalarType.byteCount(elementCount: shape.elementCount) != nil else {
                 throw malformed("a tensor's size is out of range", name)
             }
-            var pieces: [(region: Region, place: Place)] = []
+            var pieces: [(region: Region, location: Location)] = []
             var seen: Set<Region> = []
             for chunk in chunks {
                 guard let state = graph.object(chunk)?.state,
@@ -149,10 +149,10 @@ struct DistributedMetadata {
                     shape: Shape(checking: Self.elements(sizes, of: scalarType)))
                 // Ranks without a share list an empty chunk; replicas that were not told apart list theirs again.
                 guard region.elementCount > 0, seen.insert(region).inserted else { continue }
-                guard let place = held[offsets] else {
+                guard let location = held[offsets] else {
                     throw incomplete("the place of a chunk is not known: \(region)", name)
                 }
-                pieces.append((region, place))
+                pieces.append((region, location))
             }
             tensors.append(Tensor(name: name, scalarType: scalarType, shape: shape, pieces: pieces))
         default:
@@ -201,7 +201,7 @@ struct DistributedMetadata {
         }
     }
 
-    /// Of packed elements torch counts pairs.
+    /// PyTorch counts packed elements in pairs.
     private static func elements(_ counts: [Int], of scalarType: ScalarType) throws(CairnError) -> [Int] {
         guard scalarType == .f4 else { return counts }
         guard let doubled = (counts.last ?? 1).multiplied(checked: 2) else {

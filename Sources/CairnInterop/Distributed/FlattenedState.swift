@@ -14,13 +14,13 @@ struct FlattenedState {
         case value(StateNode)
     }
 
-    struct Entry {
+    struct FlatEntry {
         var name: String
         var path: [StateKey]
         var leaf: Leaf
     }
 
-    private(set) var entries: [Entry] = []
+    private(set) var entries: [FlatEntry] = []
 
     /// - Parameter root: A dictionary; anything else is taken for its one entry.
     /// - Throws: ``CairnError/Code/unsupported`` when two paths cannot be told apart by name.
@@ -33,7 +33,7 @@ struct FlattenedState {
         }
         let names = try StateNames.names(of: leaves.map(\.path), fallback: "value", file: file)
         for (name, leaf) in zip(names, leaves) {
-            entries.append(Entry(name: name, path: leaf.path, leaf: leaf.leaf))
+            entries.append(FlatEntry(name: name, path: leaf.path, leaf: leaf.leaf))
         }
     }
 
@@ -54,7 +54,7 @@ struct FlattenedState {
             for (index, node) in nodes.enumerated() { add(node, at: path + [.index(index)], to: &leaves) }
         case .value(.list(let values)) where !values.allSatisfy({ isTerminal(.value($0)) }):
             for (index, value) in values.enumerated() { add(.value(value), at: path + [.index(index)], to: &leaves) }
-        // An empty dictionary is no leaf to PyTorch, which loses it.
+        // An empty dictionary is not a leaf to PyTorch, which loses it.
         default: leaves.append((path, .value(node)))
         }
     }

@@ -8,19 +8,19 @@ import CairnTensor
 /// tensors are of the class that 2.1 has (`torch.distributed._shard.sharded_tensor.metadata`), which is there still, with
 /// a state of five parts; the pickle has protocol 2.
 struct MetadataPickle {
-    typealias Place = DistributedMetadata.Place
+    typealias Location = DistributedMetadata.Location
 
     struct Tensor {
         var name: String
         var path: [StateKey]
         var description: TensorDescription
-        var pieces: [(region: Region, place: Place)]
+        var pieces: [(region: Region, location: Location)]
     }
 
     struct Object {
         var name: String
         var path: [StateKey]
-        var place: Place
+        var location: Location
     }
 
     private static let module = "torch.distributed.checkpoint.metadata"
@@ -66,12 +66,12 @@ struct MetadataPickle {
             for (index, piece) in tensor.pieces.enumerated() {
                 let offsets = try Self.counts(piece.region.offsets, tensor.description)
                 try writeIndex(tensor.name, offsets, index)
-                try write(piece.place)
+                try write(piece.location)
             }
         }
         for object in objects {
             try writeIndex(object.name, nil, nil)
-            try write(object.place)
+            try write(object.location)
         }
         writer.setAll()
         try writer.string("storage_meta")
@@ -139,7 +139,7 @@ struct MetadataPickle {
         end()
     }
 
-    /// Of packed elements PyTorch counts pairs.
+    /// PyTorch counts packed elements in pairs.
     private static func counts(_ counts: [Int], _ tensor: TensorDescription) throws(CairnError) -> [Int] {
         guard tensor.scalarType == .f4, let last = counts.last else { return counts }
         guard last.isMultiple(of: 2) else {
@@ -181,14 +181,14 @@ struct MetadataPickle {
         end()
     }
 
-    private mutating func write(_ place: Place) throws(CairnError) {
+    private mutating func write(_ location: Location) throws(CairnError) {
         begin("torch.distributed.checkpoint.filesystem", "_StorageInfo")
         try writer.string("relative_path")
-        try writer.string(place.file)
+        try writer.string(location.file)
         try writer.string("offset")
-        writer.integer(place.offset)
+        writer.integer(location.offset)
         try writer.string("length")
-        writer.integer(place.byteCount)
+        writer.integer(location.byteCount)
         end()
     }
 }

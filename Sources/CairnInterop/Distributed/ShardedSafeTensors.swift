@@ -31,7 +31,7 @@ enum ShardedSafeTensors {
         of keys: [String], in storage: any Storage
     ) throws(CairnError) -> Contents {
         var contents = Contents()
-        var pieces: [ExactString: [(content: StoredTensor, piece: AssembledTensor.Piece)]] = [:]
+        var pieces: [ExactString: [(content: FileTensor, piece: AssembledTensor.Piece)]] = [:]
         for key in keys {
             let file = try FileWindow(storage, key)
             let header = try SafeTensorsHeader.read(from: file)
@@ -47,7 +47,7 @@ enum ShardedSafeTensors {
                         .malformed, "a shard does not say where its tensor begins",
                         .init(file: file.key, tensor: entry.name))
                 }
-                // Of packed elements torch counts pairs.
+                // PyTorch counts packed elements in pairs.
                 if entry.scalarType == .f4, let last = begin.popLast() {
                     begin.append(last.multiplied(checked: 2) ?? -1)
                 }
@@ -57,11 +57,11 @@ enum ShardedSafeTensors {
                 } catch {
                     throw error.adding(.init(file: file.key, tensor: entry.name))
                 }
-                let stored = StoredTensor(
+                let stored = FileTensor(
                     file: file, byteOffset: header.dataStart + entry.byteRange.lowerBound,
                     scalarType: entry.scalarType, shape: entry.shape)
                 let piece = AssembledTensor.Piece(
-                    region: region, file: key, open: { stored }, place: .init(file: key, offset: 0, byteCount: 0))
+                    region: region, file: key, open: { stored }, location: .init(file: key, offset: 0, byteCount: 0))
                 pieces[ExactString(entry.name), default: []].append((stored, piece))
             }
         }
@@ -72,7 +72,7 @@ enum ShardedSafeTensors {
     }
 
     private static func assembled(
-        _ parts: [(content: StoredTensor, piece: AssembledTensor.Piece)], name: String
+        _ parts: [(content: FileTensor, piece: AssembledTensor.Piece)], name: String
     ) throws(CairnError) -> AssembledTensor {
         guard let first = parts.first else { throw CairnError(.notFound, "no shard", .init(tensor: name)) }
         var extents = first.piece.region.shape.extents

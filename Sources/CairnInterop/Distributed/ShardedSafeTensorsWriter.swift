@@ -6,7 +6,7 @@ import CairnTensor
 /// Writes a checkpoint as the safetensors shards of torch.distributed.checkpoint (`HuggingFaceStorageWriter` with
 /// `save_distributed`): one file a rank, each of which says where in the whole its parts begin.
 ///
-/// Tensors are divided along their first dimension. Values and ties, which the format does not know, go into the first
+/// Tensors are sharded along their first dimension. Values and ties, which the format does not know, go into the first
 /// file's metadata as ``SafeTensorsWriter`` puts them there. The files get their names together, when all are whole.
 public final class ShardedSafeTensorsWriter: CheckpointWriter {
     /// Data begins at a multiple of this, so that mapped tensors are aligned for vector instructions.
@@ -18,7 +18,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
     private let replaces: Bool
 
     /// A part of a tensor and where its bytes go.
-    private struct Place {
+    private struct StoredRange {
         var name: String
         var file: Int
         var offset: Int
@@ -33,7 +33,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
 
     private var files: [File] = []
     /// In the order in which the bytes come.
-    private var places: [Place] = []
+    private var ranges: [StoredRange] = []
     private var position = 0
     private var byteCount = 0
     private var published: [String] = []
@@ -42,7 +42,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
     /// Prepares to write files whose keys begin with `prefix`; nothing happens before ``begin(tensors:values:)``.
     ///
     /// - Parameters:
-    ///   - fileCount: Over how many files the tensors are divided.
+    ///   - fileCount: Over how many files the tensors are sharded.
     ///   - replaces: Whether shards may be there. They are deleted at the beginning.
     public init(storage: any Storage, prefix: String = "", fileCount: Int = 1, replaces: Bool = false) {
         self.storage = storage
@@ -68,7 +68,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
         var members = [[(entry: SafeTensorsHeader.Entry, offsets: [Int], order: Int)]](repeating: [], count: fileCount)
         var order = 0
         for (index, tensor) in stored.enumerated() {
-            var parts = try ShardDivision(tensor, fileCount: fileCount, whole: index % fileCount).parts
+            var parts = try FileSharding(tensor, fileCount: fileCount, whole: index % fileCount).parts
             if parts.isEmpty {
                 // Without elements, but it has a name, a type and a shape.
                 parts = [.init(region: Region(whole: tensor.shape), file: index % fileCount, byteCount: 0)]
@@ -81,7 +81,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
                             byteRange: 0..<part.byteCount),
                         part.region.offsets, order
                     ))
-                places.append(Place(name: tensor.name, file: part.file, offset: 0, byteCount: part.byteCount))
+                ranges.append(StoredRange(name: tensor.name, file: part.file, offset: 0, byteCount: part.byteCount))
                 order += 1
             }
         }
@@ -100,7 +100,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
             var entry = member.entry
             entry.byteRange = end..<end + entry.byteRange.count
             end = entry.byteRange.upperBound
-            places[member.order].offset = entry.byteRange.lowerBound
+            ranges[member.order].offset = entry.byteRange.lowerBound
             entries.append(entry)
             let offsets = try Self.counts(member.offsets, entry)
             sharding[entry.name] = .object(["saved_offsets": .array(offsets.map { .integer(Int64($0)) })])
@@ -111,14 +111,14 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
         ]
         let header = try SafeTensorsHeader(entries: entries, metadata: texts + notes.metadata())
             .serialized(alignment: Self.alignment)
-        for member in members { places[member.order].offset += header.count }
+        for member in members { ranges[member.order].offset += header.count }
         let key = prefix + ShardedSafeTensors.fileName(shard: file + 1)
         let writer = try storage.createStreamed(key, byteCount: header.count + end)
         files.append(File(key: key, writer: writer, byteCount: header.count + end))
         try writer.write(header, at: 0)
     }
 
-    /// Of packed elements PyTorch counts pairs.
+    /// PyTorch counts packed elements in pairs.
     private static func counts(_ offsets: [Int], _ entry: SafeTensorsHeader.Entry) throws(CairnError) -> [Int] {
         guard entry.scalarType == .f4, let last = offsets.last else { return offsets }
         return offsets.dropLast() + [last / 2]
@@ -133,7 +133,7 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
         guard replaces else {
             throw CairnError(
                 .alreadyExists, "there is a checkpoint, or part of one",
-                .init(file: storage.place(of: first), advice: "choose another directory, or allow replacing it"))
+                .init(file: storage.location(of: first), advice: "choose another directory, or allow replacing it"))
         }
         try storage.delete(old)
     }
@@ -143,17 +143,17 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
         var rest = 0..<bytes.byteCount
         while !rest.isEmpty {
             skipEmpty()
-            guard position < places.count else {
+            guard position < ranges.count else {
                 throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: prefix))
             }
-            let place = places[position]
-            let count = min(rest.count, place.byteCount - byteCount)
-            try files[place.file].writer.write(
-                bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: place.offset + byteCount)
+            let range = ranges[position]
+            let count = min(rest.count, range.byteCount - byteCount)
+            try files[range.file].writer.write(
+                bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: range.offset + byteCount)
             byteCount += count
             rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == place.byteCount {
-                if fileCount > 1 { files[place.file].writer.pause() }
+            if byteCount == range.byteCount {
+                if fileCount > 1 { files[range.file].writer.pause() }
                 position += 1
                 byteCount = 0
             }
@@ -161,16 +161,16 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
     }
 
     private func skipEmpty() {
-        while position < places.count, places[position].byteCount == 0 { position += 1 }
+        while position < ranges.count, ranges[position].byteCount == 0 { position += 1 }
     }
 
     public func finish() throws {
         guard !files.isEmpty, !isFinished else { throw wrongOrder("finish") }
         skipEmpty()
-        guard position == places.count else {
+        guard position == ranges.count else {
             throw CairnError(
                 .incomplete, "not all bytes of a tensor were written",
-                .init(file: prefix, tensor: places[position].name))
+                .init(file: prefix, tensor: ranges[position].name))
         }
         for file in files {
             published.append(file.key)

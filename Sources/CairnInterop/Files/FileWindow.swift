@@ -11,7 +11,7 @@ package final class FileWindow: StorageFile {
     /// All of a file of a storage, under the name that messages use.
     package convenience init(_ storage: any Storage, _ key: String) throws(CairnError) {
         let file = try storage.open(key)
-        try self.init(file, offset: 0, byteCount: file.byteCount, name: storage.place(of: key))
+        try self.init(file, offset: 0, byteCount: file.byteCount, name: storage.location(of: key))
     }
 
     /// - Throws: ``CairnError/Code/incomplete`` when the file ends before the part does.

@@ -109,22 +109,22 @@ final class InflatedFile: StorageFile, @unchecked Sendable {
                 state.inputRange = cursor.consumed..<end
             }
             let begin = cursor.consumed - state.inputRange.lowerBound
-            let place = cursor.produced
+            let offset = cursor.produced
             let count = min(buffer.count - written, Self.interval)
             let part = UnsafeMutableRawBufferPointer(rebasing: buffer[written..<written + count])
             let made = state.input.withUnsafeMutableBytes {
                 cursor.step(UnsafeMutableRawBufferPointer(rebasing: $0[begin...]), into: part)
             }
             guard let made else { throw damaged() }
-            note(UnsafeRawBufferPointer(rebasing: part[..<made]), at: place)
+            note(UnsafeRawBufferPointer(rebasing: part[..<made]), at: offset)
             written += made
         }
     }
 
     /// Carries the checksum on over bytes that are the first of their place.
-    private func note(_ bytes: UnsafeRawBufferPointer, at place: Int) {
-        guard place <= state.checkedByteCount, place + bytes.count > state.checkedByteCount else { return }
-        let new = UnsafeRawBufferPointer(rebasing: bytes[(state.checkedByteCount - place)...])
+    private func note(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+        guard offset <= state.checkedByteCount, offset + bytes.count > state.checkedByteCount else { return }
+        let new = UnsafeRawBufferPointer(rebasing: bytes[(state.checkedByteCount - offset)...])
         state.checksum = CRC32.combine(
             state.checksum, CRC32.checksum(new.bytes), secondByteCount: new.count)
         state.checkedByteCount += new.count

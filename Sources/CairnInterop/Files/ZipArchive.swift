@@ -6,7 +6,7 @@ import Synchronization
 ///
 /// Sizes, checksums and places come from the central directory alone, as writers that stream leave them out of the
 /// local headers. Refused: archives on several disks, encryption, methods other than "stored" and "deflate", names
-/// that repeat or are no UTF-8, records that overlap or reach beyond the directory, and deflated records that claim to
+/// that repeat or are not UTF-8, records that overlap or reach beyond the directory, and deflated records that claim to
 /// expand by more than DEFLATE can. Source: PKWARE APPNOTE.TXT 6.3.10.
 package final class ZipArchive: Sendable {
     /// One record of an archive.

@@ -67,14 +67,14 @@ struct ZipDirectory {
         var end = tailOffset + position
         var disks = [reader.u16(at: position + 4), reader.u16(at: position + 6)]
         var counts = [reader.u16(at: position + 8), reader.u16(at: position + 10)]
-        var place = [reader.u32(at: position + 12), reader.u32(at: position + 16)]
+        var location = [reader.u32(at: position + 12), reader.u32(at: position + 16)]
         if reader.u32(at: position - 20) == 0x0706_4B50 {
             let before = end - Self.locatorByteCount - Self.largeEndByteCount
             if let named = reader.u64(at: position - 12), before > named,
                 try ByteReader(bytes: file.bytes(in: before..<before + 4)).u32(at: 0) == 0x0606_4B50
             { throw preceded(by: before - named) }
             guard let recordOffset = reader.u64(at: position - 12), recordOffset < end else {
-                throw malformed("the place of the zip64 end record is out of range")
+                throw malformed("the offset of the zip64 end record is out of range")
             }
             let record = ByteReader(bytes: try file.bytes(in: recordOffset..<min(end, recordOffset + 56)))
             guard record.u32(at: 0) == 0x0606_4B50, record.bytes.count == 56 else {
@@ -83,15 +83,15 @@ struct ZipDirectory {
             end = recordOffset
             disks = [record.u32(at: 16), record.u32(at: 20)]
             counts = [record.u64(at: 24), record.u64(at: 32)]
-            place = [record.u64(at: 40), record.u64(at: 48)]
+            location = [record.u64(at: 40), record.u64(at: 48)]
         }
         guard disks.allSatisfy({ $0 == 0 }), counts[0] == counts[1] else {
             throw CairnError(.unsupported, "the zip archive is spread over several disks", .init(file: file.key))
         }
-        guard let entryCount = counts[0], let byteCount = place[0], let offset = place[1],
+        guard let entryCount = counts[0], let byteCount = location[0], let offset = location[1],
             offset.adding(checked: byteCount).map({ $0 <= end }) == true, byteCount <= Self.greatestByteCount,
             entryCount <= byteCount / Self.leastEntryByteCount
-        else { throw malformed("the place of the zip directory is out of range") }
+        else { throw malformed("the offset of the zip directory is out of range") }
         // The directory ends where the end record begins; where it is elsewhere, the archive is behind something, and
         // what stands at the place that it names belongs to another one.
         if end - byteCount > offset, try isDirectory(at: end - byteCount, entryCount) {
@@ -110,9 +110,9 @@ struct ZipDirectory {
                 advice: "take them apart"))
     }
 
-    private func isDirectory(at place: Int, _ entryCount: Int) throws(CairnError) -> Bool {
+    private func isDirectory(at offset: Int, _ entryCount: Int) throws(CairnError) -> Bool {
         guard entryCount > 0 else { return true }
-        return try ByteReader(bytes: file.bytes(in: place..<place + 4)).u32(at: 0) == 0x0201_4B50
+        return try ByteReader(bytes: file.bytes(in: offset..<offset + 4)).u32(at: 0) == 0x0201_4B50
     }
 
     /// Reads the directory.
@@ -147,7 +147,7 @@ struct ZipDirectory {
     ) throws(CairnError) -> ZipArchive.Entry {
         let nameStart = position + Self.leastEntryByteCount
         guard let name = String(validating: reader.bytes[nameStart..<nameStart + nameLength], as: UTF8.self) else {
-            throw malformed("the name of a zip record is no UTF-8", at: offset + position)
+            throw malformed("the name of a zip record is not UTF-8", at: offset + position)
         }
         guard let flags = reader.u16(at: position + 8), let method = reader.u16(at: position + 10),
             let checksum = reader.integer(at: position + 16, byteCount: 4), flags & 0x2041 == 0,

@@ -41,22 +41,23 @@ struct ZipEnd {
         guard index + 4 <= bytes.count, bytes[index + 1] == 0x4B, bytes[index + 2] == 5, bytes[index + 3] == 6 else {
             return nil
         }
-        let place = offset + index
-        guard place + recordByteCount <= file.byteCount,
-            let record = (try? file.bytes(in: place..<place + recordByteCount)).map({ ByteReader(bytes: $0) }),
-            let comment = record.u16(at: 20), place + recordByteCount + comment <= file.byteCount,
+        let recordStart = offset + index
+        guard recordStart + recordByteCount <= file.byteCount,
+            let record = (try? file.bytes(in: recordStart..<recordStart + recordByteCount)).map({ ByteReader(bytes: $0) }),
+            let comment = record.u16(at: 20), recordStart + recordByteCount + comment <= file.byteCount,
             var size = record.u32(at: 12), var directory = record.u32(at: 16)
         else { return nil }
-        var directoryEnd = place
-        if place - begin >= 76, let locator = (try? file.bytes(in: place - 20..<place)).map({ ByteReader(bytes: $0) }),
+        var directoryEnd = recordStart
+        if recordStart - begin >= 76,
+            let locator = (try? file.bytes(in: recordStart - 20..<recordStart)).map({ ByteReader(bytes: $0) }),
             locator.u32(at: 0) == 0x0706_4B50, let relative = locator.u64(at: 8),
-            let start = begin.adding(checked: relative), start <= place - 76,
+            let start = begin.adding(checked: relative), start <= recordStart - 76,
             let large = (try? file.bytes(in: start..<start + 56)).map({ ByteReader(bytes: $0) }),
             large.u32(at: 0) == 0x0606_4B50, let largeSize = large.u64(at: 40), let largeDirectory = large.u64(at: 48)
         {
             (size, directory, directoryEnd) = (largeSize, largeDirectory, start)
         }
         guard directory.adding(checked: size).flatMap({ $0.adding(checked: begin) }) == directoryEnd else { return nil }
-        return place + recordByteCount + comment
+        return recordStart + recordByteCount + comment
     }
 }

@@ -136,7 +136,7 @@ package struct ZipLayout {
         }
         let size = bytes.content.count
         if records.count >= 0xFFFF || directoryOffset >= Self.limit || size >= Self.limit {
-            let place = directoryOffset + size
+            let recordOffset = directoryOffset + size
             bytes.add(0x0606_4B50, 4)
             bytes.add(44, 8)
             bytes.add(45, 2)
@@ -148,7 +148,7 @@ package struct ZipLayout {
             bytes.add(directoryOffset, 8)
             bytes.add(0x0706_4B50, 4)
             bytes.add(0, 4)
-            bytes.add(place, 8)
+            bytes.add(recordOffset, 8)
             bytes.add(1, 4)
         }
         bytes.add(0x0605_4B50, 4)

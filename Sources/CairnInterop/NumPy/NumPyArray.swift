@@ -10,7 +10,7 @@ enum NumPyArray {
     /// What an array of Python objects holds: its pickle, as data.
     case objects(PickledState)
     /// Why it is left out.
-    case omitted(String)
+    case skipped(String)
 
     /// The most bytes of text or of a pickle that are made values.
     private static let greatestValue = 64 << 20
@@ -26,7 +26,7 @@ enum NumPyArray {
             if let declared, declared.byteWidth == size {
                 type = .numbers(declared, swapped: nil, inner: [])
             } else if isForeign, size == 2 {
-                // Of the types that packages bring to NumPy, `<V2` is how ml_dtypes' bfloat16 alone is spelt.
+                // `<V2` is ml_dtypes' bfloat16: no other type that packages add to NumPy is spelt so.
                 type = .numbers(.bf16, swapped: nil, inner: [])
                 note = "says its elements are '<V2', which is taken for the bfloat16 of ml_dtypes"
             } else {
@@ -51,8 +51,8 @@ enum NumPyArray {
                 return .bytes(element)
             }
         case .objects: self = try Self.objects(file, header)
-        case .void: self = .omitted("it holds elements of no known type")
-        case .other(let reason): self = .omitted("it holds \(reason)")
+        case .void: self = .skipped("it holds elements of no known type")
+        case .other(let reason): self = .skipped("it holds \(reason)")
         }
     }
 
@@ -81,7 +81,7 @@ enum NumPyArray {
                 file: file, scalarType: scalarType, width: width, shape: shape,
                 strides: strides + Shape(inner).strides, offset: header.dataOffset / width)
         } else {
-            content = StoredTensor(file: file, byteOffset: header.dataOffset, scalarType: scalarType, shape: shape)
+            content = FileTensor(file: file, byteOffset: header.dataOffset, scalarType: scalarType, shape: shape)
         }
         if let swapped { content = SwappedTensor(content, width: swapped) }
         return content
@@ -105,7 +105,7 @@ enum NumPyArray {
         var limits = PickleLimits()
         limits.byteCount = greatestValue
         guard file.byteCount - header.dataOffset <= limits.byteCount else {
-            return .omitted("it holds Python objects in a pickle larger than \(greatestValue >> 20) MiB")
+            return .skipped("it holds Python objects in a pickle larger than \(greatestValue >> 20) MiB")
         }
         let bytes = try file.bytes(in: header.dataOffset..<file.byteCount)
         do throws(CairnError) {
@@ -114,7 +114,7 @@ enum NumPyArray {
             return .objects(try PickledState(graph, file: file.key))
         } catch {
             // Arrays beside it are no worse for that.
-            return .omitted("it holds Python objects, and their pickle is refused: \(error)")
+            return .skipped("it holds Python objects, and their pickle is refused: \(error)")
         }
     }
 
@@ -133,7 +133,7 @@ enum NumPyArray {
     private static func values(
         _ header: NumPyHeader, _ bytes: [UInt8]?, width: Int, _ element: (ArraySlice<UInt8>) -> Value
     ) throws(CairnError) -> NumPyArray {
-        guard let bytes else { return .omitted("it holds more text than a value may have") }
+        guard let bytes else { return .skipped("it holds more text than a value may have") }
         let shape = try Shape(checking: header.extents)
         var strides = shape.strides
         if header.isColumnMajor {

@@ -74,7 +74,7 @@ struct NumPyHeader {
         var extents: [Int] = []
         for extent in shape {
             guard case .integer(let extent) = extent, extent >= 0 else {
-                throw malformed("the shape of the .npy file is no shape", at: begin)
+                throw malformed("the shape of the .npy file is not a shape", at: begin)
             }
             extents.append(extent)
         }

@@ -51,7 +51,7 @@ enum NumPyNote: Equatable {
         writer.endArray()
     }
 
-    /// `nil` for comments that are none of ours.
+    /// `nil` for comments that this writer did not make.
     init?(_ comment: String) {
         guard comment.utf8.first == UInt8(ascii: "{"), let object = try? JSONValue(parsing: comment).asObject(),
             case .string(let kind)? = object["cairn"]

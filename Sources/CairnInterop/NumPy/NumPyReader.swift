@@ -7,14 +7,14 @@ public import CairnTensor
 ///
 /// Arrays of numbers are tensors, row-major whatever their order in the file, except that one without dimensions is a
 /// value, as NumPy's own numbers are; text is a value too, and so is what arrays of Python objects hold: their pickle
-/// is read as data. What else there is, such as records, is left out and listed under ``omissions``.
+/// is read as data. What else there is, such as records, is left out and listed under ``skippedEntries``.
 ///
 /// A single array is the tensor `tensor`.
-public final class NumPyReader: FragmentedReader, VerifiableReader, OmittingReader {
+public final class NumPyReader: FragmentedReader, VerifiableReader, SkippingReader {
     public let format = "numpy"
     public let source: String
     public let values: [NamedValue]
-    public let omissions: [String]
+    public let skippedEntries: [String]
     public var tensors: [TensorDescription] { table.descriptions }
 
     private let table: TensorTable
@@ -30,11 +30,11 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, OmittingRead
     /// - Throws: ``CairnError/Code/malformed`` when it contradicts itself, ``CairnError/Code/incomplete`` when it was
     ///   cut short, ``CairnError/Code/unsupported`` for another version.
     public init(storage: any Storage, file key: String, source: String? = nil) throws(CairnError) {
-        let place = source ?? storage.place(of: key)
-        self.source = place
+        let location = source ?? storage.location(of: key)
+        self.source = location
         file = key
         let window = try FileWindow(storage, key)
-        var contents = NumPyContents(file: place)
+        var contents = NumPyContents(file: location)
         if try window.bytes(in: 0..<min(6, window.byteCount)) == NumPyHeader.magic {
             try contents.add(window, named: Self.loneName, at: [StateKey(Self.loneName)], note: nil, isAlone: true)
             records = []
@@ -43,7 +43,7 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, OmittingRead
             var records: [ZipRecord] = []
             for entry in zip.entries {
                 guard entry.name.hasSuffix(Self.fileExtension) else {
-                    contents.omissions.append("\(entry.name) is no array and left out")
+                    contents.skippedEntries.append("\(entry.name) is not an array and left out")
                     continue
                 }
                 let record = try zip.record(entry.name)
@@ -53,15 +53,15 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, OmittingRead
                     try contents.add(
                         record, named: name, at: [StateKey(name)], note: NumPyNote(entry.comment), isAlone: false)
                 } catch {
-                    throw error.adding(.init(file: place, tensor: name))
+                    throw error.adding(.init(file: location, tensor: name))
                 }
                 record.release()
             }
             self.records = records
         }
-        table = TensorTable(try contents.distinctTensors(), source: place)
+        table = TensorTable(try contents.distinctTensors(), source: location)
         values = try contents.leaves.values()
-        omissions = contents.omissions
+        skippedEntries = contents.skippedEntries
     }
 
     /// Opens the file at a path.
@@ -83,7 +83,7 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, OmittingRead
         report.fileCount = 1
         guard deep else { return report }
         try report.add(records, progress: progress)
-        // A .npy file is no archive.
+        // A .npy file is not an archive.
         guard records.isEmpty else { return report }
         for tensor in tensors where tensor.tiedTo == nil {
             try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
@@ -97,7 +97,7 @@ private struct NumPyContents {
     let file: String
     var tensors: [(name: String, content: any TensorContent, tiedTo: String?)] = []
     var leaves: StateLeaves
-    var omissions: [String] = []
+    var skippedEntries: [String] = []
 
     init(file: String) {
         self.file = file
@@ -128,7 +128,7 @@ private struct NumPyContents {
             if let declared, declared != content.scalarType {
                 content = try Self.packed(content, declared, shape, bytes)
             }
-            if let remark { omissions.append("\(name) \(remark)") }
+            if let remark { skippedEntries.append("\(name) \(remark)") }
             tensors.append((name, content, nil))
             for tie in ties { tensors.append((tie, content, name)) }
         case .value(let value): try leaves.add(value, at: path)
@@ -138,8 +138,8 @@ private struct NumPyContents {
                 tensors.append((StateNames.joined(path + inner), HeldTensor(tensor: tensor), nil))
             }
             for (inner, value) in state.values { try leaves.add(value, at: path + inner) }
-            omissions += state.omissions.map { "\(name): \($0)" }
-        case .omitted(let reason): omissions.append("\(name) is left out: \(reason)")
+            skippedEntries += state.skippedEntries.map { "\(name): \($0)" }
+        case .skipped(let reason): skippedEntries.append("\(name) is left out: \(reason)")
         }
     }
 
@@ -156,7 +156,7 @@ private struct NumPyContents {
     private static func packed(
         _ content: any TensorContent, _ scalarType: ScalarType, _ extents: [Int]?, _ bytes: any StorageFile
     ) throws(CairnError) -> any TensorContent {
-        guard let extents, content.scalarType == .u8, let stored = content as? StoredTensor,
+        guard let extents, content.scalarType == .u8, let stored = content as? FileTensor,
             case let shape = try Shape(checking: extents),
             scalarType.byteCount(elementCount: shape.elementCount) == stored.shape.elementCount
         else {
@@ -164,7 +164,7 @@ private struct NumPyContents {
                 .malformed, "an array's comment says another type than it can have",
                 .init(expected: "\(scalarType)\(extents ?? [])", found: "\(content.scalarType)\(content.shape)"))
         }
-        return StoredTensor(file: stored.file, byteOffset: stored.byteOffset, scalarType: scalarType, shape: shape)
+        return FileTensor(file: stored.file, byteOffset: stored.byteOffset, scalarType: scalarType, shape: shape)
     }
 
     private static func value(
@@ -176,7 +176,7 @@ private struct NumPyContents {
             do throws(JSONError) {
                 json = try JSONValue(parsing: text)
             } catch {
-                throw CairnError(.malformed, "a value is no JSON", cause: error)
+                throw CairnError(.malformed, "a value is not JSON", cause: error)
             }
             return try ValueCoding.value(json)
         case .value(let value): return value
@@ -200,7 +200,7 @@ private struct NumPyContents {
                 elements.append(value)
             }
             return content.shape.dimensionCount == 0 ? elements[0] : .list(elements)
-        case .objects, .omitted: throw CairnError(.malformed, "a value is of a type that values do not have")
+        case .objects, .skipped: throw CairnError(.malformed, "a value is of a type that values do not have")
         }
     }
 

@@ -105,7 +105,7 @@ public final class NumPyWriter: CheckpointWriter {
         isFinished = true
     }
 
-    /// Writes the header of the next array, and passes over arrays without elements.
+    /// Writes the header of the next array, and skips arrays without elements.
     private func beginTensor() throws {
         while position < headers.count {
             let header = headers[position]
@@ -138,6 +138,6 @@ extension Storage {
         guard try list(key).contains(where: { ExactString($0.key) == ExactString(key) }) else { return }
         throw CairnError(
             .alreadyExists, "there is a file of this name",
-            .init(file: place(of: key), advice: "choose another name, or allow replacing it"))
+            .init(file: location(of: key), advice: "choose another name, or allow replacing it"))
     }
 }

@@ -38,7 +38,7 @@ struct PythonLiteralParser {
         let offset: Int
     }
 
-    /// - Throws: A refusal for what is no such literal or has something behind it.
+    /// - Throws: A refusal for what is not such a literal or has something behind it.
     static func parse(_ bytes: [UInt8]) throws(Refusal) -> PythonLiteral {
         var parser = PythonLiteralParser(bytes: bytes)
         let literal = try parser.value(depth: 0)
@@ -78,7 +78,7 @@ struct PythonLiteralParser {
                 position += word.utf8.count
                 return literal
             }
-            throw refusal("this is no literal that a NumPy header may have")
+            throw refusal("this is not a literal that a NumPy header may have")
         }
     }
 
@@ -86,7 +86,7 @@ struct PythonLiteralParser {
         position += 1
         var members: [(key: String, value: PythonLiteral)] = []
         while !take("}") {
-            guard case .string(let key) = try value(depth: depth + 1) else { throw refusal("a key is no text") }
+            guard case .string(let key) = try value(depth: depth + 1) else { throw refusal("a key is not text") }
             guard take(":") else { throw refusal("a key has no value") }
             guard !members.contains(where: { $0.key == key }) else { throw refusal("a key comes twice") }
             members.append((key, try value(depth: depth + 1)))
@@ -109,7 +109,7 @@ struct PythonLiteralParser {
             break
         }
         guard end == ")" else { return .list(elements) }
-        // What stands alone in parentheses is no tuple.
+        // What stands alone in parentheses is not a tuple.
         if elements.count == 1, !hasComma { return elements[0] }
         return .tuple(elements)
     }
@@ -137,7 +137,7 @@ struct PythonLiteralParser {
             position += 1
             switch byte {
             case quote:
-                guard let text = String(validating: content, as: UTF8.self) else { throw refusal("text is no UTF-8") }
+                guard let text = String(validating: content, as: UTF8.self) else { throw refusal("text is not UTF-8") }
                 return text
             case UInt8(ascii: "\\"): content += try escape()
             case 0x00...0x1F: throw refusal("text has a control character in it")
@@ -167,7 +167,7 @@ struct PythonLiteralParser {
         guard position + digits <= bytes.count,
             let code = UInt32(String(decoding: bytes[position..<position + digits], as: UTF8.self), radix: 16),
             let scalar = Unicode.Scalar(code)
-        else { throw refusal("text has an escape that is no character") }
+        else { throw refusal("text has an escape that is not a character") }
         position += digits
         return Array(String(Character(scalar)).utf8)
     }

@@ -1,6 +1,6 @@
 /// What no checkpoint has a reason to call.
 ///
-/// Nothing is executed, so none of it could do harm here; but a file that asks for it is an attack on whoever loads it
+/// Nothing is executed, so none of it could do harm here; but a file that asks for it is an attack on anyone who loads it
 /// elsewhere, and is refused rather than shown.
 enum HostileGlobals {
     /// Packages of Python's library, with all that is in them.
@@ -38,7 +38,7 @@ enum HostileGlobals {
 
     static func contains(_ global: PickleGraph.Global) -> Bool {
         if harmless.contains(global.path) { return false }
-        // A name with dots goes on from thing to thing, as `torch` and `os.system` do.
+        // A name with dots continues from thing to thing, as `torch` and `os.system` do.
         let names = global.name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
         if names.count > 1 {
             if names.contains(where: { $0.hasPrefix("__") }) { return true }

@@ -7,13 +7,13 @@ extension PickleInterpreter {
         case UInt8(ascii: "R"), 0x81: // REDUCE, NEWOBJ
             let (arguments, constructor) = (try pop(), try pop())
             guard case .tuple(let elements) = graph[arguments] else {
-                throw failure(.malformed, "the arguments of a call in the pickle are no tuple")
+                throw failure(.malformed, "the arguments of a call in the pickle are not a tuple")
             }
             try pushCall(constructor, elements)
         case 0x92: // NEWOBJ_EX
             let (named, arguments, constructor) = (try pop(), try pop(), try pop())
             guard case .tuple(let elements) = graph[arguments], case .dictionary(let pairs) = graph[named] else {
-                throw failure(.malformed, "the arguments of a call in the pickle are no tuple")
+                throw failure(.malformed, "the arguments of a call in the pickle are not a tuple")
             }
             try pushCall(constructor, elements + pairs)
         case UInt8(ascii: "i"): // INST

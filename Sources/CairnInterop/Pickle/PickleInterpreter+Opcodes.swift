@@ -28,7 +28,7 @@ extension PickleInterpreter {
         case 0x93: // STACK_GLOBAL
             let (name, module) = (try pop(), try pop())
             guard let moduleText = graph.string(module), let nameText = graph.string(name) else {
-                throw failure(.malformed, "the name of a class in the pickle is no text")
+                throw failure(.malformed, "the name of a class in the pickle is not text")
             }
             try pushGlobal(module: moduleText, name: nameText)
         case UInt8(ascii: "P"): try push(.persistent(make(.string(text(line())))))
@@ -116,7 +116,7 @@ extension PickleInterpreter {
             set += elements
             graph.nodes[index] = .set(set)
         case .object(let object): graph.objects[Int(object)].elements += elements
-        default: throw failure(.malformed, "the pickle appends to what is no list")
+        default: throw failure(.malformed, "the pickle appends to what is not a list")
         }
     }
 
@@ -129,7 +129,7 @@ extension PickleInterpreter {
             items += pairs
             graph.nodes[index] = .dictionary(items)
         case .object(let object): graph.objects[Int(object)].items += pairs
-        default: throw failure(.malformed, "the pickle sets keys of what is no dictionary")
+        default: throw failure(.malformed, "the pickle sets keys of what is not a dictionary")
         }
     }
 }

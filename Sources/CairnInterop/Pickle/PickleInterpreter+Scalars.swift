@@ -14,7 +14,7 @@ extension PickleInterpreter {
         case UInt8(ascii: "F"):
             let digits = try text(line())
             guard let value = Double(digits) else {
-                throw failure(.malformed, "a number in the pickle is none", found: digits.debugDescription)
+                throw failure(.malformed, "a number in the pickle is not valid", found: digits.debugDescription)
             }
             try push(.double(value))
         case UInt8(ascii: "G"):
@@ -45,7 +45,7 @@ extension PickleInterpreter {
         }
         var bytes = Array(try take(byteCount))
         let isNegative = bytes.last.map { $0 >= 0x80 } ?? false
-        // Leading bytes that only repeat the sign are no part of the number.
+        // Leading bytes that only repeat the sign are not part of the number.
         while bytes.count > 8, bytes.last == (isNegative ? 0xFF : 0), (bytes[bytes.count - 2] >= 0x80) == isNegative {
             bytes.removeLast()
         }

@@ -199,7 +199,7 @@ package struct PickleInterpreter {
 
     func text(_ bytes: ArraySlice<UInt8>) throws(CairnError) -> String {
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw failure(.malformed, "text in the pickle is no UTF-8")
+            throw failure(.malformed, "text in the pickle is not UTF-8")
         }
         return text
     }

@@ -5,16 +5,16 @@ import CairnCheckpoint
 ///
 /// What has the places 0, 1, 2 … without a gap becomes a list, everything else a dictionary.
 struct NestedState {
-    private struct Part {
+    private struct Branch {
         var leaf: StateNode?
-        var children: [(key: StateKey, part: Int)] = []
+        var children: [(key: StateKey, branch: Int)] = []
         var positions: [StateKey: Int] = [:]
     }
 
     /// The longest path, so that small files cannot make states without end.
     static let greatestDepth = 200
 
-    private var parts = [Part()]
+    private var branches = [Branch()]
     /// Whether something was where something else should go.
     private var isContradictory = false
 
@@ -25,30 +25,30 @@ struct NestedState {
         }
         var current = 0
         for key in path {
-            if parts[current].leaf != nil { isContradictory = true }
-            if let found = parts[current].positions[key] {
+            if branches[current].leaf != nil { isContradictory = true }
+            if let found = branches[current].positions[key] {
                 current = found
                 continue
             }
-            parts.append(Part())
-            parts[current].positions[key] = parts.count - 1
-            parts[current].children.append((key, parts.count - 1))
-            current = parts.count - 1
+            branches.append(Branch())
+            branches[current].positions[key] = branches.count - 1
+            branches[current].children.append((key, branches.count - 1))
+            current = branches.count - 1
         }
-        if parts[current].leaf != nil || !parts[current].children.isEmpty { isContradictory = true }
-        parts[current].leaf = leaf
+        if branches[current].leaf != nil || !branches[current].children.isEmpty { isContradictory = true }
+        branches[current].leaf = leaf
     }
 
     /// `nil` where the paths contradict each other.
     var root: StateNode? { isContradictory ? nil : node(0) }
 
     private func node(_ index: Int) -> StateNode {
-        let part = parts[index]
-        if let leaf = part.leaf { return leaf }
-        let places = part.children.indices.map { part.positions[.index($0)] }
-        if !part.children.isEmpty, !places.contains(nil) {
-            return .list(places.compactMap { $0 }.map(node))
+        let branch = branches[index]
+        if let leaf = branch.leaf { return leaf }
+        let order = branch.children.indices.map { branch.positions[.index($0)] }
+        if !branch.children.isEmpty, !order.contains(nil) {
+            return .list(order.compactMap { $0 }.map(node))
         }
-        return .dictionary(part.children.map { .init(key: $0.key, node: node($0.part)) })
+        return .dictionary(branch.children.map { .init(key: $0.key, node: node($0.branch)) })
     }
 }

@@ -24,7 +24,7 @@ package struct StateLeaves {
     package mutating func add(_ value: Value, at path: [StateKey]) throws(CairnError) {
         guard Self.add(value, at: path[...], to: &root) else {
             throw CairnError(
-                .malformed, "two values have one place", .init(file: file, found: StateNames.joined(path)))
+                .malformed, "two values have the same path", .init(file: file, found: StateNames.joined(path)))
         }
     }
 
@@ -64,10 +64,10 @@ package struct StateLeaves {
 
     private func value(of node: Node) throws(CairnError) -> Value {
         if let value = node.value { return value }
-        let places = node.children.indices.map { node.positions[.index($0)] }
-        if !node.children.isEmpty, !places.contains(nil) {
+        let order = node.children.indices.map { node.positions[.index($0)] }
+        if !node.children.isEmpty, !order.contains(nil) {
             var elements: [Value] = []
-            for place in places.compactMap({ $0 }) { elements.append(try value(of: node.children[place].node)) }
+            for position in order.compactMap({ $0 }) { elements.append(try value(of: node.children[position].node)) }
             return .list(elements)
         }
         var members: [String: Value] = [:]

@@ -24,7 +24,7 @@ extension TensorContent {
     package var isChecked: Bool { (self as? any ChecksummedContent)?.hasChecksums ?? false }
 }
 
-extension StoredTensor: TensorContent {}
+extension FileTensor: TensorContent {}
 
 /// A tensor that is in memory already.
 package struct HeldTensor: TensorContent {

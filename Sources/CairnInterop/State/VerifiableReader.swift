@@ -4,26 +4,27 @@ import CairnTensor
 
 /// A reader that can read all of its data, and look at all checksums that there are.
 public protocol VerifiableReader: CheckpointReader {
-    /// Checks what opening did not: with `deep`, every byte of data, against its checksum where it has one. Goes on past damage.
+    /// Checks what opening did not: with `deep`, every byte of data, against its checksum where it has one. Continues past
+    /// damage.
     ///
     /// - Parameter progress: Called with the number of bytes just read; throwing stops.
     func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport
 }
 
 /// A reader that may leave out part of what it reads.
-public protocol OmittingReader: CheckpointReader {
+public protocol SkippingReader: CheckpointReader {
     /// What is in the files and not, or not whole, in the reader: a sentence each.
-    var omissions: [String] { get }
+    var skippedEntries: [String] { get }
     /// How many tensors are in the files and not in the reader. What is not known in number counts as one each.
-    var omittedTensorCount: Int { get }
+    var skippedTensorCount: Int { get }
 }
 
-extension OmittingReader {
-    public var omittedTensorCount: Int { omissions.count }
+extension SkippingReader {
+    public var skippedTensorCount: Int { skippedEntries.count }
 }
 
 extension VerificationReport {
-    /// Reads all of a tensor that has no checksums: that it is there is all that can be found out. Goes on after an error.
+    /// Reads all of a tensor that has no checksums: that it is there is all that can be found out. Continues after an error.
     package mutating func addUnsummed(
         _ content: any TensorContent, named name: String, progress: (Int) throws -> Void
     ) throws {
@@ -48,7 +49,7 @@ extension VerificationReport {
         }
     }
 
-    /// Reads the storages of a file of PyTorch, or where those are no records of a zip archive, its tensors.
+    /// Reads the storages of a file of PyTorch, or where those are not records of a zip archive, its tensors.
     mutating func add(_ contents: TorchContents, progress: (Int) throws -> Void) throws {
         try add(contents.storages, progress: progress)
         guard contents.storages.isEmpty else { return }

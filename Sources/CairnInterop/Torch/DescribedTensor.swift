@@ -1,7 +1,7 @@
 import CairnBase
 import CairnTensor
 
-/// Tensors that are no plain array of numbers: sparse, quantized, nested, and those without elements.
+/// Tensors that are not plain array of numbers: sparse, quantized, nested, and those without elements.
 ///
 /// What they consist of becomes tensors of their own below the tensor's name, and what describes it becomes values
 /// there: nothing is lost, and nothing is taken for dense. Source: `torch/_utils.py` of PyTorch 2.15.

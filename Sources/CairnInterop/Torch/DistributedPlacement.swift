@@ -7,7 +7,7 @@ enum DistributedPlacement {
     case shard(dimension: Int)
     /// Divided as if another dimension of the mesh had divided it into so many parts before.
     case strided(dimension: Int, factor: Int)
-    /// The ranks' values are terms of an operation.
+    /// The ranks hold partial values, to be reduced by an operation.
     case partial(String)
 
     init(_ reference: PickleGraph.Reference, in graph: PickleGraph) throws(CairnError) {
@@ -54,7 +54,7 @@ enum DistributedPlacement {
 
     /// For each dimension of a tensor the ranges of places that the rank at a coordinate has, one behind the other.
     ///
-    /// - Parameter order: The dimensions of the mesh in the order in which they divide the tensor.
+    /// - Parameter order: The dimensions of the mesh in the order in which they shard the tensor.
     static func owned(
         _ placements: [DistributedPlacement], order: [Int], extents: [Int], mesh: [Int], at coordinate: [Int]
     ) throws(CairnError) -> [[Range<Int>]] {

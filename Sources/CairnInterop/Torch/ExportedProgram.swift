@@ -137,13 +137,13 @@ struct ExportedProgram {
         _ payload: Payload, in folder: String, below path: [StateKey], to contents: inout TorchContents
     ) throws(CairnError) {
         let record = try zip.record(prefix + folder + payload.record)
-        let place = path + [StateKey(payload.name)]
+        let statePath = path + [StateKey(payload.name)]
         if payload.isPickled {
             guard payload.view != nil else {
-                contents.omissions.append("\(payload.name) is an object of the program, no tensor, and is left out")
+                contents.skippedEntries.append("\(payload.name) is an object of the program, no tensor, and is left out")
                 return
             }
-            return try add(record, below: place, to: &contents)
+            return try add(record, below: statePath, to: &contents)
         }
         guard let view = payload.view, view.layout == Self.stridedLayout,
             let type = TorchTypes.scalarType(exported: view.type)
@@ -157,7 +157,7 @@ struct ExportedProgram {
             strides: view.strides, offset: view.offset)
         if !contents.storages.contains(where: { $0 === record }) { contents.storages.append(record) }
         contents.tensors.append(
-            .init(path: place, content: tensor.content(record, isBigEndian: false), view: tensor))
+            .init(path: statePath, content: tensor.content(record, isBigEndian: false), view: tensor))
     }
 
     /// Adds a file of `torch.save` that is within the archive.
@@ -174,7 +174,7 @@ struct ExportedProgram {
             contents.tensors.append(tensor)
         }
         contents.values += inner.values.map { (path + $0.path, $0.value) }
-        contents.omissions += inner.omissions
+        contents.skippedEntries += inner.skippedEntries
         contents.storages += [record] + inner.storages
     }
 }

@@ -97,7 +97,7 @@ struct LegacyTorchFile: TorchStorages {
             do throws(CairnError) {
                 return try pickles(&interpreter, file: file.key)
             } catch {
-                // The pickles may go on behind what was read.
+                // The pickles may continue behind what was read.
                 guard error.code == .incomplete, byteCount < min(file.byteCount, limits.byteCount) else { throw error }
                 byteCount = min(file.byteCount, limits.byteCount, byteCount.multiplied(checked: 8) ?? .max)
             }

@@ -11,7 +11,7 @@ enum PickledArray {
         case object
     }
 
-    /// `nil` for what is none of NumPy's data.
+    /// `nil` for what is not data of NumPy.
     static func leaf(_ object: PickleGraph.Object, in graph: PickleGraph) throws(CairnError) -> PickledLeaf? {
         switch object.constructor.name {
         case "scalar":
@@ -106,12 +106,12 @@ enum PickledArray {
         var result: [UInt8] = []
         result.reserveCapacity(bytes.count)
         for element in 0..<bytes.count / width {
-            var (rest, place) = (element, 0)
+            var (rest, position) = (element, 0)
             for index in extents.indices.reversed() {
-                place += rest % extents[index] * strides[index]
+                position += rest % extents[index] * strides[index]
                 rest /= extents[index]
             }
-            result += bytes[(place * width)..<((place + 1) * width)]
+            result += bytes[(position * width)..<((position + 1) * width)]
         }
         return result
     }

@@ -10,7 +10,7 @@ struct PickledInstance {
     var items: [PickleGraph.Reference]
     /// Its attributes: names and values in turn.
     var attributes: [PickleGraph.Reference] = []
-    /// A state that is no attributes.
+    /// A state that is not a dictionary of attributes.
     var state: PickleGraph.Reference?
 
     init(_ object: PickleGraph.Object, in graph: PickleGraph) {

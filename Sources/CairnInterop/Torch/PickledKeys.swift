@@ -8,7 +8,7 @@ struct PickledKeys {
     /// Those that are only text which shows what they were.
     private(set) var shown: [StateKey] = []
 
-    /// Of a key that comes twice, the last value counts. Keys that are no plain values go by their text; different ones of one
+    /// The last value of a repeated key counts. Keys that are not plain values go by their text; different ones of one
     /// text get numbers behind it.
     init(_ items: [PickleGraph.Reference], in graph: PickleGraph) {
         var positions: [StateKey: Int] = [:]

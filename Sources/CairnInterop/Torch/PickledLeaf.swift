@@ -17,7 +17,7 @@ enum PickledLeaf {
     case network(PickledModule)
     /// A tensor that is made of others.
     case described([PickledPart])
-    /// A part of a tensor that ranks divide.
+    /// A part of a tensor that is sharded over ranks.
     case part(RankPart)
     /// An object of a class that is not understood: the class's name.
     case opaque(String)

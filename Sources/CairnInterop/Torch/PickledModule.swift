@@ -8,7 +8,7 @@ struct PickledModule {
     let className: String
     /// Names and tensors, by the names that the state has for them.
     private(set) var tensors: [(name: String, reference: PickleGraph.Reference)] = []
-    /// What stands where a module or a tensor should and is none.
+    /// What stands where a module or a tensor should be and is neither.
     private(set) var others: [(name: String, reference: PickleGraph.Reference)] = []
 
     /// The modules that were met.
@@ -33,12 +33,12 @@ struct PickledModule {
         var parameters: [PickleGraph.Reference]
         var buffers: [PickleGraph.Reference]
         var modules: [PickleGraph.Reference]
-        /// Buffers that are no part of the state.
+        /// Buffers that are not part of the state.
         var passing: Set<String> = []
 
         init?(_ object: PickleGraph.Object, in graph: PickleGraph) {
             var instance = PickledInstance(object, in: graph)
-            // Of a traced graph a function makes the module again, of the attributes.
+            // A function makes the module of a traced graph again, from its attributes.
             if object.constructor.module.hasPrefix("torch.fx"), let first = object.arguments.first,
                 case .dictionary(let attributes) = graph[first]
             { instance.attributes = attributes }

@@ -8,13 +8,13 @@ struct PickledOpening {
     let references: [PickleGraph.Reference]
     let rest: [PickleGraph.Reference]
 
-    /// `nil` for an object that stays closed: one without tensors that is no dictionary or list.
+    /// `nil` for an object that stays closed: one without tensors that is not a dictionary or list.
     ///
     /// - Parameter holds: Whether tensors are in something.
     init?(
         _ instance: PickledInstance, in graph: PickleGraph, holds: (PickleGraph.Reference) -> Bool
     ) {
-        // A method of an object is no holder of it.
+        // A method of an object is not a holder of it.
         if let first = instance.arguments.first.flatMap({ graph.object($0) }),
             instance.constructor.path.hasPrefix(first.constructor.path + ".")
         { return nil }

@@ -14,7 +14,7 @@ struct PickledState {
         case view(TorchView)
         /// A tensor whose elements are in the pickle itself.
         case held(Tensor)
-        /// A part of a tensor that ranks divide.
+        /// A part of a tensor that is sharded over ranks.
         case part(RankPart)
     }
 
@@ -25,9 +25,9 @@ struct PickledState {
     /// How they are nested; tensors stand there by their places in ``tensors``.
     private(set) var structure = StateNode.dictionary([])
     /// What is in the pickle and not here, a sentence each.
-    private(set) var omissions: [String] = []
+    private(set) var skippedEntries: [String] = []
     /// How many tensors are in the pickle and not here.
-    private(set) var omittedTensorCount = 0
+    private(set) var skippedTensorCount = 0
 
     let graph: PickleGraph
     private let file: String
@@ -61,7 +61,7 @@ struct PickledState {
         structure = try add(graph.root, at: [], inModule: false) ?? structure
     }
 
-    /// - Returns: `nil` for attributes of modules that are no part of the state.
+    /// - Returns: `nil` for attributes of modules that are not part of the state.
     private mutating func add(
         _ reference: PickleGraph.Reference, at path: [StateKey], inModule: Bool
     ) throws(CairnError) -> StateNode? {
@@ -131,7 +131,7 @@ struct PickledState {
         _ leaf: PickledLeaf, at path: [StateKey], inModule: Bool
     ) throws(CairnError) -> StateNode? {
         switch leaf {
-        // Modules keep tensors without elements for their code to replace: they are no weights.
+        // Modules keep tensors without elements for their code to replace: they are not weights.
         case .view(let view) where inModule && view.shape.elementCount == 0: return nil
         case .view(let view): return add(.view(view), at: path)
         case .held(let tensor): return add(.held(tensor), at: path)
@@ -142,7 +142,7 @@ struct PickledState {
         case .mapping(let items):
             return try addItems(items, at: path, inModule: inModule)
         case .module(let attributes):
-            // Of a scripted module its tensors are the state; the other attributes belong to its code.
+            // The tensors of a scripted module are its state; the other attributes belong to its code.
             return try addItems(attributes, at: path, inModule: true)
         case .described(let parts): return try addParts(parts, at: path)
         case .network, .opaque: return nil
@@ -186,10 +186,10 @@ struct PickledState {
         return .dictionary(members)
     }
 
-    /// Says which keys of a dictionary are no plain values, and stand here as text.
+    /// Says which keys of a dictionary are not plain values, and stand here as text.
     private mutating func noteShown(_ keys: PickledKeys, at path: [StateKey]) {
         for key in keys.shown {
-            omissions.append("\"\(StateNames.joined(path + [key]))\": the key is no plain value and shown as text")
+            skippedEntries.append("\"\(StateNames.joined(path + [key]))\": the key is not a plain value and shown as text")
         }
     }
 
@@ -317,7 +317,7 @@ struct PickledState {
     }
 
     private mutating func plainCycle(at path: [StateKey]) -> PlainPart {
-        omissions.append("\(StateNames.joined(path)) is what it is in: it is not followed again")
+        skippedEntries.append("\(StateNames.joined(path)) is what it is in: it is not followed again")
         return Self.plain(.string("…"))
     }
 
@@ -344,10 +344,10 @@ struct PickledState {
 
     /// Says what something is, and how many tensors of it are not read, with `%` for them.
     private mutating func note(_ path: [StateKey], _ text: String, lost count: Int, _ loss: String) {
-        omittedTensorCount += count
+        skippedTensorCount += count
         let tensors = count == 1 ? "1 tensor" : "\(count) tensors"
         let parts = loss.split(separator: "%", omittingEmptySubsequences: false).map(String.init)
-        omissions.append(
+        skippedEntries.append(
             (path.isEmpty ? "it" : "\"\(StateNames.joined(path))\"") + " is " + text
                 + (count == 0 ? "" : parts.joined(separator: tensors)))
     }

@@ -22,7 +22,7 @@ enum PickledTensor {
         case "_rebuild_device_tensor_from_numpy", "_rebuild_xla_tensor", "_rebuild_device_tensor_from_cpu_tensor":
             return try deviceTensor(object, in: graph, depth: depth)
         case "_rebuild_from_type_v2":
-            // The function, the type, its arguments, and attributes that are no part of the elements.
+            // The function, the type, its arguments, and attributes that are not part of the elements.
             guard arguments.count == 4, let function = graph.global(arguments[0]),
                 let inner = graph.sequence(arguments[2])
             else { throw malformed(object) }

@@ -15,7 +15,7 @@ struct PlainPart {
 
 /// The parts of a pickle without tensors that were met.
 struct PlainParts {
-    enum Entry {
+    enum Finding {
         case plain(PlainPart)
         /// It has tensors, or is one.
         case mixed
@@ -23,10 +23,10 @@ struct PlainParts {
         case open
     }
 
-    private var entries: [PickleGraph.Reference: Entry] = [:]
+    private var findings: [PickleGraph.Reference: Finding] = [:]
 
-    subscript(reference: PickleGraph.Reference) -> Entry? {
-        get { entries[reference] }
-        set { entries[reference] = newValue }
+    subscript(reference: PickleGraph.Reference) -> Finding? {
+        get { findings[reference] }
+        set { findings[reference] = newValue }
     }
 }

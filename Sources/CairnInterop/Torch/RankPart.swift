@@ -8,7 +8,7 @@ import CairnTensor
 /// `torch/distributed/_shard/sharded_tensor` of PyTorch 2.13, and files of older versions.
 struct RankPart {
     /// A box of the whole that is a box of elements which the rank has.
-    struct Piece {
+    struct OwnedBox {
         var whole: Region
         /// The same box in the rank's own tensor.
         var local: Region
@@ -19,17 +19,17 @@ struct RankPart {
     let scalarType: ScalarType
     /// The shape of the whole.
     let shape: Shape
-    /// How the whole is divided, for people: `Shard(0) over 2 ranks`.
+    /// How the whole is sharded, for people: `Shard(0) over 2 ranks`.
     let division: String
     /// How many ranks hold parts of it, where that is said.
     let rankCount: Int?
     /// Where the rank is among them, in each dimension of their mesh.
     let coordinate: [Int]
-    /// The ranks' values are terms that are yet to be added up: how.
+    /// How the ranks' partial values are to be reduced.
     let reduction: String?
     /// Whether every rank has all of it.
-    let isUndivided: Bool
-    let pieces: [Piece]
+    let isUnsharded: Bool
+    let pieces: [OwnedBox]
     /// The tensors that the rank has, as leaves.
     let locals: [PickledLeaf]
 
@@ -51,7 +51,7 @@ struct RankPart {
         }
         let whole = Region(whole: part.shape)
         // One that is whole only because the others are empty stays a part of what they have together.
-        if part.isUndivided, part.pieces.count == 1, part.pieces[0].whole == whole, part.pieces[0].local == whole {
+        if part.isUnsharded, part.pieces.count == 1, part.pieces[0].whole == whole, part.pieces[0].local == whole {
             return part.locals[0]
         }
         return .part(part)
@@ -72,7 +72,7 @@ struct RankPart {
         case .view(let view): return (leaf, view.scalarType, view.shape)
         case .held(let tensor): return (leaf, tensor.scalarType, tensor.shape)
         default:
-            throw CairnError(.unsupported, "a rank's part of a distributed tensor is no plain tensor")
+            throw CairnError(.unsupported, "a rank's part of a distributed tensor is not a plain tensor")
         }
     }
 
@@ -108,7 +108,7 @@ struct RankPart {
             guard extent > 1, case .partial(let operation) = placement else { return nil }
             return operation
         }.first
-        isUndivided = zip(placements, mesh.extents).allSatisfy { placement, extent in
+        isUnsharded = zip(placements, mesh.extents).allSatisfy { placement, extent in
             if case .replicate = placement { return true }
             return extent == 1
         }
@@ -126,7 +126,7 @@ struct RankPart {
         pieces = try Self.pieces(owned)
     }
 
-    /// The order in which mesh dimensions divide the tensor, where that is not their own.
+    /// The order in which mesh dimensions shard the tensor, where that is not their own.
     private static func order(
         of specification: PickledInstance, _ placements: [DistributedPlacement], in graph: PickleGraph
     ) throws(CairnError) -> [Int] {
@@ -143,14 +143,14 @@ struct RankPart {
             guard dimensions != dimensions.sorted(), !placements.contains(where: \.isStrided) else { continue }
             guard Set(dimensions).count == dimensions.count, dimensions.allSatisfy(placements.indices.contains)
             else { throw Self.malformed("shard_order \(dimensions)") }
-            // Those that divide this dimension of the tensor take each other's places.
-            for (place, dimension) in zip(dimensions.sorted(), dimensions) { order[place] = dimension }
+            // Those that shard this dimension of the tensor take each other's places.
+            for (position, dimension) in zip(dimensions.sorted(), dimensions) { order[position] = dimension }
         }
         return order
     }
 
     /// Every combination of the ranges of the dimensions.
-    private static func pieces(_ owned: [[Range<Int>]]) throws(CairnError) -> [Piece] {
+    private static func pieces(_ owned: [[Range<Int>]]) throws(CairnError) -> [OwnedBox] {
         guard owned.reduce(1, { $0.multiplied(checked: $1.count) ?? Int.max }) <= 1 << 16 else {
             throw CairnError(.unsupported, "a rank's part of a distributed tensor consists of too many pieces")
         }
@@ -166,12 +166,12 @@ struct RankPart {
             }
             boxes = next
         }
-        var pieces: [Piece] = []
+        var pieces: [OwnedBox] = []
         for box in boxes {
             let shape = try Shape(checking: box.whole.map(\.count))
             guard shape.elementCount > 0 else { continue }
             pieces.append(
-                Piece(
+                OwnedBox(
                     whole: try Region(offsets: box.whole.map(\.lowerBound), shape: shape),
                     local: try Region(offsets: box.local, shape: shape), position: 0))
         }
@@ -190,15 +190,15 @@ struct RankPart {
         else { throw Self.malformed("ShardedTensor") }
         shape = try Shape(checking: size)
         var type = Self.elementType(properties, in: graph)
-        var pieces: [Piece] = []
+        var pieces: [OwnedBox] = []
         var locals: [PickledLeaf] = []
         for shard in shards {
             guard let instance = graph.object(shard).map({ PickledInstance($0, in: graph) }),
                 let tensor = instance.attribute("tensor", in: graph),
-                let place = instance.attribute("metadata", in: graph).flatMap({ graph.object($0) })
+                let metadata = instance.attribute("metadata", in: graph).flatMap({ graph.object($0) })
                     .map({ PickledInstance($0, in: graph) }),
-                let offsets = place.attribute("shard_offsets", in: graph).flatMap({ graph.integers($0) }),
-                let sizes = place.attribute("shard_sizes", in: graph).flatMap({ graph.integers($0) })
+                let offsets = metadata.attribute("shard_offsets", in: graph).flatMap({ graph.integers($0) }),
+                let sizes = metadata.attribute("shard_sizes", in: graph).flatMap({ graph.integers($0) })
             else { throw Self.malformed("a shard") }
             let local = try Self.local(tensor, in: graph, depth: depth)
             let box = try Shape(checking: sizes)
@@ -211,7 +211,7 @@ struct RankPart {
             let whole = try Region(offsets: offsets, shape: box)
             guard whole.isInside(shape) else { throw Self.malformed("a shard at \(offsets)") }
             if box.elementCount > 0 {
-                pieces.append(Piece(whole: whole, local: Region(whole: box), position: locals.count))
+                pieces.append(OwnedBox(whole: whole, local: Region(whole: box), position: locals.count))
             }
             locals.append(local.leaf)
         }
@@ -223,7 +223,7 @@ struct RankPart {
         rankCount = nil
         coordinate = []
         reduction = nil
-        isUndivided = all.count == 1
+        isUnsharded = all.count == 1
     }
 
     private static func elementType(_ properties: PickleGraph.Object, in graph: PickleGraph) -> ScalarType? {

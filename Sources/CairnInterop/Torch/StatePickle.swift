@@ -79,7 +79,7 @@ struct StatePickle {
         writer.setAll()
     }
 
-    /// A key that is no text; lists stand for tuples.
+    /// A key that is not text; lists stand for tuples.
     private mutating func write(key: Value) throws(CairnError) {
         guard case .list(let elements) = key else { return try writer.value(key) }
         writer.mark()
@@ -164,7 +164,7 @@ struct StatePickle {
 }
 
 extension TorchTypes {
-    /// A tensor's extents as PyTorch counts them: of packed elements it counts pairs.
+    /// A tensor's extents as PyTorch counts them: packed elements in pairs.
     static func extents(of tensor: TensorDescription) throws(CairnError) -> [Int] {
         guard tensor.scalarType == .f4 else { return tensor.shape.extents }
         guard let last = tensor.shape.extents.last, last.isMultiple(of: 2) else {

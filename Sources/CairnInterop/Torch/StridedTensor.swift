@@ -69,20 +69,20 @@ struct StridedTensor: TensorContent {
                 let inner = extents.count - 1
                 let (count, step, outerStep) = inner < 0 ? (1, 0, 0) : (extents[inner], strides[inner], outer[inner])
                 var index = [Int](repeating: 0, count: max(0, inner))
-                var (origin, place) = (0, begin)
+                var (origin, position) = (0, begin)
                 while true {
                     for element in 0..<count {
-                        (into + (place + element * outerStep) * width)
+                        (into + (position + element * outerStep) * width)
                             .copyMemory(from: from + (origin + element * step) * width, byteCount: width)
                     }
                     var dimension = inner - 1
                     while dimension >= 0 {
                         index[dimension] += 1
                         origin += strides[dimension]
-                        place += outer[dimension]
+                        position += outer[dimension]
                         if index[dimension] < extents[dimension] { break }
                         origin -= strides[dimension] * extents[dimension]
-                        place -= outer[dimension] * extents[dimension]
+                        position -= outer[dimension] * extents[dimension]
                         index[dimension] = 0
                         dimension -= 1
                     }

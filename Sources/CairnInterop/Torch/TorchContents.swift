@@ -5,22 +5,22 @@ import CairnTensor
 
 /// What a file of PyTorch holds, each thing at its path.
 struct TorchContents {
-    struct Entry {
+    struct TensorEntry {
         var path: [StateKey]
         var content: any TensorContent
         /// The same for tensors that are the same view of the same storage.
         var view: TorchView?
-        /// What of the tensor the file has, where ranks divide it.
+        /// What of the tensor the file has, where it is sharded over ranks.
         var part: RankPart?
         /// The file, where there are several.
         var file: String?
     }
 
-    var tensors: [Entry] = []
+    var tensors: [TensorEntry] = []
     var values: [(path: [StateKey], value: Value)] = []
-    var omissions: [String] = []
+    var skippedEntries: [String] = []
     /// How many tensors are in the file and not here.
-    var omittedTensorCount = 0
+    var skippedTensorCount = 0
     /// What else is in the file beside the save that was read, a sentence.
     var remarks: [String] = []
     /// How they are nested; tensors stand there by their places in ``tensors``.
@@ -95,8 +95,8 @@ struct TorchContents {
     /// - Parameter storages: What has the storages.
     init(_ state: PickledState, of storages: some TorchStorages) throws(CairnError) {
         values = state.values
-        omissions = state.omissions
-        omittedTensorCount = state.omittedTensorCount
+        skippedEntries = state.skippedEntries
+        skippedTensorCount = state.skippedTensorCount
         structure = state.structure
         try add(state.tensors, of: storages)
     }
@@ -108,12 +108,12 @@ struct TorchContents {
         for (path, leaf) in leaves {
             do throws(CairnError) {
                 switch leaf {
-                case .held(let tensor): tensors.append(Entry(path: path, content: HeldTensor(tensor: tensor)))
+                case .held(let tensor): tensors.append(TensorEntry(path: path, content: HeldTensor(tensor: tensor)))
                 case .view(let view):
                     let content = try content(view, of: storages, &opened)
-                    tensors.append(Entry(path: path, content: content, view: view))
+                    tensors.append(TensorEntry(path: path, content: content, view: view))
                 case .part(let part):
-                    tensors.append(Entry(path: path, content: try content(part, of: storages, &opened), part: part))
+                    tensors.append(TensorEntry(path: path, content: try content(part, of: storages, &opened), part: part))
                 }
             } catch {
                 throw error.adding(.init(tensor: StateNames.joined(path)))
@@ -146,13 +146,13 @@ struct TorchContents {
         let pieces = part.pieces.map { piece in
             let content = ContentWindow(content: locals[piece.position], region: piece.local)
             return AssembledTensor.Piece(
-                region: piece.whole, file: "", open: { content }, place: .init(file: "", offset: 0, byteCount: 0))
+                region: piece.whole, file: "", open: { content }, location: .init(file: "", offset: 0, byteCount: 0))
         }
         return AssembledTensor(scalarType: part.scalarType, shape: part.shape, pieces: pieces)
     }
 
     /// Adds the tensors among the constants of TorchScript's code where they are the weights: a frozen module has no
-    /// others. Elsewhere they are no part of the state.
+    /// others. Elsewhere they are not part of the state.
     private mutating func add(_ constants: TorchArchive) throws(CairnError) {
         let state = try PickledState(constants.pickle(), file: constants.zip.file.key)
         var leaves: [(path: [StateKey], leaf: PickledState.Leaf)] = []
@@ -164,8 +164,8 @@ struct TorchContents {
         }
         guard !leaves.isEmpty else { return }
         guard tensors.isEmpty else {
-            omissions.append("\(leaves.count) tensors are constants of the code and left out")
-            omittedTensorCount += leaves.count
+            skippedEntries.append("\(leaves.count) tensors are constants of the code and left out")
+            skippedTensorCount += leaves.count
             return
         }
         let first = tensors.count

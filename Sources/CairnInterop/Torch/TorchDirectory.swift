@@ -34,7 +34,7 @@ package enum TorchDirectory {
         } else if let shards = Self.shards(among: names) {
             self = .shards(shards)
         } else if let name = Self.modelNames.first(where: names.contains) {
-            // Of several parts the first alone is no model.
+            // The first of several parts alone is not a model.
             guard name != "consolidated.00.pth" || !names.contains("consolidated.01.pth") else { return nil }
             self = .file(name)
         } else if let ranks = Self.ranks(among: names, isSure: false) {

@@ -4,7 +4,7 @@ import CairnStorage
 import CairnTensor
 
 extension TorchReader {
-    /// Opens what each rank saved as one state: tensors that ranks divide are put together from their parts, everything
+    /// Opens what each rank saved as one state: tensors that are sharded over ranks are put together from their parts, everything
     /// else must be alike.
     ///
     /// - Parameter keys: The files in the order of their ranks.
@@ -12,9 +12,9 @@ extension TorchReader {
     ///   contradict each other.
     convenience init(storage: any Storage, ranks keys: [String], source: String) throws(CairnError) {
         try Self.checkComplete(keys, source: source)
-        var union = RankUnion(source: source)
-        for key in keys { try union.add(Self.contents(of: FileWindow(storage, key), part: nil), of: key) }
-        try self.init(union.contents(), files: keys, source: source)
+        var gathered = GatheredRanks(source: source)
+        for key in keys { try gathered.add(Self.contents(of: FileWindow(storage, key), part: nil), of: key) }
+        try self.init(gathered.contents(), files: keys, source: source)
     }
 
     /// Throws where the numbers in the names say that files are missing.
@@ -36,21 +36,21 @@ extension TorchReader {
 }
 
 /// What the files of ranks hold together.
-struct RankUnion {
+struct GatheredRanks {
     /// A tensor as the ranks have it.
     private struct Member {
-        var entry: TorchContents.Entry
+        var entry: TorchContents.TensorEntry
         var file: String
         /// Where in the mesh the parts are that were met, with the elements there.
-        var places: [[Int]: TorchContents.Entry] = [:]
+        var entries: [[Int]: TorchContents.TensorEntry] = [:]
     }
 
     private let source: String
     private var members: [Member] = []
     private var positions: [ExactString: Int] = [:]
     private var first: TorchContents?
-    private var omissions: [String] = []
-    private var omittedTensorCount = 0
+    private var skippedEntries: [String] = []
+    private var skippedTensorCount = 0
     private var storages: [ZipRecord] = []
     private var comparedByteCount = 0
     private var files: [String] = []
@@ -65,12 +65,12 @@ struct RankUnion {
     mutating func add(_ contents: TorchContents, of file: String) throws(CairnError) {
         files.append(file)
         storages += contents.storages
-        omittedTensorCount += contents.omittedTensorCount
-        omissions += (contents.omissions + contents.remarks).map { "\(file): \($0)" }
+        skippedTensorCount += contents.skippedTensorCount
+        skippedEntries += (contents.skippedEntries + contents.remarks).map { "\(file): \($0)" }
         if let first {
             let isSame = first.values.map(\.path) == contents.values.map(\.path)
                 && first.values.map(\.value) == contents.values.map(\.value)
-            if !isSame { omissions.append("\(file) has other values than \(files[0]), which are left out") }
+            if !isSame { skippedEntries.append("\(file) has other values than \(files[0]), which are left out") }
         } else {
             first = contents
         }
@@ -84,14 +84,14 @@ struct RankUnion {
         }
     }
 
-    private mutating func add(_ entry: TorchContents.Entry, name: String, of file: String) throws(CairnError) {
+    private mutating func add(_ entry: TorchContents.TensorEntry, name: String, of file: String) throws(CairnError) {
         if let count = entry.part?.rankCount { rankCount = max(rankCount ?? 0, count) }
         guard let position = positions[ExactString(name)] else {
             positions[ExactString(name)] = members.count
             var member = Member(entry: Self.placed(entry, file), file: file)
-            if let part = entry.part { member.places[part.coordinate] = member.entry }
+            if let part = entry.part { member.entries[part.coordinate] = member.entry }
             members.append(member)
-            if files.count > 1 { omissions.append("\(name) is not in \(files[0]) but in \(file)") }
+            if files.count > 1 { skippedEntries.append("\(name) is not in \(files[0]) but in \(file)") }
             return
         }
         let known = members[position].entry
@@ -103,18 +103,18 @@ struct RankUnion {
                 .init(
                     expected: "\(known.content.scalarType)\(known.content.shape) as in \(members[position].file)",
                     found: "\(entry.content.scalarType)\(entry.content.shape)",
-                    advice: "parts that do not say where they belong are united by --rules"))
+                    advice: "gather parts that do not say where they belong by --rules"))
         }
         guard let part = entry.part, let knownPart = known.part else {
             if try !isSame(known, entry) {
-                omissions.append("\(file) has another \(name) than \(members[position].file), which is left out")
-                omittedTensorCount += 1
+                skippedEntries.append("\(file) has another \(name) than \(members[position].file), which is left out")
+                skippedTensorCount += 1
             }
             return
         }
         // Shards without a mesh are told apart by their places alone.
-        guard knownPart.rankCount != nil, let same = members[position].places[part.coordinate] else {
-            members[position].places[part.coordinate.isEmpty ? [files.count] : part.coordinate] = Self.placed(entry, file)
+        guard knownPart.rankCount != nil, let same = members[position].entries[part.coordinate] else {
+            members[position].entries[part.coordinate.isEmpty ? [files.count] : part.coordinate] = Self.placed(entry, file)
             return
         }
         guard try isSame(same, entry) else {
@@ -122,12 +122,12 @@ struct RankUnion {
                 .mismatch, "ranks have different elements where they should have the same",
                 .init(
                     expected: "what \(members[position].file) has", found: part.division,
-                    advice: "parts that do not say where they belong are united by --rules"))
+                    advice: "gather parts that do not say where they belong by --rules"))
         }
     }
 
     /// The same with the file's name at every piece, and views told apart from those of other files.
-    private static func placed(_ entry: TorchContents.Entry, _ file: String) -> TorchContents.Entry {
+    private static func placed(_ entry: TorchContents.TensorEntry, _ file: String) -> TorchContents.TensorEntry {
         var placed = entry
         placed.file = file
         if var view = placed.view {
@@ -146,9 +146,9 @@ struct RankUnion {
         return placed
     }
 
-    /// Whether what two ranks have is alike. Of a great deal it is not looked at.
+    /// Whether what two ranks have is alike. Large contents are not compared.
     private mutating func isSame(
-        _ one: TorchContents.Entry, _ other: TorchContents.Entry
+        _ one: TorchContents.TensorEntry, _ other: TorchContents.TensorEntry
     ) throws(CairnError) -> Bool {
         let regions: [Region] =
             if let assembled = one.content as? AssembledTensor {
@@ -169,7 +169,7 @@ struct RankUnion {
         return true
     }
 
-    private static func bytes(of entry: TorchContents.Entry, _ region: Region) throws(CairnError) -> [UInt8] {
+    private static func bytes(of entry: TorchContents.TensorEntry, _ region: Region) throws(CairnError) -> [UInt8] {
         var tensor = try Tensor(zeros: entry.content.scalarType, region.shape)
         guard region.elementCount > 0 else { return [] }
         var bytes = tensor.mutableBytes
@@ -190,7 +190,7 @@ struct RankUnion {
         for member in members {
             var entry = member.entry
             if let part = entry.part, part.reduction == nil {
-                let pieces = member.places.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+                let pieces = member.entries.sorted { $0.key.lexicographicallyPrecedes($1.key) }
                     .flatMap { ($0.value.content as? AssembledTensor)?.pieces ?? [] }
                 entry.content = try assembled(pieces, part, StateNames.joined(entry.path))
                 entry.part = nil
@@ -198,8 +198,8 @@ struct RankUnion {
             contents.tensors.append(entry)
         }
         contents.values = first?.values ?? []
-        contents.omissions = omissions
-        contents.omittedTensorCount = omittedTensorCount
+        contents.skippedEntries = skippedEntries
+        contents.skippedTensorCount = skippedTensorCount
         contents.storages = storages
         contents.structure = first?.structure ?? .dictionary([])
         // What only later ranks have stands under its name.
@@ -211,7 +211,7 @@ struct RankUnion {
             contents.structure = .dictionary(nested + others)
         }
         if comparedByteCount > Self.greatestComparison {
-            contents.omissions.append("not all that several ranks have was compared: the first rank's is taken")
+            contents.skippedEntries.append("not all that several ranks have was compared: the first rank's is taken")
         }
         return contents
     }

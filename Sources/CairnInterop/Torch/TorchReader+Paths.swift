@@ -49,7 +49,7 @@ extension TorchReader {
             .invalidArgument, "a part can be chosen of one file, not of a state in several", .init(file: path))
     }
 
-    /// The names in a storage's root, sorted; `nil` if that is no directory or nothing.
+    /// The names in a storage's root, sorted; `nil` if that is not a directory or nothing.
     private static func names(in storage: LocalStorage) throws(CairnError) -> [String]? {
         let path = storage.root
         do throws(SystemCallError) {

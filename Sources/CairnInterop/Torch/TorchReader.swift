@@ -10,20 +10,20 @@ public import CairnTensor
 /// is its path joined by dots, values form the tree that is left without the tensors. Tensors that share a storage and
 /// are the same view of it are tied. NumPy arrays are tensors too. Sparse, quantized and nested tensors become the
 /// tensors that they consist of, and values that describe them. Modules that were pickled whole are read as their
-/// `state_dict()`. What is not understood is shown as text and listed under ``omissions``; pickles that would run code
+/// `state_dict()`. What is not understood is shown as text and listed under ``skippedEntries``; pickles that would run code
 /// are refused.
 ///
 /// Checksums, which PyTorch writes and does not look at, are verified whenever the whole of a storage has been read. In
 /// files of before version 1.6 there are none.
-public final class TorchReader: FragmentedReader, VerifiableReader, OmittingReader {
+public final class TorchReader: FragmentedReader, VerifiableReader, SkippingReader {
     public let format = "torch"
     public let source: String
     public let values: [NamedValue]
-    public let omissions: [String]
-    public let omittedTensorCount: Int
+    public let skippedEntries: [String]
+    public let skippedTensorCount: Int
     public var tensors: [TensorDescription] { table.descriptions }
     public let structure: StateNode?
-    /// What of ``omissions`` is about the files, not about what is in them: other saves, and bytes that are none.
+    /// What of ``skippedEntries`` is about the files, not about what is in them: other saves, and bytes that are not a save.
     package let remarks: [String]
     /// The files that were read, by their keys.
     package let files: [String]
@@ -31,7 +31,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
     private let table: TensorTable
     private let storages: [ZipRecord]
     /// The file of a tensor, where there are several.
-    private let places: [ExactString: String]
+    private let tensorFiles: [ExactString: String]
 
     /// Opens the file of the name `key`.
     ///
@@ -44,7 +44,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
     public convenience init(
         storage: any Storage, file key: String, source: String? = nil, part: Int? = nil
     ) throws(CairnError) {
-        let name = source ?? storage.place(of: key)
+        let name = source ?? storage.location(of: key)
         try self.init(Self.contents(of: FileWindow(storage, key), part: part), files: [key], source: name)
     }
 
@@ -54,15 +54,15 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
         self.files = files
         storages = contents.storages
         remarks = contents.remarks
-        omissions = contents.omissions + contents.remarks
-        omittedTensorCount = contents.omittedTensorCount
+        skippedEntries = contents.skippedEntries + contents.remarks
+        skippedTensorCount = contents.skippedTensorCount
         let names = try StateNames.names(of: contents.tensors.map(\.path), fallback: "tensor", file: name)
         var first: [TorchView: String] = [:]
         var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
-        var places: [ExactString: String] = [:]
+        var tensorFiles: [ExactString: String] = [:]
         for (name, tensor) in zip(names, contents.tensors) {
             if let part = tensor.part { try Self.check(part, tensor.content, name: name, file: source) }
-            if let file = tensor.file { places[ExactString(name)] = file }
+            if let file = tensor.file { tensorFiles[ExactString(name)] = file }
             var tiedTo: String?
             if let view = tensor.view, view.shape.elementCount > 0 {
                 tiedTo = first[view]
@@ -70,7 +70,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
             }
             entries.append((name, tensor.content, tiedTo))
         }
-        self.places = places
+        self.tensorFiles = tensorFiles
         table = TensorTable(entries, source: name)
         structure = contents.structure(naming: names)
         var leaves = StateLeaves(file: name)
@@ -112,13 +112,13 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
         }
     }
 
-    /// A part of a tensor is no tensor.
+    /// A part of a tensor is not a tensor.
     private static func check(
         _ part: RankPart, _ content: any TensorContent, name: String, file: String
     ) throws(CairnError) {
         if let reduction = part.reduction {
             throw CairnError(
-                .unsupported, "the ranks hold terms of the tensor that are yet to be reduced (\(reduction))",
+                .unsupported, "the ranks hold partial values of the tensor that are yet to be reduced (\(reduction))",
                 .init(
                     file: file, tensor: name, found: part.division,
                     advice: "save it with full_tensor(), or redistributed to shards"))
@@ -146,7 +146,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, OmittingRead
         if let assembled = content as? AssembledTensor {
             return assembled.pieces.map { ($0.region, $0.file.isEmpty ? files[0] : $0.file) }
         }
-        return [(Region(whole: content.shape), places[ExactString(name)] ?? files[0])]
+        return [(Region(whole: content.shape), tensorFiles[ExactString(name)] ?? files[0])]
     }
 
     public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {

@@ -6,7 +6,7 @@ import CairnStorage
 struct TorchSaves {
     /// Where each of them is.
     private(set) var ranges: [Range<Int>] = []
-    /// Bytes behind the last that are none.
+    /// Bytes behind the last save that are not a save.
     private(set) var rest = 0..<0
 
     private static let signatureByteCount = 512
@@ -22,7 +22,7 @@ struct TorchSaves {
                 guard let found = try Self.length(of: window) else { break }
                 length = found
             } catch {
-                // Of the first the error is the file's; what follows it and is no save is only bytes.
+                // An error of the first save is the file's; what follows it and is not a save is only bytes.
                 guard ranges.isEmpty || error.code == .inputOutput else { break }
                 throw error
             }
@@ -62,17 +62,17 @@ struct TorchSaves {
         }
     }
 
-    /// What follows a save, as a note: other saves, or bytes that are none.
+    /// What follows a save, as a note: other saves, or bytes that are not a save.
     ///
     /// - Parameter part: Which one it is, counted from 1.
     func note(after part: Int, byteCount: Int) -> String? {
         var words: [String] = []
         if ranges.count > 1 {
             let others = ranges.indices.filter { $0 != part - 1 }
-            let places = others.prefix(8).map { "\($0 + 1) at offset \(ranges[$0].lowerBound)" }.joined(separator: ", ")
+            let locations = others.prefix(8).map { "\($0 + 1) at offset \(ranges[$0].lowerBound)" }.joined(separator: ", ")
             words.append(
                 "the file holds \(ranges.count) saves, of which number \(part) is read; there are also number "
-                    + places + (others.count > 8 ? ", …" : "") + ", of \(byteCount) bytes: --part N reads another")
+                    + locations + (others.count > 8 ? ", …" : "") + ", of \(byteCount) bytes: --part N reads another")
         }
         if !rest.isEmpty {
             words.append(

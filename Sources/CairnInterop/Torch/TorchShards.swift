@@ -13,17 +13,17 @@ extension TorchReader {
         for (file, names) in index.files {
             let shard = try Self.shard(directory + file, of: storage, namedBy: key)
             let present = Set(shard.tensors.map { ExactString(StateNames.joined($0.path)) })
-            let place = storage.place(of: directory + file)
+            let location = storage.location(of: directory + file)
             for name in names where !present.contains(ExactString(name)) {
                 throw CairnError(
                     .incomplete, "a tensor of the index is not in its file",
-                    .init(file: place, tensor: name, advice: "the index is \(key)"))
+                    .init(file: location, tensor: name, advice: "the index is \(key)"))
             }
             let expected = Set(names.map { ExactString($0) })
             if let other = present.subtracting(expected).min() {
                 throw CairnError(
                     .mismatch, "the file holds a tensor that the index does not place there",
-                    .init(file: place, tensor: other.string, advice: "the index is \(key)"))
+                    .init(file: location, tensor: other.string, advice: "the index is \(key)"))
             }
             contents.add(shard, of: directory + file, to: &members)
         }
@@ -51,7 +51,7 @@ extension TorchReader {
             guard error.code == .notFound, let index else { throw error }
             throw CairnError(
                 .incomplete, "a file of the checkpoint is missing",
-                .init(file: storage.place(of: key), advice: "the index \(index) names it"))
+                .init(file: storage.location(of: key), advice: "the index \(index) names it"))
         }
     }
 }
@@ -70,9 +70,9 @@ extension TorchContents {
             tensors.append(entry)
         }
         values += shard.values
-        omissions += shard.omissions.map { "\(file): \($0)" }
+        skippedEntries += shard.skippedEntries.map { "\(file): \($0)" }
         remarks += shard.remarks.map { "\(file): \($0)" }
-        omittedTensorCount += shard.omittedTensorCount
+        skippedTensorCount += shard.skippedTensorCount
         storages += shard.storages
         let node = shard.structure.naming { Int($0).map { String(first + $0) } ?? $0 }
         guard case .dictionary(let inner) = node else { return }
@@ -89,7 +89,7 @@ struct TorchIndex {
 
     init(reading key: String, from storage: any Storage) throws(CairnError) {
         let bytes = try storage.readAll(key, limit: Self.greatestByteCount)
-        let place = storage.place(of: key)
+        let location = storage.location(of: key)
         var files: [ExactString: [String]] = [:]
         do throws(JSONError) {
             for member in try JSONValue(parsing: bytes).asObject().object("weight_map").members {
@@ -97,11 +97,11 @@ struct TorchIndex {
             }
         } catch {
             throw CairnError(
-                .malformed, "this is no index of a checkpoint's files: \(error)",
-                .init(file: place, expected: "{\"weight_map\": {tensor: file}}"))
+                .malformed, "this is not an index of a checkpoint's files: \(error)",
+                .init(file: location, expected: "{\"weight_map\": {tensor: file}}"))
         }
         guard !files.isEmpty else {
-            throw CairnError(.malformed, "the index names no files", .init(file: place))
+            throw CairnError(.malformed, "the index names no files", .init(file: location))
         }
         for name in files.keys {
             do throws(CairnError) {
@@ -109,7 +109,7 @@ struct TorchIndex {
             } catch {
                 throw CairnError(
                     .malformed, "the index names a file outside of its directory",
-                    .init(file: place, found: name.string.debugDescription), cause: error)
+                    .init(file: location, found: name.string.debugDescription), cause: error)
             }
         }
         self.files = files.sorted { $0.key < $1.key }.map { ($0.key.string, $0.value) }

@@ -107,7 +107,7 @@ struct TorchView: Sendable, Hashable {
     func content(_ file: any StorageFile, isBigEndian: Bool) -> any TensorContent {
         var content: any TensorContent =
             isContiguous
-            ? StoredTensor(
+            ? FileTensor(
                 file: file, byteOffset: offset * unitByteCount, scalarType: scalarType, shape: shape)
             : StridedTensor(
                 file: file, scalarType: scalarType, width: unitByteCount, shape: shape, strides: strides,

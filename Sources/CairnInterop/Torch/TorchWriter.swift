@@ -52,7 +52,7 @@ public final class TorchWriter: CheckpointWriter {
         if !replaces, try storage.list(key).contains(where: { ExactString($0.key) == ExactString(key) }) {
             throw CairnError(
                 .alreadyExists, "there is a file of this name",
-                .init(file: storage.place(of: key), advice: "choose another name, or allow replacing it"))
+                .init(file: storage.location(of: key), advice: "choose another name, or allow replacing it"))
         }
         stored = tensors.filter { $0.tiedTo == nil }
         let pickle: (bytes: [UInt8], isOrdered: Bool)
@@ -60,7 +60,7 @@ public final class TorchWriter: CheckpointWriter {
             pickle = try StatePickle.pickle(
                 of: structure ?? StateNode(flat: tensors, values: values), tensors: Self.storages(of: tensors))
         } catch {
-            throw error.adding(.init(file: storage.place(of: key)))
+            throw error.adding(.init(file: storage.location(of: key)))
         }
         let total = stored.reduce(pickle.bytes.count) { $0 + $1.byteCount + 256 }
         let file = try storage.createStreamed(key, byteCount: total)

@@ -13,7 +13,7 @@ import CairnTensor
 ///   `["pp","present",[0,2]]`,
 ///   `["dp","partial","sum"]`;
 /// - `padding`: `[[dimension,extent],…]`;
-/// - or, hand-placed, `explicit`: for each rank the regions, each `[[offsets],[extents]]`.
+/// - or, explicit, `explicit`: for each rank the regions, each `[[offsets],[extents]]`.
 ///
 /// A division is `"even"`, `"chunked"`, `"balanced"` or an array of sizes; a section is
 /// `{"size":…,"division":…,"unit":…}`. What is left out is the default: size the whole, division even, unit 1, repeats

@@ -2,7 +2,7 @@ extension Layout: CustomStringConvertible {
     /// `tp: shard 0, dp: flatten`; `replicate` without steps.
     public var description: String {
         if let explicit {
-            return "hand-placed, \(explicit.reduce(0) { $0 + $1.count }) regions"
+            return "explicit, \(explicit.reduce(0) { $0 + $1.count }) regions"
         }
         var parts = steps.map { "\($0.axis): \($0.placement)" }
         for (dimension, extent) in padding.sorted(by: { $0.key < $1.key }) {

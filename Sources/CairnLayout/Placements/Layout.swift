@@ -23,14 +23,14 @@ public struct Layout: Sendable, Hashable {
 
     /// The ranks.
     public let mesh: DeviceMesh
-    /// In the order of application: each step divides what the earlier ones left. Axes not named replicate.
+    /// In the order of application: each step shards what the earlier ones left. Axes not named replicate.
     ///
     /// FSDP over tensor parallelism and tensor parallelism over FSDP differ only in the order.
     public let steps: [Step]
-    /// The extent, by dimension, that the tensor is padded to before it is divided. Padding has room in the local
+    /// The extent, by dimension, that the tensor is padded to before it is sharded. Padding has room in the local
     /// tensors and is never covered nor stored.
     public let padding: [Int: Int]
-    /// Hand-placed: the regions of each rank, instead of steps.
+    /// Explicit: the regions of each rank, instead of steps.
     ///
     /// A rank with one region holds it as it is; one with several holds them one behind the other, as a one-dimensional
     /// tensor; one with none does not hold the tensor.
@@ -61,14 +61,14 @@ public struct Layout: Sendable, Hashable {
         explicitHash = 0
     }
 
-    /// Makes a hand-placed layout.
+    /// Makes an explicit layout.
     ///
     /// - Parameter explicit: The regions of each rank of the mesh.
     /// - Throws: ``CairnError/Code/invalidArgument`` when there are not as many lists as ranks.
     public init(_ mesh: DeviceMesh, explicit: [[Region]]) throws(CairnError) {
         guard explicit.count == mesh.rankCount else {
             throw CairnError(
-                .invalidArgument, "a hand-placed layout lists the regions of every rank",
+                .invalidArgument, "an explicit layout lists the regions of every rank",
                 .init(
                     expected: "\(mesh.rankCount) lists for the mesh \(mesh)", found: "\(explicit.count)",
                     advice: "give an empty list to a rank that holds nothing"))

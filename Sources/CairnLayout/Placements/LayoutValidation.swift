@@ -18,17 +18,17 @@ enum LayoutValidation {
             switch step.placement {
             case .replicate: break
             case .shard(let sharding):
-                if let flattened { throw error(step.axis, "it divides what axis \"\(flattened)\" has flattened") }
+                if let flattened { throw error(step.axis, "it shards what axis \"\(flattened)\" has flattened") }
                 try check(sharding, step.axis, size: size)
             case .flatten(let flattening):
-                if let flattened { throw error(step.axis, "it divides what axis \"\(flattened)\" has flattened") }
+                if let flattened { throw error(step.axis, "it shards what axis \"\(flattened)\" has flattened") }
                 flattened = step.axis
                 try check(flattening, step.axis, size: size)
             case .present(let coordinates):
                 try check(coordinates, step.axis, size: size)
             case .partial(let kind):
                 if let reduction, reduction != kind {
-                    throw error(step.axis, "its terms are reduced otherwise than another axis's")
+                    throw error(step.axis, "its partial values are not reduced the same way as another axis's")
                 }
                 reduction = kind
             }
@@ -56,7 +56,7 @@ enum LayoutValidation {
         for section in sharding.sections {
             guard section.unit >= 1 else {
                 throw error(
-                    axis, "a section's unit is below 1", .init(expected: "at least 1", found: "\(section.unit)"))
+                    axis, "a section's unit must be at least 1", .init(expected: "at least 1", found: "\(section.unit)"))
             }
             if let size = section.size {
                 guard size >= 0 else { throw error(axis, "a section's size is negative", .init(found: "\(size)")) }

@@ -9,7 +9,7 @@ public enum Placement: Sendable, Hashable {
     /// Only these coordinates, ascending, hold the tensor (a pipeline stage, an expert's owner); replicas of each
     /// other.
     case present(on: [Int])
-    /// Every coordinate holds a term of the same shape; the tensor is what the reduction makes of the terms.
+    /// Every coordinate holds a partial value of the same shape; the tensor is their reduction.
     case partial(Reduction)
 
     /// Splits a dimension whole.
@@ -25,7 +25,7 @@ public enum Placement: Sendable, Hashable {
     }
 }
 
-/// How the terms of a partial tensor become the tensor.
+/// How the partial values of a partial tensor become the tensor.
 public enum Reduction: String, Sendable, Hashable, CaseIterable {
     case sum
     case mean

@@ -1,14 +1,14 @@
 /// How a dimension is split over a mesh axis.
 ///
 /// The extent that the earlier steps left to a rank is laid out as `sections`, side by side, the whole pattern
-/// `repeats` times. Every section is divided by itself, and a rank's part is its part of each, in order. So a fused
+/// `repeats` times. Every section is sharded on its own, and a rank's part is its part of each, in order. So a fused
 /// query-key-value weight is split by heads within each of the three, and a grouped one within each group.
 public struct Sharding: Sendable, Hashable {
-    /// A stretch of the dimension that is divided by itself.
+    /// A stretch of the dimension that is sharded on its own.
     public struct Section: Sendable, Hashable {
         /// Elements along the dimension; `nil` for all there are (divided by `repeats`), in the only section.
         public let size: Int?
-        /// How it is divided.
+        /// How it is sharded.
         public let division: Division
         /// Elements that stay together.
         public let unit: Int

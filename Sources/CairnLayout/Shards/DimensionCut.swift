@@ -2,7 +2,7 @@ import CairnBase
 
 /// One step's division of one dimension.
 struct DimensionCut: Sendable {
-    /// The mesh axis, by its place.
+    /// The position of the mesh axis.
     let axis: Int
     let axisName: String
     let parts: Int
@@ -26,14 +26,14 @@ struct DimensionCut: Sendable {
 
     private func size(of section: Int, in extent: Int) -> Int { sizes[section] ?? extent / repeats }
 
-    /// Checks that an extent can be divided, and adds the extents that this leaves to `results`.
+    /// Checks that an extent can be sharded, and adds the extents that this leaves to `results`.
     ///
     /// - Parameter work: Reduced by the effort; hostile layouts use it up.
     func check(_ extent: Int, into results: inout Set<Int>, work: inout Int) throws(CairnError) {
-        // Empty sections count too: whoever lists a rank's pieces passes over them.
+        // Empty sections count too: listing a rank's pieces skips them.
         guard addedPieces < ShardedShape.maximumFragmentCount else {
             throw CairnError(
-                .unsupported, "the axis \"\(axisName)\" divides too many sections",
+                .unsupported, "the axis \"\(axisName)\" shards too many sections",
                 .init(
                     expected: "at most \(ShardedShape.maximumFragmentCount)",
                     found: "\(sizes.count) sections, \(repeats) times", advice: "use fewer and larger sections"))
@@ -42,7 +42,7 @@ struct DimensionCut: Sendable {
         let representatives = sizes.count == 1 ? boundaries[0].representatives(in: size(of: 0, in: extent)) : nil
         guard let effort = (representatives?.count ?? parts).multiplied(checked: sizes.count), effort <= work else {
             throw CairnError(
-                .unsupported, "the axis \"\(axisName)\" divides in too many different ways",
+                .unsupported, "the axis \"\(axisName)\" leaves too many different extents",
                 .init(found: "\(parts) parts of \(sizes.count) sections each", advice: "use fewer sections"))
         }
         work -= effort
@@ -71,7 +71,7 @@ struct DimensionCut: Sendable {
         for section in sizes.indices {
             let size = size(of: section, in: extent)
             if let objection = boundaries[section].objection(to: size) {
-                throw error("cannot be divided", expected: objection, size)
+                throw error("cannot be sharded", expected: objection, size)
             }
         }
     }
@@ -81,7 +81,7 @@ struct DimensionCut: Sendable {
             .invalidArgument, "the extent that is left to axis \"\(axisName)\" (size \(parts)) \(message)",
             .init(
                 expected: expected, found: "extent \(extent)",
-                advice: "pad the dimension, or divide it chunked, balanced or by sizes"))
+                advice: "pad the dimension, or shard it chunked, balanced or by sizes"))
     }
 
     /// What part `part` has of `extent`.

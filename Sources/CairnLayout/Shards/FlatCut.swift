@@ -2,7 +2,7 @@ import CairnBase
 
 /// A flattening step: which stretch of the row-major run of a local tensor each coordinate holds.
 struct FlatCut: Sendable {
-    /// The mesh axis, by its place.
+    /// The position of the mesh axis.
     let axis: Int
     let axisName: String
     let parts: Int

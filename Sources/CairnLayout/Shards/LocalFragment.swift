@@ -2,7 +2,7 @@ public import CairnTensor
 
 /// A box of the whole tensor and where it stands in a rank's local tensor.
 ///
-/// Both have the same elements in the same row-major order. For flattened and hand-placed local tensors of one
+/// Both have the same elements in the same row-major order. For flattened and explicit local tensors of one
 /// dimension `local` is one-dimensional; otherwise both have the same extents.
 public struct LocalFragment: Sendable, Hashable {
     /// Where it stands in the whole tensor.

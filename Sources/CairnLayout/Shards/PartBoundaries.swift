@@ -1,6 +1,6 @@
 import CairnBase
 
-/// Where each part of a divided extent begins, in closed form.
+/// Where each part of a sharded extent begins, in closed form.
 struct PartBoundaries: Sendable, Hashable {
     private enum Rule: Sendable, Hashable {
         case even, chunked, balanced
@@ -21,7 +21,7 @@ struct PartBoundaries: Sendable, Hashable {
         case .balanced: rule = .balanced
         case .sizes(let sizes):
             var starts = [0]
-            // A sum that does not fit is no extent's; it is refused where the extent is known.
+            // A sum that does not fit is not an extent's; it is refused where the extent is known.
             for size in sizes { starts.append((starts[starts.count - 1]).addingReportingOverflow(size).partialValue) }
             rule = .starts(starts)
         }
@@ -68,7 +68,7 @@ struct PartBoundaries: Sendable, Hashable {
         }
     }
 
-    /// Why `extent` cannot be divided so, or `nil` when it can.
+    /// Why `extent` cannot be sharded so, or `nil` when it can.
     func objection(to extent: Int) -> String? {
         switch rule {
         case .chunked, .balanced: return nil

@@ -1,7 +1,7 @@
 import CairnBase
 import CairnTensor
 
-/// Proof that hand-placed regions make up the tensor.
+/// Proof that explicit regions make up the tensor.
 extension PlacedRegions {
     /// Comparisons of boxes before a layout counts as too irregular to be judged.
     private static let workLimit = 1 << 26
@@ -41,9 +41,9 @@ extension PlacedRegions {
         return tiles
     }
 
-    private func overlap(_ one: Entry, _ other: Entry) -> CairnError {
+    private func overlap(_ one: HeldRegion, _ other: HeldRegion) -> CairnError {
         CairnError(
-            .invalidArgument, "two hand-placed regions overlap in part",
+            .invalidArgument, "two explicit regions overlap in part",
             .init(
                 expected: "regions that are apart, equal, or one inside the other",
                 found: "\(one.region) of rank \(one.ranks[0]) and \(other.region) of rank \(other.ranks[0])",
@@ -84,7 +84,7 @@ extension PlacedRegions {
         work -= effort
         guard work > 0 else {
             throw CairnError(
-                .unsupported, "the hand-placed regions are too irregular to prove that they cover the tensor",
+                .unsupported, "the explicit regions are too irregular to prove that they cover the tensor",
                 .init(found: "\(entries.count) distinct regions", advice: "use fewer and larger regions"))
         }
     }

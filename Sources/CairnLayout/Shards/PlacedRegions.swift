@@ -1,17 +1,17 @@
 import CairnBase
 import CairnTensor
 
-/// The distinct regions of a hand-placed layout, sorted along one dimension so that those that meet a region are found
+/// The distinct regions of an explicit layout, sorted along one dimension so that those that meet a region are found
 /// without looking at all.
 struct PlacedRegions: Sendable {
     /// A region and the ranks that hold it, ascending.
-    struct Entry: Sendable {
+    struct HeldRegion: Sendable {
         var region: Region
         var ranks: [Int]
     }
 
     /// By their start along the index's dimension, then by offsets and extents.
-    let entries: [Entry]
+    let entries: [HeldRegion]
     private let index: RegionIndex
 
     init(_ explicit: [[Region]], shape: Shape) throws(CairnError) {
@@ -21,18 +21,18 @@ struct PlacedRegions: Sendable {
             for region in regions {
                 guard region.isInside(shape) else {
                     throw CairnError(
-                        .invalidArgument, "a hand-placed region lies outside of the tensor",
+                        .invalidArgument, "an explicit region lies outside of the tensor",
                         .init(rank: rank, expected: "inside \(shape)", found: "\(region)"))
                 }
                 guard let sum = total.adding(checked: region.elementCount) else {
                     throw CairnError(
-                        .invalidArgument, "a rank's hand-placed regions have too many elements", .init(rank: rank))
+                        .invalidArgument, "a rank's explicit regions have too many elements", .init(rank: rank))
                 }
                 total = sum
                 guard region.elementCount > 0 else { continue }
                 guard ranks[region]?.last != rank else {
                     throw CairnError(
-                        .invalidArgument, "a rank's hand-placed region repeats",
+                        .invalidArgument, "a rank's explicit region repeats",
                         .init(rank: rank, found: "\(region) twice", advice: "list each region of a rank once"))
                 }
                 ranks[region, default: []].append(rank)
@@ -40,7 +40,7 @@ struct PlacedRegions: Sendable {
         }
         let regions = ranks.keys.sorted { Self.precedes($0, $1, along: nil) }
         index = RegionIndex(regions)
-        entries = index.order.map { Entry(region: regions[$0], ranks: ranks[regions[$0]] ?? []) }
+        entries = index.order.map { HeldRegion(region: regions[$0], ranks: ranks[regions[$0]] ?? []) }
     }
 
     private static func precedes(_ one: Region, _ other: Region, along dimension: Int?) -> Bool {

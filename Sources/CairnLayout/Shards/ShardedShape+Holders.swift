@@ -6,25 +6,25 @@ extension ShardedShape {
     public struct Holder: Sendable, Hashable {
         /// The part of the asked region.
         public let region: Region
-        /// The term of a partial tensor; 0 otherwise.
-        public let term: Int
+        /// Which partial value of a partial tensor; 0 otherwise.
+        public let partialIndex: Int
         /// The ranks.
         public let ranks: RankSet
     }
 
     /// A distinct shard: its ranks, and its fragments that meet a region.
     struct Shard {
-        /// For the axes that hold terms: all.
+        /// For the axes that hold partial values: all.
         var ranks: RankSet
-        /// For each mesh axis; empty when hand-placed.
+        /// For each mesh axis; empty when explicit.
         var choices: [RankSet.Choice]
         var fragments: [LocalFragment]
-        /// Of a hand-placed region, where it stands among them.
+        /// The position of an explicit region among them.
         var placedIndex: Int?
     }
 
     /// Who holds what of a region: boxes that lie inside, each with its replicas; every element of it once for each
-    /// term and distinct shard that has it. What of the region lies outside of the tensor has no holder.
+    /// partial value and distinct shard that has it. What of the region lies outside of the tensor has no holder.
     ///
     /// The effort grows with what is found, not with the number of ranks.
     public func holders(of region: Region) -> [Holder] {
@@ -32,21 +32,21 @@ extension ShardedShape {
         forEachShard(meeting: region) { shard in
             for fragment in shard.fragments {
                 guard let common = fragment.global.intersection(region) else { continue }
-                for term in 0..<termCount {
-                    let ranks = termCount == 1 ? shard.ranks : self.ranks(of: shard, term: term)
-                    holders.append(Holder(region: common, term: term, ranks: ranks))
+                for partialIndex in 0..<partialCount {
+                    let ranks = partialCount == 1 ? shard.ranks : self.ranks(of: shard, partialIndex: partialIndex)
+                    holders.append(Holder(region: common, partialIndex: partialIndex, ranks: ranks))
                 }
             }
         }
         return holders
     }
 
-    /// The replicas of a shard's term.
-    func ranks(of shard: Shard, term: Int) -> RankSet {
-        guard termCount > 1 else { return shard.ranks }
+    /// The replicas of a shard's partial value.
+    func ranks(of shard: Shard, partialIndex: Int) -> RankSet {
+        guard partialCount > 1 else { return shard.ranks }
         var choices = shard.choices
-        var rest = term
-        for (axis, role) in axisRoles.enumerated().reversed() where role == .terms {
+        var rest = partialIndex
+        for (axis, role) in axisRoles.enumerated().reversed() where role == .partial {
             choices[axis] = .only(rest % layout.mesh.axes[axis].size)
             rest /= layout.mesh.axes[axis].size
         }
@@ -58,7 +58,7 @@ extension ShardedShape {
         // Also nothing when the region is of another number of dimensions.
         guard let query = region.intersection(Region(whole: shape)) else { return }
         switch arrangement {
-        case .handPlaced(let regions):
+        case .explicit(let regions):
             for index in regions.indices(meeting: query) {
                 let entry = regions.entries[index]
                 let fragment = LocalFragment(global: entry.region, local: Region(whole: entry.region.shape))
@@ -66,7 +66,7 @@ extension ShardedShape {
                     Shard(
                         ranks: RankSet(listed: entry.ranks), choices: [], fragments: [fragment], placedIndex: index))
             }
-        case .divided(let dimensions, let flat):
+        case .sharded(let dimensions, let flat):
             var choices = axisRoles.map { role -> RankSet.Choice in
                 if case .present(let list) = role { .some(list) } else { .all }
             }

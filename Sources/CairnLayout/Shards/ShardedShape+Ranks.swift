@@ -8,8 +8,8 @@ extension ShardedShape {
     public func localShape(ofRank rank: Int) -> Shape? {
         guard let coordinates = presentCoordinates(ofRank: rank) else { return nil }
         switch arrangement {
-        case .handPlaced: return layout.explicit.flatMap { PlacedRegions.localShape(of: $0[rank]) }
-        case .divided(let dimensions, let flat):
+        case .explicit: return layout.explicit.flatMap { PlacedRegions.localShape(of: $0[rank]) }
+        case .sharded(let dimensions, let flat):
             let extents = dimensions.map { $0.part(at: coordinates).localExtent }
             guard let flat else { return Shape(extents) }
             return [flat.run(of: coordinates[flat.axis], count: extents.reduce(1, *)).count]
@@ -20,28 +20,28 @@ extension ShardedShape {
     public func fragments(ofRank rank: Int) -> [LocalFragment] {
         guard let coordinates = presentCoordinates(ofRank: rank) else { return [] }
         switch arrangement {
-        case .handPlaced: return layout.explicit.map { PlacedRegions.fragments(of: $0[rank]) } ?? []
-        case .divided(let dimensions, let flat):
+        case .explicit: return layout.explicit.map { PlacedRegions.fragments(of: $0[rank]) } ?? []
+        case .sharded(let dimensions, let flat):
             let parts = dimensions.map { $0.part(at: coordinates) }
             guard let flat else { return Self.boxes(parts) }
             return Self.fragments(of: flat, at: coordinates[flat.axis], parts: parts)
         }
     }
 
-    /// The index of the term that a rank holds; 0 unless the layout is partial.
+    /// The index of the partial value that a rank holds; 0 unless the layout is partial.
     ///
     /// Row-major over the partial axes in the mesh's order.
-    public func term(ofRank rank: Int) -> Int {
+    public func partialIndex(ofRank rank: Int) -> Int {
         guard rank >= 0, rank < layout.mesh.rankCount else { return 0 }
-        return term(at: layout.mesh.coordinates(ofRank: rank))
+        return partialIndex(at: layout.mesh.coordinates(ofRank: rank))
     }
 
-    func term(at coordinates: [Int]) -> Int {
-        var term = 0
-        for (axis, role) in axisRoles.enumerated() where role == .terms {
-            term = term * layout.mesh.axes[axis].size + coordinates[axis]
+    func partialIndex(at coordinates: [Int]) -> Int {
+        var partialIndex = 0
+        for (axis, role) in axisRoles.enumerated() where role == .partial {
+            partialIndex = partialIndex * layout.mesh.axes[axis].size + coordinates[axis]
         }
-        return term
+        return partialIndex
     }
 
     private func presentCoordinates(ofRank rank: Int) -> [Int]? {

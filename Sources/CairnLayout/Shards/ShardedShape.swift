@@ -3,21 +3,21 @@ public import CairnTensor
 
 /// A layout applied to a shape, and checked: from here on every question about who holds what has an answer.
 ///
-/// Nothing in it grows with the number of ranks, unless the layout is hand-placed; answers are computed when asked for.
+/// Nothing in it grows with the number of ranks, unless the layout is explicit; answers are computed when asked for.
 public struct ShardedShape: Sendable {
     /// What an axis does to the tensor.
     package enum AxisRole: Sendable, Hashable {
         case replicates
-        case divides
+        case shards
         /// Only at these coordinates, ascending.
         case present([Int])
-        /// Every coordinate has a term of its own.
-        case terms
+        /// Every coordinate has a partial value of its own.
+        case partial
     }
 
     enum Arrangement: Sendable {
-        case divided(dimensions: [DividedDimension], flat: FlatCut?)
-        case handPlaced(PlacedRegions)
+        case sharded(dimensions: [ShardedDimension], flat: FlatCut?)
+        case explicit(PlacedRegions)
     }
 
     /// No rank may hold more boxes of a tensor: a layout from a hostile file must not fill the memory.
@@ -29,24 +29,24 @@ public struct ShardedShape: Sendable {
     public let layout: Layout
     /// The shape of the whole tensor, without padding.
     public let shape: Shape
-    /// How many terms the tensor is stored in: 1 unless the layout is partial.
-    public let termCount: Int
+    /// How many partial values the tensor is stored in: 1 unless the layout is partial.
+    public let partialCount: Int
     /// What each mesh axis does, in the mesh's order.
     package let axisRoles: [AxisRole]
     let arrangement: Arrangement
 
-    /// Whether terms are stored in a leading dimension, be it one of a single term.
-    public var isPartial: Bool { axisRoles.contains(.terms) }
+    /// Whether partial values are stored in a leading dimension, even if there is only one.
+    public var isPartial: Bool { axisRoles.contains(.partial) }
 
     /// Whether local tensors are stretches of a row-major run, of one dimension.
     public var isFlat: Bool {
-        if case .divided(_, .some) = arrangement { true } else { false }
+        if case .sharded(_, .some) = arrangement { true } else { false }
     }
 
     /// Applies a layout to a shape.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument``, naming axis and dimension, when a step names a dimension that the
-    ///   shape does not have, an extent cannot be divided as asked, sizes or flat buffers do not fit, or a hand-placed
+    ///   shape does not have, an extent cannot be sharded as asked, sizes or flat buffers do not fit, or an explicit
     ///   region lies outside; ``CairnError/Code/unsupported`` when a rank would hold more than 131,072 boxes, or the
     ///   shape has more than 255 dimensions.
     public init(_ layout: Layout, shape: Shape) throws(CairnError) {
@@ -59,28 +59,28 @@ public struct ShardedShape: Sendable {
         self.shape = shape
         let axes = layout.mesh.axes
         if let explicit = layout.explicit {
-            axisRoles = axes.map { _ in .divides }
-            termCount = 1
-            arrangement = .handPlaced(try PlacedRegions(explicit, shape: shape))
+            axisRoles = axes.map { _ in .shards }
+            partialCount = 1
+            arrangement = .explicit(try PlacedRegions(explicit, shape: shape))
             return
         }
         var roles = [AxisRole](repeating: .replicates, count: axes.count)
         var cuts = [[DimensionCut]](repeating: [], count: shape.dimensionCount)
         var flat: FlatCut?
-        var terms = 1
+        var partials = 1
         for step in layout.steps {
             guard let axis = layout.mesh.index(of: step.axis) else { continue }
             switch step.placement {
             case .replicate: break
             case .present(let coordinates): roles[axis] = .present(coordinates)
             case .partial:
-                roles[axis] = .terms
-                terms *= axes[axis].size
+                roles[axis] = .partial
+                partials *= axes[axis].size
             case .flatten(let flattening):
-                roles[axis] = .divides
+                roles[axis] = .shards
                 flat = FlatCut(flattening, axis: axis, axisName: step.axis, parts: axes[axis].size)
             case .shard(let sharding):
-                roles[axis] = .divides
+                roles[axis] = .shards
                 guard cuts.indices.contains(sharding.dimension) else {
                     throw Self.noDimension(
                         sharding.dimension, shape, "the layout's axis \"\(step.axis)\" shards a dimension")
@@ -90,18 +90,18 @@ public struct ShardedShape: Sendable {
             }
         }
         axisRoles = roles
-        termCount = terms
-        let dimensions = try Self.divide(shape, cuts, padding: layout.padding)
+        partialCount = partials
+        let dimensions = try Self.shard(shape, cuts, padding: layout.padding)
         try Self.checkFragmentCount(dimensions, isFlat: flat != nil)
         if let flat {
             try flat.check(dimensions.reduce(1) { $0 * $1.largestLocalExtent })
         }
-        arrangement = .divided(dimensions: dimensions, flat: flat)
+        arrangement = .sharded(dimensions: dimensions, flat: flat)
     }
 
-    private static func divide(
+    private static func shard(
         _ shape: Shape, _ cuts: [[DimensionCut]], padding: [Int: Int]
-    ) throws(CairnError) -> [DividedDimension] {
+    ) throws(CairnError) -> [ShardedDimension] {
         var padded = shape.extents
         for (dimension, extent) in padding.sorted(by: { $0.key < $1.key }) {
             guard padded.indices.contains(dimension) else {
@@ -120,11 +120,11 @@ public struct ShardedShape: Sendable {
             throw CairnError(
                 .invalidArgument, "the padded shape's element count overflows", .init(found: "\(padded)"))
         }
-        var dimensions: [DividedDimension] = []
+        var dimensions: [ShardedDimension] = []
         for (dimension, extent) in shape.extents.enumerated() {
             do {
                 dimensions.append(
-                    try DividedDimension(extent: extent, paddedExtent: padded[dimension], cuts: cuts[dimension]))
+                    try ShardedDimension(extent: extent, paddedExtent: padded[dimension], cuts: cuts[dimension]))
             } catch {
                 throw CairnError(error.code, "dimension \(dimension) of \(shape): \(error.message)", error.context)
             }
@@ -132,7 +132,7 @@ public struct ShardedShape: Sendable {
         return dimensions
     }
 
-    private static func checkFragmentCount(_ dimensions: [DividedDimension], isFlat: Bool) throws(CairnError) {
+    private static func checkFragmentCount(_ dimensions: [ShardedDimension], isFlat: Bool) throws(CairnError) {
         var count: Int? = 1
         if isFlat {
             // Each row before the innermost interrupted dimension is a run by itself.

@@ -28,21 +28,21 @@ extension WritePlan {
                 forEachPlacedWrite(ofRank: rank, index, body)
                 continue
             }
-            guard let replica = replicas[family], let share = share(of: replica, entry, families[family].tape) else {
+            guard let replica = replicas[family], let share = share(of: replica, entry, families[family].sequence) else {
                 continue
             }
-            let term = entry.shape.isPartial ? entry.shape.term(ofRank: rank) : nil
+            let partialIndex = entry.shape.isPartial ? entry.shape.partialIndex(ofRank: rank) : nil
             for fragment in entry.shape.fragments(ofRank: rank) {
                 guard let cut = share.cut(fragment, isFlat: entry.isFlat, rule) else { continue }
-                body(Write(tensor: index, global: cut.global.stored(term), local: cut.local))
+                body(Write(tensor: index, global: cut.global.stored(partialIndex), local: cut.local))
             }
         }
     }
 
     private func forEachPlacedWrite(ofRank rank: Int, _ index: Int, _ body: (Write) -> Void) {
-        guard case .handPlaced(let regions) = entries[index].shape.arrangement else { return }
+        guard case .explicit(let regions) = entries[index].shape.arrangement else { return }
         for fragment in entries[index].shape.fragments(ofRank: rank) {
-            guard let place = regions.index(of: fragment.global), placedWriter(ofTensor: index, region: place) == rank
+            guard let position = regions.index(of: fragment.global), placedWriter(ofTensor: index, region: position) == rank
             else { continue }
             body(Write(tensor: index, global: fragment.global, local: fragment.local))
         }
@@ -52,40 +52,40 @@ extension WritePlan {
     ///
     /// - Parameters:
     ///   - index: The tensor's position in the list.
-    ///   - region: Of the stored shape, with a leading term dimension when partial; `nil` for all of it.
+    ///   - region: Of the stored shape, with a leading dimension of partial values when partial; `nil` for all of it.
     public func fragments(ofTensor index: Int, intersecting region: Region? = nil) -> [Written] {
         let entry = entries[index]
         let region = region ?? Region(whole: storedShape(ofTensor: index))
-        var terms = 0..<1
+        var partials = 0..<1
         var query = region
         if entry.shape.isPartial {
             guard region.offsets.count == tensors[index].shape.dimensionCount + 1 else { return [] }
-            terms = region.range(0).clamped(to: 0..<entry.shape.termCount)
+            partials = region.range(0).clamped(to: 0..<entry.shape.partialCount)
             query = Region(
                 trustedOffsets: Array(region.offsets.dropFirst()),
                 shape: Shape(Array(region.shape.extents.dropFirst())))
         }
         var found: [Written] = []
         entry.shape.forEachShard(meeting: query) { shard in
-            if let place = shard.placedIndex {
-                if let rank = placedWriter(ofTensor: index, region: place) {
+            if let position = shard.placedIndex {
+                if let rank = placedWriter(ofTensor: index, region: position) {
                     found.append(Written(rank: rank, region: shard.fragments[0].global))
                 }
                 return
             }
             guard let family = entry.family else { return }
-            let tape = families[family].tape
+            let sequence = families[family].sequence
             for fragment in shard.fragments {
-                let replicas = replicas(of: entry, tape, fragment: fragment, query)
-                for term in terms {
-                    let ranks = entry.shape.ranks(of: shard, term: term)
+                let replicas = replicas(of: entry, sequence, fragment: fragment, query)
+                for partialIndex in partials {
+                    let ranks = entry.shape.ranks(of: shard, partialIndex: partialIndex)
                     for replica in replicas {
-                        guard let share = share(of: replica, entry, tape),
+                        guard let share = share(of: replica, entry, sequence),
                             let cut = share.cut(fragment, isFlat: entry.isFlat, rule),
                             cut.global.intersection(query) != nil
                         else { continue }
-                        let term = entry.shape.isPartial ? term : nil
-                        found.append(Written(rank: ranks[replica], region: cut.global.stored(term)))
+                        let partialIndex = entry.shape.isPartial ? partialIndex : nil
+                        found.append(Written(rank: ranks[replica], region: cut.global.stored(partialIndex)))
                     }
                 }
             }
@@ -94,26 +94,26 @@ extension WritePlan {
     }
 
     /// What of a tensor's boxes a replica writes, or `nil` for nothing.
-    private func share(of replica: Int, _ entry: Entry, _ tape: WriteTape) -> Share? {
+    private func share(of replica: Int, _ entry: PlannedTensor, _ sequence: ByteSequence) -> Share? {
         guard entry.isCut else {
-            return tape.replica(at: entry.position + entry.byteCount / 2) == replica ? .whole : nil
+            return sequence.replica(at: entry.position + entry.byteCount / 2) == replica ? .whole : nil
         }
-        let low = min(max(tape.start(of: replica) - entry.position, 0), entry.byteCount)
-        let high = min(max(tape.start(of: replica + 1) - entry.position, 0), entry.byteCount)
+        let low = min(max(sequence.start(of: replica) - entry.position, 0), entry.byteCount)
+        let high = min(max(sequence.start(of: replica + 1) - entry.position, 0), entry.byteCount)
         return low < high ? .part(low, high, of: entry.byteCount) : nil
     }
 
     /// The replicas that may write what a fragment and the query have in common.
     private func replicas(
-        of entry: Entry, _ tape: WriteTape, fragment: LocalFragment, _ query: Region
+        of entry: PlannedTensor, _ sequence: ByteSequence, fragment: LocalFragment, _ query: Region
     ) -> ClosedRange<Int> {
         guard entry.isCut else {
-            let owner = tape.replica(at: entry.position + entry.byteCount / 2)
+            let owner = sequence.replica(at: entry.position + entry.byteCount / 2)
             return owner...owner
         }
         guard let dimension = Share.cutDimension(of: fragment.global, isFlat: entry.isFlat, rule) else {
             // The only row of a single element is complete where the tensor ends.
-            let owner = tape.replica(at: entry.position + entry.byteCount - 1)
+            let owner = sequence.replica(at: entry.position + entry.byteCount - 1)
             return owner...owner
         }
         // Row k is written by the replica whose share ends behind k b / n: one row more on either side is enough.
@@ -121,9 +121,9 @@ extension WritePlan {
         let common = query.range(dimension).clamped(to: fragment.global.range(dimension))
         let first = max(common.lowerBound - fragment.global.offsets[dimension] - 1, 0)
         let last = min(common.upperBound - fragment.global.offsets[dimension] + 1, rows)
-        let low = WriteTape.scaled(entry.byteCount, by: first, over: rows)
-        let high = WriteTape.scaled(entry.byteCount, by: last, over: rows)
-        return tape.replica(at: entry.position + low)...tape.replica(at: entry.position + max(high - 1, low))
+        let low = ByteSequence.scaled(entry.byteCount, by: first, over: rows)
+        let high = ByteSequence.scaled(entry.byteCount, by: last, over: rows)
+        return sequence.replica(at: entry.position + low)...sequence.replica(at: entry.position + max(high - 1, low))
     }
 }
 
@@ -147,8 +147,8 @@ private enum Share {
         guard case .part(let low, let high, let byteCount) = self else { return fragment }
         let dimension = Self.cutDimension(of: fragment.global, isFlat: isFlat, rule)
         let count = dimension.map { fragment.global.shape[$0] } ?? 1
-        let first = WriteTape.scaled(count, by: low, over: byteCount)
-        let end = WriteTape.scaled(count, by: high, over: byteCount)
+        let first = ByteSequence.scaled(count, by: low, over: byteCount)
+        let end = ByteSequence.scaled(count, by: high, over: byteCount)
         guard first < end else { return nil }
         guard let dimension, end - first < count else { return fragment }
         let global = fragment.global.rows(first..<end, of: dimension)
@@ -173,8 +173,8 @@ extension Region {
     }
 
     /// The region in the stored shape of a partial tensor.
-    fileprivate func stored(_ term: Int?) -> Region {
-        guard let term else { return self }
-        return Region(trustedOffsets: [term] + offsets, shape: Shape([1] + shape.extents))
+    fileprivate func stored(_ partialIndex: Int?) -> Region {
+        guard let partialIndex else { return self }
+        return Region(trustedOffsets: [partialIndex] + offsets, shape: Shape([1] + shape.extents))
     }
 }

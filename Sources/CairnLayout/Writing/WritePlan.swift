@@ -10,8 +10,8 @@ public import CairnTensor
 /// of a coordinate along every replicating axis and a position in every presence list, numbered row-major in the mesh's
 /// axis order.
 ///
-/// A tensor's **byte count** `b` is that of its shape without terms, a packed type's rounded up to a whole byte. In the
-/// order of the list the tensors of a family lie on its **tape**, tensor `i` on `[P, P + b)`; the tape ends at `T`.
+/// A tensor's **byte count** `b` is that of its shape without partial values, a packed type's rounded up to a whole byte. In the
+/// order of the list the tensors of a family lie on its **byte sequence**, tensor `i` on `[P, P + b)`; the sequence ends at `T`.
 /// Replica `r` owns `[floor(r T / R), floor((r + 1) T / R))`, in exact arithmetic. Then, of each box that a rank holds:
 ///
 /// - **Whole**: of a tensor with `b < 2^20`, and of any packed type, the boxes are written whole by the replica that
@@ -20,17 +20,17 @@ public import CairnTensor
 ///   rows of the box, `x(r)` being `floor(r T / R) - P` limited to `0...b`. Rows are those of the outermost dimension
 ///   in which the box has at least 256, failing that of the dimension in which it has most, the outermost of equals; in
 ///   flattened tensors of the outermost dimension in which the box has more than one.
-/// - **Hand-placed** tensors stand apart from the tapes. Their distinct regions that no other contains, sorted by
+/// - **Explicit** tensors stand apart from the sequences. Their distinct regions that no other contains, sorted by
 ///   offsets and then by extents (lexicographically), are numbered from 0; region `k` of the tensor at position `i` of
 ///   the whole list is written whole by holder `(i + k) mod m` of its `m` holders, ascending.
 ///
-/// A partial tensor is stored with its terms as a leading dimension; each term is written by its holders.
+/// A partial tensor is stored with its partial values as a leading dimension; each is written by its holders.
 public struct WritePlan: Sendable {
     /// A box that a rank writes.
     public struct Write: Sendable, Hashable {
         /// The tensor's position in the list.
         public let tensor: Int
-        /// Where it stands in the stored shape: with a leading term dimension when partial.
+        /// Where it stands in the stored shape: with a leading dimension of partial values when partial.
         public let global: Region
         /// Where it stands in the rank's local tensor.
         public let local: Region
@@ -59,19 +59,19 @@ public struct WritePlan: Sendable {
         let mesh: DeviceMesh
         /// For each axis what tells replicas apart; `nil` for axes that don't.
         let replicaChoices: [RankSet.Choice?]
-        var tape: WriteTape
+        var sequence: ByteSequence
     }
 
-    struct Entry: Sendable {
+    struct PlannedTensor: Sendable {
         let shape: ShardedShape
         let byteCount: Int
         let isCut: Bool
         let isFlat: Bool
-        /// `nil` when hand-placed.
+        /// `nil` when explicit.
         let family: Int?
-        /// Where it begins on the family's tape.
+        /// Where it begins on the family's byte sequence.
         let position: Int
-        /// Of a hand-placed tensor: the number of each distinct region that is written, `nil` for those that another
+        /// Of an explicit tensor: the number of each distinct region that is written, `nil` for those that another
         /// contains. One array for all tensors that the layout is applied to.
         let placedNumbers: [Int?]
     }
@@ -81,13 +81,13 @@ public struct WritePlan: Sendable {
     /// How many ranks there are.
     public let rankCount: Int
     let rule: WriteRule
-    let entries: [Entry]
+    let entries: [PlannedTensor]
     let families: [Family]
 
     /// Makes the plan. The effort grows with the number of tensors, not with that of ranks.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument``, naming the tensor, when a name repeats, a mesh has another number
-    ///   of ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when hand-placed
+    ///   of ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when explicit
     ///   regions leave a hole.
     public init(_ tensors: [PlacedTensor]) throws(CairnError) {
         try self.init(tensors, rule: .norm)
@@ -107,7 +107,7 @@ public struct WritePlan: Sendable {
         var known: [Applied: (shape: ShardedShape, family: Int?, placedNumbers: [Int?])] = [:]
         var familyIndices: [FamilyKey: Int] = [:]
         var families: [Family] = []
-        var entries: [Entry] = []
+        var entries: [PlannedTensor] = []
         entries.reserveCapacity(tensors.count)
         for tensor in tensors {
             guard names.insert(ExactString(tensor.name)).inserted else {
@@ -134,23 +134,23 @@ public struct WritePlan: Sendable {
             }
             guard let family else {
                 entries.append(
-                    Entry(
+                    PlannedTensor(
                         shape: sharded, byteCount: byteCount, isCut: false, isFlat: false, family: nil, position: 0,
                         placedNumbers: placedNumbers))
                 continue
             }
-            let position = families[family].tape.byteCount
+            let position = families[family].sequence.byteCount
             guard let end = position.adding(checked: byteCount) else { throw Self.tooLarge(tensor) }
-            families[family].tape.byteCount = end
+            families[family].sequence.byteCount = end
             entries.append(
-                Entry(
+                PlannedTensor(
                     shape: sharded, byteCount: byteCount,
                     isCut: byteCount >= rule.smallestCutByteCount && !tensor.scalarType.isPacked,
                     isFlat: sharded.isFlat, family: family, position: position, placedNumbers: []))
         }
-        for (tensor, entry) in zip(tensors, entries) where entry.shape.termCount > 1 {
+        for (tensor, entry) in zip(tensors, entries) where entry.shape.partialCount > 1 {
             do {
-                _ = try Shape(checking: [entry.shape.termCount] + tensor.shape.extents)
+                _ = try Shape(checking: [entry.shape.partialCount] + tensor.shape.extents)
             } catch {
                 throw Self.tooLarge(tensor)
             }
@@ -165,11 +165,11 @@ public struct WritePlan: Sendable {
             .init(tensor: tensor.name, found: "\(tensor.scalarType)\(tensor.shape)"))
     }
 
-    /// The number of the family, made where it is new; `nil` for hand-placed tensors.
+    /// The number of the family, made where it is new; `nil` for explicit tensors.
     private static func family(
         of sharded: ShardedShape, _ indices: inout [FamilyKey: Int], _ families: inout [Family]
     ) -> Int? {
-        guard case .divided = sharded.arrangement else { return nil }
+        guard case .sharded = sharded.arrangement else { return nil }
         let key = FamilyKey(mesh: sharded.layout.mesh, roles: sharded.axisRoles.map(replicaRole))
         if let known = indices[key] { return known }
         indices[key] = families.count
@@ -177,14 +177,14 @@ public struct WritePlan: Sendable {
         return families.count - 1
     }
 
-    /// Terms are distinct data, as parts are.
+    /// Partial values are distinct data, as shards are.
     private static func replicaRole(_ role: ShardedShape.AxisRole) -> ShardedShape.AxisRole {
-        role == .terms ? .divides : role
+        role == .partial ? .shards : role
     }
 
-    /// For each distinct region of a hand-placed tensor its number among those that no other contains.
+    /// For each distinct region of an explicit tensor its number among those that no other contains.
     private static func placedNumbers(_ sharded: ShardedShape, _ tensor: PlacedTensor) throws(CairnError) -> [Int?] {
-        guard case .handPlaced(let regions) = sharded.arrangement else { return [] }
+        guard case .explicit(let regions) = sharded.arrangement else { return [] }
         let tiles: [Int]
         do {
             tiles = try regions.tiles(of: tensor.shape)
@@ -201,20 +201,20 @@ public struct WritePlan: Sendable {
         return numbers
     }
 
-    /// The rank that writes a distinct region of a hand-placed tensor; `nil` for one that another contains.
+    /// The rank that writes a distinct region of an explicit tensor; `nil` for one that another contains.
     func placedWriter(ofTensor index: Int, region: Int) -> Int? {
-        guard case .handPlaced(let regions) = entries[index].shape.arrangement,
+        guard case .explicit(let regions) = entries[index].shape.arrangement,
             let number = entries[index].placedNumbers[region]
         else { return nil }
         let ranks = regions.entries[region].ranks
         return ranks[(index + number) % ranks.count]
     }
 
-    /// The shape that a tensor is stored in: its own, with the terms as a leading dimension when partial.
+    /// The shape that a tensor is stored in: its own, with the partial values as a leading dimension when partial.
     public func storedShape(ofTensor index: Int) -> Shape {
         let shape = tensors[index].shape
-        let terms = entries[index].shape.termCount
-        return entries[index].shape.isPartial ? Shape([terms] + shape.extents) : shape
+        let partials = entries[index].shape.partialCount
+        return entries[index].shape.isPartial ? Shape([partials] + shape.extents) : shape
     }
 
     /// The tensor's layout applied to its shape.
@@ -228,14 +228,14 @@ extension WritePlan.Family {
             switch role {
             case .replicates: .all
             case .present(let list): .some(list)
-            case .divides, .terms: nil
+            case .shards, .partial: nil
             }
         }
         var count = 1
         for (axis, choice) in zip(key.mesh.axes, replicaChoices) {
             if let choice { count *= choice.count(of: axis.size) }
         }
-        tape = WriteTape(replicaCount: count)
+        sequence = ByteSequence(replicaCount: count)
     }
 
     /// Which replica a rank is, or `nil` when it does not hold the family's tensors.

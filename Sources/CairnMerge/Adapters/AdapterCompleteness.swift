@@ -62,7 +62,7 @@ struct AdapterCompleteness {
         }
         for entry in plan.configuration.tokens where !hasRows(entry) {
             let name = entry.module ?? "the embedding"
-            // Of layers that are one PEFT saves the rows once.
+            // PEFT saves the rows of tied layers once.
             let isOneWithAnother = plan.configuration.tokens.contains { $0.indices == entry.indices && hasRows($0) }
                 && !plan.model.tensors.contains {
                     $0.tiedTo == nil && ($0.name == name + ".weight" || $0.name.hasSuffix("." + name + ".weight"))

@@ -31,9 +31,9 @@ extension LowRankAdapter {
         public var alpha: Double?
         /// `r`; `nil` for what the matrices have.
         public var rank: Int?
-        /// `alpha_pattern`: other values of `alpha`; of those that fit a module the first counts.
+        /// `alpha_pattern`: other values of `alpha`; the first that fits a module counts.
         public var alphaOfModules: [ModuleNumber]
-        /// `rank_pattern`: other values of `rank`; of those that fit a module the first counts.
+        /// `rank_pattern`: other values of `rank`; the first that fits a module counts.
         public var rankOfModules: [ModuleNumber]
         /// `use_rslora`: the scale is α/√r instead of α/r.
         public var isRankStabilized: Bool
@@ -71,15 +71,15 @@ extension LowRankAdapter {
 
         /// Reads `adapter_config.json`.
         ///
-        /// - Throws: ``CairnError/Code/malformed`` for what is none, ``CairnError/Code/unsupported`` for everything in it
-        ///   that is not understood, unless it is known to change nothing.
+        /// - Throws: ``CairnError/Code/malformed`` for what is not a configuration, ``CairnError/Code/unsupported`` for
+        ///   everything in it that is not understood, unless it is known to change nothing.
         public init(json: String, file: String? = nil) throws(CairnError) {
             do {
                 try self.init(AdapterConfigurationReader(JSONValue(parsing: json).asObject()))
             } catch let error as CairnError {
                 throw error.adding(.init(file: file))
             } catch {
-                throw CairnError(.malformed, "it is no configuration of an adapter", .init(file: file), cause: error)
+                throw CairnError(.malformed, "it is not a configuration of an adapter", .init(file: file), cause: error)
             }
         }
     }

@@ -77,7 +77,7 @@ struct AdapterConfigurationReader {
     }
 
     private func malformed(_ key: String, _ expected: String) -> CairnError {
-        CairnError(.malformed, "\(key) is none", .init(expected: expected))
+        CairnError(.malformed, "\(key) is not valid", .init(expected: expected))
     }
 
     func flag(_ key: String) throws(CairnError) -> Bool {

@@ -97,7 +97,7 @@ struct AdapterPlacement {
         }
         for matrix in [down, up] where !matrix.scalarType.hasAverage {
             throw plan.failure(
-                .unsupported, "a matrix of an update has elements that are no floating-point numbers", matrix.name,
+                .unsupported, "a matrix of an update has elements that are not floating-point numbers", matrix.name,
                 found: "\(matrix.scalarType)")
         }
         return (shape, rank)
@@ -138,7 +138,7 @@ struct AdapterPlacement {
             throw CairnError(wrapping: error, "a module's scale cannot be read").adding(.init(tensor: name))
         }
         throw plan.failure(
-            .malformed, "a module's scale is no number", name, expected: "one number", found: "\(description.shape)")
+            .malformed, "a module's scale is not a number", name, expected: "one number", found: "\(description.shape)")
     }
 
     // MARK: Parameters

@@ -39,7 +39,7 @@ struct AdapterTensors {
     private(set) var modules: [Module] = []
     private(set) var wholes: [Whole] = []
 
-    private enum Part {
+    private enum ModuleTensor {
         case down, up, upBias, magnitude, tokens, alpha
     }
 
@@ -108,7 +108,7 @@ struct AdapterTensors {
     /// Which part of a module a name ends with, behind how many parts of the module's name; `nil` for another tensor.
     private static func part(
         _ parts: [String], of tensor: String, _ known: Set<ExactString>
-    ) -> (part: Part, moduleCount: Int, isEmbedding: Bool, isOfImageTrainers: Bool)? {
+    ) -> (part: ModuleTensor, moduleCount: Int, isEmbedding: Bool, isOfImageTrainers: Bool)? {
         if parts.last == "alpha" {
             let isScale = known.contains(ExactString(String(tensor.dropLast("alpha".count)) + "lora_down.weight"))
             return isScale ? (.alpha, parts.count - 1, false, true) : nil

@@ -22,7 +22,7 @@ extension MergedCheckpoint {
     ///
     /// - Throws: ``CairnError/Code/notFound`` for an adapter of weights that the model lacks, ``CairnError/Code/mismatch`` for
     ///   matrices that do not fit, ``CairnError/Code/incomplete`` for an adapter that lacks something,
-    ///   ``CairnError/Code/unsupported`` for what is no such update.
+    ///   ``CairnError/Code/unsupported`` for what is not such an update.
     public init(
         _ base: MergeInput, adapters: [LowRankAdapter], options: MergeOptions = MergeOptions()
     ) throws(CairnError) {

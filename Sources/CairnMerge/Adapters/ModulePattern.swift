@@ -97,16 +97,16 @@ package struct ModulePattern: Sendable, Hashable {
         }
     }
 
-    private static func merged(_ places: [Int]) -> [Int] { Array(Set(places)).sorted() }
+    private static func merged(_ positions: [Int]) -> [Int] { Array(Set(positions)).sorted() }
 
-    private static func fits(_ anchor: Anchor, at place: Int, in name: [Unicode.Scalar]) -> Bool {
+    private static func fits(_ anchor: Anchor, at position: Int, in name: [Unicode.Scalar]) -> Bool {
         switch anchor {
-        case .start: return place == 0
-        case .veryEnd: return place == name.count
-        case .end: return place == name.count || place == name.count - 1 && name[place] == "\n"
+        case .start: return position == 0
+        case .veryEnd: return position == name.count
+        case .end: return position == name.count || position == name.count - 1 && name[position] == "\n"
         case .boundary, .noBoundary:
-            let before = place > 0 && ScalarSet.isWord(name[place - 1])
-            let after = place < name.count && ScalarSet.isWord(name[place])
+            let before = position > 0 && ScalarSet.isWord(name[position - 1])
+            let after = position < name.count && ScalarSet.isWord(name[position])
             return (before != after) == (anchor == .boundary)
         }
     }

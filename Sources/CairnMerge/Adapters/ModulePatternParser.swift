@@ -22,7 +22,7 @@ struct ModulePatternParser {
     }
 
     private func malformed(_ what: String) -> CairnError {
-        CairnError(.malformed, "a pattern is no regular expression: \(what)", .init(found: text.debugDescription))
+        CairnError(.malformed, "a pattern is not a regular expression: \(what)", .init(found: text.debugDescription))
     }
 
     private func unsupported(_ what: String) -> CairnError {

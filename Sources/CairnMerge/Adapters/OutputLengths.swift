@@ -66,11 +66,11 @@ struct OutputLengths: Sendable {
         product.forEachPiece(of: region) { begin, row, column, count in
             for index in 0..<count {
                 let factor = factors[isTransposed ? column + index : row]
-                let place = sums + (begin + index) * (isDouble ? 8 : 4)
+                let address = sums + (begin + index) * (isDouble ? 8 : 4)
                 if isDouble {
-                    place.storeBytes(of: place.load(as: Double.self) * factor, as: Double.self)
+                    address.storeBytes(of: address.load(as: Double.self) * factor, as: Double.self)
                 } else {
-                    place.storeBytes(of: place.load(as: Float.self) * Float(factor), as: Float.self)
+                    address.storeBytes(of: address.load(as: Float.self) * Float(factor), as: Float.self)
                 }
             }
         }

@@ -29,7 +29,7 @@ public struct GreedySoup: Sendable {
     ///
     /// - Parameters:
     ///   - candidates: The best first, as ``StoredSoup/ranked(_:)`` gives them: equal ones in an order that is known.
-    ///   - evaluate: The value of a checkpoint; what is no number counts as no gain.
+    ///   - evaluate: The value of a checkpoint; what is not a number counts as no gain.
     /// - Throws: ``CairnError/Code/mismatch`` with everything in which candidates differ, what `evaluate` throws.
     public init(
         of candidates: [MergeInput], higherIsBetter: Bool = false, options: MergeOptions = MergeOptions(),
@@ -47,7 +47,7 @@ public struct GreedySoup: Sendable {
         for candidate in candidates.indices.dropFirst() {
             let tried = try average(members + [candidate])
             let found = try evaluate(tried)
-            // A first value that is no number is worse than any.
+            // A first value that is not a number is worse than any.
             let isTaken = !found.isNaN && (value.isNaN || (higherIsBetter ? found > value : found < value))
             decisions.append(Decision(candidate: candidate, value: found, isTaken: isTaken))
             guard isTaken else { continue }

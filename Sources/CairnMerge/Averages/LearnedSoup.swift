@@ -48,7 +48,7 @@ public struct LearnedSoup: Sendable {
     /// No file is written: `evaluate` is given an average that is computed as it is read. Evaluate on data that is not
     /// used to report the result.
     ///
-    /// - Parameter evaluate: The value of a checkpoint; what is no number counts as worse than any.
+    /// - Parameter evaluate: The value of a checkpoint; what is not a number counts as worse than any.
     /// - Throws: ``CairnError/Code/mismatch`` with everything in which candidates differ,
     ///   ``CairnError/Code/invalidArgument`` for settings that make no sense, what `evaluate` throws.
     public init(

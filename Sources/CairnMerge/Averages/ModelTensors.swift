@@ -70,13 +70,13 @@ public struct ModelTensors: Sendable {
         leftOut.map { "\($0.part) (\($0.count))" }.joined(separator: ", ")
     }
 
-    private struct Part {
+    private struct NameGroup {
         let name: String
         let isLeftOut: Bool
     }
 
     /// The parts of DeepSpeed's parameters, by the last part of each name; `nil` for other names.
-    private static func suffixed(_ names: [String]) -> [Part]? {
+    private static func suffixed(_ names: [String]) -> [NameGroup]? {
         func split(_ name: String) -> (parameter: Substring, part: Substring)? {
             name.lastIndex(of: ".").map { (name[..<$0], name[name.index(after: $0)...]) }
         }
@@ -87,18 +87,18 @@ public struct ModelTensors: Sendable {
         }
         guard !masters.isEmpty || !parameters.isEmpty else { return nil }
         let known = parameters.union(masters)
-        var found: [Part] = []
+        var found: [NameGroup] = []
         for name in names {
             guard let (parameter, part) = split(name) else { return nil }
             let isModel = ["param", "fp32", "buffer"].contains(part)
             guard isModel || known.contains(parameter) else { return nil }
-            found.append(Part(name: "….\(part)", isLeftOut: !isModel))
+            found.append(NameGroup(name: "….\(part)", isLeftOut: !isModel))
         }
         return found
     }
 
     /// Groups by the first part of each name that is not common to all; `nil` where none is of a training state.
-    private static func grouped(_ names: [String], values: [String]) -> [Part]? {
+    private static func grouped(_ names: [String], values: [String]) -> [NameGroup]? {
         var paths = names.map { $0.split(separator: $0.contains("/") ? "/" : ".", omittingEmptySubsequences: false)[...] }
         while let first = paths.first?.first, paths.allSatisfy({ $0.count > 1 && $0.first == first }) {
             // A model alone may have a part that is called as an optimizer is.
@@ -114,7 +114,7 @@ public struct ModelTensors: Sendable {
             let first = String(path.first ?? "")
             let isModel = hasModel ? path.count > 1 && modelGroups.contains(first) : !isTrainingGroup(first)
             let separator = name.contains("/") ? "/" : "."
-            return Part(name: path.count > 1 ? "\(first)\(separator)…" : first, isLeftOut: !isModel)
+            return NameGroup(name: path.count > 1 ? "\(first)\(separator)…" : first, isLeftOut: !isModel)
         }
     }
 

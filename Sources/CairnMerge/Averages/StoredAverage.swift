@@ -40,7 +40,7 @@ public struct StoredAverage: Sendable, Hashable {
     ///   as asked for; ``CairnError/Code/invalidArgument`` for numbers that make no sense.
     public func steps(of stored: [Int], run: String = "") throws(CairnError) -> [Int] {
         if let count, count < 1 { throw invalid("at least one checkpoint is averaged", "\(count)") }
-        if let spacing, spacing < 1 { throw invalid("the spacing is at least 1", "\(spacing)") }
+        if let spacing, spacing < 1 { throw invalid("the spacing must be at least 1", "\(spacing)") }
         let known = stored.filter { $0 >= (start ?? .min) && $0 <= (end ?? .max) }
         guard let newest = known.last else {
             throw CairnError(.notFound, "the run has no checkpoint in the range of steps", .init(file: run))
@@ -81,7 +81,7 @@ public struct StoredAverage: Sendable, Hashable {
         switch weighting {
         case .uniform: return [Double](repeating: 1 / Double(count), count: count)
         case .exponential(let decay):
-            guard decay >= 0, decay <= 1 else { throw invalid("the decay is from 0 to 1", "\(decay)") }
+            guard decay >= 0, decay <= 1 else { throw invalid("the decay must be from 0 to 1", "\(decay)") }
             var weights = [Double](repeating: 0, count: count)
             for index in 0..<count {
                 for earlier in 0..<index { weights[earlier] *= decay }

@@ -19,7 +19,7 @@ public struct StoredSoup: Sendable, Hashable {
         self.end = end
     }
 
-    /// The committed checkpoints that have the metric, the best first; of equal ones the newest. Reads manifests alone.
+    /// The committed checkpoints that have the metric, the best first, the newest of equal ones first. Reads manifests alone.
     public func ranked(_ store: CheckpointStore) throws(CairnError) -> [(step: Int, value: Double)] {
         var found: [(step: Int, value: Double)] = []
         for summary in try store.list() {

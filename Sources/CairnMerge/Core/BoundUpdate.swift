@@ -11,14 +11,14 @@ enum BoundUpdate: Sendable {
     case replacement(MergeOperand)
 
     /// - Throws: ``CairnError/Code/mismatch`` for tensors that do not fit, ``CairnError/Code/unsupported`` for elements
-    ///   that are no numbers to add to.
+    ///   that are not numbers to add to.
     init(
         _ update: TensorUpdate, of target: TensorDescription,
         find: (TensorRecipe.Operand) throws(CairnError) -> MergeOperand
     ) throws(CairnError) {
         guard target.scalarType.hasAverage else {
             throw CairnError(
-                .unsupported, "an update is for a tensor whose elements are no floating-point numbers",
+                .unsupported, "an update is for a tensor whose elements are not floating-point numbers",
                 .init(tensor: target.name, found: "\(target.scalarType)", advice: "take the model before it was quantized"))
         }
         switch update {
@@ -68,7 +68,7 @@ enum PreparedUpdate: Sendable {
     case product(LowRankFactors, OutputLengths?)
     case sum(MergeOperand, scale: Double)
     /// Rows by their numbers: where each is in the matrix.
-    case rows(Tensor, places: [Int: Int])
+    case rows(Tensor, positions: [Int: Int])
     case replacement(MergeOperand)
 
     /// Changes the sums of a region of the tensor.
@@ -93,11 +93,11 @@ enum PreparedUpdate: Sendable {
                 kernelLevel, precise,
                 cairn_elements(bytes: UnsafeRawPointer(scaled.baseAddress), type: type.kernelNumber ?? 0), 1, 0, sums,
                 region.elementCount)
-        case .rows(let rows, let places):
+        case .rows(let rows, let positions):
             let columns = shape[1]
             for row in 0..<region.shape[0] {
-                guard let place = places[region.offsets[0] + row] else { continue }
-                let source = rows.storage.base + rows.byteOffset + (place * columns + region.offsets[1]) * width
+                guard let position = positions[region.offsets[0] + row] else { continue }
+                let source = rows.storage.base + rows.byteOffset + (position * columns + region.offsets[1]) * width
                 let count = region.shape[1] * width
                 (sums + row * count).copyMemory(from: UnsafeRawPointer(source), byteCount: count)
             }

@@ -80,7 +80,7 @@ struct GramMatrix: Sendable {
 
     func norm(_ index: Int) -> Double { self[index, index].squareRoot() }
 
-    /// The first tensor whose length is no finite number.
+    /// The first tensor whose length is not a finite number.
     var firstWithoutLength: Int? { (0..<count).first { !self[$0, $0].isFinite } }
 }
 

@@ -10,7 +10,7 @@ public struct MergeOptions: Sendable {
         case double
     }
 
-    /// What becomes of tensors whose elements are no real floating-point numbers, and so have no average: integers,
+    /// What becomes of tensors whose elements are not real floating-point numbers, and so have no average: integers,
     /// booleans, complex and packed numbers, power-of-two scales.
     public enum OtherTensors: Sendable, Hashable {
         /// The one that all inputs agree on, byte by byte, which is checked as it is read.
@@ -32,7 +32,7 @@ public struct MergeOptions: Sendable {
     /// Chooses the random elements of DARE, with the tensors' names and nothing else.
     public var seed: UInt64 = 0
     /// Reads inputs from mapped files where that is possible: for many evaluations of one merge after another. Bytes are
-    /// then not verified, and count as the process's memory as long as nobody else needs it.
+    /// then not verified, and count as the process's memory as long as no other process needs it.
     public var mapped = false
     /// How many threads compute, the caller's among them.
     public var concurrency = Int.max

@@ -44,7 +44,7 @@ public struct MergedCheckpoint: CheckpointReader {
         try self.init(inputs, recipes: recipes, values: values, lineage: lineage, options: options, notes: [])
     }
 
-    /// The same with notes of whoever made the recipes.
+    /// The same with notes of the caller that made the recipes.
     ///
     /// - Parameter isOneModel: Whether the other inputs only change the first, so that it means nothing how they differ.
     init(

@@ -23,12 +23,12 @@ public struct SchemaComparison: Sendable {
 
         /// Such as `b.safetensors: tensor "x" is missing`.
         public var description: String {
-            let place = "\(input): tensor \"\(tensor)\""
+            let subject = "\(input): tensor \"\(tensor)\""
             switch kind {
-            case .missing: return place + " is missing"
-            case .extra: return place + " is in no first input"
-            case .shape(let expected, let found): return place + " has the shape \(found), not \(expected)"
-            case .scalarType(let expected, let found): return place + " has elements of \(found), not \(expected)"
+            case .missing: return subject + " is missing"
+            case .extra: return subject + " is in no first input"
+            case .shape(let expected, let found): return subject + " has the shape \(found), not \(expected)"
+            case .scalarType(let expected, let found): return subject + " has elements of \(found), not \(expected)"
             }
         }
     }

@@ -73,7 +73,7 @@ final class PreparedTensor: Sendable {
 
     /// What is known after a look at the operands, which happens once.
     func evaluated() throws -> TensorEvaluation {
-        // Held while operands are read: whoever else wants the same tensor needs the result, and gives no thread away that
+        // Held while operands are read: another reader of the same tensor needs the result, and gives no thread away that
         // the reading could not do without.
         try evaluation.change { known in
             if let known { return known }
@@ -136,8 +136,8 @@ final class PreparedTensor: Sendable {
             case .replacement(let operand): prepared.append(.replacement(operand))
             case .rows(let operand, let rows):
                 let values = try operand.reader.tensor(operand.description.name).converted(to: isDouble ? .f64 : .f32)
-                let places = Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1, $0) })
-                prepared.append(.rows(values, places: places))
+                let positions = Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1, $0) })
+                prepared.append(.rows(values, positions: positions))
             case .product(let product):
                 let factors = try LowRankFactors(product, isDouble: isDouble)
                 let before = prepared + [.product(factors, nil)]
@@ -188,7 +188,7 @@ final class PreparedTensor: Sendable {
             ? weights.reduce(0, +) : Double(weights.reduce(Float(0)) { $0 + Float($1) })
     }
 
-    /// - Throws: ``CairnError/Code/unsupported`` for a tensor without a length, which is no number with a NaN in it.
+    /// - Throws: ``CairnError/Code/unsupported`` for a tensor without a length, which is not a number with a NaN in it.
     private func gram(hasBase: Bool = false, isCompensated: Bool = false) throws -> GramMatrix {
         let others = Array(hasBase ? operands[1...] : operands[...])
         let gram = try GramMatrix(
@@ -216,9 +216,9 @@ final class PreparedTensor: Sendable {
         let isDouble = isDouble || isMixed
         var sparsities = try MagnitudeSelection(
             base: operands[0], operands: others, isDouble: isDouble, sweep: sweep
-        ).sparsities(method.thinnings)
-        for (index, thinning) in method.thinnings.enumerated() {
-            guard case .random(let density) = thinning, density < 1 else { continue }
+        ).sparsities(method.sparsifications)
+        for (index, sparsification) in method.sparsifications.enumerated() {
+            guard case .random(let density) = sparsification, density < 1 else { continue }
             var sparsity = cairn_sparsity()
             sparsity.at_random = 1
             sparsity.key = options.seed
@@ -227,10 +227,10 @@ final class PreparedTensor: Sendable {
             sparsities[index] = sparsity
         }
         if method.rescaling != .none {
-            for (index, thinning) in method.thinnings.enumerated() {
+            for (index, sparsification) in method.sparsifications.enumerated() {
                 guard let sparsity = sparsities[index] else { continue }
                 sparsities[index]?.scale = try scale(
-                    thinning, sparsity, others[index], method.rescaling, isDouble: isDouble, sweep)
+                    sparsification, sparsity, others[index], method.rescaling, isDouble: isDouble, sweep)
             }
         }
         let tasks = zip(sparsities, method.weights).map {
@@ -245,11 +245,11 @@ final class PreparedTensor: Sendable {
     }
 
     private func scale(
-        _ thinning: TaskVectorMethod.Thinning, _ sparsity: cairn_sparsity, _ operand: MergeOperand,
+        _ sparsification: TaskVectorMethod.Sparsification, _ sparsity: cairn_sparsity, _ operand: MergeOperand,
         _ rescaling: TaskVectorMethod.Rescaling, isDouble: Bool, _ sweep: TensorSweep
     ) throws -> Double {
         if rescaling == .inverseDensity {
-            switch thinning {
+            switch sparsification {
             case .none: return 0
             case .largest(let density), .middle(let density, _), .random(let density):
                 return density > 0 && density < 1 ? 1 / density : 0

@@ -33,7 +33,7 @@ final class WorkspacePool: Sendable {
 
 /// Memory that several threads fill, each its own part.
 ///
-/// `@unchecked Sendable`: whoever makes one hands out parts that do not overlap, and waits for all threads.
+/// `@unchecked Sendable`: its owner hands out parts that do not overlap, and waits for all threads.
 struct SharedMemory: @unchecked Sendable {
     let bytes: UnsafeMutableRawBufferPointer
 }

@@ -27,19 +27,19 @@ struct MagnitudeSelection {
         var equal = 0
     }
 
-    /// The thinnings as the kernels want them; `nil` for those that keep everything or choose at random.
-    func sparsities(_ thinnings: [TaskVectorMethod.Thinning]) throws -> [cairn_sparsity?] {
+    /// The sparsifications as the kernels want them; `nil` for those that keep everything or choose at random.
+    func sparsities(_ sparsifications: [TaskVectorMethod.Sparsification]) throws -> [cairn_sparsity?] {
         let count = sweep.shape.elementCount
-        var result: [cairn_sparsity?] = thinnings.map { _ in nil }
+        var result: [cairn_sparsity?] = sparsifications.map { _ in nil }
         var borders: [Border] = []
-        /// For each thinning the positions of its borders.
-        var places: [(low: Int?, high: Int?)] = thinnings.map { _ in (nil, nil) }
+        /// For each sparsification the positions of its borders.
+        var bounds: [(low: Int?, high: Int?)] = sparsifications.map { _ in (nil, nil) }
         func add(_ border: Border) -> Int {
             borders.append(border)
             return borders.count - 1
         }
-        for (index, thinning) in thinnings.enumerated() {
-            switch thinning {
+        for (index, sparsification) in sparsifications.enumerated() {
+            switch sparsification {
             case .none, .random: break
             case .largest(let density) where density >= 1: break
             case .largest(let density):
@@ -50,7 +50,7 @@ struct MagnitudeSelection {
                     let kept = max(1, Int(density * Double(count)))
                     sparsity.low_keeps_first = 1
                     if kept < count {
-                        places[index].low = add(Border(operand: index, rank: count - kept, descends: true))
+                        bounds[index].low = add(Border(operand: index, rank: count - kept, descends: true))
                     }
                 }
                 result[index] = sparsity
@@ -63,9 +63,9 @@ struct MagnitudeSelection {
                 if kept == 0 {
                     sparsity.keepNothing()
                 } else {
-                    if below > 0 { places[index].low = add(Border(operand: index, rank: below, descends: false)) }
+                    if below > 0 { bounds[index].low = add(Border(operand: index, rank: below, descends: false)) }
                     if below + kept < count {
-                        places[index].high = add(Border(operand: index, rank: below + kept, descends: false))
+                        bounds[index].high = add(Border(operand: index, rank: below + kept, descends: false))
                     }
                 }
                 result[index] = sparsity
@@ -73,12 +73,12 @@ struct MagnitudeSelection {
         }
         try locate(&borders)
         let cuts = try self.cuts(borders)
-        for (index, place) in places.enumerated() {
-            if let low = place.low {
+        for (index, bin) in bounds.enumerated() {
+            if let low = bin.low {
                 result[index]?.low = borders[low].magnitude
                 result[index]?.low_cut = cuts[low]
             }
-            if let high = place.high {
+            if let high = bin.high {
                 result[index]?.high = borders[high].magnitude
                 result[index]?.high_cut = cuts[high]
             }
@@ -99,24 +99,24 @@ struct MagnitudeSelection {
     private func locate(batch borders: inout [Border]) throws {
         let upper = try count(borders.map { ($0.operand, nil) }, counterCount: 1 << 16)
         for index in borders.indices {
-            let (place, before) = Self.find(borders[index].rank, in: upper[index])
-            borders[index].upper = UInt32(place)
+            let (bin, before) = Self.find(borders[index].rank, in: upper[index])
+            borders[index].upper = UInt32(bin)
             borders[index].before = borders[index].rank - before
         }
         let lower = try count(borders.map { ($0.operand, $0.upper) }, counterCount: 1 << 15)
         for index in borders.indices {
-            let (place, before) = Self.find(borders[index].before, in: lower[index])
-            borders[index].magnitude = borders[index].upper << 15 | UInt32(place)
+            let (bin, before) = Self.find(borders[index].before, in: lower[index])
+            borders[index].magnitude = borders[index].upper << 15 | UInt32(bin)
             borders[index].before -= before
-            borders[index].equal = Int(lower[index][place])
+            borders[index].equal = Int(lower[index][bin])
         }
     }
 
     /// The first counter up to which more than `rank` are counted, and how many come before it.
-    private static func find(_ rank: Int, in counters: [UInt64]) -> (place: Int, before: Int) {
+    private static func find(_ rank: Int, in counters: [UInt64]) -> (bin: Int, before: Int) {
         var before = 0
-        for (place, counter) in counters.enumerated() {
-            if before + Int(counter) > rank { return (place, before) }
+        for (bin, counter) in counters.enumerated() {
+            if before + Int(counter) > rank { return (bin, before) }
             before += Int(counter)
         }
         return (counters.count - 1, before)
@@ -145,11 +145,11 @@ struct MagnitudeSelection {
                         }
                         last = (wish.operand, x)
                     }
-                    let place = memory + index * counterCount
+                    let counters = memory + index * counterCount
                     if let upper = wish.upper {
-                        cairn_merge_count_lower(kernelLevel, isDouble ? 1 : 0, x, origin, upper, chunk.count, place)
+                        cairn_merge_count_lower(kernelLevel, isDouble ? 1 : 0, x, origin, upper, chunk.count, counters)
                     } else {
-                        cairn_merge_count_upper(kernelLevel, isDouble ? 1 : 0, x, origin, chunk.count, place)
+                        cairn_merge_count_upper(kernelLevel, isDouble ? 1 : 0, x, origin, chunk.count, counters)
                     }
                 }
             }

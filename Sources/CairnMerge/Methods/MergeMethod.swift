@@ -1,6 +1,6 @@
 /// A way to make one tensor of several of the same shape. `Docs/Merging.md` has the formulas and where they come from.
 ///
-/// Weights and thinnings are in the order of the operands; methods with a base have it as operand 0, before those.
+/// Weights and sparsifications are in the order of the operands; methods with a base have it as operand 0, before those.
 public enum MergeMethod: Sendable, Hashable {
     /// Σ wᵢTᵢ, divided by Σ wᵢ where it normalizes.
     case linear(weights: [Double], normalizes: Bool = true)
@@ -20,10 +20,10 @@ public enum MergeMethod: Sendable, Hashable {
     case updates
 }
 
-/// How differences from a base are thinned, weighed and put together.
+/// How differences from a base are sparsified, weighed and put together.
 public struct TaskVectorMethod: Sendable, Hashable {
     /// Which elements of a task vector stay.
-    public enum Thinning: Sendable, Hashable {
+    public enum Sparsification: Sendable, Hashable {
         case none
         /// This part of the elements, those of greatest magnitude. (TIES)
         case largest(density: Double)
@@ -45,7 +45,7 @@ public struct TaskVectorMethod: Sendable, Hashable {
     /// One for each task vector.
     public var weights: [Double]
     /// One for each task vector.
-    public var thinnings: [Thinning]
+    public var sparsifications: [Sparsification]
     /// What the elements that stay are multiplied by.
     public var rescaling: Rescaling
     /// Whether only those elements count whose sign is that of the weighted sum.
@@ -56,11 +56,11 @@ public struct TaskVectorMethod: Sendable, Hashable {
     public var lambda: Double
 
     public init(
-        weights: [Double], thinnings: [Thinning] = [], rescaling: Rescaling = .none, takesMajority: Bool = false,
+        weights: [Double], sparsifications: [Sparsification] = [], rescaling: Rescaling = .none, takesMajority: Bool = false,
         normalizes: Bool = false, lambda: Double = 1
     ) {
         self.weights = weights
-        self.thinnings = thinnings.isEmpty ? weights.map { _ in .none } : thinnings
+        self.sparsifications = sparsifications.isEmpty ? weights.map { _ in .none } : sparsifications
         self.rescaling = rescaling
         self.takesMajority = takesMajority
         self.normalizes = normalizes
@@ -78,7 +78,7 @@ extension MergeMethod {
     public static func ties(weights: [Double], density: Double, lambda: Double = 1) -> MergeMethod {
         .taskVectors(
             TaskVectorMethod(
-                weights: weights, thinnings: weights.map { _ in .largest(density: density) }, takesMajority: true,
+                weights: weights, sparsifications: weights.map { _ in .largest(density: density) }, takesMajority: true,
                 normalizes: true, lambda: lambda))
     }
 
@@ -89,7 +89,7 @@ extension MergeMethod {
     ) -> MergeMethod {
         .taskVectors(
             TaskVectorMethod(
-                weights: weights, thinnings: weights.map { _ in .random(density: density) }, rescaling: rescaling,
+                weights: weights, sparsifications: weights.map { _ in .random(density: density) }, rescaling: rescaling,
                 takesMajority: takesMajority, lambda: lambda))
     }
 
@@ -99,7 +99,7 @@ extension MergeMethod {
     ) -> MergeMethod {
         .taskVectors(
             TaskVectorMethod(
-                weights: weights, thinnings: weights.map { _ in .middle(density: density, outliers: outliers) },
+                weights: weights, sparsifications: weights.map { _ in .middle(density: density, outliers: outliers) },
                 takesMajority: takesMajority, lambda: lambda))
     }
 
@@ -111,7 +111,7 @@ extension MergeMethod {
             if normalizes { try Self.checkSum(weights) }
             return weights.count...weights.count
         case .slerp(let t):
-            guard t.isFinite else { throw MergeMethodProblem("t is no number") }
+            guard t.isFinite else { throw MergeMethodProblem("t is not a number") }
             return 2...2
         case .multiSlerp(let weights, let normalizes, let hasBase, let epsilon):
             try Self.check(weights)
@@ -121,20 +121,21 @@ extension MergeMethod {
             return count...count
         case .karcher(let limit, let tolerance):
             guard (0...10_000).contains(limit), tolerance > 0 else {
-                throw MergeMethodProblem("max_iter is from 0 to 10000, and tol is above 0")
+                throw MergeMethodProblem(
+                    "max_iter must be from 0 to 10000, and tol above 0 (got \(limit) and \(tolerance))")
             }
             return 1...Self.greatestCount
         case .taskVectors(let method):
             try Self.check(method.weights, allowsNone: true)
-            guard method.thinnings.count == method.weights.count else {
-                throw MergeMethodProblem("there are not as many thinnings as weights")
+            guard method.sparsifications.count == method.weights.count else {
+                throw MergeMethodProblem("there are not as many sparsifications as weights")
             }
-            guard method.lambda.isFinite else { throw MergeMethodProblem("lambda is no number") }
-            for thinning in method.thinnings { try thinning.check() }
+            guard method.lambda.isFinite else { throw MergeMethodProblem("lambda is not a number") }
+            for sparsification in method.sparsifications { try sparsification.check() }
             return method.weights.count + 1...method.weights.count + 1
         case .modelStock: return 3...Self.greatestCount
         case .passthrough(let scale):
-            if let scale, !scale.isFinite { throw MergeMethodProblem("scale is no number") }
+            if let scale, !scale.isFinite { throw MergeMethodProblem("scale is not a number") }
             return 1...1
         case .updates: return 1...1
         }
@@ -148,7 +149,7 @@ extension MergeMethod {
         guard weights.count <= greatestCount || !allowsNone else {
             throw MergeMethodProblem("more than \(greatestCount) task vectors are not merged at once")
         }
-        guard weights.allSatisfy(\.isFinite) else { throw MergeMethodProblem("a weight is no number") }
+        guard weights.allSatisfy(\.isFinite) else { throw MergeMethodProblem("a weight is not a number") }
     }
 
     private static func checkSum(_ weights: [Double]) throws(MergeMethodProblem) {
@@ -203,7 +204,7 @@ struct MergeMethodProblem: Error {
     }
 }
 
-extension TaskVectorMethod.Thinning {
+extension TaskVectorMethod.Sparsification {
     func check() throws(MergeMethodProblem) {
         switch self {
         case .none: break
@@ -215,6 +216,6 @@ extension TaskVectorMethod.Thinning {
     }
 
     private static func check(_ part: Double, _ what: String) throws(MergeMethodProblem) {
-        guard part >= 0, part <= 1 else { throw MergeMethodProblem("\(what) is from 0 to 1, not \(part)") }
+        guard part >= 0, part <= 1 else { throw MergeMethodProblem("\(what) must be from 0 to 1 (got \(part))") }
     }
 }

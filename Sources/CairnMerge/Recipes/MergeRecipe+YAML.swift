@@ -7,8 +7,8 @@ extension MergeRecipe {
     /// Reads a recipe in mergekit's YAML.
     ///
     /// - Parameter file: What errors call it.
-    /// - Throws: ``CairnError/Code/malformed`` with the line for what is no recipe, ``CairnError/Code/unsupported`` for what of
-    ///   mergekit's language is not understood, which is never passed over.
+    /// - Throws: ``CairnError/Code/malformed`` with the line for what is not a recipe, ``CairnError/Code/unsupported`` for what
+    ///   of mergekit's language is not understood, which is never ignored.
     public init(yaml: String, file: String? = nil) throws(CairnError) {
         let root = try YAMLField.parse(yaml, file: file, what: "the recipe's contents")
         do throws(CairnError) {

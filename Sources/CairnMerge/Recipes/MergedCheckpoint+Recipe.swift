@@ -69,11 +69,11 @@ extension RecipePlan {
         var found: Double?
         for tensor in tensors {
             let coefficients = tensor.method.coefficients
-            let places = tensor.operands.indices.filter { tensor.operands[$0].input == input }
-            guard !places.isEmpty else { continue }
+            let positions = tensor.operands.indices.filter { tensor.operands[$0].input == input }
+            guard !positions.isEmpty else { continue }
             var sum = 0.0
-            for place in places {
-                guard coefficients.indices.contains(place), let value = coefficients[place] else { return nil }
+            for position in positions {
+                guard coefficients.indices.contains(position), let value = coefficients[position] else { return nil }
                 sum += value
             }
             guard found == nil || found == sum else { return nil }

@@ -44,7 +44,7 @@ struct ParameterDomain: Sendable {
         }
     }
 
-    /// The first of a setting's values that is none of these.
+    /// The first of a setting's values that is not one of these.
     func firstOutside(_ setting: MergeRecipe.Setting) -> MergeRecipe.Scalar? {
         switch setting {
         case .scalar(let scalar): contains(scalar) ? nil : scalar

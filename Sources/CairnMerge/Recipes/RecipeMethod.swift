@@ -5,7 +5,7 @@ struct RecipeMethod {
     let recipe: MergeRecipe
     let slice: MergeRecipe.Slice
     /// Where in the recipe the slice and its sources set parameters.
-    let places: (slice: String, sources: [String])
+    let paths: (slice: String, sources: [String])
     let use: SettingUse
     /// The name in the result.
     let tensor: String
@@ -19,9 +19,9 @@ struct RecipeMethod {
 
     /// - Parameter names: The tensor's name in each source.
     func make(names: [String]) throws(CairnError) -> (method: MergeMethod, hasBase: Bool) {
-        let outer = [(places.slice, slice.parameters), ("parameters", recipe.parameters)]
+        let outer = [(paths.slice, slice.parameters), ("parameters", recipe.parameters)]
         let shared = RecipeParameters(scopes: outer, use: use, tensor: tensor, position: position)
-        let own = zip(zip(slice.sources, places.sources), names).map { source, name in
+        let own = zip(zip(slice.sources, paths.sources), names).map { source, name in
             (
                 isBase: source.0.model == base,
                 parameters: RecipeParameters(
@@ -98,21 +98,21 @@ struct RecipeMethod {
                 .unsupported, "the merge method is not known",
                 .init(expected: "one of " + Self.known.joined(separator: ", "), found: recipe.method))
         }
-        var weights: [Double] = [], thinnings: [TaskVectorMethod.Thinning] = []
+        var weights: [Double] = [], sparsifications: [TaskVectorMethod.Sparsification] = []
         for parameters in others {
             weights.append(try parameters.requiredNumber("weight"))
             let density = try parameters.number("density", default: 1)
             switch recipe.method {
-            case "ties": thinnings.append(.largest(density: density))
-            case "dare_linear", "dare_ties": thinnings.append(.random(density: density))
+            case "ties": sparsifications.append(.largest(density: density))
+            case "dare_linear", "dare_ties": sparsifications.append(.random(density: density))
             case "breadcrumbs", "breadcrumbs_ties":
-                thinnings.append(
+                sparsifications.append(
                     .middle(density: density, outliers: try parameters.number("gamma", default: 0.01)))
-            default: thinnings.append(.none)
+            default: sparsifications.append(.none)
             }
         }
         return TaskVectorMethod(
-            weights: weights, thinnings: thinnings,
+            weights: weights, sparsifications: sparsifications,
             rescaling: try shared.bool("rescale", default: rescales) ? .sumOfMagnitudes : .none,
             takesMajority: isMajority, normalizes: try shared.bool("normalize", default: normalizes),
             lambda: try shared.number("lambda", default: 1))

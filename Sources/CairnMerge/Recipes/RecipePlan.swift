@@ -58,7 +58,7 @@ struct RecipePlan {
                 }
                 guard let outside = domain.firstOutside(setting) else { continue }
                 throw CairnError(
-                    .invalidArgument, recipe.place("\(scope).\(name)") + "the value cannot be",
+                    .invalidArgument, recipe.prefix(of: "\(scope).\(name)") + "the value cannot be",
                     .init(file: recipe.origin.file, expected: domain.words, found: "\(outside)"))
             }
         }
@@ -69,8 +69,8 @@ struct RecipePlan {
         var counts: [Int: Int] = [:]
         for tensor in tensors where tensor.tiedTo == nil {
             guard case .taskVectors(let method) = tensor.method else { continue }
-            for (operand, thinning) in zip(tensor.operands.dropFirst(), method.thinnings) {
-                switch thinning {
+            for (operand, sparsification) in zip(tensor.operands.dropFirst(), method.sparsifications) {
+                switch sparsification {
                 case .largest(0), .random(0), .middle(0, _): counts[operand.input, default: 0] += 1
                 default: break
                 }
@@ -94,15 +94,15 @@ struct RecipePlan {
         problems += SchemaComparison(of: members, promotesTypes: true).mismatches.map(\.description)
         guard problems.isEmpty else { return }
         let slice = MergeRecipe.Slice(sources: all)
-        // The base that is added has no place in the recipe, and no parameters.
-        let places = ("", all.indices.map(MergeRecipe.path(ofModel:)))
+        // The base that is added is not in the recipe, and no parameters.
+        let paths = ("", all.indices.map(MergeRecipe.path(ofModel:)))
         let counts = LayerName.counts(in: reader(first.model))
         for tensor in reader(first.model).tensors {
             let position = LayerName(tensor.name).map { name in
                 let count = counts[name.prefix] ?? 1
                 return count > 1 ? Double(name.layer) / Double(count - 1) : 1
             }
-            try add(tensor.name, slice, places, names: all.map { _ in tensor.name }, position: position ?? 0)
+            try add(tensor.name, slice, paths, names: all.map { _ in tensor.name }, position: position ?? 0)
         }
     }
 
@@ -121,22 +121,23 @@ struct RecipePlan {
             }
         }
         var layer = 0
-        let places = slices.enumerated().map { index, slice in
+        let paths = slices.enumerated().map { index, slice in
             (
                 slice: MergeRecipe.path(ofSlice: index),
                 sources: slice.sources.indices.map { MergeRecipe.path(ofSlice: index, source: $0) }
             )
         }
-        for (slice, places) in zip(slices, places) { try plan(slice, places, layer: &layer) }
+        for (slice, paths) in zip(slices, paths) { try plan(slice, paths, layer: &layer) }
         for tensor in reader(first.sources[0].model).tensors where LayerName(tensor.name) == nil {
             let isFirst = Self.isBeforeLayers(tensor.name), slice = isFirst ? first : last
             try add(
-                tensor.name, slice, places[isFirst ? 0 : slices.count - 1], names: slice.sources.map { _ in tensor.name }, position: 0)
+                tensor.name, slice, paths[isFirst ? 0 : slices.count - 1], names: slice.sources.map { _ in tensor.name },
+                position: 0)
         }
     }
 
     private mutating func plan(
-        _ slice: MergeRecipe.Slice, _ places: (slice: String, sources: [String]), layer: inout Int
+        _ slice: MergeRecipe.Slice, _ paths: (slice: String, sources: [String]), layer: inout Int
     ) throws(CairnError) {
         let ranges = slice.sources.map { $0.layers ?? 0..<0 }
         guard let count = ranges.first?.count, ranges.allSatisfy({ $0.count == count }) else {
@@ -153,7 +154,7 @@ struct RecipePlan {
             }
             for name in names {
                 try add(
-                    name.name(ofLayer: layer), slice, places,
+                    name.name(ofLayer: layer), slice, paths,
                     names: ranges.map { name.name(ofLayer: $0.lowerBound + offset) }, position: position)
             }
             layer += 1
@@ -176,7 +177,7 @@ struct RecipePlan {
     ///
     /// - Parameter names: Its name in each source.
     private mutating func add(
-        _ name: String, _ slice: MergeRecipe.Slice, _ places: (slice: String, sources: [String]), names: [String],
+        _ name: String, _ slice: MergeRecipe.Slice, _ paths: (slice: String, sources: [String]), names: [String],
         position: Double
     ) throws(CairnError) {
         let base = slice.baseModel ?? recipe.baseModel
@@ -186,7 +187,7 @@ struct RecipePlan {
             return
         }
         let method = RecipeMethod(
-            recipe: recipe, slice: slice, places: places, use: use, tensor: name, position: position, base: base)
+            recipe: recipe, slice: slice, paths: paths, use: use, tensor: name, position: position, base: base)
         let made: (method: MergeMethod, hasBase: Bool)
         do throws(CairnError) {
             made = try method.make(names: names)
@@ -205,8 +206,8 @@ struct RecipePlan {
 
     /// Ties tensors of the result that are one in every source and are made in one way.
     private mutating func tie() {
-        var places: [ExactString: Int] = [:]
-        for (index, tensor) in tensors.enumerated() { places[ExactString(tensor.name)] = index }
+        var positions: [ExactString: Int] = [:]
+        for (index, tensor) in tensors.enumerated() { positions[ExactString(tensor.name)] = index }
         for index in tensors.indices {
             var target: String?
             let isTied = tensors[index].operands.allSatisfy { operand in
@@ -215,10 +216,10 @@ struct RecipePlan {
                 if target == nil { target = tied }
                 return target == tied
             }
-            guard isTied, let target, let place = places[ExactString(target)],
-                tensors[place].method == tensors[index].method,
-                tensors[place].operands.map(\.input) == tensors[index].operands.map(\.input),
-                tensors[place].operands.allSatisfy({ $0.name == target })
+            guard isTied, let target, let original = positions[ExactString(target)],
+                tensors[original].method == tensors[index].method,
+                tensors[original].operands.map(\.input) == tensors[index].operands.map(\.input),
+                tensors[original].operands.allSatisfy({ $0.name == target })
             else { continue }
             tensors[index].tiedTo = target
         }

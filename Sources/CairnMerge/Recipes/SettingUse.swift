@@ -3,22 +3,22 @@ import CairnCheckpoint
 
 /// The settings of a recipe that something was made by, so that those which change nothing can be named.
 final class SettingUse {
-    /// A place in the recipe, such as `slices[1].parameters.weight`, and which of its conditions.
-    private struct Place: Hashable {
+    /// A setting in the recipe, such as `slices[1].parameters.weight`, and which of its conditions.
+    private struct Setting: Hashable {
         let scope: String, parameter: String
         let condition: Int?
     }
 
-    private var used: Set<Place> = []
+    private var used: Set<Setting> = []
     private var asked: Set<String> = []
 
     func ask(_ parameter: String) { asked.insert(parameter) }
 
     func use(_ scope: String, _ parameter: String, condition: Int?) {
-        used.insert(Place(scope: scope, parameter: parameter, condition: condition))
+        used.insert(Setting(scope: scope, parameter: parameter, condition: condition))
     }
 
-    /// The settings of a recipe that changed nothing, by their places.
+    /// The settings of a recipe that changed nothing, by their paths.
     ///
     /// - Parameter names: Those of all tensors that filters are compared with.
     /// - Throws: ``CairnError/Code/notFound`` for a filter that fits no tensor: what it is for would be merged by other
@@ -29,19 +29,20 @@ final class SettingUse {
             for (parameter, setting) in settings.sorted(by: { $0.key < $1.key }) {
                 let path = "\(scope).\(parameter)"
                 guard asked.contains(parameter), case .conditions(let conditions) = setting else {
-                    if !used.contains(Place(scope: scope, parameter: parameter, condition: nil)) { idle.append(path) }
+                    if !used.contains(Setting(scope: scope, parameter: parameter, condition: nil)) { idle.append(path) }
                     continue
                 }
                 for (index, condition) in conditions.enumerated() {
                     if let filter = condition.filter, !names.contains(where: { RecipeParameters.fits(filter, $0) }) {
                         throw CairnError(
                             .notFound,
-                            recipe.place("\(path)[\(index)]", else: path) + "the filter \(filter.debugDescription) fits no tensor",
+                            recipe.prefix(of: "\(path)[\(index)]", else: path)
+                                + "the filter \(filter.debugDescription) fits no tensor",
                             .init(
                                 file: recipe.origin.file,
                                 advice: "filters are parts of the names in the models' files: list them, and correct or remove it"))
                     }
-                    if !used.contains(Place(scope: scope, parameter: parameter, condition: index)) {
+                    if !used.contains(Setting(scope: scope, parameter: parameter, condition: index)) {
                         idle.append("\(path)[\(index)]")
                     }
                 }
@@ -52,7 +53,7 @@ final class SettingUse {
 }
 
 extension MergeRecipe {
-    /// Everything that sets parameters, with its place.
+    /// Everything that sets parameters, with its path.
     var scopes: [(path: String, settings: [String: Setting])] {
         var scopes = [("parameters", parameters)]
         switch content {
@@ -61,8 +62,8 @@ extension MergeRecipe {
         case .slices(let slices):
             for (index, slice) in slices.enumerated() {
                 scopes.append((Self.path(ofSlice: index), slice.parameters))
-                for (place, source) in slice.sources.enumerated() {
-                    scopes.append((Self.path(ofSlice: index, source: place), source.parameters))
+                for (position, source) in slice.sources.enumerated() {
+                    scopes.append((Self.path(ofSlice: index, source: position), source.parameters))
                 }
             }
         }
@@ -73,8 +74,8 @@ extension MergeRecipe {
     static func path(ofSlice index: Int) -> String { "slices[\(index)].parameters" }
     static func path(ofSlice index: Int, source: Int) -> String { "slices[\(index)].sources[\(source)].parameters" }
 
-    /// A place as messages begin: with its line, if the recipe was read from a text.
-    func place(_ path: String, else other: String = "") -> String {
+    /// What messages about a setting begin with: its path, with its line, if the recipe was read from a text.
+    func prefix(of path: String, else other: String = "") -> String {
         let line = origin.lines[path] ?? origin.lines[other]
         return (line.map { "line \($0): " } ?? "") + "\(path): "
     }

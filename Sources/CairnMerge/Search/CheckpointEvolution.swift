@@ -73,8 +73,8 @@ public struct CheckpointEvolution: Sendable, Hashable, SearchStrategy {
                 population.removeLast()
             }
             // Behind those that are as good, so that the older one stays ahead.
-            let place = population.firstIndex { $0.value > value } ?? population.count
-            population.insert(Member(point: point, value: value), at: place)
+            let position = population.firstIndex { $0.value > value } ?? population.count
+            population.insert(Member(point: point, value: value), at: position)
         }
         pending = []
     }

@@ -23,7 +23,7 @@ public struct CoefficientSpace: Sendable {
     public enum Constraint: Sendable, Hashable {
         /// Anything.
         case none
-        /// They add up to 1: the last one follows from the others and is no coordinate.
+        /// They add up to 1: the last one follows from the others and is not a coordinate.
         case sumsToOne
         /// They are positive and add up to 1: coordinates are their logarithms, up to a number that all have in common.
         case convex
@@ -49,16 +49,16 @@ public struct CoefficientSpace: Sendable {
         self.constraint = constraint
         self.options = options
         var groups: [String] = []
-        var places: [String: Int] = [:]
+        var groupIndices: [String: Int] = [:]
         var groupOfTensor: [ExactString: Int] = [:]
         for tensor in first.reader.tensors {
             let name = Self.group(of: tensor.tiedTo ?? tensor.name, grouping)
-            let place = places[name] ?? groups.count
-            if place == groups.count {
+            let group = groupIndices[name] ?? groups.count
+            if group == groups.count {
                 groups.append(name)
-                places[name] = place
+                groupIndices[name] = group
             }
-            groupOfTensor[ExactString(tensor.name)] = place
+            groupOfTensor[ExactString(tensor.name)] = group
         }
         self.groups = groups
         self.groupOfTensor = groupOfTensor

@@ -10,7 +10,7 @@ import Darwin
 /// CMA-ES: minimises a function of a few dozen numbers that can only be evaluated. (Hansen, "The CMA Evolution Strategy: A
 /// Tutorial", arXiv 1604.00772, with active covariance updates and its default settings)
 ///
-/// A value: a search that was stored with ``value`` goes on bit by bit as if it had never stopped.
+/// A value: a search that was stored with ``value`` continues bit by bit as if it had never stopped.
 ///
 /// ```swift
 /// var search = try EvolutionStrategy(start: [0.5, 0.5], step: 0.2, seed: 1)
@@ -100,7 +100,7 @@ public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
         return pending
     }
 
-    /// Takes the values of the candidates, in their order. What is no number counts as worse than any.
+    /// Takes the values of the candidates, in their order. What is not a number counts as worse than any.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when there are not as many values as candidates.
     public mutating func tell(_ values: [Double]) throws(CairnError) {
@@ -209,7 +209,7 @@ public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
 
     /// A search that was stored.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for what is none.
+    /// - Throws: ``CairnError/Code/malformed`` for what is not a state of this strategy.
     public init(_ value: Value) throws(CairnError) {
         let fields = try SearchFields(value, kind: Self.kind)
         var settings = Settings()

@@ -19,7 +19,7 @@ public struct ReportSplit {
 
 /// A search for the coefficients of a merge, with everything that it has evaluated.
 ///
-/// The search goes by the weighted sum of the objectives. ``value`` holds all of it: stored with a checkpoint, it goes on
+/// The search goes by the weighted sum of the objectives. ``value`` holds all of it: stored with a checkpoint, it continues
 /// bit by bit as if it had never stopped.
 public struct MergeSearch<Strategy: SearchStrategy>: Sendable {
     /// A point that was evaluated.
@@ -119,7 +119,7 @@ public struct MergeSearch<Strategy: SearchStrategy>: Sendable {
 
     /// A search that was stored, over the same checkpoints.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for what is none.
+    /// - Throws: ``CairnError/Code/malformed`` for what is not a state of a search.
     public init(_ value: Value, over space: CoefficientSpace) throws(CairnError) {
         let fields = try SearchFields(value, kind: Self.kind)
         var objectives: [String] = []
@@ -144,8 +144,8 @@ public struct MergeSearch<Strategy: SearchStrategy>: Sendable {
 
 /// What nothing else is better than.
 package enum ParetoFront {
-    /// The elements that no other one dominates: is better in one value and as good in all. Less is better; of equal ones the
-    /// first is taken, and what has a value that is no number is not.
+    /// The elements that no other one dominates, that is, is better in one value and as good in all. Less is better. The first
+    /// of equal elements is taken; an element with a value that is not a number is not.
     package static func of<Element>(_ elements: [Element], values: (Element) -> [Double]) -> [Element] {
         let all = elements.map { ($0, values($0)) }.filter { !$0.1.contains(where: \.isNaN) }
         let front = all.enumerated().filter { index, one in

@@ -40,7 +40,7 @@ struct SearchFields {
 
     init(_ value: Value, kind: String) throws(CairnError) {
         guard case .dictionary(let fields) = value, fields["kind"] == .string(kind) else {
-            throw CairnError(.malformed, "this is no state of such a search", .init(expected: kind))
+            throw CairnError(.malformed, "this is not a state of such a search", .init(expected: kind))
         }
         self.fields = fields
     }

@@ -15,7 +15,7 @@ struct MatchedNetwork {
     }
 
     /// An axis along which the units of a label lie.
-    private struct Place {
+    private struct LabelledAxis {
         let tensor: String
         let dimension: Int
     }
@@ -28,7 +28,7 @@ struct MatchedNetwork {
     }
 
     private let tensors: [String: MatchedTensor]
-    private let places: [String: [Place]]
+    private let labelledAxes: [String: [LabelledAxis]]
     private let members: [String: Membership]
     private let stacks: [String: [[String]]]
     /// For each label of a stack and each of its units the labels that lie within this unit alone.
@@ -44,7 +44,7 @@ struct MatchedNetwork {
             }
         }
         var tensors: [String: MatchedTensor] = [:]
-        var places: [String: [Place]] = [:]
+        var labelledAxes: [String: [LabelledAxis]] = [:]
         /// For each label the units that its tensors belong to, `nil` for what lies outside all stacks.
         var homes: [String: Set<Home?>] = [:]
         // What keeps its order says nothing of others.
@@ -58,7 +58,7 @@ struct MatchedNetwork {
             tensors[name] = tensor
             for (dimension, axis) in tensor.axes.enumerated() {
                 guard let axis else { continue }
-                places[axis.label, default: []].append(Place(tensor: name, dimension: dimension))
+                labelledAxes[axis.label, default: []].append(LabelledAxis(tensor: name, dimension: dimension))
                 homes[axis.label, default: []].insert(members[name].map { Home(label: $0.label, unit: $0.index) })
             }
         }
@@ -69,7 +69,7 @@ struct MatchedNetwork {
             }
         }
         self.tensors = tensors
-        self.places = places
+        self.labelledAxes = labelledAxes
         self.members = members
         self.inner = inner
         stacks = spec.stacks
@@ -90,17 +90,19 @@ struct MatchedNetwork {
 
     /// The tensor of the first checkpoint that stands where one of the second does.
     private func partner(of name: String, _ orders: [String: [Int]]) -> MatchedTensor? {
-        guard let member = members[name], let place = orders[member.label]?.firstIndex(of: member.index) else {
+        guard let member = members[name], let labelledAxis = orders[member.label]?.firstIndex(of: member.index) else {
             return tensors[name]
         }
-        return tensors[member.names[place]]
+        return tensors[member.names[labelledAxis]]
     }
 
     func step(_ label: String, count: Int, _ orders: [String: [Int]]) throws -> Step {
         var gains = try LinearAssignment.gains(count: count)
-        for place in places[label] ?? [] {
-            guard let second = tensors[place.tensor], let first = partner(of: place.tensor, orders) else { continue }
-            try second.add(to: &gains, along: place.dimension, count: count, with: first, orders)
+        for labelledAxis in labelledAxes[label] ?? [] {
+            guard let second = tensors[labelledAxis.tensor], let first = partner(of: labelledAxis.tensor, orders) else {
+                continue
+            }
+            try second.add(to: &gains, along: labelledAxis.dimension, count: count, with: first, orders)
         }
         let old = orders[label] ?? []
         func sum(_ order: [Int]) -> Double {
@@ -144,11 +146,11 @@ struct MatchedNetwork {
             let count = orders[own]?.count ?? 0
             var gains = try LinearAssignment.gains(count: count)
             let present = orders.merging(found) { $1 }
-            for place in places[own] ?? [] {
-                guard let second = tensors[place.tensor], let member = members[place.tensor],
+            for labelledAxis in labelledAxes[own] ?? [] {
+                guard let second = tensors[labelledAxis.tensor], let member = members[labelledAxis.tensor],
                     let first = tensors[member.names[unit]]
                 else { continue }
-                try second.add(to: &gains, along: place.dimension, count: count, with: first, present)
+                try second.add(to: &gains, along: labelledAxis.dimension, count: count, with: first, present)
             }
             found[own] = try LinearAssignment.maximizing(gains, count: count)
         }
@@ -235,9 +237,9 @@ private final class MatchedTensor: Sendable {
         let step = strides[dimension]
         return [Float](unsafeUninitializedCapacity: elements.count) { result, written in
             elements.withUnsafeBufferPointer { elements in
-                for place in axis.byUnits(count: count) {
+                for labelledAxis in axis.byUnits(count: count) {
                     for offset in offsets {
-                        result[written] = elements[place * step + offset]
+                        result[written] = elements[labelledAxis * step + offset]
                         written += 1
                     }
                 }

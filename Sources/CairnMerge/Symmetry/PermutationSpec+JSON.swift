@@ -19,7 +19,7 @@ extension PermutationSpec {
     /// ```
     ///
     /// - Parameter file: What errors name.
-    /// - Throws: ``CairnError/Code/malformed`` for what is no such document, ``CairnError/Code/unsupported`` for one of
+    /// - Throws: ``CairnError/Code/malformed`` for what is not such a document, ``CairnError/Code/unsupported`` for one of
     ///   another schema.
     public init(json bytes: [UInt8], file: String) throws(CairnError) {
         self.init()
@@ -33,7 +33,7 @@ extension PermutationSpec {
         }
         guard schema == Self.schema else {
             throw CairnError(
-                .unsupported, "the document is no specification of permutations that this version knows",
+                .unsupported, "the document is not a specification of permutations that this version knows",
                 .init(file: file, expected: Self.schema, found: schema.debugDescription))
         }
     }
@@ -61,7 +61,7 @@ extension PermutationSpec {
 
     private static func axes(_ value: JSONValue, of tensor: String) throws(JSONError) -> [Axis?] {
         guard case .array(let list) = value else {
-            throw JSONError("the axes of the tensor \"\(tensor)\" are no array")
+            throw JSONError("the axes of the tensor \"\(tensor)\" are not an array")
         }
         var axes: [Axis?] = []
         for (index, element) in list.enumerated() {
@@ -98,11 +98,11 @@ extension PermutationSpec {
                     label, width: object["width"] == nil ? 1 : try object.integer("width"),
                     repeats: object["repeats"] == nil ? 1 : try object.integer("repeats"))
             }
-        default: throw JSONError("it is no label, no object with one, and not null")
+        default: throw JSONError("it is not a label, no object with one, and not null")
         }
         guard !axis.label.isEmpty else { throw JSONError("the label is empty") }
         guard axis.width > 0, axis.repeats > 0 else {
-            throw JSONError("\"width\" and \"repeats\" are at least 1, not \(axis.width) and \(axis.repeats)")
+            throw JSONError("\"width\" and \"repeats\" must be at least 1 (got \(axis.width) and \(axis.repeats))")
         }
         return axis
     }
@@ -129,7 +129,7 @@ extension PermutationSpec {
     private static func allow(_ known: [String], of object: JSONObject, in place: String) throws(JSONError) {
         for member in object.members where !known.contains(member.key) {
             throw JSONError(
-                "\(place) has the member \"\(member.key)\", which is none of " + known.joined(separator: ", "))
+                "\(place) has the member \"\(member.key)\", which is not one of " + known.joined(separator: ", "))
         }
     }
 

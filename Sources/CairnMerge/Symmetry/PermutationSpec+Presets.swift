@@ -27,14 +27,14 @@ extension PermutationSpec {
             .sorted { Self.numberedOrder($0.name, $1.name) }
         for (one, next) in zip(matrices, matrices.dropFirst()) where one.shape[0] != next.shape[1] {
             throw CairnError(
-                .unsupported, "the checkpoint is no chain of fully connected layers",
+                .unsupported, "the checkpoint is not a chain of fully connected layers",
                 .init(
                     file: reader.source, tensor: next.name, expected: "\(one.shape[0]) inputs",
                     found: "\(next.shape[1])"))
         }
         guard matrices.count > 1 else {
             throw CairnError(
-                .unsupported, "the checkpoint is no chain of fully connected layers", .init(file: reader.source))
+                .unsupported, "the checkpoint is not a chain of fully connected layers", .init(file: reader.source))
         }
         let biases = matrices.map { matrix -> String? in
             guard matrix.name.hasSuffix("weight") else { return nil }

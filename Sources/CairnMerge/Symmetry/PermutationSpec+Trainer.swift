@@ -3,7 +3,7 @@ public import CairnCheckpoint
 import CairnTensor
 
 extension PermutationSpec {
-    /// A model with the names of Cairn's example trainer: of a classifier the hidden units; of a transformer heads,
+    /// A model with the names of Cairn's example trainer: the hidden units of a classifier; of a transformer, the heads,
     /// hidden units, experts with the hidden units inside each and, unless it is left out, the residual stream.
     ///
     /// - Parameter headCount: How many heads each layer has; `nil` for what the checkpoint's value `model` says.
@@ -16,7 +16,7 @@ extension PermutationSpec {
         if layers.has("model.layers.0.weight") { return layers.perceptron }
         guard layers.has("model.embedding.weight"), layers.has("model.layers.0.attention.output.weight") else {
             throw CairnError(
-                .unsupported, "the checkpoint is no model of the trainer",
+                .unsupported, "the checkpoint is not a model of the trainer",
                 .init(
                     file: reader.source, expected: "model.layers.0.weight or model.layers.0.attention.output.weight",
                     advice: "take another network, or write a specification"))

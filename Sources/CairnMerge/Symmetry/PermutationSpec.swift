@@ -34,7 +34,7 @@ public struct PermutationSpec: Sendable, Hashable {
             if widths.contains(where: { $0 != width }) { self.widths = widths }
         }
 
-        /// How many elements one unit has in all; `nil` where that is no number of elements.
+        /// How many elements one unit has in all; `nil` where that is not a number of elements.
         var unitWidth: Int? {
             guard width > 0, repeats > 0 else { return nil }
             guard let widths else { return width.multiplied(checked: repeats) }
@@ -125,7 +125,7 @@ public struct PermutationSpec: Sendable, Hashable {
                 guard let divisor = axis.unitWidth, shape[dimension].isMultiple(of: divisor) else {
                     let widths = axis.widths?.map { "\($0)" }.joined(separator: " + ")
                     throw CairnError(
-                        .mismatch, "an axis is no whole number of units",
+                        .mismatch, "an axis is not a whole number of units",
                         .init(
                             file: reader.source, tensor: name,
                             expected: "a multiple of \(widths ?? "\(axis.repeats) x \(axis.width)") along axis \(dimension)",
@@ -156,7 +156,7 @@ public struct PermutationSpec: Sendable, Hashable {
 
     /// The same for the moments of an optimizer, which are tensors of the same shapes under other names.
     ///
-    /// - Parameter name: The name of a moment, from the weight's.
+    /// - Parameter name: The name of an optimizer moment, from the weight's.
     public func renamed(_ name: (String) -> String) -> PermutationSpec {
         PermutationSpec(
             axes: Dictionary(axes.map { (name($0.key), $0.value) }, uniquingKeysWith: { first, _ in first }),
@@ -196,7 +196,7 @@ public struct UnitPermutations: Sendable, Hashable {
         .dictionary(orders.mapValues { .list($0.map { .integer(Int64($0)) }) })
     }
 
-    /// - Throws: ``CairnError/Code/malformed`` for what is none.
+    /// - Throws: ``CairnError/Code/malformed`` for what is not a permutation.
     public init(_ value: Value) throws(CairnError) {
         guard case .dictionary(let dictionary) = value else {
             throw CairnError(.malformed, "permutations are a dictionary")
@@ -215,6 +215,6 @@ public struct UnitPermutations: Sendable, Hashable {
     }
 
     private static func noOrder(_ label: String) -> CairnError {
-        CairnError(.malformed, "it is no order of units", .init(found: label))
+        CairnError(.malformed, "it is not an order of units", .init(found: label))
     }
 }

@@ -44,7 +44,7 @@ public struct PermutedReader: CheckpointReader {
             let count = counts[label] ?? 0
             guard counts[label] != nil, order.sorted() == Array(0..<count) else {
                 throw CairnError(
-                    .mismatch, "the order of \"\(label)\" is no permutation of its units",
+                    .mismatch, "the order of \"\(label)\" is not a permutation of its units",
                     .init(file: base.source, expected: "\(count) units", found: "\(order.count)"))
             }
         }
@@ -123,7 +123,7 @@ public struct PermutedReader: CheckpointReader {
             let range = region.offsets[axis.dimension]..<region.offsets[axis.dimension] + region.shape[axis.dimension]
             sources[axis.dimension] = Array(axis.sources[range])
         }
-        // The first dimension goes in runs that lie together; of the others the smallest box that holds all is read.
+        // The first dimension goes in runs that lie together; in the others the smallest box that holds all is read.
         let rest = (1..<max(1, region.shape.dimensionCount)).map { dimension in
             (first: sources[dimension].min() ?? 0, end: (sources[dimension].max() ?? -1) + 1)
         }
@@ -175,12 +175,12 @@ public struct PermutedReader: CheckpointReader {
             output.withUnsafeMutableBytes { to in
                 guard let source = from.baseAddress, let target = to.baseAddress, !offsets.isEmpty else { return }
                 for row in 0..<rows {
-                    let begin = source + row * rowByteCount, place = target + row * offsets.count * width
+                    let begin = source + row * rowByteCount, rowTarget = target + row * offsets.count * width
                     if isRun {
-                        place.copyMemory(from: begin + offsets[0], byteCount: offsets.count * width)
+                        rowTarget.copyMemory(from: begin + offsets[0], byteCount: offsets.count * width)
                     } else {
                         for (index, offset) in offsets.enumerated() {
-                            (place + index * width).copyMemory(from: begin + offset, byteCount: width)
+                            (rowTarget + index * width).copyMemory(from: begin + offset, byteCount: width)
                         }
                     }
                 }

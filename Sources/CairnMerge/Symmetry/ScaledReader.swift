@@ -25,23 +25,23 @@ public struct ScaledReader: CheckpointReader {
         var factors: [ExactString: [(axis: Int, factors: [Double])]] = [:]
         for (label, own) in scales.sorted(by: { $0.key < $1.key }) {
             guard own.allSatisfy({ $0 > 0 && $0.isFinite }) else {
-                throw CairnError(.invalidArgument, "scales are above 0", .init(file: base.source, found: label))
+                throw CairnError(.invalidArgument, "every scale must be above 0", .init(file: base.source, found: label))
             }
-            for (places, list) in [
+            for (scaledAxes, list) in [
                 (spec.incoming[label, default: []], own), (spec.outgoing[label, default: []], own.map { 1 / $0 }),
             ] {
-                for place in places {
-                    let description = try base.description(of: place.tensor)
-                    guard description.shape.extents.indices.contains(place.axis),
-                        description.shape[place.axis] == list.count, description.scalarType.hasAverage
+                for scaled in scaledAxes {
+                    let description = try base.description(of: scaled.tensor)
+                    guard description.shape.extents.indices.contains(scaled.axis),
+                        description.shape[scaled.axis] == list.count, description.scalarType.hasAverage
                     else {
                         throw CairnError(
                             .mismatch, "the scales do not fit an axis",
                             .init(
-                                file: base.source, tensor: place.tensor,
-                                expected: "\(list.count) along axis \(place.axis)", found: "\(description.shape)"))
+                                file: base.source, tensor: scaled.tensor,
+                                expected: "\(list.count) along axis \(scaled.axis)", found: "\(description.shape)"))
                     }
-                    factors[ExactString(description.tiedTo ?? place.tensor), default: []].append((place.axis, list))
+                    factors[ExactString(description.tiedTo ?? scaled.tensor), default: []].append((scaled.axis, list))
                 }
             }
         }

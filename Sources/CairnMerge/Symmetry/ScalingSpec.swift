@@ -7,7 +7,7 @@ import CairnTensor
 /// That keeps the function where the units' activation is ReLU or linear, and no normalization lies between.
 public struct ScalingSpec: Sendable, Hashable {
     /// An axis of a tensor along which the units of a label lie.
-    public struct Place: Sendable, Hashable {
+    public struct ScaledAxis: Sendable, Hashable {
         public var tensor: String
         public var axis: Int
 
@@ -18,11 +18,11 @@ public struct ScalingSpec: Sendable, Hashable {
     }
 
     /// The weights and biases of the units, by label.
-    public var incoming: [String: [Place]]
+    public var incoming: [String: [ScaledAxis]]
     /// The weights that the units' outputs are multiplied by, by label.
-    public var outgoing: [String: [Place]]
+    public var outgoing: [String: [ScaledAxis]]
 
-    public init(incoming: [String: [Place]], outgoing: [String: [Place]]) {
+    public init(incoming: [String: [ScaledAxis]], outgoing: [String: [ScaledAxis]]) {
         self.incoming = incoming
         self.outgoing = outgoing
     }
@@ -31,13 +31,13 @@ public struct ScalingSpec: Sendable, Hashable {
     ///
     /// - Parameter labels: Those whose units may be scaled; axes where units are more than one element are left out.
     public init(_ spec: PermutationSpec, labels: [String]) {
-        var (incoming, outgoing): ([String: [Place]], [String: [Place]]) = ([:], [:])
+        var (incoming, outgoing): ([String: [ScaledAxis]], [String: [ScaledAxis]]) = ([:], [:])
         for (tensor, axes) in spec.axes.sorted(by: { ExactString($0.key) < ExactString($1.key) }) {
             for (index, axis) in axes.enumerated() {
                 guard let axis, labels.contains(axis.label), axis.width == 1, axis.repeats == 1 else { continue }
-                let place = Place(tensor: tensor, axis: index)
-                if index == 0 { incoming[axis.label, default: []].append(place) }
-                else { outgoing[axis.label, default: []].append(place) }
+                let scaled = ScaledAxis(tensor: tensor, axis: index)
+                if index == 0 { incoming[axis.label, default: []].append(scaled) }
+                else { outgoing[axis.label, default: []].append(scaled) }
             }
         }
         self.init(incoming: incoming, outgoing: outgoing)
@@ -53,15 +53,15 @@ public struct ScalingSpec: Sendable, Hashable {
     /// - Throws: As ``CheckpointReader/read(_:region:into:)``.
     public func balance(_ reader: any CheckpointReader) throws -> [String: [Double]] {
         var matrices: [String: ScaledMatrix] = [:]
-        let places = Array(incoming.values.joined()) + Array(outgoing.values.joined())
-        for place in places where matrices[place.tensor] == nil {
-            matrices[place.tensor] = try ScaledMatrix(place.tensor, reader)
+        let scaledAxes = Array(incoming.values.joined()) + Array(outgoing.values.joined())
+        for scaled in scaledAxes where matrices[scaled.tensor] == nil {
+            matrices[scaled.tensor] = try ScaledMatrix(scaled.tensor, reader)
         }
         let labels = Set(incoming.keys).intersection(outgoing.keys).sorted()
         var scales: [String: [Double]] = [:]
         for label in labels {
-            let counts = (incoming[label, default: []] + outgoing[label, default: []]).map { place in
-                matrices[place.tensor]?.extent(place.axis) ?? 0
+            let counts = (incoming[label, default: []] + outgoing[label, default: []]).map { scaled in
+                matrices[scaled.tensor]?.extent(scaled.axis) ?? 0
             }
             guard let count = counts.first, counts.allSatisfy({ $0 == count }) else {
                 throw CairnError(
@@ -82,9 +82,9 @@ public struct ScalingSpec: Sendable, Hashable {
                     greatest = max(greatest, abs(factors[unit] - 1))
                     scales[label]?[unit] *= factors[unit]
                 }
-                for place in incoming[label, default: []] { matrices[place.tensor]?.scale(place.axis, factors) }
-                for place in outgoing[label, default: []] {
-                    matrices[place.tensor]?.scale(place.axis, factors.map { 1 / $0 })
+                for scaled in incoming[label, default: []] { matrices[scaled.tensor]?.scale(scaled.axis, factors) }
+                for scaled in outgoing[label, default: []] {
+                    matrices[scaled.tensor]?.scale(scaled.axis, factors.map { 1 / $0 })
                 }
             }
             if greatest < 1e-12 { break }
@@ -92,9 +92,9 @@ public struct ScalingSpec: Sendable, Hashable {
         return scales
     }
 
-    private func squares(_ places: [Place], _ matrices: [String: ScaledMatrix], _ count: Int) -> [Double] {
+    private func squares(_ scaledAxes: [ScaledAxis], _ matrices: [String: ScaledMatrix], _ count: Int) -> [Double] {
         var sums = [Double](repeating: 0, count: count)
-        for place in places { matrices[place.tensor]?.addSquares(place.axis, to: &sums) }
+        for scaled in scaledAxes { matrices[scaled.tensor]?.addSquares(scaled.axis, to: &sums) }
         return sums
     }
 }

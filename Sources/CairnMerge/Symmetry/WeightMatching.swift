@@ -21,7 +21,7 @@ public struct WeightMatching: Sendable {
     public var sweepLimit = 100
 
     /// - Throws: ``CairnError/Code/unsupported`` for a specification in which one label acts on two axes of one tensor, for
-    ///   which the best order is no assignment.
+    ///   which the best order is not an assignment.
     public init(_ spec: PermutationSpec) throws(CairnError) {
         for (name, axes) in spec.axes {
             let labels = axes.compactMap { $0?.label }
@@ -73,7 +73,7 @@ public struct WeightMatching: Sendable {
                 } catch let error as CairnError {
                     throw error.adding(.init(file: "\(first.source), \(second.source)", tensor: label))
                 }
-                // Differences of rounding are no improvement.
+                // Differences of rounding are not an improvement.
                 guard step.after > step.before + 1e-9 * max(1, abs(step.before)) else { continue }
                 orders.merge(step.orders) { $1 }
                 total += step.after - step.before

@@ -4,7 +4,7 @@ import CairnCheckpoint
 /// What ranks that load together tell each other.
 enum GroupNote {
     /// A checkpoint of a tier, or a tier that could not be looked at.
-    struct Rung {
+    struct Candidate {
         var tier: Int
         /// `nil` for a tier that could not be looked at.
         var step: Int?
@@ -13,7 +13,7 @@ enum GroupNote {
     }
 
     /// What there is, the best first.
-    case rungs([Rung])
+    case candidates([Candidate])
     case read(SaveID)
     /// The save is known where its manifest could be read.
     case damaged(CairnError, SaveID?)
@@ -27,7 +27,7 @@ enum GroupNote {
     /// A letter, and what belongs to it.
     func encoded() -> [UInt8] {
         switch self {
-        case .rungs(let rungs): Self.bytes("l", rungs.map(Self.line).joined(separator: "\n"))
+        case .candidates(let candidates): Self.bytes("l", candidates.map(Self.line).joined(separator: "\n"))
         case .read(let saveID): Self.bytes("r", "\(saveID)")
         case .damaged(let error, let saveID): Self.bytes("d", (saveID.map { "\($0)" } ?? "") + " " + Self.text(error))
         case .unusable(let error): Self.bytes("u", Self.text(error))
@@ -42,9 +42,9 @@ enum GroupNote {
         let text = String(decoding: bytes.dropFirst(), as: UTF8.self)
         switch bytes.first {
         case UInt8(ascii: "l"):
-            var rungs: [Rung] = []
-            for line in text.split(separator: "\n") { rungs.append(try Self.rung(line)) }
-            self = .rungs(rungs)
+            var candidates: [Candidate] = []
+            for line in text.split(separator: "\n") { candidates.append(try Self.candidate(line)) }
+            self = .candidates(candidates)
         case UInt8(ascii: "r"):
             guard let saveID = SaveID(text) else { throw Self.unreadable() }
             self = .read(saveID)
@@ -62,16 +62,16 @@ enum GroupNote {
     private static func bytes(_ letter: String, _ text: String) -> [UInt8] { Array((letter + text).utf8) }
 
     /// Tier, step and error, separated by spaces.
-    private static func line(_ rung: Rung) -> String {
-        "\(rung.tier) \(rung.step.map(String.init) ?? "-") " + (rung.error.map(text) ?? "")
+    private static func line(_ candidate: Candidate) -> String {
+        "\(candidate.tier) \(candidate.step.map(String.init) ?? "-") " + (candidate.error.map(text) ?? "")
     }
 
-    private static func rung(_ line: Substring) throws(CairnError) -> Rung {
+    private static func candidate(_ line: Substring) throws(CairnError) -> Candidate {
         let parts = line.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
         guard parts.count == 3, let tier = Int(parts[0]), parts[1] == "-" || Int(parts[1]) != nil else {
             throw unreadable()
         }
-        return Rung(tier: tier, step: Int(parts[1]), error: parts[2].isEmpty ? nil : try error(parts[2]))
+        return Candidate(tier: tier, step: Int(parts[1]), error: parts[2].isEmpty ? nil : try error(parts[2]))
     }
 
     /// An error as JSON, which has no line feeds.
@@ -85,6 +85,6 @@ enum GroupNote {
     }
 
     static func unreadable() -> CairnError {
-        CairnError(.malformed, "a rank's account of its load cannot be read")
+        CairnError(.malformed, "a rank's report of its load cannot be read")
     }
 }

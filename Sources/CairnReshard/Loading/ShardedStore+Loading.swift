@@ -23,18 +23,18 @@ extension ShardedStore {
     /// - Parameter tensors: The state to make, the same list on every rank; its meshes number the ranks as the group
     ///   does.
     /// - Throws: On every rank what makes a checkpoint unfit for `tensors`, as ``ReadPlan/init(reading:rank:tensors:)``; an error
-    ///   that is no damage, such as a failing disk or a path that is a file.
+    ///   that is not damage, such as a failing disk or a path that is a file.
     public func resume(
         _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
     ) throws -> Resumption<LoadedPart> {
-        var ladder = RestartLadder([RestartTier(name: store.name, store: store)])
-        ladder.isQuarantining = false
-        let climb = try GroupClimb(ladder, communicator, isStrict: true).climb(tensors, options)
-        let skipped = climb.decisions.compactMap { decision -> CheckpointStore.Skipped? in
+        var order = RecoveryOrder([RestartTier(name: store.name, store: store)])
+        order.isQuarantining = false
+        let recovery = try GroupRecovery(order, communicator, isStrict: true).recover(tensors, options)
+        let skipped = recovery.decisions.compactMap { decision -> CheckpointStore.Skipped? in
             guard let step = decision.step, let error = decision.error else { return nil }
             return CheckpointStore.Skipped(step: step, error: error)
         }
-        guard var part = climb.part else {
+        guard var part = recovery.part else {
             return skipped.isEmpty ? .nothingYet : .nothingUsable(store.noneUsable(skipped), skipped: skipped)
         }
         part.skipped = skipped

@@ -25,7 +25,7 @@ struct RankBatch {
     private let resharder: Resharder
     private let options: SaveOptions
     private let isWhole: Bool
-    private let streams: [RankFileStream]
+    private let appenders: [RankFileAppender]
     /// For each tensor the fragments that the batch's ranks write.
     private let targets: [[Target]]
 
@@ -41,40 +41,40 @@ struct RankBatch {
         let plan = resharder.plan
         isWhole = ranks.count == plan.rankCount
         var targets = [[Target]](repeating: [], count: plan.tensors.count)
-        var streams: [RankFileStream] = []
+        var appenders: [RankFileAppender] = []
         do {
             for rank in ranks {
                 var fragments: [FragmentRequest] = []
                 for write in plan.writes(ofRank: rank) {
                     targets[write.tensor].append(
-                        Target(slot: streams.count, fragment: fragments.count, region: write.global))
+                        Target(slot: appenders.count, fragment: fragments.count, region: write.global))
                     let tensor = plan.tensors[write.tensor]
                     fragments.append(FragmentRequest(
                         name: tensor.name, scalarType: tensor.scalarType,
                         globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global))
                 }
-                streams.append(try RankFileStream(
+                appenders.append(try RankFileAppender(
                     session, rank: rank, fragments: fragments, values: values(rank)))
             }
         } catch {
-            for stream in streams { stream.discard() }
+            for appender in appenders { appender.discard() }
             throw error
         }
         self.targets = targets
-        self.streams = streams
+        self.appenders = appenders
     }
 
     /// Reads what the ranks write, writes it, and makes the files durable.
     ///
     /// - Parameter buffers: Two: one is read into while the other is written.
     func write(through buffers: (SlabBuffer, SlabBuffer)) throws {
-        let writing = OneBehind()
+        let writing = OverlappedWork()
         var (buffer, other) = buffers
         /// Reads the buffer's slabs and has them written.
         func flush() throws {
             let slabs = buffer.slabs
             try read(slabs)
-            // When the next begins, this is done: the buffers change places.
+            // When the next begins, this is done: the buffers are swapped.
             try writing.start { try write(slabs) }
             (buffer, other) = (other, buffer)
             buffer.removeAll()
@@ -95,12 +95,12 @@ struct RankBatch {
             try flush()
             try writing.wait()
             for buffer in [buffer, other] { buffer.removeAll() }
-            let streams = streams
-            try ThreadPool.shared.forEach(streams.count, width: options.concurrency) { try streams[$0].finish() }
+            let appenders = appenders
+            try ThreadPool.shared.forEach(appenders.count, width: options.concurrency) { try appenders[$0].finish() }
         } catch {
             try? writing.wait()
             for buffer in [buffer, other] { buffer.removeAll() }
-            for stream in streams { stream.discard() }
+            for appender in appenders { appender.discard() }
             throw error
         }
     }
@@ -185,24 +185,24 @@ struct RankBatch {
 
     /// Gives each file its parts of the slabs, in their order; files side by side.
     private func write(_ slabs: [SlabBuffer.Slab]) throws {
-        var parts = [[Part]](repeating: [], count: streams.count)
+        var parts = [[Part]](repeating: [], count: appenders.count)
         for slab in slabs {
             for target in targets[slab.tensor] {
                 guard let common = target.region.intersection(slab.region) else { continue }
                 parts[target.slot].append(Part(fragment: target.fragment, region: common, slab: slab))
             }
         }
-        let work = parts.indices.filter { !parts[$0].isEmpty }.map { (streams[$0], parts[$0]) }
+        let work = parts.indices.filter { !parts[$0].isEmpty }.map { (appenders[$0], parts[$0]) }
         let (tensors, progress) = (resharder.plan.tensors, options.progress)
         let buffers = Mutex<[[UInt8]]>([])
         try ThreadPool.shared.forEach(work.count, width: options.concurrency) { index in
             var staging = buffers.withLock { $0.popLast() } ?? []
-            let (stream, parts) = work[index]
+            let (appender, parts) = work[index]
             for part in parts {
                 let type = tensors[part.slab.tensor].scalarType
-                try progress(Self.append(part, type, to: stream, &staging))
+                try progress(Self.append(part, type, to: appender, &staging))
             }
-            stream.pause()
+            appender.pause()
             let used = staging
             buffers.withLock { $0.append(used) }
         }
@@ -210,7 +210,7 @@ struct RankBatch {
 
     /// Appends a part to its fragment: what a slab has of a box follows on what earlier slabs had of it.
     private static func append(
-        _ part: Part, _ type: ScalarType, to stream: RankFileStream, _ staging: inout [UInt8]
+        _ part: Part, _ type: ScalarType, to appender: RankFileAppender, _ staging: inout [UInt8]
     ) throws(CairnError) -> Int {
         let byteCount = try Tensor.byteCount(type, part.region.shape)
         let inSlab = part.region.relative(to: part.slab.region.offsets)
@@ -219,7 +219,7 @@ struct RankBatch {
         if runs.count == 1, let first = runs.next(), first * type.bitWidth % 8 == 0 {
             let begin = first * type.bitWidth / 8
             let run = UnsafeRawBufferPointer(rebasing: bytes[begin..<begin + byteCount])
-            try stream.append(run.bytes, to: part.fragment)
+            try appender.append(run.bytes, to: part.fragment)
             return byteCount
         }
         if staging.count < byteCount { staging = [UInt8](repeating: 0, count: byteCount) }
@@ -230,7 +230,7 @@ struct RankBatch {
         var span = staging.mutableSpan
         var target = span.mutableBytes
         try pairs.copy(UnsafeRawBufferPointer(bytes).bytes, into: &target, bitWidth: type.bitWidth)
-        try stream.append(staging.span.bytes.extracting(0..<byteCount), to: part.fragment)
+        try appender.append(staging.span.bytes.extracting(0..<byteCount), to: part.fragment)
         return byteCount
     }
 }

@@ -41,10 +41,10 @@ public struct Resharder: Sendable {
     public var tensors: [PlacedTensor] { plan.tensors }
 
     /// Plans to write `tensors`, whose bytes `reader` has. What else it has is left out, but for values and ties. Values of
-    /// single ranks go to the ranks at the same coordinates; ``omissions`` names them where there are none.
+    /// single ranks go to the ranks at the same coordinates; ``skippedEntries`` names them where there are none.
     ///
-    /// Tensors are converted to the type that they are given. Where a layout's ranks hold terms, the source has the terms
-    /// stacked along a first dimension.
+    /// Tensors are converted to the type that they are given. Where the layout of a tensor is partial, the source has the
+    /// partial values stacked along a first dimension.
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a tensor that the source lacks, ``CairnError/Code/mismatch`` for one of
     ///   another shape, ``CairnError/Code/unsupported`` for types that do not convert; what layouts that do not fit or
@@ -118,7 +118,7 @@ public struct Resharder: Sendable {
     /// others afterwards.
     ///
     /// - Throws: What a damaged file of a rank throws.
-    public var omissions: [String] {
+    public var skippedEntries: [String] {
         get throws(CairnError) {
             let (ofRanks, ranks) = try rankValues()
             return ranks.isComplete ? [] : [ofRanks.lossNote].compactMap(\.self)
@@ -142,7 +142,7 @@ public struct Resharder: Sendable {
             parents: [.init(step: manifest?.step, saveID: manifest?.saveID, source: reader.source)])
     }
 
-    /// The names that share a written tensor and are none by themselves.
+    /// The names that are ties to a written tensor.
     private var ties: [(name: String, target: String)] {
         let written = Set(plan.tensors.map { ExactString($0.name) })
         return reader.tensors.compactMap { tensor in

@@ -4,7 +4,7 @@ import CairnTensor
 
 /// Memory that slabs of a source are read into, one behind the other, until it is full.
 final class SlabBuffer {
-    /// A slab and its place.
+    /// A slab and its region.
     struct Slab: Sendable {
         /// The tensor's position in the write plan.
         var tensor: Int

@@ -7,14 +7,14 @@ package struct ModelShapes: Sendable {
     enum Split: Sendable {
         /// Every rank has the whole.
         case none
-        /// This dimension is divided.
+        /// This dimension is sharded.
         case along(Int)
-        /// This dimension is several sections of equal size side by side, each divided by itself.
+        /// This dimension is several sections of equal size side by side, each sharded on its own.
         case sections(Int, count: Int)
     }
 
     /// Where in a pipeline a parameter belongs.
-    enum Place: Sendable {
+    enum PipelinePosition: Sendable {
         case first, last, both
         case layer(Int)
     }
@@ -24,7 +24,7 @@ package struct ModelShapes: Sendable {
         var name: String
         var shape: Shape
         var split: Split
-        var place: Place
+        var position: PipelinePosition
         /// Whether the first dimension counts experts.
         var isExpert = false
     }
@@ -42,7 +42,7 @@ package struct ModelShapes: Sendable {
     /// The names that ``init(named:)`` knows.
     package static let names = ["gpt2", "gpt2-xl", "llama-7b", "llama-70b", "llama-405b", "moe-1t"]
 
-    /// - Throws: ``CairnError/Code/notFound`` for a name that is none of ``names``.
+    /// - Throws: ``CairnError/Code/notFound`` for a name that is not in ``names``.
     package init(named name: String) throws(CairnError) {
         switch name {
         case "gpt2": self.init(name, "openai-community/gpt2", Self.gpt2(width: 768, layers: 12), layers: 12)
@@ -74,12 +74,12 @@ package struct ModelShapes: Sendable {
     /// Linear layers of GPT-2 have the input first; the head is the token embedding.
     private static func gpt2(width: Int, layers: Int) -> [Parameter] {
         var list = [
-            Parameter(name: "wte.weight", shape: [50257, width], split: .along(0), place: .both),
-            Parameter(name: "wpe.weight", shape: [1024, width], split: .none, place: .first),
+            Parameter(name: "wte.weight", shape: [50257, width], split: .along(0), position: .both),
+            Parameter(name: "wpe.weight", shape: [1024, width], split: .none, position: .first),
         ]
         for layer in 0..<layers {
             func add(_ name: String, _ shape: Shape, _ split: Split) {
-                list.append(Parameter(name: "h.\(layer).\(name)", shape: shape, split: split, place: .layer(layer)))
+                list.append(Parameter(name: "h.\(layer).\(name)", shape: shape, split: split, position: .layer(layer)))
             }
             for norm in ["ln_1", "ln_2"] {
                 add("\(norm).weight", [width], .none)
@@ -94,8 +94,8 @@ package struct ModelShapes: Sendable {
             add("mlp.c_proj.weight", [4 * width, width], .along(0))
             add("mlp.c_proj.bias", [width], .none)
         }
-        list.append(Parameter(name: "ln_f.weight", shape: [width], split: .none, place: .last))
-        list.append(Parameter(name: "ln_f.bias", shape: [width], split: .none, place: .last))
+        list.append(Parameter(name: "ln_f.weight", shape: [width], split: .none, position: .last))
+        list.append(Parameter(name: "ln_f.bias", shape: [width], split: .none, position: .last))
         return list
     }
 
@@ -112,12 +112,12 @@ package struct ModelShapes: Sendable {
             let keyWidth = width / heads * keyHeads
             var list = [
                 Parameter(
-                    name: "model.embed_tokens.weight", shape: [vocabulary, width], split: .along(0), place: .first)
+                    name: "model.embed_tokens.weight", shape: [vocabulary, width], split: .along(0), position: .first)
             ]
             for layer in 0..<layers {
                 func add(_ name: String, _ shape: Shape, _ split: Split) {
                     list.append(Parameter(
-                        name: "model.layers.\(layer).\(name).weight", shape: shape, split: split, place: .layer(layer)))
+                        name: "model.layers.\(layer).\(name).weight", shape: shape, split: split, position: .layer(layer)))
                 }
                 add("input_layernorm", [width], .none)
                 add("post_attention_layernorm", [width], .none)
@@ -129,9 +129,9 @@ package struct ModelShapes: Sendable {
                 add("mlp.up_proj", [inner, width], .along(0))
                 add("mlp.down_proj", [width, inner], .along(1))
             }
-            list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, place: .last))
+            list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, position: .last))
             list.append(Parameter(
-                name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), place: .last))
+                name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), position: .last))
             return list
         }
     }
@@ -141,12 +141,12 @@ package struct ModelShapes: Sendable {
         let (width, heads, queryRank, keyRank, plain, rotary, value) = (7168, 64, 1536, 512, 128, 64, 128)
         let (experts, expertInner, denseInner, vocabulary) = (384, 2048, 18432, 163_840)
         var list = [
-            Parameter(name: "model.embed_tokens.weight", shape: [vocabulary, width], split: .along(0), place: .first)
+            Parameter(name: "model.embed_tokens.weight", shape: [vocabulary, width], split: .along(0), position: .first)
         ]
         for layer in 0..<61 {
             func add(_ name: String, _ shape: Shape, _ split: Split, isExpert: Bool = false) {
                 list.append(Parameter(
-                    name: "model.layers.\(layer).\(name)", shape: shape, split: split, place: .layer(layer),
+                    name: "model.layers.\(layer).\(name)", shape: shape, split: split, position: .layer(layer),
                     isExpert: isExpert))
             }
             add("input_layernorm.weight", [width], .none)
@@ -173,8 +173,8 @@ package struct ModelShapes: Sendable {
             add("mlp.shared_experts.up_proj.weight", [expertInner, width], .along(0))
             add("mlp.shared_experts.down_proj.weight", [width, expertInner], .along(1))
         }
-        list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, place: .last))
-        list.append(Parameter(name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), place: .last))
+        list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, position: .last))
+        list.append(Parameter(name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), position: .last))
         return list
     }
 }

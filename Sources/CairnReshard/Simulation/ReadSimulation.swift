@@ -11,7 +11,7 @@ package struct ReadSimulation: Sendable {
     package let plannedRankCount: Int
     /// The time that planning took for one rank in one thread, the most of all.
     package let planSeconds: Double
-    /// Of the planned ranks: bytes needed, bytes read (whole chunks), chunks, files, pieces.
+    /// For the planned ranks: bytes needed, bytes read (whole chunks), chunks, files, pieces.
     package let needed: Distribution
     package let read: Distribution
     package let chunks: Distribution

@@ -66,7 +66,7 @@ package struct SaveSimulation: Sendable {
 }
 
 extension PlacedTensor {
-    /// The number of parts that the tensor is divided into.
+    /// The number of parts that the tensor is sharded into.
     fileprivate var shardCount: Int {
         layout.steps.reduce(1) { count, step in
             switch step.placement {

@@ -6,7 +6,7 @@ extension ModelShapes {
     /// The state that mixed-precision training with Adam keeps, laid out as large jobs do: BF16 weights, F32 masters and
     /// two F32 moments.
     ///
-    /// Of the axes of `mesh`, `tp` divides weights, `pp` layers, `ep` experts; others replicate.
+    /// The axes of `mesh` called `tp` shard weights, `pp` layers, `ep` experts; others replicate.
     ///
     /// - Parameter zero: Whether masters and moments are cut over the axis `dp`: one flat buffer for each pipeline stage
     ///   and each kind of state, one for its experts, regardless of where tensors end (ZeRO stage 1).
@@ -47,7 +47,7 @@ extension ModelShapes {
     ) throws(CairnError) -> [Layout.Step] {
         var steps: [Layout.Step] = []
         if stages > 1 {
-            let coordinates = Array(Set(stageList(parameter.place, stages))).sorted()
+            let coordinates = Array(Set(stageList(parameter.position, stages))).sorted()
             steps.append(.init("pp", .present(on: coordinates)))
         }
         if parameter.isExpert, mesh.size(of: "ep") != nil { steps.append(.init("ep", .shard(0, .balanced))) }
@@ -66,8 +66,8 @@ extension ModelShapes {
         return steps
     }
 
-    private func stageList(_ place: Place, _ stages: Int) -> [Int] {
-        switch place {
+    private func stageList(_ position: PipelinePosition, _ stages: Int) -> [Int] {
+        switch position {
         case .first: [0]
         case .last: [stages - 1]
         case .both: [0, stages - 1]
@@ -83,7 +83,7 @@ extension ModelShapes {
         for group in 0..<2 * stages {
             let (stage, isExpert) = (group / 2, group % 2 == 1)
             let members = parameters.indices.filter {
-                parameters[$0].isExpert == isExpert && stageList(parameters[$0].place, stages)[0] == stage
+                parameters[$0].isExpert == isExpert && stageList(parameters[$0].position, stages)[0] == stage
             }
             var counts: [Int] = []
             for member in members {

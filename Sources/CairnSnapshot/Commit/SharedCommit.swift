@@ -5,8 +5,8 @@ import CairnStorage
 /// The commit of a checkpoint that several ranks write, each in its own time.
 ///
 /// A rank that has made its file durable leaves a note of a few hundred bytes beside it. Rank 0 reads the notes as they come;
-/// when all are there and agree, it commits and removes them. Nobody waits for anybody but in this, on a thread of its own:
-/// a slow rank delays the commit, a rank that fails or dies cancels it, and training goes on. Ranks need nothing in common
+/// when all are there and agree, it commits and removes them. Ranks wait for each other only here, on a thread of its own:
+/// a slow rank delays the commit, a rank that fails or dies cancels it, and training continues. Ranks need nothing in common
 /// but the storage, so that no collective call meets those of training.
 struct SharedCommit: SnapshotCommit {
     let store: CheckpointStore
@@ -22,10 +22,10 @@ struct SharedCommit: SnapshotCommit {
         guard let file = session.file(ofRank: rank) else {
             throw CairnError(.incomplete, "the rank's file is not part of the save", .init(rank: rank))
         }
-        let note = RankNote.written(file, digest: try session.digest(), step: session.step, account: timeline.json)
+        let note = RankNote.written(file, digest: try session.digest(), step: session.step, report: timeline.json)
         if rank == 0 { return try conclude(session, note, snapshot) }
         try post(note, session.step, session.saveID)
-        try awaitVerdict(session, snapshot)
+        try awaitOutcome(session, snapshot)
         return nil
     }
 
@@ -34,7 +34,7 @@ struct SharedCommit: SnapshotCommit {
         try? post(.failed(error.adding(.init(rank: rank))), step, saveID)
     }
 
-    /// Rank 0: waits for everybody's note, and commits.
+    /// Rank 0: waits for the notes of all ranks, and commits.
     private func conclude(
         _ session: SaveSession, _ own: RankNote, _ snapshot: Snapshot
     ) throws -> [SnapshotTimeline] {
@@ -57,8 +57,8 @@ struct SharedCommit: SnapshotCommit {
             _ = try ShardedStore.commit(session, ordered)
             try? store.storage.delete((1..<rankCount).map { key($0, session.step, session.saveID) })
             return try ordered.compactMap { bytes in
-                guard case .written(_, _, _, let account?) = try RankNote(parsing: bytes) else { return nil }
-                return try? SnapshotTimeline(account)
+                guard case .written(_, _, _, let report?) = try RankNote(parsing: bytes) else { return nil }
+                return try? SnapshotTimeline(report)
             }
         } catch {
             let failure = CairnError(wrapping: error, "the checkpoint could not be committed")
@@ -83,8 +83,8 @@ struct SharedCommit: SnapshotCommit {
     }
 
     /// Another rank: waits until the checkpoint is there, or rank 0 says that it will not be.
-    private func awaitVerdict(_ session: SaveSession, _ snapshot: Snapshot) throws {
-        let verdict = key(0, session.step, session.saveID)
+    private func awaitOutcome(_ session: SaveSession, _ snapshot: Snapshot) throws {
+        let outcomeKey = key(0, session.step, session.saveID)
         var pause = Pause(upTo: timeout)
         repeat {
             if snapshot.isCancelled {
@@ -95,7 +95,7 @@ struct SharedCommit: SnapshotCommit {
                 session.end()
                 return
             }
-            if let bytes = try? store.storage.readAll(verdict, limit: Self.maximumNoteByteCount),
+            if let bytes = try? store.storage.readAll(outcomeKey, limit: Self.maximumNoteByteCount),
                 case .failed(let error) = try RankNote(parsing: bytes)
             {
                 throw error

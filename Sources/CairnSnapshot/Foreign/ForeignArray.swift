@@ -4,8 +4,8 @@ public import CairnTensor
 /// A tensor in memory that is not copy-on-write, made fit for snapshots.
 ///
 /// A snapshot copies nothing when it is taken. Afterwards the bytes are read chunk by chunk: by the drain, or, if they are to
-/// be overwritten first, by whoever overwrites them. So that nobody can forget, code that writes needs a ``MutationLease``:
-/// taking one saves what snapshots still need, and while it is held no snapshot of the array can be taken.
+/// be overwritten first, by the code that overwrites them. So that this is not forgotten, code that writes needs a
+/// ``MutationLease``: taking one saves what snapshots still need, and while it is held no snapshot of the array can be taken.
 ///
 /// ```swift
 /// let array = try ForeignArray(.f32, [rows, columns], memory: memory, pool: pool)
@@ -79,7 +79,7 @@ public final class ForeignArray: Sendable {
 
     /// Holds the bytes as they are now.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` while somebody may write them.
+    /// - Throws: ``CairnError/Code/invalidArgument`` while a lease to write them is held.
     func hold() throws(CairnError) -> ForeignHold {
         let hold = ForeignHold(self)
         let isBusy = state.change { state in

@@ -28,20 +28,20 @@ final class ForeignHold: Sendable {
     func save(_ range: Range<Int>) throws {
         let budget = array.pool.copies
         for index in indices(range) {
-            let place = self.range(of: index)
+            let part = self.range(of: index)
             // While memory is short, the drain may get there first.
-            guard isNeeded(index), budget.admit(place.count, isUnique: { !self.isNeeded(index) }) else { continue }
+            guard isNeeded(index), budget.admit(part.count, isUnique: { !self.isNeeded(index) }) else { continue }
             guard take(index) else {
-                budget.release(place.count)
+                budget.release(part.count)
                 continue
             }
             do {
                 let memory = array.memory
-                let saved = try Tensor(.u8, [place.count], pool: array.pool) { try memory.read(place, into: &$0) }
+                let saved = try Tensor(.u8, [part.count], pool: array.pool) { try memory.read(part, into: &$0) }
                 saved.keepCharge(to: budget)
                 replace(index, by: .saved(saved))
             } catch {
-                budget.release(place.count)
+                budget.release(part.count)
                 replace(index, by: .pending)
                 throw error
             }

@@ -6,12 +6,12 @@ import CairnBase
 /// waits for readers and keeps later ones away.
 public final class RawMemory: ForeignMemory, @unchecked Sendable {
     private let bytes: UnsafeMutableRawBufferPointer
-    private let keeper: (any AnyObject & Sendable)?
+    private let owner: (any AnyObject & Sendable)?
 
-    /// Memory that stays where it is as long as `keeper` lives, and that nobody writes without a lease.
-    public init(_ bytes: UnsafeMutableRawBufferPointer, keptAliveBy keeper: (any AnyObject & Sendable)?) {
+    /// Memory that stays where it is as long as `owner` lives, and that is not written without a lease.
+    public init(_ bytes: UnsafeMutableRawBufferPointer, keptAliveBy owner: (any AnyObject & Sendable)?) {
         self.bytes = bytes
-        self.keeper = keeper
+        self.owner = owner
     }
 
     public var byteCount: Int { bytes.count }

@@ -15,15 +15,15 @@ import Darwin
 ///     M e^((R + d - s)/M) (e^((τ + s)/M) - 1) / τ
 ///
 /// seconds on the wall: the model of Vaidya (1997), who tells a checkpoint's overhead s from its latency d. Where training
-/// waits for the disk, s = d, it is the complete model of Daly (2006); that snapshots are durable later than training goes on
+/// waits for the disk, s = d, it is the complete model of Daly (2006); that snapshots are durable later than training continues
 /// adds d - s to what each failure costs, as a longer restart would. The τ that makes it smallest depends on s and M alone: the
 /// *stall* takes the place that the time of a blocking save has in the formulae. What is cheap can be done often; only sooner
 /// than a snapshot is durable it makes no sense to take the next.
 ///
 /// Sources: N. H. Vaidya, "Impact of checkpoint latency on overhead ratio of a checkpointing scheme", IEEE Transactions on
-/// Computers 46(8), 1997; J. W. Young, "A first order approximation to the optimum checkpoint interval", Communications of the ACM 17(9),
-/// 1974; J. T. Daly, "A higher order estimate of the optimum checkpoint interval for restart dumps", Future Generation
-/// Computer Systems 22(3), 2006.
+/// Computers 46(8), 1997; J. W. Young, "A first order approximation to the optimum checkpoint interval", Communications of the
+/// ACM 17(9), 1974; J. T. Daly, "A higher order estimate of the optimum checkpoint interval for restart dumps", Future
+/// Generation Computer Systems 22(3), 2006.
 public struct IntervalAdvisor: Sendable, Hashable {
     /// How the optimum is computed.
     public enum Formula: Sendable, Hashable {
@@ -37,7 +37,7 @@ public struct IntervalAdvisor: Sendable, Hashable {
     public var stall: Double
     /// From the call until the checkpoint is durable.
     public var timeToDurable: Double
-    /// From a failure until training goes on: noticing it, starting, loading.
+    /// From a failure until training continues: noticing it, starting, loading.
     public var timeToRestart: Double
     /// How long a training step takes.
     public var stepTime: Double
@@ -131,7 +131,7 @@ public struct IntervalAdvisor: Sendable, Hashable {
         ]
         for (name, time, isPositive) in times where !(time.isFinite && time >= 0 && (time > 0 || !isPositive)) {
             throw CairnError(
-                .invalidArgument, "the \(name) is no time",
+                .invalidArgument, "the \(name) is not a time",
                 .init(expected: isPositive ? "more than 0 seconds" : "0 seconds or more", found: "\(time)"))
         }
     }

@@ -52,7 +52,7 @@ final class HeldFragment: Sendable {
 
     /// Calls `body` with some of the bytes, as they were when the snapshot was taken.
     ///
-    /// - Throws: ``CairnError/Code/cancelled`` when they have been let go of.
+    /// - Throws: ``CairnError/Code/cancelled`` when they have been released.
     func withBytes<Result>(_ range: Range<Int>, _ body: (RawSpan) throws -> Result) throws -> Result {
         switch try current() {
         case .tensor(let tensor): return try body(tensor.bytes.extracting(range))
@@ -61,7 +61,7 @@ final class HeldFragment: Sendable {
         }
     }
 
-    /// Lets go of the bytes. Whoever is reading some keeps them until then.
+    /// Releases the bytes. A reader of some keeps them until it is done.
     func letGo() {
         let old = content.withLock { content in
             defer { content = nil }

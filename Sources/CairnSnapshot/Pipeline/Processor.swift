@@ -2,7 +2,7 @@ private import CCairnSystem
 
 /// One of the machine's processors.
 ///
-/// Training goes on where it called for a snapshot. Writers that run there, too, take its place each time the disk wakes
+/// Training continues where it called for a snapshot. Writers that run there, too, take its place each time the disk wakes
 /// them, although another processor may be idle; kept off it they cost training a third less.
 package struct Processor: Hashable {
     private let number: Int32

@@ -55,7 +55,7 @@ public final class Snapshot: Sendable {
         }
     }
 
-    /// Gives it up: its tensors are let go of as soon as no thread reads them, and nothing is committed. Too late once the
+    /// Gives it up: its tensors are released as soon as no thread reads them, and nothing is committed. Too late once the
     /// commit has begun.
     public func cancel() { giveUp(nil) }
 

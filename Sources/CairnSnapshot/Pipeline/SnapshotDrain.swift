@@ -7,7 +7,7 @@ import CairnTensor
 /// side.
 final class SnapshotDrain: Sendable {
     private struct State {
-        /// Taken and not yet let go of, oldest first.
+        /// Taken and not yet released, oldest first.
         var holding: [SnapshotJob] = []
         /// Not yet ended.
         var openCount = 0
@@ -46,7 +46,7 @@ final class SnapshotDrain: Sendable {
         }
     }
 
-    /// Ended snapshots that nobody asks for are forgotten beyond this many, oldest first.
+    /// Ended snapshots that are not asked for are forgotten beyond this many, oldest first.
     private static let maximumReportCount = 1024
     /// Commits that wait side by side. One that waits for other ranks only sleeps.
     private static let committerCount = 4
@@ -83,10 +83,10 @@ final class SnapshotDrain: Sendable {
 
     // MARK: What training calls
 
-    /// Waits for a place, as far as back-pressure allows.
+    /// Waits for a free slot, as far as back-pressure allows.
     ///
     /// - Returns: Why there is none; `nil` when there is.
-    func awaitPlace() -> String? {
+    func awaitSlot() -> String? {
         let limit = max(1, options.maximumInFlight)
         let patience: Duration
         switch options.backPressure {
@@ -122,7 +122,7 @@ final class SnapshotDrain: Sendable {
         }
     }
 
-    /// What became of the newest snapshot that has ended, if it is no checkpoint and nobody cancelled it.
+    /// What became of the newest snapshot that has ended, if it is not a checkpoint and was not cancelled.
     var failure: CairnError? {
         guard let report = state.read(\.newest)?.report else { return nil }
         switch report.outcome {
@@ -157,7 +157,7 @@ final class SnapshotDrain: Sendable {
 
     // MARK: The background
 
-    /// Hands a snapshot's bytes to the storage and lets go of each tensor as soon as its last byte is handed over.
+    /// Hands a snapshot's bytes to the storage and releases each tensor as soon as its last byte is handed over.
     private func drain(_ job: SnapshotJob) {
         // At once: the call that woke this thread may be waiting for its processor.
         keepOffCaller(of: job)
@@ -165,12 +165,12 @@ final class SnapshotDrain: Sendable {
         timeline.queue = .init(since: job.taken)
         let start = ContinuousClock.now
         var session: SaveSession?
-        var draft: RankFileDraft?
+        var builder: RankFileBuilder?
         do {
             try job.snapshot.checkCancellation()
             let (begun, made) = try begin(job)
             session = begun
-            draft = made
+            builder = made
             try write(job, made)
             release(job)
             timeline.drain = .init(since: start)
@@ -181,7 +181,7 @@ final class SnapshotDrain: Sendable {
             committers.submit { self.finish(job, begun, made, known) }
         } catch {
             release(job)
-            draft?.discard()
+            builder?.discard()
             session?.cancel()
             fail(job, timeline, error)
         }
@@ -197,7 +197,7 @@ final class SnapshotDrain: Sendable {
         state.change { $0.holding.removeAll { $0 === job } }
     }
 
-    private func begin(_ job: SnapshotJob) throws -> (SaveSession, RankFileDraft) {
+    private func begin(_ job: SnapshotJob) throws -> (SaveSession, RankFileBuilder) {
         var options = job.options
         options.saveID = job.snapshot.saveID
         let content = job.content
@@ -216,30 +216,30 @@ final class SnapshotDrain: Sendable {
             return request
         }
         do {
-            return (session, try RankFileDraft(session, rank: content.rank, requests, values: content.rankValues))
+            return (session, try RankFileBuilder(session, rank: content.rank, requests, values: content.rankValues))
         } catch {
             session.cancel()
             throw error
         }
     }
 
-    private func write(_ job: SnapshotJob, _ draft: RankFileDraft) throws {
+    private func write(_ job: SnapshotJob, _ builder: RankFileBuilder) throws {
         let fragments = job.content.fragments
         let order = job.content.drainOrder(job.order)
-        let pieces = draft.pieces(inOrder: order)
+        let pieces = builder.pieces(inOrder: order)
         let left = PieceCounts(pieces.map(\.fragment), fragmentCount: fragments.count)
         let snapshot = job.snapshot
         let progress = job.options.progress
         let budget = self.budget
         // What has no bytes has no pieces either.
         for (index, fragment) in fragments.enumerated() where left.isDone(index) { fragment.letGo() }
-        let width = max(1, options.writerCount ?? min(Self.automaticWriterCount, draft.usefulConcurrency))
+        let width = max(1, options.writerCount ?? min(Self.automaticWriterCount, builder.usefulConcurrency))
         try writers.forEach(pieces.count, width: width) { index in
             try snapshot.checkCancellation()
             let piece = pieces[index]
             self.keepOffCaller(of: job)
             let fragment = fragments[piece.fragment]
-            try fragment.withBytes(piece.byteRange) { try draft.write(piece, from: $0) }
+            try fragment.withBytes(piece.byteRange) { try builder.write(piece, from: $0) }
             if left.finishPiece(of: piece.fragment) {
                 fragment.letGo()
                 budget?.noteRelease()
@@ -250,12 +250,12 @@ final class SnapshotDrain: Sendable {
     }
 
     /// Makes the file durable and commits.
-    private func finish(_ job: SnapshotJob, _ session: SaveSession, _ draft: RankFileDraft, _ known: SnapshotTimeline) {
+    private func finish(_ job: SnapshotJob, _ session: SaveSession, _ builder: RankFileBuilder, _ known: SnapshotTimeline) {
         var timeline = known
         do {
             try job.snapshot.checkCancellation()
             let start = ContinuousClock.now
-            try draft.finish()
+            try builder.finish()
             timeline.durable = .init(since: start)
             let commitStart = ContinuousClock.now
             var ranks = try commit.commit(session, timeline, job.snapshot)
@@ -263,7 +263,7 @@ final class SnapshotDrain: Sendable {
             timeline.total = .init(since: job.taken)
             var report = SnapshotReport(
                 step: job.snapshot.step, outcome: .committed(job.snapshot.saveID), timeline: timeline)
-            if let aside = session.setAside { report.warnings.append(aside.note) }
+            if let aside = session.setAside { report.warnings.append(aside.warning) }
             // The checkpoint is there: nothing from here on takes it back.
             do {
                 if let own = ranks?.firstIndex(where: { $0.rank == timeline.rank }) { ranks?[own] = timeline }
@@ -276,7 +276,7 @@ final class SnapshotDrain: Sendable {
             }
             end(job.snapshot, report)
         } catch {
-            draft.discard()
+            builder.discard()
             session.cancel()
             fail(job, timeline, error)
         }

@@ -35,7 +35,7 @@ final class SnapshotJob: Sendable {
         budget?.beginDrain()
     }
 
-    /// Lets go of everything that is still held.
+    /// Releases everything that is still held.
     ///
     /// - Returns: Whether this is the first call.
     @discardableResult

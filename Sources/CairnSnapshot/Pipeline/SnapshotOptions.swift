@@ -4,10 +4,10 @@ public import CairnCheckpoint
 public struct SnapshotOptions: Sendable {
     /// What happens when snapshots come faster than the storage takes them.
     public enum BackPressure: Sendable, Hashable {
-        /// Training waits: a new snapshot for a place in the pipeline, an update for memory. After so long a new snapshot is
-        /// skipped, and an update goes on beyond the budget.
+        /// Training waits: a new snapshot for a free slot in the pipeline, an update for memory. After so long a new snapshot is
+        /// skipped, and an update continues beyond the budget.
         case wait(upTo: Duration)
-        /// Training never waits: a new snapshot that finds no place is skipped, and an update that finds no memory cancels
+        /// Training never waits: a new snapshot that finds no free slot is skipped, and an update that finds no memory cancels
         /// the oldest snapshot. Both are reported.
         case skip
         /// Training never waits and nothing is skipped: memory grows.

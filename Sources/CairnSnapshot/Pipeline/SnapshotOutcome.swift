@@ -7,7 +7,7 @@ public enum SnapshotOutcome: Sendable {
     case committed(SaveID)
     /// It was not taken, or given up, because of back-pressure; the sentence says why.
     case skipped(String)
-    /// Somebody cancelled it.
+    /// It was cancelled.
     case cancelled
     /// It could not be saved. Older checkpoints are untouched, and later snapshots may succeed.
     case failed(CairnError)

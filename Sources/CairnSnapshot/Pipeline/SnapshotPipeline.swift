@@ -4,10 +4,10 @@ import CairnCommunication
 public import CairnTensor
 import Synchronization
 
-/// Takes snapshots of a training state and makes them durable checkpoints while training goes on.
+/// Takes snapshots of a training state and makes them durable checkpoints while training continues.
 ///
 /// Taking one costs microseconds: the state is a value, so the snapshot keeps references to its tensors and moves no bytes.
-/// Threads of the pipeline then sum, write, make durable and commit, and let go of each tensor as soon as it is written. An
+/// Threads of the pipeline then sum, write, make durable and commit, and release each tensor as soon as it is written. An
 /// update of a tensor that is still held goes out of place, into memory of a ``BufferPool``; one that has been drained is
 /// updated in place again. So training pays only where it catches up with the writer, as lazy copies do in DataStates-LLM
 /// (Maurya et al., HPDC 2024), without copying first.
@@ -24,7 +24,7 @@ import Synchronization
 /// ```
 ///
 /// Errors of the background never reach training but as values: ``SnapshotOutcome``, ``failure``. Older checkpoints stay as they
-/// are. A pipeline that is released goes on until what it has taken is committed; a process that exits before loses that, so
+/// are. A pipeline that is released continues until what it has taken is committed; a process that exits before loses that, so
 /// call ``finish()``, which also throws when the newest snapshot did not become a checkpoint.
 public final class SnapshotPipeline: Sendable {
     /// Where the checkpoints go.
@@ -89,7 +89,7 @@ public final class SnapshotPipeline: Sendable {
         }
     }
 
-    /// Takes a snapshot of a state. Returns at once, unless back-pressure makes it wait for a place.
+    /// Takes a snapshot of a state. Returns at once, unless back-pressure makes it wait for a free slot.
     ///
     /// The tensors are shared until they are drained: pass the state on rather than keeping it, because what the caller
     /// keeps is shared for as long.
@@ -153,7 +153,7 @@ public final class SnapshotPipeline: Sendable {
         timeline.rank = sharded?.communicator.rank ?? 0
         timeline.saveID = snapshot.saveID
         timeline.began = options.time ?? 0
-        let refusal = background.awaitPlace()
+        let refusal = background.awaitSlot()
         let ready = ContinuousClock.now
         timeline.wait = (ready - start) / .seconds(1)
         if let refusal {
@@ -191,7 +191,7 @@ public final class SnapshotPipeline: Sendable {
     /// Blocks until every snapshot has ended: what to call at the end of training.
     ///
     /// - Throws: What kept the newest snapshot from becoming a checkpoint, if something did: the run's last state is not saved.
-    ///   An older one that failed is in ``takeReports()`` alone. One that somebody cancelled is no failure.
+    ///   An older one that failed is in ``takeReports()`` alone. One that was cancelled is not a failure.
     public func finish() throws {
         _ = background.waitUntilIdle(upTo: nil)
         if let failure { throw failure }
@@ -202,8 +202,8 @@ public final class SnapshotPipeline: Sendable {
         try await runOnThread { try self.finish() }
     }
 
-    /// Why the newest snapshot that has ended is no checkpoint; `nil` when it is one, was cancelled, or none has ended. A storage
-    /// that fails for good shows here while training goes on.
+    /// Why the newest snapshot that has ended is not a checkpoint; `nil` when it is one, was cancelled, or none has ended. A
+    /// storage that fails for good shows here while training continues.
     public var failure: CairnError? { background.failure }
 
     /// The snapshots that have ended since the last call, in the order in which they were taken. The report of one that has ended

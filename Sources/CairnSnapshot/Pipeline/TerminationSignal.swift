@@ -38,7 +38,7 @@ public final class TerminationSignal: Sendable {
         let source = descriptors[0]
         let numbers = [SIGTERM] + others
         startThread {
-            // Whoever started the process may have blocked them: every thread inherits that. One that takes them is enough.
+            // The parent process may have blocked them: every thread inherits that. One that takes them is enough.
             var taken = sigset_t()
             sigemptyset(&taken)
             for number in numbers { sigaddset(&taken, number) }

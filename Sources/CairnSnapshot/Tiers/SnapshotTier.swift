@@ -1,6 +1,6 @@
 public import CairnCheckpoint
 
-/// One of the places that checkpoints of a run go to: host memory, a local disk, a second storage.
+/// One of the stores that checkpoints of a run go to: host memory, a local disk, a second storage.
 public struct SnapshotTier: Sendable {
     /// What to call it in reports.
     public var name: String

@@ -11,9 +11,9 @@ public enum TierOutcome: Sendable {
     case superseded(by: Int)
     /// It was not taken, or there was nothing to copy; the sentence says why.
     case skipped(String)
-    /// Somebody cancelled it.
+    /// It was cancelled.
     case cancelled
-    /// It could not be saved or copied. The tier's older checkpoints are untouched, and other tiers go on.
+    /// It could not be saved or copied. The tier's older checkpoints are untouched, and other tiers continue.
     case failed(CairnError)
     /// Older checkpoints could not be deleted. None that should stay is lost.
     case retentionFailed(CairnError)
@@ -53,7 +53,7 @@ public struct TierReport: Sendable {
     public var outcome: TierOutcome
     /// From the call that took the snapshot until now.
     public var seconds: Double
-    /// Of that, copying to the tier.
+    /// The part of that spent copying to the tier.
     public var copySeconds = 0.0
     /// The bytes that were copied.
     public var copiedByteCount = 0

@@ -8,7 +8,7 @@ import Synchronization
 ///
 /// One call a step serves all tiers that are due. The snapshot is drained once, into the nearest of them; the others get
 /// copies of the committed checkpoint in the background, verified chunk by chunk, which hold no tensors. A slow tier gets
-/// fewer checkpoints; one that fails is reported, and the others go on.
+/// fewer checkpoints; one that fails is reported, and the others continue.
 ///
 /// ```swift
 /// let snapshots = try TieredSnapshots([
@@ -16,7 +16,7 @@ import Synchronization
 ///     SnapshotTier("disk", store: CheckpointStore(path: "runs/kjv"), every: 50, retention: RetentionPolicy(keepLast: 5)),
 ///     SnapshotTier("remote", store: CheckpointStore(path: "/mnt/archive/kjv"), every: 500),
 /// ], pool: pool)
-/// if let restart = try snapshots.ladder.load() { state = restart.state }
+/// if let restart = try snapshots.recovery.load() { state = restart.state }
 /// for step in (state.step + 1)...end {
 ///     try trainStep(&state, pool)
 ///     snapshots.snapshot(state, step: step)
@@ -28,9 +28,9 @@ public final class TieredSnapshots: Sendable {
     public let tiers: [SnapshotTier]
     private let pool: BufferPool?
     private let options: SnapshotOptions
-    private let hub: TierHub
+    private let coordinator: TierCoordinator
     /// Whether this rank copies from tier to tier.
-    private let isKeeping: Bool
+    private let isReplicating: Bool
     /// One for each tier, of a state that lies on several ranks.
     private let sharded: [ShardedStore]
     /// Made when the first snapshot is drained into the tier.
@@ -40,7 +40,7 @@ public final class TieredSnapshots: Sendable {
     /// Tiers of a state that this process has whole.
     ///
     /// - Parameters:
-    ///   - tiers: The places, the nearest first.
+    ///   - tiers: The tiers, the nearest first.
     ///   - pool: Where updates of tensors that are still held take their memory.
     ///   - options: How snapshots are taken and drained; retention is that of the tiers.
     ///   - tierOptions: How checkpoints are copied from tier to tier.
@@ -76,9 +76,9 @@ public final class TieredSnapshots: Sendable {
         self.pool = pool
         self.options = options
         self.sharded = sharded
-        let isKeeping = sharded.first.map { $0.communicator.rank == 0 } ?? true
-        self.isKeeping = isKeeping
-        hub = TierHub(tiers, tierOptions, isKeeping: isKeeping)
+        let isReplicating = sharded.first.map { $0.communicator.rank == 0 } ?? true
+        self.isReplicating = isReplicating
+        coordinator = TierCoordinator(tiers, tierOptions, isReplicating: isReplicating)
         pipelines = Mutex([SnapshotPipeline?](repeating: nil, count: tiers.count))
     }
 
@@ -91,7 +91,7 @@ public final class TieredSnapshots: Sendable {
             }
             guard tier.interval > 0 else {
                 throw CairnError(
-                    .invalidArgument, "a tier's interval is at least one step",
+                    .invalidArgument, "a tier's interval must be at least one step",
                     .init(expected: "at least 1", found: "\(tier.interval) for \(tier.name)"))
             }
         }
@@ -101,15 +101,15 @@ public final class TieredSnapshots: Sendable {
     }
 
     /// Finds the newest state that is whole on the nearest tier.
-    public var ladder: RestartLadder {
-        RestartLadder(tiers.map { RestartTier(name: $0.name, store: $0.store) })
+    public var recovery: RecoveryOrder {
+        RecoveryOrder(tiers.map { RestartTier(name: $0.name, store: $0.store) })
     }
 
     /// The names of the tiers that get the checkpoint of `step`, the nearest first.
     public func due(_ step: Int) -> [String] { tiers.filter { $0.isDue(step) }.map(\.name) }
 
     /// Takes a snapshot of a state for the tiers that are due. Returns at once, unless back-pressure makes it wait for a
-    /// place in the pipeline.
+    /// free slot in the pipeline.
     ///
     /// It is drained into the nearest tier that is due and did not fail the last time; one that failed gets a copy instead,
     /// which shows whether it works again.
@@ -124,9 +124,9 @@ public final class TieredSnapshots: Sendable {
         _ state: consuming TrainingState, foreign: [(name: String, array: ForeignArray)] = [], step: Int,
         options: SaveOptions = SaveOptions(), order: [String] = []
     ) -> TieredSnapshot? {
-        guard let (pipeline, flight, options) = prepare(step, options) else { return nil }
+        guard let (pipeline, pending, options) = prepare(step, options) else { return nil }
         let snapshot = pipeline.snapshot(consume state, foreign: foreign, step: step, options: options, order: order)
-        return TieredSnapshot(snapshot: snapshot, tier: tiers[flight.source].name, flight: flight)
+        return TieredSnapshot(snapshot: snapshot, tier: tiers[pending.source].name, pending: pending)
     }
 
     /// Takes this rank's part of a snapshot of a state that lies on several ranks, for the tiers that are due.
@@ -138,9 +138,9 @@ public final class TieredSnapshots: Sendable {
     public func snapshot(
         _ state: consuming ShardedState, step: Int, options: SaveOptions = SaveOptions(), order: [String] = []
     ) -> TieredSnapshot? {
-        guard let (pipeline, flight, options) = prepare(step, options) else { return nil }
+        guard let (pipeline, pending, options) = prepare(step, options) else { return nil }
         let snapshot = pipeline.snapshot(consume state, step: step, options: options, order: order)
-        return TieredSnapshot(snapshot: snapshot, tier: tiers[flight.source].name, flight: flight)
+        return TieredSnapshot(snapshot: snapshot, tier: tiers[pending.source].name, pending: pending)
     }
 
     /// Drains no snapshots into these tiers from now on where another one is due: they get copies. For tiers that are known to
@@ -154,15 +154,15 @@ public final class TieredSnapshots: Sendable {
     @discardableResult
     public func drain(upTo duration: Duration? = nil) -> Bool {
         let deadline = duration.map { ContinuousClock.now + $0 }
-        return hub.waitUntilIdle(until: deadline)
+        return coordinator.waitUntilIdle(until: deadline)
     }
 
     /// Blocks until every snapshot has ended on every tier: what to call at the end of training.
     ///
-    /// - Throws: What kept the newest snapshot of a tier from getting there, if something did, naming the tier; of several the
-    ///   nearest.
+    /// - Throws: What kept the newest snapshot of a tier from getting there, if something did, naming the tier; if there are
+    ///   several, the nearest.
     public func finish() throws {
-        _ = hub.waitUntilIdle(until: nil)
+        _ = coordinator.waitUntilIdle(until: nil)
         if let failure = failures.first { throw failure.error }
     }
 
@@ -173,39 +173,39 @@ public final class TieredSnapshots: Sendable {
 
     /// The tiers whose newest snapshot did not get there, the nearest first, each with the reason.
     public var failures: [(tier: String, error: CairnError)] {
-        hub.failures.map { (tiers[$0.tier].name, $0.error) }
+        coordinator.failures.map { (tiers[$0.tier].name, $0.error) }
     }
 
     /// What has happened on the tiers since the last call, in the order of steps, and of one step in the order in which it
     /// happened.
-    public func takeReports() -> [TierReport] { hub.takeReports() }
+    public func takeReports() -> [TierReport] { coordinator.takeReports() }
 
     /// Gives up every snapshot that has not been drained, and every copy.
     public func cancelAll() {
         for pipeline in made { pipeline.cancelAll() }
-        hub.cancelCopies()
+        coordinator.cancelCopies()
     }
 
     private var made: [SnapshotPipeline] { pipelines.withLock { $0.compactMap(\.self) } }
 
     /// Chooses where a snapshot is drained and who gets copies; `nil` when no tier is due.
-    private func prepare(_ step: Int, _ given: SaveOptions) -> (SnapshotPipeline, TierFlight, SaveOptions)? {
+    private func prepare(_ step: Int, _ given: SaveOptions) -> (SnapshotPipeline, PendingCopies, SaveOptions)? {
         let due = tiers.indices.filter { tiers[$0].isDue(step) }
         let avoided = avoided.withLock { $0 }
         let wanted = due.filter { !avoided.contains(tiers[$0].name) }
         let eligible = wanted.isEmpty ? due : wanted
         // Ranks learn at different times what failed, and must choose alike.
-        guard let source = sharded.count > 0 && rankCount > 1 ? eligible.first : hub.best(eligible) else { return nil }
+        guard let source = sharded.count > 0 && rankCount > 1 ? eligible.first : coordinator.best(eligible) else { return nil }
         var options = given
         let shared = sharded.isEmpty ? nil : sharded[source].nextSaveID()
         let saveID = given.saveID ?? shared ?? SaveID()
         options.saveID = saveID
-        let flight = TierFlight(
-            step: step, saveID: saveID, source: source, targets: isKeeping ? due.filter { $0 != source } : [],
+        let pending = PendingCopies(
+            step: step, saveID: saveID, source: source, targets: isReplicating ? due.filter { $0 != source } : [],
             isReplacing: given.replacing)
         let pipeline = pipeline(of: source)
-        hub.launch(flight)
-        return (pipeline, flight, options)
+        coordinator.launch(pending)
+        return (pipeline, pending, options)
     }
 
     private var rankCount: Int { sharded.first?.communicator.size ?? 1 }
@@ -214,7 +214,7 @@ public final class TieredSnapshots: Sendable {
         let (pipeline, isNew) = pipelines.withLock { pipelines in
             if let pipeline = pipelines[tier] { return (pipeline, false) }
             var options = options
-            options.observer = TierPort(hub: hub, tier: tier, next: self.options.observer)
+            options.observer = TierPort(coordinator: coordinator, tier: tier, next: self.options.observer)
             let pipeline = sharded.isEmpty
                 ? SnapshotPipeline(tiers[tier].store, pool: pool, options: options)
                 : SnapshotPipeline(sharded[tier], pool: pool, options: options)

@@ -12,15 +12,15 @@ public struct SnapshotTimeline: Sendable, Hashable {
     public var began = 0.0
     /// Training: the call itself, without ``wait``.
     public var retain = 0.0
-    /// Training: waiting for a place in the pipeline.
+    /// Training: waiting for a free slot in the pipeline.
     public var wait = 0.0
     /// Waiting for earlier snapshots to be drained.
     public var queue = 0.0
     /// From the start of draining until no tensor is held any more.
     public var drain = 0.0
-    /// Of that, summing and compressing.
+    /// The part of that spent on checksums and compression.
     public var encode = 0.0
-    /// Of that, handing bytes to the storage.
+    /// The part of that spent handing bytes to the storage.
     public var store = 0.0
     /// Making the file durable.
     public var durable = 0.0

@@ -4,7 +4,7 @@ import CairnStorage
 
 /// The file beside a manifest that tells how its snapshot was taken and saved: `timeline.json`.
 ///
-/// It is written after the commit and is no part of the checkpoint: it may be missing, or be that of an earlier save of the
+/// It is written after the commit and is not part of the checkpoint: it may be missing, or be that of an earlier save of the
 /// step, which its save id tells.
 package enum TimelineFile {
     static let schema = "cairn-timeline/1"
@@ -22,14 +22,14 @@ package enum TimelineFile {
         do throws(JSONError) {
             try writer.write(json)
         } catch {
-            throw CairnError(.invalidArgument, "the timeline has a time that is no number", cause: error)
+            throw CairnError(.invalidArgument, "the timeline has a time that is not a number", cause: error)
         }
         try store.storage.publish(writer.finish(), as: StepName.prefix(step) + StepName.timelineName)
     }
 
     /// The timelines of the ranks that saved a checkpoint, or `nil` where none were kept.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for a file that is no timeline.
+    /// - Throws: ``CairnError/Code/malformed`` for a file that is not a timeline.
     package static func read(of manifest: Manifest, in store: CheckpointStore) throws(CairnError) -> [SnapshotTimeline]? {
         let key = StepName.prefix(manifest.step) + StepName.timelineName
         let bytes: [UInt8]
@@ -47,7 +47,7 @@ package enum TimelineFile {
             for rank in try object.array("ranks") { ranks.append(try SnapshotTimeline(rank)) }
             return ranks
         } catch {
-            throw CairnError(.malformed, "this is no timeline", .init(file: store.storage.place(of: key)), cause: error)
+            throw CairnError(.malformed, "this is not a timeline", .init(file: store.storage.location(of: key)), cause: error)
         }
     }
 }

@@ -29,7 +29,7 @@ final class BounceBuffers: Sendable {
 
     private let idle = Mutex<[AlignedBuffer]>([])
 
-    /// Calls `body` with a buffer that nobody else uses meanwhile.
+    /// Calls `body` with a buffer that no other caller uses meanwhile.
     func withBuffer(
         _ body: (UnsafeMutableRawBufferPointer) throws(SystemCallError) -> Void
     ) throws(SystemCallError) {

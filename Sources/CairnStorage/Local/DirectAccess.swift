@@ -47,7 +47,7 @@ final class DirectAccess: Sendable {
             if count == 0 { throw SystemCallError(EIO, "pwrite wrote nothing") }
             // What was written of a block is written again: the next call must begin at a block, too.
             let progress = isDirect.load(ordering: .acquiring) ? count / Self.alignment * Self.alignment : count
-            // Less than a block, and again less than a block: plain calls go on and learn why.
+            // Less than a block, and again less than a block: plain calls continue and learn why.
             if progress == 0, hasStalled { try useTheCache() }
             hasStalled = progress == 0
             done += progress

@@ -20,7 +20,7 @@ final class DirectFileWriter: Sendable {
     private struct State {
         /// The pages that are put together, by their number.
         var pages: [Int: AlignedBuffer] = [:]
-        /// The pages that the file holds something of. The others are zeros: nobody else writes to the file.
+        /// The pages that the file holds something of. The others are zeros: no other writer writes to the file.
         var written = RangeSet<Int>()
     }
 
@@ -34,7 +34,7 @@ final class DirectFileWriter: Sendable {
     /// Calls on the file that concern the pages put together are made under the lock.
     private let state = Mutex(State())
 
-    /// - Parameter descriptor: Of a file that is empty and that nobody else writes to.
+    /// - Parameter descriptor: Of a file that is empty and has no other writer.
     /// - Returns: `nil` where the file system knows no direct access.
     init?(_ descriptor: FileDescriptor) throws(SystemCallError) {
         guard let access = try DirectAccess(descriptor) else { return nil }
@@ -66,7 +66,7 @@ final class DirectFileWriter: Sendable {
             for number in state.pages.keys where numbers.contains(number) { state.pages[number] = nil }
             state.written.insert(contentsOf: numbers)
         }
-        // Pinning small pages takes time from whatever computes where they are let go of; a copy takes it from this thread.
+        // Pinning small pages takes time from whatever computes where they are released; a copy takes it from this thread.
         let direct = HugePages.range(of: bytes)
         guard !direct.isEmpty, direct.lowerBound % Self.pageByteCount == 0 else { return try writeCopied(bytes, at: offset) }
         try writeCopied(UnsafeRawBufferPointer(rebasing: bytes[..<direct.lowerBound]), at: offset)

@@ -6,7 +6,7 @@ import Darwin
 
 /// An open descriptor, closed when the last reference goes, so that no thread uses a number that was given away again.
 ///
-/// An error of that close is not looked at: whoever needs the bytes to last has called `fsync` before, which reports
+/// An error of that close is not looked at: a caller that needs the bytes to last has called `fsync` before, which reports
 /// every failure that `close` could.
 final class FileDescriptor: Sendable {
     let fileSystem: any FileSystem

@@ -19,7 +19,7 @@ public struct LocalStorage: Storage {
     public let reading: LocalReading
     package let fileSystem: any FileSystem
     /// Directories above or at the root that this process made and whose parents are not known to be on the device.
-    private let unsettled = UnsettledDirectories()
+    private let unsynced = UnsyncedDirectories()
 
     /// Objects below the directory `root`, which need not exist yet.
     public init(root: String, writing: LocalWriting = .automatic, reading: LocalReading = .automatic) {
@@ -46,7 +46,7 @@ public struct LocalStorage: Storage {
         }
     }
 
-    /// Why there can be nothing below the root, if it is no directory and none can be made there: what looks like a missing
+    /// Why there can be nothing below the root, if it is not a directory and none can be made there: what looks like a missing
     /// object must not pass for an empty storage.
     var rootFlaw: CairnError? {
         func flaw(_ found: String) -> CairnError {
@@ -138,29 +138,29 @@ public struct LocalStorage: Storage {
             do throws(SystemCallError) {
                 try synchronize(directory)
             } catch {
-                // Whoever removed it meanwhile removed the names in it as well.
+                // Another process that removed it meanwhile removed the names in it as well.
                 if !error.isMissing { firstError = firstError ?? error.explained("make durable", directory) }
             }
         }
         if let firstError { throw firstError }
     }
 
-    public func place(of key: String) -> String { root == "/" ? "/" + key : root + "/" + key }
+    public func location(of key: String) -> String { root == "/" ? "/" + key : root + "/" + key }
 
-    /// The path of an object. Throws `.invalidArgument` for a key that is none.
+    /// The path of an object. Throws `.invalidArgument` for an invalid key.
     func path(of key: String) throws(CairnError) -> String {
         try StorageKey.validate(key)
-        return place(of: key)
+        return location(of: key)
     }
 
     func rename(_ path: String, to newPath: String) throws(SystemCallError) {
         try retryingInterrupted { () throws(SystemCallError) in try fileSystem.rename(path, to: newPath) }
     }
 
-    /// Removes what a writer gave up, and the directories below the root that it leaves empty: whoever is about to write
-    /// there makes them again.
+    /// Removes what a writer gave up, and the directories below the root that it leaves empty: another writer that is about to
+    /// write there makes them again.
     func removeTemporary(_ path: String) {
-        // Nobody waits for this: what stays is debris that a collector finds.
+        // Not synced: what stays is debris that a collector finds.
         _ = try? retryingInterrupted { () throws(SystemCallError) in try fileSystem.unlink(path) }
         var directory = parent(of: path)
         while directory.utf8.count > root.utf8.count, removeIfEmpty(directory) { directory = parent(of: directory) }
@@ -177,9 +177,9 @@ public struct LocalStorage: Storage {
             if directory == root { break }
             directory = parent(of: directory)
         }
-        for made in unsettled.all {
+        for made in unsynced.all {
             try synchronizeExplaining(parent(of: made))
-            unsettled.remove(made)
+            unsynced.remove(made)
         }
     }
 
@@ -209,7 +209,7 @@ public struct LocalStorage: Storage {
     private func makeDirectory(_ path: String) throws(CairnError) {
         // Noted before it is made: from the moment it exists another thread may report a file in it as durable.
         let isOutside = path.utf8.count <= root.utf8.count
-        if isOutside { unsettled.insert(path) }
+        if isOutside { unsynced.insert(path) }
         do throws(SystemCallError) {
             try retryingInterrupted { () throws(SystemCallError) in try fileSystem.makeDirectory(path) }
         } catch {

@@ -5,7 +5,7 @@ package enum SimulatedFault: Sendable, Hashable {
     /// The call fails with this `errno` and changes nothing. A failed `fsync` of a file also forgets what was to be
     /// written: it stays readable and is never written, as on Linux (Rebello et al., USENIX ATC 2020).
     case fail(Int32)
-    /// This call and every later one that changes something fail with this `errno`; reading goes on.
+    /// This call and every later one that changes something fail with this `errno`; reading continues.
     case failFromHereOn(Int32)
     /// A read or a write moves only half of the bytes. Other calls are not affected.
     case short

@@ -22,7 +22,7 @@ package enum ScalarConversion {
     ///   - destination: Room for as many elements, at any alignment.
     ///   - destinationType: The type to convert to.
     ///   - overflow: What becomes of values out of range.
-    /// - Throws: `unsupported` for a pair that does not convert, `mismatch` for a source that is no whole number of
+    /// - Throws: `unsupported` for a pair that does not convert, `mismatch` for a source that is not a whole number of
     ///   elements or a destination of another number of elements.
     package static func convert(
         _ source: RawSpan, from sourceType: ScalarType, into destination: inout MutableRawSpan,

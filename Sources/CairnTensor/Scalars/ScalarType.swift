@@ -80,7 +80,7 @@ extension ScalarType: CustomStringConvertible {
     /// Whether safetensors files, and so Cairn's own, can hold elements of this type.
     public var isSafetensorsType: Bool { self != .c32 && self != .c128 }
 
-    /// The bytes that `elementCount` packed elements fill, or `nil` when that overflows or is no whole number of bytes.
+    /// The bytes that `elementCount` packed elements fill, or `nil` when that overflows or is not a whole number of bytes.
     public func byteCount(elementCount: Int) -> Int? {
         guard elementCount >= 0 else { return nil }
         // Split so that counts near Int.max overflow only when the byte count itself does.

@@ -4,14 +4,14 @@ import CairnBase
 ///
 /// An update of a tensor that a snapshot still holds goes into another buffer; the old bytes then live on for the snapshot
 /// alone. Those bytes are charged here until they are freed. When the limit is reached, the update waits for the snapshot
-/// to let go of the tensor, or of others.
+/// to release the tensor, or of others.
 package final class CopyBudget: Sendable {
     private struct State {
         var statistics = CopyStatistics()
         var limit = Int.max
         var patience = Duration.zero
         var giveUp: (@Sendable () -> Void)?
-        /// How many snapshots hold tensors that they will let go of.
+        /// How many snapshots hold tensors that they will release.
         var drainCount = 0
     }
 
@@ -27,7 +27,7 @@ package final class CopyBudget: Sendable {
     /// - Parameters:
     ///   - byteCount: The bytes that may be charged at once.
     ///   - patience: How long an update waits when they are used up.
-    ///   - giveUp: What to do when that was in vain, on the waiting thread. Afterwards the update goes on beyond the limit.
+    ///   - giveUp: What to do when that was in vain, on the waiting thread. Afterwards the update continues beyond the limit.
     package func setLimit(_ byteCount: Int, patience: Duration, giveUp: (@Sendable () -> Void)? = nil) {
         monitor.change { state in
             state.limit = byteCount
@@ -36,13 +36,13 @@ package final class CopyBudget: Sendable {
         }
     }
 
-    /// Says that a snapshot holds tensors and will let go of them, so that waiting makes sense.
+    /// Says that a snapshot holds tensors and will release them, so that waiting makes sense.
     package func beginDrain() { monitor.change { $0.drainCount += 1 } }
 
     /// Ends what ``beginDrain()`` began.
     package func endDrain() { monitor.change { $0.drainCount -= 1 } }
 
-    /// Says that a snapshot has let go of a tensor.
+    /// Says that a snapshot has released a tensor.
     package func noteRelease() { monitor.change { _ in } }
 
     /// Decides how a shared tensor of `byteCount` bytes is updated, after waiting if need be.
@@ -100,7 +100,7 @@ public struct CopyStatistics: Sendable, Hashable {
     public var heldByteCount = 0
     /// The most that were ever held at once.
     public var highWaterByteCount = 0
-    /// How many updates waited for a snapshot to let go.
+    /// How many updates waited for a snapshot to release a tensor.
     public var waitCount = 0
     /// How long they waited in all.
     public var waited = Duration.zero

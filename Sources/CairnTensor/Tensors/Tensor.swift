@@ -67,15 +67,15 @@ public struct Tensor: Sendable {
         self.init(storage: storage, byteOffset: 0, scalarType, shape, byteCount: needed)
     }
 
-    /// A tensor over memory that somebody else owns: a mapped file, an array of another framework.
+    /// A tensor over memory with another owner: a mapped file, an array of another framework.
     ///
-    /// The memory must stay unchanged and alive as long as `keeper` does; it is copied before any write through this
+    /// The memory must stay unchanged and alive as long as `owner` does; it is copied before any write through this
     /// type.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when `bytes` has another size than type and shape need.
     public init(
         _ scalarType: ScalarType, _ shape: Shape, borrowing bytes: UnsafeRawBufferPointer,
-        keptAliveBy keeper: any AnyObject & Sendable
+        keptAliveBy owner: any AnyObject & Sendable
     ) throws(CairnError) {
         let needed = try Self.byteCount(scalarType, shape)
         guard needed == bytes.count else {
@@ -88,7 +88,7 @@ public struct Tensor: Sendable {
             self = try Tensor(zeros: scalarType, shape)
             return
         }
-        let storage = TensorStorage(readOnly: base, byteCount: needed, keeper: keeper)
+        let storage = TensorStorage(readOnly: base, byteCount: needed, owner: owner)
         self.init(storage: storage, byteOffset: 0, scalarType, shape, byteCount: needed)
     }
 
@@ -143,7 +143,7 @@ extension Tensor {
         }
     }
 
-    /// Whether a write would go in place: nobody shares the bytes, and they are ours.
+    /// Whether a write would go in place: the bytes are not shared, and they are ours.
     public mutating func isUnique() -> Bool {
         storage.isWritable && isKnownUniquelyReferenced(&storage)
     }
@@ -156,7 +156,7 @@ extension Tensor {
         byteOffset = 0
     }
 
-    /// Where new bytes go: in place when nobody shares the old ones, else into memory of `pool` or of the tensor's own
+    /// Where new bytes go: in place when the old ones are not shared, else into memory of `pool` or of the tensor's own
     /// pool, within what that pool allows.
     private mutating func storageForUpdate(pool: BufferPool?) -> TensorStorage {
         if isUnique() { return storage }
@@ -168,11 +168,11 @@ extension Tensor {
         return TensorStorage(byteCount: byteCount, pool: pool)
     }
 
-    /// Calls `body` with the current elements and with where the new ones go; both are the same memory when nobody shares
-    /// it.
+    /// Calls `body` with the current elements and with where the new ones go; both are the same memory when no other tensor
+    /// shares it.
     ///
     /// An update that reads each old element before it writes the new one at that index costs no copy in either case: it
-    /// runs in place, or writes into a recycled buffer of `pool` and leaves the old bytes to whoever shares them.
+    /// runs in place, or writes into a recycled buffer of `pool` and leaves the old bytes to the tensors that share them.
     /// `body` must write every element.
     public mutating func rewrite<Element: TensorScalar, Result>(
         as type: Element.Type, pool: BufferPool? = nil,
@@ -192,9 +192,9 @@ extension Tensor {
         return result
     }
 
-    /// Replaces all bytes by what `body` writes: in place when nobody shares the old ones, else into memory of `pool`.
+    /// Replaces all bytes by what `body` writes: in place when the old ones are not shared, else into memory of `pool`.
     ///
-    /// When `body` throws, a tensor that nobody shares holds what was written so far.
+    /// When `body` throws, a tensor that is not shared holds what was written so far.
     public mutating func overwrite(
         pool: BufferPool? = nil, _ body: (_ new: inout MutableRawSpan) throws -> Void
     ) rethrows {

@@ -34,9 +34,9 @@ package final class TensorStorage: @unchecked Sendable {
         }
     }
 
-    /// Somebody else's memory, kept alive by `keeper` and never written.
-    package init(readOnly base: UnsafeRawPointer, byteCount: Int, keeper: any AnyObject & Sendable) {
-        owner = .foreign(keeper)
+    /// Memory with another owner, kept alive by `foreignOwner` and never written.
+    package init(readOnly base: UnsafeRawPointer, byteCount: Int, owner foreignOwner: any AnyObject & Sendable) {
+        owner = .foreign(foreignOwner)
         self.base = UnsafeMutableRawPointer(mutating: base)
         self.byteCount = byteCount
     }

@@ -54,7 +54,7 @@ private struct ValueDecoder: Decoder, SingleValueDecodingContainer {
     }
 
     func unkeyedContainer() throws -> any UnkeyedDecodingContainer {
-        // Bytes are a list of small integers to whoever asks for one.
+        // Bytes decode as a list of small integers too.
         if let bytes = value.bytes { return ListedContents(values: bytes.map { Value(Int($0)) }, codingPath: codingPath) }
         guard let values = value.list else { throw mismatch([Value].self, "a list") }
         return ListedContents(values: values, codingPath: codingPath)

@@ -3,8 +3,8 @@ import CairnBase
 extension Value {
     /// The value that stands for anything `Encodable`: a configuration, the state of a data loader.
     ///
-    /// Structures and dictionaries become dictionaries, arrays lists, `[UInt8]` bytes; numbers stay exact. ``decoded(as:)`` is the
-    /// way back.
+    /// Structures and dictionaries become dictionaries, arrays lists, `[UInt8]` bytes; numbers stay exact. ``decoded(as:)`` is
+    /// the way back.
     ///
     /// ```swift
     /// state.set(try Value(encoding: loader.position), for: "loader")

@@ -103,7 +103,7 @@ struct CheckpointComparison {
         var values = reader.values.filter { isMeant($0.name) }
         for of in try reader.rankValues() {
             values += of.values.filter { isMeant($0.name) }
-                .map { NamedValue(name: "\(of.place): \($0.name)", value: $0.value) }
+                .map { NamedValue(name: "\(of.location): \($0.name)", value: $0.value) }
         }
         return values.sorted { ExactString($0.name) < ExactString($1.name) }
     }

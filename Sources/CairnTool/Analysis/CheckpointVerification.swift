@@ -6,7 +6,7 @@ import CairnStorage
 
 /// What a look at one checkpoint found.
 struct CheckpointVerification {
-    /// A place that is not as it was written.
+    /// Damage at one location of a checkpoint.
     struct Damage {
         var file: String?
         var tensor: String?
@@ -28,7 +28,7 @@ struct CheckpointVerification {
     var damage: [Damage] = []
     var notes: [String] = []
 
-    /// Verifies what a path names; of a run without a step, each of its checkpoints.
+    /// Verifies what a path names; for a run without a step, each of its checkpoints.
     ///
     /// - Throws: errors that do not mean damage: nothing there, no right to read, an unknown format or version.
     static func verify(
@@ -209,7 +209,7 @@ struct CheckpointVerification {
 }
 
 extension CheckpointVerification.Damage {
-    /// What an error says, with the place taken out of the sentence.
+    /// What an error says, without its location.
     fileprivate init(_ error: CairnError, chunk: Int? = nil) {
         var plain = error
         plain.context.file = nil

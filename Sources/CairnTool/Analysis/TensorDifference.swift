@@ -4,9 +4,8 @@ import CairnTensor
 
 /// By how much two tensors of one shape differ, gathered block by block.
 ///
-/// Without a tolerance elements are equal when their bits are (their values, where the types differ). With one, when
-/// they
-/// are no further apart than that: the zeros are then equal, and so is NaN to NaN.
+/// Without a tolerance elements are equal when their bits are (their values, where the types differ). With one, when they are
+/// no further apart than that: the zeros are then equal, and so is NaN to NaN.
 struct TensorDifference {
     let tolerance: Double?
     private(set) var count = 0
@@ -14,7 +13,7 @@ struct TensorDifference {
     private(set) var differingCount = 0
     /// The first element that differs, counted row-major.
     private(set) var firstIndex: Int?
-    /// The greatest distance between finite elements that differ; `nil` when there are none, or they are no numbers.
+    /// The greatest distance between finite elements that differ; `nil` when there are none, or they are not numbers.
     private(set) var greatestAbsolute: Double?
     /// The greatest distance in proportion to the larger magnitude of the two.
     private(set) var greatestRelative: Double?
@@ -110,7 +109,7 @@ struct TensorDifference {
         count += left.count / 8
     }
 
-    /// Compares elements that are no numbers or not whole bytes by their bits.
+    /// Compares elements that are not numbers or not whole bytes by their bits.
     private mutating func addBits(
         _ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer, of scalarType: ScalarType, count added: Int
     ) {

@@ -4,12 +4,10 @@ import CairnTensor
 
 /// The distribution of a tensor's elements, gathered block by block.
 ///
-/// Minimum and maximum are over everything but NaN, mean and standard deviation (of the whole population) over the
-/// finite
-/// elements. Blocks are merged by the method of Chan, Golub and LeVeque (1979), which stays exact where a sum of
-/// squares
-/// would cancel. They are computed in a unit in which neither squares of the largest doubles overflow nor those of the
-/// smallest vanish.
+/// Minimum and maximum are over everything but NaN, mean and standard deviation (of the whole population) over the finite
+/// elements. Blocks are merged by the method of Chan, Golub and LeVeque (1979), which stays exact where a sum of squares would
+/// cancel. They are computed in a unit in which neither squares of the largest doubles overflow nor those of the smallest
+/// vanish.
 struct TensorStatistics {
     private(set) var count = 0
     private(set) var nanCount = 0

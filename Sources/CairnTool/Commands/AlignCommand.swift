@@ -130,7 +130,7 @@ struct AlignCommand: ParsableCommand {
     ) throws -> PermutationSpec {
         switch network {
         case nil: try SpecificationFile.read(spec ?? "")
-        // What moves along is no part of the network.
+        // What moves along is not part of the network.
         case .perceptron: try .perceptron(of: withoutCompanions(reader))
         case .llama: try llama(withoutCompanions(reader), besides: withoutCompanions(first, mayLack: true))
         case .cairnTrain: try .trainer(of: reader, headCount: heads, includesResidual: !keepResidual)

@@ -9,7 +9,7 @@ struct AlignmentRepair {
     let path: String
 
     /// How a file is, or became.
-    enum Outcome {
+    enum Alignment {
         case intact
         /// So many tensors were moved.
         case copied(tensorCount: Int, notes: [String])
@@ -17,8 +17,8 @@ struct AlignmentRepair {
 
     /// Writes an aligned copy if the file needs one.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` when it does and there is no place for one.
-    func run(output: String?, replacing: Bool, strict: Bool) throws -> Outcome {
+    /// - Throws: ``CairnError/Code/invalidArgument`` when it does and no output is given.
+    func run(output: String?, replacing: Bool, strict: Bool) throws -> Alignment {
         let misaligned = try Self.misaligned(in: path)
         guard !misaligned.isEmpty else { return .intact }
         guard let output else {
@@ -28,7 +28,7 @@ struct AlignmentRepair {
         }
         guard PathInspection.canonical(output) != PathInspection.canonical(path) else {
             throw CairnError(
-                .invalidArgument, "the copy would be written over the file", .init(file: output, advice: "choose another place"))
+                .invalidArgument, "the copy would be written over the file", .init(file: output, advice: "choose another path"))
         }
         let reader = try OpenedCheckpoint.safetensors(path)
         var texts: [String: String] = [:]

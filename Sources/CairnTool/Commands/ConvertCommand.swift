@@ -23,7 +23,7 @@ struct ConvertCommand: ParsableCommand {
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
             leaves nothing that looks like a result. Of safetensors-sharded the finished files stay: the same command \
-            again verifies them and goes on behind them. What the format cannot carry over, and numbers that \
+            again verifies them and continues after them. What the format cannot carry over, and numbers that \
             --dtype makes infinite, are said on standard error; with --strict they are errors. \
             Memory stays small whatever the size of the checkpoint.
 
@@ -56,7 +56,7 @@ struct ConvertCommand: ParsableCommand {
 
     @OptionGroup var selection: SelectionOptions
 
-    @OptionGroup var union: UnionOptions
+    @OptionGroup var gather: GatherOptions
 
     @Option(
         help: ArgumentHelp("Rename what fits a pattern; may be given several times.", valueName: "pattern=replacement"))
@@ -72,10 +72,10 @@ struct ConvertCommand: ParsableCommand {
         """)
     var weightsOnly = false
 
-    @Flag(help: "Add up or average what the ranks of SRC saved as terms (partial tensors).")
+    @Flag(help: "Sum or average the partial tensors that the ranks of SRC saved.")
     var reduce = false
 
-    @Option(help: ArgumentHelp("Divide the tensors over so many files, for dcp and dcp-safetensors.", valueName: "n"))
+    @Option(help: ArgumentHelp("Shard the tensors over so many files, for dcp and dcp-safetensors.", valueName: "n"))
     var shards: Int?
 
     @Option(help: "The step of the new checkpoint, for cairn. Default: the source's step, or 0.")
@@ -99,7 +99,7 @@ struct ConvertCommand: ParsableCommand {
         if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if let shards {
             if !(1...65_536).contains(shards) { throw ValidationError("--shards must be from 1 to 65536 (got \(shards))") }
-            if !outputFormat.isDivided { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
+            if !outputFormat.isSharded { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
         }
         if step != nil, outputFormat != .cairn, outputFormat != .universal {
             throw ValidationError("--step goes with --to cairn and deepspeed-universal only")
@@ -108,9 +108,9 @@ struct ConvertCommand: ParsableCommand {
 
     func run() throws {
         let location = try Location(source)
-        let opened = try union.open(source, format: options.format, part: options.part)
+        let opened = try gather.open(source, format: options.format, part: options.part)
         try opened.checkNotEmpty()
-        try losses.check(opened.omissions)
+        try losses.check(opened.skippedEntries)
         let target = Destination(
             path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
             fileCount: shards ?? 1, step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
@@ -119,7 +119,7 @@ struct ConvertCommand: ParsableCommand {
                 parents: [
                     .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
                 ]))
-        let recognised = try union.rules != nil
+        let recognised = try gather.rules != nil
             ? RecognisedFormat.safetensors(path: location.path)
             : RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let torn = try tornApart(opened)
@@ -129,7 +129,7 @@ struct ConvertCommand: ParsableCommand {
         do {
             let writer = try target.writer(reading: recognised)
             let notes = try copy(reader, to: writer, of: opened, at: location)
-            try report(reader, step: target.step, notes: opened.omissions + torn + notes)
+            try report(reader, step: target.step, notes: opened.skippedEntries + torn + notes)
         } catch {
             absent.removeEmpty()
             throw error
@@ -144,7 +144,7 @@ struct ConvertCommand: ParsableCommand {
         if let sharded = writer as? SafeTensorsWriter {
             sharded.continuation = try ConversionIdentity.text(
                 of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
-                options: [outputFormat.rawValue, "\(maxShardSize.byteCount)", union.rules ?? ""])
+                options: [outputFormat.rawValue, "\(maxShardSize.byteCount)", gather.rules ?? ""])
         }
         Interruption.watch()
         let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
@@ -159,7 +159,7 @@ struct ConvertCommand: ParsableCommand {
         }
         if writer.resumedTensorCount > 0 {
             StandardError.note(
-                "went on behind \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
+                "continued after \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
         }
         for note in notes { StandardError.note(note) }
         return notes
@@ -193,10 +193,10 @@ struct ConvertCommand: ParsableCommand {
     private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {
         let byteCount = Self.storedByteCount(reader)
         guard options.json else {
-            let place = outputFormat == .cairn ? "\(destination)@\(step)" : destination
+            let written = outputFormat == .cairn ? "\(destination)@\(step)" : destination
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(place) (\(outputFormat.rawValue)): \(reader.tensors.count) tensors, "
+                    "wrote \(written) (\(outputFormat.rawValue)): \(reader.tensors.count) tensors, "
                         + "\(reader.values.count) values, \(ByteCountText.describe(byteCount))"))
             return
         }

@@ -21,12 +21,12 @@ struct DigestCommand: ParsableCommand {
     @Argument(help: "A run, a checkpoint, or a file or directory of another format.")
     var path: String
 
-    @OptionGroup var union: UnionOptions
+    @OptionGroup var gather: GatherOptions
 
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try union.open(path, format: options.format, part: options.part)
+        let opened = try gather.open(path, format: options.format, part: options.part)
         let digest = try CheckpointDigest(of: opened.reader)
         if options.json {
             try StandardOutput.write(try digest.json() + [UInt8(ascii: "\n")])

@@ -33,12 +33,12 @@ struct InspectCommand: ParsableCommand {
     @Flag(help: "Read the data of the shown tensors and add statistics.")
     var stats = false
 
-    @OptionGroup var union: UnionOptions
+    @OptionGroup var gather: GatherOptions
 
     @OptionGroup var options: ReadingOptions
 
     func run() throws {
-        let opened = try union.open(path, format: options.format, part: options.part)
+        let opened = try gather.open(path, format: options.format, part: options.part)
         let patterns = try tensor.map { try GlobPattern($0) }
         let shown = opened.reader.tensors.filter { tensor in
             patterns.isEmpty || patterns.contains { $0.matches(tensor.name) }
@@ -75,7 +75,7 @@ struct InspectCommand: ParsableCommand {
         let bar = ProgressBar("reading", total: tensors.totalByteCount)
         defer { bar.finish() }
         return try tensors.map { tensor in
-            // Codes are no numbers to have a mean.
+            // Codes are not numbers to have a mean.
             try quantised.areCodes(tensor.name) ? nil : TensorStatistics.gather(tensor, from: blocks, progress: bar.add)
         }
     }

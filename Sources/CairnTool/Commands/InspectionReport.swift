@@ -57,7 +57,7 @@ struct InspectionReport {
             ])
             for of in rankValues {
                 for value in of.values {
-                    table.append([.init(of.place), .init(value.name), .init(ValueText.describe(value.value))])
+                    table.append([.init(of.location), .init(value.name), .init(ValueText.describe(value.value))])
                 }
             }
             for line in table.lines() { try StandardOutput.line(line) }

@@ -8,7 +8,7 @@ struct InterpolateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "interpolate", abstract: "Write a point of the line or the arc between two checkpoints.",
         discussion: """
-            A is at 0, B at 1; --at may lie outside. With --layer some tensors have another place: the first pattern that \
+            A is at 0, B at 1; --at may lie outside. With --layer some tensors have another position: the first pattern that \
             fits counts, so that layer by layer one model turns into the other. With --arc the way is the great circle \
             (SLERP) instead of the straight line. Of training states the model's tensors are taken; --all takes everything.
 
@@ -24,10 +24,10 @@ struct InterpolateCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("What is at 1.", valueName: "b"))
     var second: String
 
-    @Option(help: "The place between the two.")
+    @Option(help: "The position between the two.")
     var at: Double
 
-    @Option(help: ArgumentHelp("The place of tensors with a name like this; may be given several times.", valueName: "glob=at"))
+    @Option(help: ArgumentHelp("The position of tensors with a name like this; may be given several times.", valueName: "glob=at"))
     var layer: [PlaceArgument] = []
 
     @Flag(help: "Along the great circle of each tensor.")
@@ -43,24 +43,24 @@ struct InterpolateCommand: ParsableCommand {
 
     func run() throws {
         let sources = try [first, second].map { try result.open($0, taking: training.parts) }
-        var places: [(pattern: GlobPattern, at: Double)] = []
-        for place in layer {
-            let pattern = try GlobPattern(place.pattern)
+        var layers: [(pattern: GlobPattern, at: Double)] = []
+        for entry in layer {
+            let pattern = try GlobPattern(entry.pattern)
             guard sources[0].input.reader.tensors.contains(where: { pattern.matches($0.name) }) else {
                 throw CairnError(
-                    .notFound, "a pattern fits no tensor", .init(file: first, found: place.pattern.debugDescription))
+                    .notFound, "a pattern fits no tensor", .init(file: first, found: entry.pattern.debugDescription))
             }
-            places.append((pattern, place.at))
+            layers.append((pattern, entry.at))
         }
-        func place(_ name: String) -> Double { places.first { $0.pattern.matches(name) }?.at ?? at }
+        func position(_ name: String) -> Double { layers.first { $0.pattern.matches(name) }?.at ?? at }
         let names = sources[0].input.reader.tensors.map(\.name)
-        let idle = places.indices.filter { index in
-            !names.contains { name in places.firstIndex { $0.pattern.matches(name) } == index }
+        let idle = layers.indices.filter { index in
+            !names.contains { name in layers.firstIndex { $0.pattern.matches(name) } == index }
         }.map { "--layer \(layer[$0].pattern.debugDescription) changes nothing: patterns before it fit all its tensors" }
         let inputs = sources.map(\.input)
         let merged = try arc
-            ? MergedCheckpoint(inputs, operation: "slerp", options: result.mergeOptions) { .slerp(t: place($0)) }
-            : MergedCheckpoint(interpolating: inputs[0], inputs[1], options: result.mergeOptions) { place($0) }
+            ? MergedCheckpoint(inputs, operation: "slerp", options: result.mergeOptions) { .slerp(t: position($0)) }
+            : MergedCheckpoint(interpolating: inputs[0], inputs[1], options: result.mergeOptions) { position($0) }
         try result.write(
             merged, lineage: merged.lineage, notes: merged.notes + idle, of: sources, schema: "cairn-interpolate/1")
     }

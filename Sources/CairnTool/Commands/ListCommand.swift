@@ -14,7 +14,7 @@ struct ListCommand: ParsableCommand {
             `cairn verify` looks deeper.
 
             With --timings it shows instead how the snapshot of each checkpoint was taken and saved, where that was \
-            recorded: what training paid (retain: the call; wait: for a place; updates: for memory; copies: tensors \
+            recorded: what training paid (retain: the call; wait: for a free slot; updates: for memory; copies: tensors \
             that were updated elsewhere meanwhile), and the background (queue, drain, durable, commit, and the total \
             from the call until the checkpoint was durable).
 

@@ -44,7 +44,7 @@ struct RepairCommand: ParsableCommand {
     var json = false
 
     /// What became of one checkpoint.
-    private struct Outcome {
+    private struct StepRepair {
         var step: Int
         /// `rebuilt`, `intact`, or `unrepaired`.
         var state: String
@@ -63,7 +63,7 @@ struct RepairCommand: ParsableCommand {
             throw CairnError(.invalidArgument, "--output goes with a safetensors file", .init(file: path))
         }
         let (store, path, step) = try target()
-        var outcomes: [Outcome] = []
+        var outcomes: [StepRepair] = []
         var isWhole = true
         if let step {
             outcomes.append(try repair(store, step))
@@ -73,7 +73,7 @@ struct RepairCommand: ParsableCommand {
                     outcomes.append(try repair(store, summary.step))
                 } catch let error as CairnError where error.code != .cancelled && error.code != .inputOutput {
                     if case .damaged = summary.state { isWhole = false }
-                    outcomes.append(Outcome(step: summary.step, state: "unrepaired", message: error.description))
+                    outcomes.append(StepRepair(step: summary.step, state: "unrepaired", message: error.description))
                 }
             }
         }
@@ -88,7 +88,7 @@ struct RepairCommand: ParsableCommand {
         if !isWhole { throw Exit.answerIsNo }
     }
 
-    /// The path where it names a safetensors file that is no part of a checkpoint of ours.
+    /// The path where it names a safetensors file that is not part of a checkpoint of ours.
     private func safetensorsFile() throws -> String? {
         guard try PathInspection.kind(of: path) == .file,
             case .safetensors(let file) = try RecognisedFormat(of: path), !file.hasSuffix(".index.json")
@@ -108,24 +108,24 @@ struct RepairCommand: ParsableCommand {
         }
         for note in notes { StandardError.note(note) }
         guard json else { return try StandardOutput.line(PrintableText.escape("\(file): \(message)")) }
-        let place: JSONValue = state == "copied" ? .string(output ?? "") : .null
+        let outputPath: JSONValue = state == "copied" ? .string(output ?? "") : .null
         try ResultDocument.print(
             schema: "cairn-repair/1",
             [
-                "ok": .bool(true), "file": .string(file), "state": .string(state), "output": place,
+                "ok": .bool(true), "file": .string(file), "state": .string(state), "output": outputPath,
                 "message": .string(message), "notes": .strings(notes),
             ])
     }
 
-    private func repair(_ store: CheckpointStore, _ step: Int) throws -> Outcome {
+    private func repair(_ store: CheckpointStore, _ step: Int) throws -> StepRepair {
         if (try? store.open(step: step)) != nil {
-            return Outcome(step: step, state: "intact", message: "the manifest is readable; nothing was changed")
+            return StepRepair(step: step, state: "intact", message: "the manifest is readable; nothing was changed")
         }
         let bar = ProgressBar("reading", total: try store.list().first { $0.step == step }?.byteCount ?? 0)
         defer { bar.finish() }
         let manifest = try store.rebuildManifest(step: step, saveID: saveID.flatMap { SaveID($0) }, progress: bar.add)
         let count = manifest.files.count
-        return Outcome(
+        return StepRepair(
             step: step, state: "rebuilt", message: "the manifest was rebuilt from \(count) rank file\(count == 1 ? "" : "s")",
             fileCount: count)
     }
@@ -141,16 +141,16 @@ struct RepairCommand: ParsableCommand {
                 .init(file: location.path, expected: "@ and a step"))
         case nil: break
         }
-        var place = PathInspection.split(PathInspection.canonical(location.path))
-        if try PathInspection.kind(of: location.path) == .file { place = PathInspection.split(place.directory) }
-        if let step = StepName.step(ofKey: place.name + "/") {
-            return (CheckpointStore(path: place.directory), place.directory, step)
+        var parts = PathInspection.split(PathInspection.canonical(location.path))
+        if try PathInspection.kind(of: location.path) == .file { parts = PathInspection.split(parts.directory) }
+        if let step = StepName.step(ofKey: parts.name + "/") {
+            return (CheckpointStore(path: parts.directory), parts.directory, step)
         }
         let (store, path) = try StoreOpening.open(location.path)
         return (store, path, nil)
     }
 
-    private func printDocument(_ outcomes: [Outcome], _ path: String, _ isWhole: Bool) throws {
+    private func printDocument(_ outcomes: [StepRepair], _ path: String, _ isWhole: Bool) throws {
         let checkpoints = outcomes.map { outcome -> JSONValue in
             [
                 "step": .count(outcome.step), "state": .string(outcome.state),

@@ -29,7 +29,7 @@ struct ReshardCommand: ParsableCommand {
 
     @OptionGroup var layouts: LayoutSelection
 
-    @Flag(help: "Add up or average what the ranks of SRC saved as terms (partial tensors).")
+    @Flag(help: "Sum or average the partial tensors that the ranks of SRC saved.")
     var reduce = false
 
     @Option(help: "The step of the new checkpoint. Default: the source's step, or 0.")
@@ -53,7 +53,7 @@ struct ReshardCommand: ParsableCommand {
         let recognised = try RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let reader = try reduce ? opened.reduced() : opened.reader
         let flattened = LossOptions.flattened(reader)
-        try losses.check(opened.omissions + flattened)
+        try losses.check(opened.skippedEntries + flattened)
         let target = Destination(
             path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
             step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
@@ -64,10 +64,10 @@ struct ReshardCommand: ParsableCommand {
                 ]))
         let (store, save) = try target.store(reading: recognised)
         let resharder = try Resharder(reading: reader, tensors: layouts.tensors(of: reader))
-        let ownOmissions = try resharder.omissions
-        try losses.check(ownOmissions)
-        let omissions = opened.omissions + ownOmissions
-        for omission in ownOmissions { StandardError.note("\(source): \(omission)") }
+        let ownSkippedEntries = try resharder.skippedEntries
+        try losses.check(ownSkippedEntries)
+        let skippedEntries = opened.skippedEntries + ownSkippedEntries
+        for entry in ownSkippedEntries { StandardError.note("\(source): \(entry)") }
         Interruption.watch()
         let bar = ProgressBar("resharding", total: resharder.byteCount)
         var settings = Resharder.Options()
@@ -83,9 +83,9 @@ struct ReshardCommand: ParsableCommand {
             manifest = try resharder.write(to: store, step: target.step, options: settings)
         }
         let lost = flattened + resharder.losses.map(\.description)
-        let aside = manifest.setAside.map { ["\($0.note)"] } ?? []
+        let aside = manifest.setAside.map { ["\($0.warning)"] } ?? []
         for note in lost + aside { StandardError.note(note) }
-        try report(manifest, resharder.byteCount, omissions + lost + aside)
+        try report(manifest, resharder.byteCount, skippedEntries + lost + aside)
     }
 
     private func report(_ manifest: Manifest, _ byteCount: Int, _ notes: [String]) throws {

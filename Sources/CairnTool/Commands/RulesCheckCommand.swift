@@ -67,8 +67,8 @@ struct RulesCheckCommand: ParsableCommand {
             try StandardOutput.line(PrintableText.escape("problem: \(problem)"))
         }
         let count = explanation.applications.reduce(0) { $0 + $1.logical.count }
-        let verdict = explanation.problems.isEmpty ? "fits" : "does not fit: \(explanation.problems.count) problems"
-        try StandardOutput.line("\(verdict); \(count) logical tensors on the mesh \(explanation.mesh)")
+        let outcome = explanation.problems.isEmpty ? "fits" : "does not fit: \(explanation.problems.count) problems"
+        try StandardOutput.line("\(outcome); \(count) logical tensors on the mesh \(explanation.mesh)")
     }
 
     private func printDocument(_ explanation: RulesExplanation) throws {
@@ -119,7 +119,7 @@ enum RulesFile {
         }
         let bytes = try PathInspection.beginning(of: path, byteCount: greatestByteCount)
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw CairnError(.malformed, "the rules are no UTF-8 text", .init(file: path))
+            throw CairnError(.malformed, "the rules are not UTF-8 text", .init(file: path))
         }
         return try UniversalSpec(yaml: text, file: path)
     }

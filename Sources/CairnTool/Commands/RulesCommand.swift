@@ -6,7 +6,7 @@ import CairnUniversal
 /// `cairn rules`
 struct RulesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "rules", abstract: "Check, guess, print and apply the rules that unite the shards of other frameworks.",
+        commandName: "rules", abstract: "Check, guess, print and apply the rules that gather the shards of other frameworks.",
         discussion: """
             Rules say which tensors of a distributed checkpoint are parts of which logical ones (Docs/Rules.md).
 
@@ -88,7 +88,7 @@ struct RulesInferCommand: ParsableCommand {
         discussion: """
             A and B are directories of shards, one a rank, or one whole checkpoint; they differ in the size of one \
             mesh axis. Shapes say what is sharded; data is read to tell sections from plain shards \
-            and replicas from terms. \
+            and replicas from partial tensors. \
             Each rule carries a remark how sure it is; names are kept.
 
             Example:

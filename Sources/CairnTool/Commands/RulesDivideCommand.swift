@@ -8,7 +8,7 @@ import CairnUniversal
 struct RulesDivideCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "divide",
-        abstract: "Write a checkpoint as the shards of another framework's ranks, by the rules that unite them.",
+        abstract: "Write a checkpoint as the shards of another framework's ranks, by the rules that gather them.",
         discussion: """
             DST becomes a directory with rank-00000.safetensors and so on, one file a rank in the order of the mesh. \
             It must not exist yet. The way back, and from shards to any format: `cairn convert DST … --rules FILE`.
@@ -48,16 +48,16 @@ struct RulesDivideCommand: ParsableCommand {
         let opened = try OpenedCheckpoint(source, format: options.format, part: options.part)
         try opened.checkNotEmpty()
         let flattened = LossOptions.flattened(opened.reader)
-        try losses.check(opened.omissions + flattened)
-        let divided = try DividedCheckpoint(
+        try losses.check(opened.skippedEntries + flattened)
+        let sharded = try ShardedCheckpoint(
             opened.reader, spec: specification, mesh: mesh?.sizes ?? [:], allowsLosses: allowLosses)
-        let ranks = 0..<divided.mesh.rankCount
+        let ranks = 0..<sharded.mesh.rankCount
         let total = try ranks.reduce(0) { sum, rank in
-            try divided.shard(ofRank: rank).tensors.reduce(sum) { $0 + $1.byteCount }
+            try sharded.shard(ofRank: rank).tensors.reduce(sum) { $0 + $1.byteCount }
         }
         let directory = try NewDirectory(destination)
         Interruption.watch()
-        let bar = ProgressBar("dividing", total: total)
+        let bar = ProgressBar("sharding", total: total)
         var notes = Set(flattened)
         do {
             defer { bar.finish() }
@@ -65,7 +65,7 @@ struct RulesDivideCommand: ParsableCommand {
                 let writer = try SafeTensorsWriter(
                     path: directory.path(Self.fileName(rank)), maximumShardByteCount: nil, replaces: false)
                 var before = 0
-                let shard = try divided.shard(ofRank: rank)
+                let shard = try sharded.shard(ofRank: rank)
                 notes.formUnion(
                     try copyCheckpoint(
                         from: shard, to: InterruptibleWriter(writer), strict: losses.strict
@@ -80,7 +80,7 @@ struct RulesDivideCommand: ParsableCommand {
             throw error
         }
         for note in notes.sorted() { StandardError.note(note) }
-        try report(divided, total, opened.omissions + notes.sorted())
+        try report(sharded, total, opened.skippedEntries + notes.sorted())
     }
 
     /// `rank-00003.safetensors`.
@@ -89,19 +89,19 @@ struct RulesDivideCommand: ParsableCommand {
         return "rank-" + String(repeating: "0", count: max(0, 5 - digits.count)) + digits + ".safetensors"
     }
 
-    private func report(_ divided: DividedCheckpoint, _ byteCount: Int, _ notes: [String]) throws {
+    private func report(_ sharded: ShardedCheckpoint, _ byteCount: Int, _ notes: [String]) throws {
         guard options.json else {
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(destination): \(divided.mesh.rankCount) shards for the mesh \(divided.mesh), "
+                    "wrote \(destination): \(sharded.mesh.rankCount) shards for the mesh \(sharded.mesh), "
                         + ByteCountText.describe(byteCount)))
             return
         }
         try ResultDocument.print(
             schema: "cairn-rules-divide/1",
             [
-                "source": .string(source), "destination": .string(destination), "mesh": .string("\(divided.mesh)"),
-                "ranks": .count(divided.mesh.rankCount), "bytes": .count(byteCount),
+                "source": .string(source), "destination": .string(destination), "mesh": .string("\(sharded.mesh)"),
+                "ranks": .count(sharded.mesh.rankCount), "bytes": .count(byteCount),
                 "notes": .strings(notes),
             ])
     }

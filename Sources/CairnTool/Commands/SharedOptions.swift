@@ -56,7 +56,7 @@ struct SelectionOptions: ParsableArguments {
 
     /// Whether a name is meant.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a pattern that is none.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for an invalid pattern.
     func test() throws(CairnError) -> @Sendable (String) -> Bool {
         var included: [GlobPattern] = [], excluded: [GlobPattern] = []
         for text in include { included.append(try GlobPattern(text)) }

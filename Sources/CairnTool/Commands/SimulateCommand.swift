@@ -12,7 +12,7 @@ struct SimulateCommand: ParsableCommand {
             ranks of a mesh, and really computes the manifest, one rank's plan of a save, all ranks' shares and, with \
             --to-mesh, plans of a load on another mesh. No byte of any tensor exists.
 
-            Of the axes tp divides weights, pp layers, ep experts, and dp replicates; --zero cuts masters and moments \
+            Of the axes tp shards weights, pp layers, ep experts, and dp replicates; --zero cuts masters and moments \
             over dp.
 
             Example:

@@ -9,11 +9,11 @@ struct VerifyCommand: ParsableCommand {
         discussion: """
             Checks the structure of every file, that the fragments cover every tensor, and the checksums of the \
             description; with --deep every byte of data is read and checked against its checksum. Of a run, every \
-            checkpoint is checked. Each damaged place is named: file, tensor and offset.
+            checkpoint is checked. Each damage is named: file, tensor and offset.
 
             What was checked stands in parentheses. "data" is data that was read, "checksums" that it was compared with \
             checksums; where there are none (safetensors, .npy, bare pickles, files of PyTorch before 1.6, most of HDF5) a \
-            note says so: nobody can notice changed elements there.
+            note says so: changed elements cannot be noticed there.
 
             Exit code 0 when all is well, 1 when something is damaged, 2 when that could not be found out.
 
@@ -48,11 +48,11 @@ struct VerifyCommand: ParsableCommand {
     }
 
     private func document(_ result: CheckpointVerification) -> JSONValue {
-        let damage = result.damage.map { place -> JSONValue in
+        let damage = result.damage.map { damage -> JSONValue in
             [
-                "file": .optional(place.file), "tensor": .optional(place.tensor),
-                "offset": place.offset.map { .count($0) } ?? .null,
-                "chunk": place.chunk.map { .count($0) } ?? .null, "message": .string(place.message),
+                "file": .optional(damage.file), "tensor": .optional(damage.tensor),
+                "offset": damage.offset.map { .count($0) } ?? .null,
+                "chunk": damage.chunk.map { .count($0) } ?? .null, "message": .string(damage.message),
             ]
         }
         return [
@@ -66,16 +66,16 @@ struct VerifyCommand: ParsableCommand {
 
     private func printText(_ result: CheckpointVerification) throws {
         let checked = result.checked.joined(separator: ", ")
-        let verdict =
+        let outcome =
             result.damage.isEmpty
             ? Emphasis.good.apply("ok") + " (\(checked))" : Emphasis.bad.apply("damaged") + " (\(checked))"
-        try StandardOutput.line("\(PrintableText.escape(result.source)): \(verdict)")
-        for place in result.damage {
+        try StandardOutput.line("\(PrintableText.escape(result.source)): \(outcome)")
+        for damage in result.damage {
             var words: [String] = []
-            if let file = place.file { words.append(file) }
-            if let tensor = place.tensor { words.append("tensor \"\(tensor)\"") }
-            if let offset = place.offset { words.append("offset \(offset)") }
-            let text = words.isEmpty ? place.message : words.joined(separator: ", ") + ": " + place.message
+            if let file = damage.file { words.append(file) }
+            if let tensor = damage.tensor { words.append("tensor \"\(tensor)\"") }
+            if let offset = damage.offset { words.append("offset \(offset)") }
+            let text = words.isEmpty ? damage.message : words.joined(separator: ", ") + ": " + damage.message
             try StandardOutput.line("  " + PrintableText.escape(text))
         }
         for note in result.notes { StandardError.note("\(result.source): \(note)") }

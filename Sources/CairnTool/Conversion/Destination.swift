@@ -10,7 +10,7 @@ struct Destination {
     let format: OutputFormat
     let replaces: Bool
     let maximumShardByteCount: Int
-    /// Over how many files tensors are divided, for the formats that do so.
+    /// Over how many files tensors are sharded, for the formats that do so.
     var fileCount = 1
     /// The step of the new checkpoint, for our own format.
     let step: Int
@@ -24,8 +24,7 @@ struct Destination {
     /// The writer; nothing has been written yet.
     ///
     /// - Parameter source: the path that is read, which must not be touched.
-    /// - Throws: ``CairnError/Code/alreadyExists`` for what must not be replaced, ``CairnError/Code/invalidArgument``
-    ///   when
+    /// - Throws: ``CairnError/Code/alreadyExists`` for what must not be replaced, ``CairnError/Code/invalidArgument`` when
     ///   source and destination are the same.
     func writer(reading source: RecognisedFormat) throws -> any CheckpointWriter {
         switch format {
@@ -86,7 +85,7 @@ struct Destination {
             let origin = PathInspection.canonical(source.path)
             isSame = target == origin || target.hasPrefix(origin + "/")
         }
-        if isSame { throw overSource("choose another place") }
+        if isSame { throw overSource("choose another path") }
     }
 
     /// Writers of directories delete old files of their format there: none may belong to the source.
@@ -95,7 +94,7 @@ struct Destination {
         let origin = PathInspection.canonical(source.path)
         let isInside = try PathInspection.kind(of: origin) != .directory
             && target == PathInspection.split(origin).directory
-        if target == origin || isInside || target.hasPrefix(origin + "/") { throw overSource("choose another place") }
+        if target == origin || isInside || target.hasPrefix(origin + "/") { throw overSource("choose another path") }
     }
 
     /// The writer of a safetensors checkpoint deletes old files of its name: none may belong to the source.
@@ -122,7 +121,7 @@ struct Destination {
         case .torch(let source), .hdf5(let source), .keras(let source), .numpy(let source):
             isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
         }
-        if isSame { throw overSource("choose another place") }
+        if isSame { throw overSource("choose another path") }
     }
 
     private func overSource(_ advice: String) -> CairnError {

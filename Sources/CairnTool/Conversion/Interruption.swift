@@ -7,7 +7,7 @@ import Glibc
 import Darwin
 #endif
 
-/// Turns SIGINT and SIGTERM into an error of the work that is going on, so that it can clean up.
+/// Turns SIGINT and SIGTERM into an error of the work in progress, so that it can clean up.
 enum Interruption {
     private static let isRequested = Atomic<Bool>(false)
 
@@ -37,6 +37,6 @@ enum Interruption {
     /// - Throws: ``CairnError/Code/cancelled`` after a signal.
     static func check() throws(CairnError) {
         guard isRequested.load(ordering: .relaxed) else { return }
-        throw CairnError(.cancelled, "interrupted; what is left is no checkpoint")
+        throw CairnError(.cancelled, "interrupted; what is left is not a checkpoint")
     }
 }

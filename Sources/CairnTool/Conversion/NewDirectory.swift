@@ -17,7 +17,7 @@ struct NewDirectory {
             directory, ".\(name).cairn-partial-" + String(Self.fileSystem.uniqueToken(), radix: 16))
         guard try PathInspection.kind(of: destination) == nil else {
             throw CairnError(
-                .alreadyExists, "something is there already", .init(file: path, advice: "choose another place"))
+                .alreadyExists, "something is there already", .init(file: path, advice: "choose another path"))
         }
         do throws(SystemCallError) {
             try Self.fileSystem.makeDirectory(partial)

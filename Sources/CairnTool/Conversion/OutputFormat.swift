@@ -14,8 +14,8 @@ enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
     case npz
     case npy
 
-    /// Whether the tensors can be divided over files, one for each of so many ranks.
-    var isDivided: Bool { self == .dcp || self == .dcpSafetensors }
+    /// Whether the tensors can be sharded over files, one for each of so many ranks.
+    var isSharded: Bool { self == .dcp || self == .dcpSafetensors }
 }
 
 /// A size of the command line: `5GB`, `512MiB`.

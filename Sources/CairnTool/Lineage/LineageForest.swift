@@ -39,19 +39,19 @@ package struct LineageForest {
     }
 
     private mutating func resolve() {
-        let places = Dictionary(
+        let indices = Dictionary(
             checkpoints.enumerated().map { ($1.saveID, $0) }, uniquingKeysWith: { first, _ in first })
         for (index, checkpoint) in checkpoints.enumerated() {
-            let found = checkpoint.parents.map { $0.saveID.flatMap { places[$0] } }
+            let found = checkpoint.parents.map { $0.saveID.flatMap { indices[$0] } }
             checkpoints[index].found = found
-            // A run's checkpoints name what the run went on from; between them they follow on each other.
+            // A run's checkpoints name what the run continued from; between them they follow on each other.
             let earlier = index > 0 && checkpoints[index - 1].store == checkpoint.store ? index - 1 : nil
-            let goesOn = earlier.map { place in
+            let continues = earlier.map { previous in
                 checkpoint.operation == "training"
-                    && (checkpoints[place].parents == checkpoint.parents || found.first == place
+                    && (checkpoints[previous].parents == checkpoint.parents || found.first == previous
                         || found.first ?? nil == nil && checkpoint.parents.first?.source == checkpoint.store)
             }
-            checkpoints[index].trunk = goesOn == true ? earlier : found.compactMap(\.self).first
+            checkpoints[index].trunk = continues == true ? earlier : found.compactMap(\.self).first
         }
     }
 
@@ -78,8 +78,8 @@ package struct LineageForest {
                 }
                 lines.append(lead + branch + text(first, last, count))
                 let below = lead + (branch.isEmpty ? "" : branch == "└─ " ? "   " : "│  ")
-                for (place, child) in (children[last] ?? []).enumerated().reversed() {
-                    stack.append((child, below, place == (children[last]?.count ?? 0) - 1 ? "└─ " : "├─ "))
+                for (index, child) in (children[last] ?? []).enumerated().reversed() {
+                    stack.append((child, below, index == (children[last]?.count ?? 0) - 1 ? "└─ " : "├─ "))
                 }
             }
         }
@@ -89,7 +89,7 @@ package struct LineageForest {
         return lines
     }
 
-    /// Whether a checkpoint goes on with the row of the other.
+    /// Whether a checkpoint continues with the row of the other.
     private func follows(_ index: Int, _ other: Int) -> Bool {
         checkpoints[index].operation == "training" && checkpoints[other].operation == "training"
             && checkpoints[index].store == checkpoints[other].store
@@ -99,10 +99,10 @@ package struct LineageForest {
         let (from, to) = (checkpoints[first], checkpoints[last])
         var text = count == 1 ? from.name : "\(from.name) … @\(to.step)"
         text += "  " + from.operation + (count == 1 ? "" : ", \(count) checkpoints")
-        // Where it is drawn says it all of a run that goes on, and of what has one parent.
-        let goesOn = from.operation == "training" && from.trunk.map { checkpoints[$0].store } == from.store
+        // Where it is drawn says it all of a run that continues, and of what has one parent.
+        let continues = from.operation == "training" && from.trunk.map { checkpoints[$0].store } == from.store
         let isPlain = from.parents.count == 1 && from.trunk != nil && from.parents[0].coefficient == nil
-        if !from.parents.isEmpty, !goesOn, !isPlain {
+        if !from.parents.isEmpty, !continues, !isPlain {
             text += " of " + zip(from.parents, from.found).map(describe).joined(separator: ", ")
         }
         if !to.metrics.isEmpty { text += "  " + MetricsText.describe(to.metrics) }
@@ -131,8 +131,8 @@ package struct LineageForest {
                         "store": .optional(found.map { checkpoints[$0].store }),
                     ]
                 }
-                let trunk = checkpoint.trunk.map { place -> JSONValue in
-                    ["store": .string(checkpoints[place].store), "step": .count(checkpoints[place].step)]
+                let trunk = checkpoint.trunk.map { index -> JSONValue in
+                    ["store": .string(checkpoints[index].store), "step": .count(checkpoints[index].step)]
                 }
                 return [
                     "store": .string(checkpoint.store), "step": .count(checkpoint.step),

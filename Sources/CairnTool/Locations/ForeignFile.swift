@@ -1,7 +1,7 @@
 import CairnBase
 import CairnStorage
 
-/// What a file is that is no checkpoint, or none that Cairn reads: by its first and last bytes, else by its name.
+/// What a file is that is not a checkpoint, or none that Cairn reads: by its first and last bytes, else by its name.
 struct ForeignFile {
     /// As a noun: `a Git LFS pointer`.
     let name: String
@@ -186,7 +186,7 @@ extension ForeignFile {
             guard kind == .file, let found = try? ForeignFile(path: candidate) ?? misnamed(candidate) else { return error }
             if found.isExpected(of: candidate) { return error }
             return CairnError(
-                found.isDamaged ? .incomplete : .unsupported, "the file is no checkpoint",
+                found.isDamaged ? .incomplete : .unsupported, "the file is not a checkpoint",
                 .init(
                     file: candidate, tensor: error.context.tensor, found: found.name,
                     advice: found.advice ?? error.context.advice))

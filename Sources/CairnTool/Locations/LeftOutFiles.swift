@@ -10,7 +10,7 @@ enum LeftOutFiles {
     ]
 
     /// - Parameter files: The names of what is read.
-    /// - Returns: A sentence, or nothing where all is read or the path is no directory.
+    /// - Returns: A sentence, or nothing where all is read or the path is not a directory.
     static func note(beside files: [String], in path: String) throws(CairnError) -> [String] {
         guard try PathInspection.kind(of: path) == .directory else { return [] }
         let read = Set(files)

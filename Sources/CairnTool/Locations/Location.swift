@@ -17,9 +17,8 @@ struct Location: Sendable {
 
     /// Something that exists under the whole text wins over the reading with `@`.
     ///
-    /// - Throws: ``CairnError/Code/notFound`` when neither exists, ``CairnError/Code/invalidArgument`` for a selector
-    ///   that
-    ///   is none.
+    /// - Throws: ``CairnError/Code/notFound`` when neither exists, ``CairnError/Code/invalidArgument`` for an invalid
+    ///   selector.
     init(_ text: String) throws(CairnError) {
         self.text = text
         if try PathInspection.kind(of: text) != nil {

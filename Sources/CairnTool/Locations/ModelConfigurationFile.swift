@@ -18,7 +18,7 @@ enum ModelConfigurationFile {
 
     /// What it says.
     ///
-    /// - Throws: ``CairnError/Code/malformed`` for a file that is none.
+    /// - Throws: ``CairnError/Code/malformed`` for a file that is not one.
     static func beside(_ text: String) throws(CairnError) -> ModelConfiguration? {
         guard let file = try path(beside: text) else { return nil }
         let (directory, name) = PathInspection.split(file)

@@ -15,10 +15,10 @@ struct OpenedCheckpoint {
     /// What is beside the files that were read.
     private let notes: [String]
 
-    /// Text that a safetensors file holds beside the tensors and that is no value of ours.
+    /// Text that a safetensors file holds beside the tensors and that is not a value of ours.
     var metadata: [NamedValue] { (reader as? SafeTensorsReader)?.metadata ?? [] }
 
-    /// Opens what `text` names; of a run without a step, the latest checkpoint, which is said on standard error.
+    /// Opens what `text` names. For a run without a step that is the latest checkpoint, which is said on standard error.
     ///
     /// - Parameter part: Which of several saves in a file.
     /// - Throws: ``CairnError``: what was recognised is in its message.
@@ -94,9 +94,9 @@ struct OpenedCheckpoint {
     }
 
     /// What is in the files and not in the reader: a sentence each.
-    var omissions: [String] {
+    var skippedEntries: [String] {
         if let file = reader as? SafeTensorsReader { return [file.rankFileNote].compactMap(\.self) + notes }
-        return ((reader as? any OmittingReader)?.omissions ?? []) + notes
+        return ((reader as? any SkippingReader)?.skippedEntries ?? []) + notes
     }
 
     /// The weights that are stored as codes, by the tensors and by the `config.json` beside the path that was opened.
@@ -109,26 +109,26 @@ struct OpenedCheckpoint {
     /// - Throws: ``CairnError/Code/unsupported`` where there are tensors and none of them can be read: what is made of
     ///   that would be nothing.
     func checkNotEmpty() throws(CairnError) {
-        guard reader.tensors.isEmpty, let omitting = reader as? any OmittingReader, omitting.omittedTensorCount > 0
+        guard reader.tensors.isEmpty, let omitting = reader as? any SkippingReader, omitting.skippedTensorCount > 0
         else { return }
         throw CairnError(
             .unsupported, "no tensor of the checkpoint can be read, so that nothing is written",
-            .init(file: reader.source, found: omitting.omissions.first))
+            .init(file: reader.source, found: omitting.skippedEntries.first))
     }
 
-    /// The same with the terms of sums and means that ranks have saved added up.
+    /// The same with its partial tensors reduced.
     func reduced() throws -> any CheckpointReader {
         guard let cairn = reader as? CairnReader else {
             throw CairnError(
-                .invalidArgument, "only a checkpoint of a run has terms to reduce",
-                .init(file: reader.source, advice: "terms of foreign shards are reduced by rules"))
+                .invalidArgument, "only a checkpoint of a run has partial tensors to reduce",
+                .init(file: reader.source, advice: "use rules to reduce partial tensors of foreign shards"))
         }
         return try ReducedReader(cairn)
     }
 
     /// A reader that was made from others.
-    init(united reader: any CheckpointReader) {
-        self.init(reader: reader, description: "shards united by rules", manifest: nil)
+    init(gathered reader: any CheckpointReader) {
+        self.init(reader: reader, description: "shards gathered by rules", manifest: nil)
     }
 
     private init(
@@ -138,15 +138,16 @@ struct OpenedCheckpoint {
         self.description = description
         self.manifest = manifest
         self.notes = notes
-        for omission in omissions { StandardError.note("\(reader.source): \(omission)") }
+        for entry in skippedEntries { StandardError.note("\(reader.source): \(entry)") }
     }
 }
 
 /// Opens a run, for the commands that want all of it.
 enum StoreOpening {
-    /// The newest step of a run that is of use; newer ones that are not are named on standard error.
+    /// The newest step of a run that is usable; newer ones that are not are named on standard error.
     ///
-    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when all are of no use.
+    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when all are of no
+    ///   use.
     static func newest(of path: String) throws -> Int {
         let store = CheckpointStore(path: path)
         let (step, skipped) = try store.newestUsable()
@@ -158,7 +159,7 @@ enum StoreOpening {
             .init(file: path, advice: "`cairn ls` shows what is there"))
     }
 
-    /// The steps of a run that are of use, ascending; those that are not are named on standard error.
+    /// The steps of a run that are usable, ascending; those that are not are named on standard error.
     static func usableSteps(of store: CheckpointStore, path: String) throws -> [Int] {
         var steps: [Int] = []
         for summary in try store.list() {
@@ -174,7 +175,7 @@ enum StoreOpening {
     }
 
     private static func note(_ skipped: [CheckpointStore.Skipped], of path: String) {
-        for one in skipped { StandardError.note("\(path)@\(one.step) is passed over: \(one.error)") }
+        for one in skipped { StandardError.note("\(path)@\(one.step) is skipped: \(one.error)") }
     }
 
     /// - Throws: ``CairnError/Code/unsupported`` when the path is something else.
@@ -186,7 +187,7 @@ enum StoreOpening {
         let names = try PathInspection.names(in: path)
         guard names.isEmpty || names.contains(where: { StepName.step(ofKey: $0 + "/") != nil }) else {
             throw CairnError(
-                .unsupported, "this is no run",
+                .unsupported, "this is not a run",
                 .init(
                     file: path, expected: "a directory with step-… directories in it",
                     found: names.prefix(4).joined(separator: ", ") + (names.count > 4 ? ", …" : "")))

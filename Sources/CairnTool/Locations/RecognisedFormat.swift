@@ -34,7 +34,7 @@ extension RecognisedFormat {
         return .checkpoint(store: store, step: manifest.step)
     }
 
-    /// The file or directory; of one checkpoint of a run, the run.
+    /// The file or directory; for one checkpoint of a run, the run.
     var path: String {
         switch self {
         case .checkpoint(let store, _): store
@@ -69,8 +69,7 @@ extension RecognisedFormat {
     /// - Parameters:
     ///   - forced: the only format to think of, as the user said.
     ///   - looksInside: whether the message about a directory says what in it is a checkpoint.
-    /// - Throws: ``CairnError/Code/unsupported`` for what is not recognised or is so in two ways; the message says
-    ///   what was
+    /// - Throws: ``CairnError/Code/unsupported`` for what is not recognised or is so in two ways; the message says what was
     ///   seen.
     init(of path: String, forced: FormatName? = nil, looksInside: Bool = true) throws(CairnError) {
         switch try PathInspection.kind(of: path) {
@@ -165,7 +164,7 @@ extension RecognisedFormat {
         }
         if forced == .cairn {
             throw CairnError(
-                .unsupported, "this is no checkpoint of a run",
+                .unsupported, "this is not a checkpoint of a run",
                 .init(file: path, expected: "the directory of a run or of a checkpoint", found: "a file"))
         }
         if forced == .safetensors { return .safetensors(path: path) }
@@ -181,14 +180,14 @@ extension RecognisedFormat {
         if name.hasSuffix(fileSuffix) { return .safetensors(path: path) }
         let found = try ForeignFile(path: path)
         throw CairnError(
-            found?.isDamaged == true ? .incomplete : .unsupported, "the file is no checkpoint that Cairn reads",
+            found?.isDamaged == true ? .incomplete : .unsupported, "the file is not a checkpoint that Cairn reads",
             .init(
                 file: path, expected: "safetensors, a file of torch.save, HDF5, Keras or NumPy",
                 found: found?.name ?? "something else",
                 advice: found == nil ? "if it is safetensors all the same, say --format safetensors" : found?.advice))
     }
 
-    /// An index of several files: of which kind they are, its own name says, or theirs.
+    /// An index of several files: its own name, or theirs, says of which kind they are.
     private static func index(_ path: String) throws(CairnError) -> RecognisedFormat {
         if path.hasSuffix(fileSuffix + indexSuffix) { return .safetensors(path: path) }
         if TorchDirectory.isIndex(path) { return .torch(path: path) }

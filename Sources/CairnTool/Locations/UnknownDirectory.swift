@@ -1,7 +1,7 @@
 import CairnBase
 import CairnStorage
 
-/// What is said of a directory that is no checkpoint: what it is instead, or what in it is one.
+/// What is said of a directory that is not a checkpoint: what it is instead, or what in it is one.
 enum UnknownDirectory {
     private static let greatestCount = 64
     private static let checkpointEnds = [
@@ -11,19 +11,19 @@ enum UnknownDirectory {
     static func error(_ path: String, _ names: [String], looksInside: Bool) throws(CairnError) -> CairnError {
         if let kind = foreign(names) {
             return CairnError(
-                .unsupported, "the directory is no checkpoint that Cairn reads", .init(file: path, found: kind.name, advice: kind.advice))
+                .unsupported, "the directory is not a checkpoint that Cairn reads", .init(file: path, found: kind.name, advice: kind.advice))
         }
         let inner = looksInside ? try checkpoints(in: path, names) : []
         if !inner.isEmpty {
             return CairnError(
-                .unsupported, "the directory is no checkpoint itself, but there are some in it",
+                .unsupported, "the directory is not a checkpoint itself, but there are some in it",
                 .init(
                     file: path, found: inner.prefix(8).joined(separator: ", ") + (inner.count > 8 ? ", …" : ""),
                     advice: "name the one to open"))
         }
         let seen = names.isEmpty ? "an empty directory" : names.prefix(4).joined(separator: ", ")
         return CairnError(
-            .unsupported, "the directory is no checkpoint that Cairn knows",
+            .unsupported, "the directory is not a checkpoint that Cairn knows",
             .init(
                 file: path,
                 expected: "step-… directories, a .metadata, an index of .safetensors or .bin files, or such files",

@@ -14,7 +14,7 @@ enum AdapterFiles {
         let configurationPath = PathInspection.join(path, configurationName)
         guard try PathInspection.kind(of: configurationPath) == .file else {
             throw CairnError(
-                .unsupported, "this is no adapter",
+                .unsupported, "this is not an adapter",
                 .init(
                     file: path, expected: "a directory with \(configurationName)",
                     advice: "the scale of its matrices is in that file, which PEFT writes beside them"))
@@ -38,7 +38,7 @@ enum AdapterFiles {
         let source = try MergeSource(path)
         guard source.input.reader.tensors.contains(where: { $0.name.hasSuffix(".lora_down.weight") }) else {
             throw CairnError(
-                .unsupported, "this is no adapter",
+                .unsupported, "this is not an adapter",
                 .init(
                     file: path, expected: "a directory with \(configurationName), or a file of lora_down, lora_up and alpha",
                     advice: "name the directory that PEFT saved"))

@@ -31,35 +31,37 @@ extension MergeOutput {
         // Each source is kept from being written over.
         var writer: (any CheckpointWriter)?
         for source in sources { writer = try destination.writer(reading: source.recognised) }
-        let left = sources.flatMap(\.omissions)
+        let left = sources.flatMap(\.skippedEntries)
         try losses.check(left)
         guard let writer else { throw CairnError(.invalidArgument, "a merge needs at least one checkpoint") }
         for note in notes { StandardError.note(note) }
         Interruption.watch()
         let byteCount = reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
         let bar = ProgressBar("merging", total: byteCount)
-        let omissions: [String]
+        let skippedEntries: [String]
         do {
             defer { bar.finish() }
             var before = 0
-            omissions = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: losses.strict) { written, _ in
+            skippedEntries = try copyCheckpoint(
+                from: reader, to: InterruptibleWriter(writer), strict: losses.strict
+            ) { written, _ in
                 bar.add(written - before)
                 before = written
             }
         }
-        for omission in omissions { StandardError.note(omission) }
-        try report(reader, destination, lineage, notes + left + omissions, byteCount, schema, facts)
+        for entry in skippedEntries { StandardError.note(entry) }
+        try report(reader, destination, lineage, notes + left + skippedEntries, byteCount, schema, facts)
     }
 
     private func report(
         _ reader: any CheckpointReader, _ destination: Destination, _ lineage: Lineage, _ notes: [String],
         _ byteCount: Int, _ schema: String, _ facts: JSONObject
     ) throws {
-        let place = target == .cairn ? "\(output)@\(destination.step)" : output
+        let written = target == .cairn ? "\(output)@\(destination.step)" : output
         guard json else {
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(place) (\(target.rawValue)): \(reader.tensors.count) tensors, "
+                    "wrote \(written) (\(target.rawValue)): \(reader.tensors.count) tensors, "
                         + "\(ByteCountText.describe(byteCount)), \(LineageText.describe(lineage))"))
             return
         }

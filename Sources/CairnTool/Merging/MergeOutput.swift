@@ -82,7 +82,7 @@ struct MergeOutput: ParsableArguments {
         return SelectedReader(reader, where: try selection.test())
     }
 
-    /// Refuses a pattern that fits a name of no source: one that does not is a mistake of whoever wrote it.
+    /// Refuses a pattern that fits a name of no source: one that does not is a mistake in the pattern.
     func checkPatterns(of sources: [MergeSource]) throws(CairnError) {
         for text in selection.include + selection.exclude {
             let pattern = try GlobPattern(text)
@@ -122,7 +122,7 @@ struct MergeSource {
     /// What must not be written over.
     let recognised: RecognisedFormat
     /// What of the files is not in the reader.
-    let omissions: [String]
+    let skippedEntries: [String]
     /// The names of everything that it has.
     let names: [String]
     /// What is to be said of what takes part.
@@ -141,7 +141,7 @@ struct MergeSource {
         let location = try Location(text)
         recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
         manifest = opened.manifest
-        omissions = opened.omissions.map { "\(text): \($0)" }
+        skippedEntries = opened.skippedEntries.map { "\(text): \($0)" }
         let selects: @Sendable (String) -> Bool
         if let selection { selects = try selection.test() } else { selects = { _ in true } }
         var reader = opened.reader

@@ -9,7 +9,7 @@ enum RecipeFile {
         let (directory, name) = PathInspection.split(path)
         let bytes = try LocalStorage(root: directory).readAll(name, limit: 4 << 20)
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw CairnError(.malformed, "the recipe is no UTF-8 text", .init(file: path))
+            throw CairnError(.malformed, "the recipe is not UTF-8 text", .init(file: path))
         }
         return text
     }
@@ -24,12 +24,12 @@ enum RecipeModel {
         _ name: String, besides recipe: String, _ result: MergeOutput, taking parts: TrainingParts
     ) throws -> (input: MergeInput, sources: [MergeSource], notes: [String]) {
         if try exists(name, besides: recipe) == nil, let plus = name.lastIndex(of: "+") {
-            let model = try place(String(name[..<plus]), besides: recipe)
+            let model = try path(String(name[..<plus]), besides: recipe)
             // Which tensors are wanted counts for the model with the adapter: the adapter is for all of the model's.
             let base = try MergeSource(
                 model, format: result.format, taking: result.selection.include.isEmpty ? parts : .all)
             var (adapter, source) = try AdapterFiles.open(
-                place(String(name[name.index(after: plus)...]), besides: recipe))
+                path(String(name[name.index(after: plus)...]), besides: recipe))
             adapter.isForTiedModel = try AdapterFiles.isTied(modelAt: model)
             // The model keeps its types, as other models of the recipe do; the result's come from the merge.
             var options = result.mergeOptions
@@ -40,7 +40,7 @@ enum RecipeModel {
             let input = MergeInput(try result.selected(merged), parent: parent)
             return (input, [base, source], merged.notes)
         }
-        let source = try result.open(place(name, besides: recipe), taking: parts)
+        let source = try result.open(path(name, besides: recipe), taking: parts)
         return (source.input, [source], [])
     }
 
@@ -56,7 +56,7 @@ enum RecipeModel {
         return nil
     }
 
-    private static func place(_ name: String, besides recipe: String) throws(CairnError) -> String {
+    private static func path(_ name: String, besides recipe: String) throws(CairnError) -> String {
         if let path = try exists(name, besides: recipe) { return path }
         throw CairnError(
             .notFound, "a model of the recipe is not there",

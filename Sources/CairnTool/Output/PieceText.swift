@@ -4,11 +4,11 @@ import CairnTensor
 enum PieceText {
     static func describe(_ pieces: [(region: Region, file: String)]) -> String {
         let files = Set(pieces.map(\.file)).count
-        let place = files == 1 ? "in one file" : "in \(files) files"
+        let spread = files == 1 ? "in one file" : "in \(files) files"
         let dimensions = pieces.first?.region.offsets.indices ?? 0..<0
         let cuts = dimensions.map { dimension in Set(pieces.map { $0.region.offsets[dimension] }).count }
-        // Pieces that are no grid are only counted.
+        // Pieces that are not a grid are only counted.
         let isGrid = cuts.reduce(1, *) == pieces.count
-        return (isGrid ? cuts.map(String.init).joined(separator: "×") : String(pieces.count)) + " pieces \(place)"
+        return (isGrid ? cuts.map(String.init).joined(separator: "×") : String(pieces.count)) + " pieces \(spread)"
     }
 }

@@ -1,7 +1,7 @@
 import CairnBase
 import Synchronization
 
-/// A bar on standard error while something takes long; silent where nobody watches. Any thread may report.
+/// A bar on standard error while something takes long; silent where standard error is not a terminal. Any thread may report.
 final class ProgressBar: Sendable {
     private struct State {
         var done = 0

@@ -10,7 +10,7 @@ import Darwin
 enum StandardOutput {
     /// Writes text and a newline.
     ///
-    /// - Throws: ``CairnError/Code/inputOutput`` when not all of it could be written, so that a full disk is no
+    /// - Throws: ``CairnError/Code/inputOutput`` when not all of it could be written, so that a full disk is not a
     ///   success.
     static func line(_ text: String) throws(CairnError) {
         try write(Array((text + "\n").utf8))
@@ -38,7 +38,7 @@ enum StandardError {
         _ = writeAll(Array(text.utf8), to: STDERR_FILENO)
     }
 
-    /// A remark that is no failure.
+    /// A remark that is not a failure.
     static func note(_ text: String) {
         line("cairn: note: " + PrintableText.escape(text))
     }

@@ -6,7 +6,7 @@ import Darwin
 
 /// Times as text.
 enum TimeText {
-    /// ISO 8601 in UTC, to the second, from seconds since 1970; `nil` where that is no time of the calendar.
+    /// ISO 8601 in UTC, to the second, from seconds since 1970; `nil` where that is not a time of the calendar.
     static func iso(_ seconds: Double) -> String? {
         guard let whole = time_t(exactly: seconds.rounded(.down)) else { return nil }
         var seconds = whole

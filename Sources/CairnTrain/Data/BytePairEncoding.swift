@@ -68,7 +68,7 @@ public struct BytePairEncoding: Sendable, Hashable {
         return tokens
     }
 
-    /// The bytes of `tokens`; what is no token is left out.
+    /// The bytes of `tokens`; what is not a token is left out.
     public func decode(_ tokens: [Int32]) -> [UInt8] {
         var spellings: [[UInt8]] = (0...255).map { [UInt8($0)] }
         for pair in merges { spellings.append(spellings[Int(pair.x)] + spellings[Int(pair.y)]) }
@@ -82,7 +82,7 @@ public struct BytePairEncoding: Sendable, Hashable {
 
     init(mergeBytes bytes: [UInt8]) throws(CairnError) {
         guard bytes.count % 8 == 0 else {
-            throw CairnError(.malformed, "stored merges are no whole number of pairs", .init(found: "\(bytes.count) bytes"))
+            throw CairnError(.malformed, "stored merges are not a whole number of pairs", .init(found: "\(bytes.count) bytes"))
         }
         var merges: [SIMD2<Int32>] = []
         for start in stride(from: 0, to: bytes.count, by: 8) {

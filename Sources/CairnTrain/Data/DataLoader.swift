@@ -22,7 +22,7 @@ public struct DataLoader: Sendable, Hashable {
         self.seed = seed
     }
 
-    /// The numbers of the next `count` examples; goes on into the next epoch where this one ends.
+    /// The numbers of the next `count` examples; continues into the next epoch where this one ends.
     public mutating func next(_ count: Int) -> [Int] {
         var indices: [Int] = []
         indices.reserveCapacity(count)

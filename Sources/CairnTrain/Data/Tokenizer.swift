@@ -41,7 +41,7 @@ public enum Tokenizer: Sendable, Hashable {
         }
     }
 
-    /// The text of `tokens`; what is no token of this vocabulary is left out.
+    /// The text of `tokens`; what is not a token of this vocabulary is left out.
     public func decode(_ tokens: [Int32]) -> [UInt8] {
         switch self {
         case .bytePairs(let encoding): encoding.decode(tokens)

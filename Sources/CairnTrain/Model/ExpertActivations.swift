@@ -5,7 +5,7 @@ internal import CairnTensor
 /// expert.
 ///
 /// Assignments are ordered by expert, then by token; so those of a rank's experts lie side by side. A rank computes M
-/// of them: those for its experts, of all ranks that the experts are divided over, rank after rank.
+/// of them: those for its experts, of all ranks that the experts are sharded over, rank after rank.
 ///
 /// `@unchecked Sendable`: the worker that owns it runs one pass at a time.
 final class ExpertActivations: @unchecked Sendable {
@@ -30,7 +30,7 @@ final class ExpertActivations: @unchecked Sendable {
     let activated: GrowingFloats  // [M, inner]
     /// The M rows.
     var segments: [Segment] = []
-    /// How many rows go to each of the ranks that the experts are divided over, and how many come from each.
+    /// How many rows go to each of the ranks that the experts are sharded over, and how many come from each.
     var sentRows: [Int] = []
     var receivedRows: [Int] = []
 

@@ -76,7 +76,7 @@ package struct GradientPointers: @unchecked Sendable {
 
 /// Buffers that live as long as this object.
 ///
-/// `@unchecked Sendable`: whoever owns the arena orders the access.
+/// `@unchecked Sendable`: the owner of the arena orders the access.
 final class Arena: @unchecked Sendable {
     private var storages: [TensorStorage] = []
     private let pool: BufferPool
@@ -100,7 +100,7 @@ final class Arena: @unchecked Sendable {
 
 /// A float buffer that grows with what is asked of it.
 ///
-/// `@unchecked Sendable`: whoever owns it orders the access.
+/// `@unchecked Sendable`: its owner orders the access.
 final class GrowingFloats: @unchecked Sendable {
     private var storage: TensorStorage
     private var capacity: Int

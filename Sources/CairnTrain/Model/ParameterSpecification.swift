@@ -32,10 +32,10 @@ package enum Initialization: Sendable, Hashable {
 }
 
 /// How the ranks of tensor parallelism share a parameter.
-package struct TensorDivision: Sendable, Hashable {
-    /// The dimension that is divided.
+package struct TensorSharding: Sendable, Hashable {
+    /// The dimension that is sharded.
     package var dimension: Int
-    /// How many equal sections the dimension has, each divided on its own: three of a fused QKV.
+    /// How many equal sections the dimension has, each sharded on its own: three of a fused QKV.
     package var sections = 1
     /// What is never cut, in elements of the dimension: a head.
     package var unit = 1
@@ -54,19 +54,19 @@ package struct ParameterSpecification: Sendable, Hashable {
     package let role: ParameterRole
     package let initialization: Initialization
     /// `nil` where every rank of tensor parallelism has all of it.
-    package let division: TensorDivision?
+    package let sharding: TensorSharding?
     /// Which expert of its layer it belongs to, if to one.
     package let expert: Int?
 
     package init(
         _ name: String, _ shape: Shape, _ role: ParameterRole, _ initialization: Initialization,
-        _ division: TensorDivision? = nil, expert: Int? = nil
+        _ sharding: TensorSharding? = nil, expert: Int? = nil
     ) {
         self.name = name
         self.shape = shape
         self.role = role
         self.initialization = initialization
-        self.division = division
+        self.sharding = sharding
         self.expert = expert
     }
 }

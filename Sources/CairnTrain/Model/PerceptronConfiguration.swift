@@ -27,7 +27,7 @@ public struct PerceptronConfiguration: Sendable, Hashable {
     func validate() throws(CairnError) {
         let sizes = [inputs] + hidden + [classes]
         guard sizes.allSatisfy({ (1...1 << 24).contains($0) }) else {
-            throw CairnError(.invalidArgument, "a perceptron's sizes are positive", .init(found: "\(sizes)"))
+            throw CairnError(.invalidArgument, "a perceptron's sizes must be positive", .init(found: "\(sizes)"))
         }
     }
 

@@ -40,30 +40,30 @@ package struct Transformer: Network {
         var list: [ParameterSpecification] = []
         func add(
             _ name: String, _ shape: Shape, _ role: ParameterRole, _ start: Initialization,
-            _ division: TensorDivision? = nil, expert: Int? = nil
+            _ sharding: TensorSharding? = nil, expert: Int? = nil
         ) -> Int {
-            list.append(ParameterSpecification("model." + name, shape, role, start, division, expert: expert))
+            list.append(ParameterSpecification("model." + name, shape, role, start, sharding, expert: expert))
             return list.count - 1
         }
-        /// Rows divided: each rank computes some of the outputs.
+        /// Rows sharded: each rank computes some of the outputs.
         func columnParallel(
             _ name: String, outputs: Int, sections: Int = 1, unit: Int = 1, expert: Int? = nil
         ) -> Linear {
-            let division = TensorDivision(dimension: 0, sections: sections, unit: unit)
+            let sharding = TensorSharding(dimension: 0, sections: sections, unit: unit)
             let weight = add(
-                "\(name).weight", [outputs, c.width], .hidden(blocks: sections), .normal(deviation: 0.02), division,
+                "\(name).weight", [outputs, c.width], .hidden(blocks: sections), .normal(deviation: 0.02), sharding,
                 expert: expert)
             let bias =
-                c.biases ? add("\(name).bias", [outputs], .vector, .zeros, division, expert: expert) : nil
+                c.biases ? add("\(name).bias", [outputs], .vector, .zeros, sharding, expert: expert) : nil
             return Linear(weight: weight, bias: bias, inputs: c.width, outputs: outputs)
         }
         // What writes to the residual stream starts smaller, the more layers add up (GPT-2).
         let residualDeviation = 0.02 / Float(2 * c.layers).squareRoot()
-        /// Columns divided: each rank computes a term of every output.
+        /// Columns sharded: each rank computes a term of every output.
         func rowParallel(_ name: String, inputs: Int, unit: Int = 1, expert: Int? = nil) -> Linear {
             let weight = add(
                 "\(name).weight", [c.width, inputs], .hidden(blocks: 1), .normal(deviation: residualDeviation),
-                TensorDivision(dimension: 1, unit: unit), expert: expert)
+                TensorSharding(dimension: 1, unit: unit), expert: expert)
             let bias = c.biases ? add("\(name).bias", [c.width], .vector, .zeros, expert: expert) : nil
             return Linear(weight: weight, bias: bias, inputs: inputs, outputs: c.width)
         }
@@ -74,7 +74,7 @@ package struct Transformer: Network {
         }
         func table(_ name: String) -> Int {
             add(
-                name, [part.vocabulary.count, c.width], .edge, .normal(deviation: 0.02), TensorDivision(dimension: 0))
+                name, [part.vocabulary.count, c.width], .edge, .normal(deviation: 0.02), TensorSharding(dimension: 0))
         }
         func feedForward(_ name: String, inner: Int, expert: Int? = nil) -> FeedForward {
             FeedForward(

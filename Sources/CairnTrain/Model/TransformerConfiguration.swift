@@ -108,7 +108,7 @@ public struct TransformerConfiguration: Sendable, Hashable {
 
     /// The structure that a checkpoint's value `model` tells.
     ///
-    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is no transformer's
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is not a transformer's
     ///   structure, ``CairnError/Code/invalidArgument`` for a transformer that cannot be.
     public init(_ value: Value?) throws(CairnError) {
         let fields = try ValueFields("model", value)

@@ -2,7 +2,7 @@ internal import CTrainKernels
 
 extension TransformerWorker {
     /// Adds to the gradients of the part's parameters: from the loss in the last stage, from ``stream`` in the others.
-    /// Leaves in ``stream`` what the stage before goes on with.
+    /// Leaves in ``stream`` what the stage before continues with.
     func backward(
         _ examples: Examples, _ weights: ParameterPointers, _ gradients: GradientPointers, scale: Float
     ) throws(Partners.Failure) {

@@ -13,7 +13,7 @@ import Darwin
 /// part. What a part computes of the residual stream is a term of a sum over ``LayerPartners``; they join at four
 /// places each way: after the embedding, after attention, after the feed-forward part and in the loss, and coming back
 /// after the gradients of the inputs of head, feed-forward part and attention. Tokens and what experts make of them go
-/// to and fro between the ranks that the experts are divided over.
+/// to and fro between the ranks that the experts are sharded over.
 ///
 /// `@unchecked Sendable`: one pass at a time uses it.
 final class TransformerWorker<Partners: LayerPartners>: @unchecked Sendable {
@@ -64,7 +64,7 @@ final class TransformerWorker<Partners: LayerPartners>: @unchecked Sendable {
     let attention: CausalAttention
     let layers: [Activations]
     let expertScratch: ExpertScratch?
-    /// What comes out of the last layer, which another stage may go on with.
+    /// What comes out of the last layer, which another stage may continue with.
     let output: UnsafeMutablePointer<Float>  // [R, width]
     let outputNormed: UnsafeMutablePointer<Float>  // [R, width]
     let outputStatistics: UnsafeMutablePointer<Float>  // [R, 2]

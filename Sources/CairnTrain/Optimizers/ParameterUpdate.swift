@@ -100,7 +100,7 @@ struct ParameterUpdate: Sendable {
         try replaceAverage(take)
     }
 
-    /// Takes over the average, which is no part of the optimizer's state.
+    /// Takes over the average, which is not part of the optimizer's state.
     mutating func replaceAverage(_ take: (String, Tensor) throws(CairnError) -> Tensor) throws(CairnError) {
         if let old = average { average = try take(Self.averageName(of: name), old) }
     }

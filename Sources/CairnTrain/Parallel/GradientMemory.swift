@@ -29,7 +29,7 @@ struct GradientMemory: Sendable {
 
     /// - Parameter parameters: this rank's, with who keeps their state.
     init(
-        _ parameters: [(specification: ParameterSpecification, keeper: PlacementPlan.Keeper)], dataCount: Int,
+        _ parameters: [(specification: ParameterSpecification, stateOwner: PlacementPlan.StateOwner)], dataCount: Int,
         _ arena: Arena
     ) {
         var sections: [Section] = []
@@ -51,9 +51,9 @@ struct GradientMemory: Sendable {
             }
             return size
         }
-        func members(_ keeper: PlacementPlan.Keeper, ofExperts isExperts: Bool) -> [Int] {
+        func members(_ stateOwner: PlacementPlan.StateOwner, ofExperts isExperts: Bool) -> [Int] {
             parameters.indices.filter {
-                parameters[$0].keeper == keeper && (parameters[$0].specification.expert != nil) == isExperts
+                parameters[$0].stateOwner == stateOwner && (parameters[$0].specification.expert != nil) == isExperts
             }
         }
 
@@ -63,13 +63,13 @@ struct GradientMemory: Sendable {
         }
         var buffers: [Int: [Int]] = [:]
         for index in parameters.indices {
-            guard case .stretch(_, let buffer) = parameters[index].keeper else { continue }
+            guard case .stretch(_, let buffer) = parameters[index].stateOwner else { continue }
             buffers[buffer, default: []].append(index)
         }
         for (_, members) in buffers.sorted(by: { $0.key < $1.key }) {
             var part = 0
             for index in members {
-                guard case .stretch(let flattening, _) = parameters[index].keeper,
+                guard case .stretch(let flattening, _) = parameters[index].stateOwner,
                     case .equal(let size) = flattening.partition
                 else { continue }
                 offsets[index] = end + flattening.start
@@ -102,7 +102,7 @@ struct GradientMemory: Sendable {
 
     /// Sums the gradients over the ranks that have other examples; each gets those that it needs.
     ///
-    /// An expert has seen the examples of all ranks that the experts are divided over.
+    /// An expert has seen the examples of all ranks that the experts are sharded over.
     func reduce(over groups: RankGroups) throws(CairnError) {
         let data = groups.data
         for section in sections {

@@ -1,7 +1,7 @@
 internal import CairnBase
 public import CairnLayout
 
-/// How the training of a transformer is divided over ranks.
+/// How the training of a transformer is sharded over ranks.
 ///
 /// The axes of ``mesh`` say how: `dp` divides each batch, `ep` each batch and the experts, `tp` each matrix, `pp` the
 /// layers. They stand in any order, and one that is missing has size 1.
@@ -53,14 +53,14 @@ extension ParallelConfiguration {
             model.heads, model.vocabularySize, model.innerWidth, model.experts?.width ?? model.innerWidth)
         guard tensorCount <= smallest else {
             throw CairnError(
-                .invalidArgument, "a matrix cannot be divided over so many ranks",
+                .invalidArgument, "a matrix cannot be sharded over so many ranks",
                 .init(
                     expected: "tp of at most \(smallest) for \(model.heads) heads, \(model.vocabularySize) tokens",
                     found: "\(tensorCount)"))
         }
         guard expertRankCount == 1 || expertRankCount <= model.experts?.count ?? 0 else {
             throw CairnError(
-                .invalidArgument, "experts cannot be divided over so many ranks",
+                .invalidArgument, "experts cannot be sharded over so many ranks",
                 .init(expected: "ep of at most \(model.experts?.count ?? 1)", found: "\(expertRankCount)"))
         }
         let counts = stageLayers ?? (0..<stageCount).map {

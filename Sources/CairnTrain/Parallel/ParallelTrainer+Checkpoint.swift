@@ -24,7 +24,7 @@ extension ParallelTrainer {
         }
     }
 
-    /// Goes on where the run stood whose state this is, on however many ranks that was.
+    /// Continues the run whose state this is, on however many ranks that was.
     ///
     /// - Parameters:
     ///   - state: read for this rank and ``placedTensors``.

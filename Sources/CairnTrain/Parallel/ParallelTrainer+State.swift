@@ -21,7 +21,7 @@ extension ParallelTrainer {
         return tensors
     }
 
-    /// Goes on where the run stood whose state this is, on whatever mesh that was: every rank gets its part of each
+    /// Continues the run whose state this is, on whatever mesh that was: every rank gets its part of each
     /// tensor, as ``placedTensors`` says. Model, data and options must be those of that run; schedule and optimizer
     /// constants are taken over.
     ///

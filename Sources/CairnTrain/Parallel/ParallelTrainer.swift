@@ -17,7 +17,7 @@ public final class ParallelTrainer {
     let plan: PlacementPlan
     let network: Transformer
     let groups: RankGroups
-    /// How the work is divided.
+    /// How the work is sharded.
     public let parallel: ParallelConfiguration
     /// The index in the plan of each of this rank's parameters.
     let indices: [Int]
@@ -31,8 +31,8 @@ public final class ParallelTrainer {
     let memory: GradientMemory
     let source: TextDataset
     private let stage: PipelineStage
-    /// Of Muon's matrices that tensor parallelism divides.
-    let matrices: [DividedMatrix?]
+    /// Muon's matrices that tensor parallelism shards.
+    let matrices: [ShardedMatrix?]
     private var batch = Batch()
     /// Which training examples this rank took in the last step.
     package private(set) var lastExamples: [Int] = []
@@ -95,7 +95,7 @@ public final class ParallelTrainer {
         self.parallel = parallel
         source = text
         memory = GradientMemory(
-            zip(network.parameters, indices).map { ($0, plan.parameters[$1].keeper) }, dataCount: groups.data.count,
+            zip(network.parameters, indices).map { ($0, plan.parameters[$1].stateOwner) }, dataCount: groups.data.count,
             arena)
         pool = BufferPool(idleLimit: 16 * memory.base.elements.count * MemoryLayout<Float>.stride + 1 << 24)
         expanded = ExpandedWeights(network.parameters, options.precision, arena)
@@ -106,9 +106,9 @@ public final class ParallelTrainer {
         matrices = try indices.map { index throws(CairnError) in
             let parameter = plan.parameters[index]
             guard case .muon(let blocks) = parameter.rule, groups.tensor.count > 1,
-                parameter.specification.division != nil
+                parameter.specification.sharding != nil
             else { return nil }
-            return try DividedMatrix(parameter, blocks: blocks, groups.tensor)
+            return try ShardedMatrix(parameter, blocks: blocks, groups.tensor)
         }
         try initializeWeights()
         try resetOptimizer()
@@ -149,7 +149,7 @@ public final class ParallelTrainer {
             guard let part = try keptPart(index) else { return nil }
             var update = try ParameterUpdate(
                 parameter.specification, weight: part, optimizer, hasAverage: options.average != nil, pool: pool)
-            // It is no part of the optimizer's state.
+            // It is not part of the optimizer's state.
             if let average = updates.isEmpty ? nil : updates[index]?.average { update.average = average }
             return update
         }
@@ -159,7 +159,7 @@ public final class ParallelTrainer {
     /// The stretch of this rank's local parameter whose state it keeps, if it keeps any.
     func keptRange(_ index: Int) -> Range<Int>? {
         let count = network.parameters[index].shape.elementCount
-        switch plan.parameters[indices[index]].keeper {
+        switch plan.parameters[indices[index]].stateOwner {
         case .all: return 0..<count
         case .one(let owner): return owner == groups.data.index ? 0..<count : nil
         case .stretch(let flattening, _):
@@ -172,7 +172,7 @@ public final class ParallelTrainer {
     /// That stretch of the weight: of one dimension where it is part of a flat buffer.
     private func keptPart(_ index: Int) throws -> Tensor? {
         guard let range = keptRange(index) else { return nil }
-        guard case .stretch = plan.parameters[indices[index]].keeper else { return weights[index] }
+        guard case .stretch = plan.parameters[indices[index]].stateOwner else { return weights[index] }
         let flat = try weights[index].reshaped([weights[index].shape.elementCount])
         return try flat.copy(of: Region(offsets: [range.lowerBound], shape: [range.count]), pool: pool)
     }
@@ -260,11 +260,11 @@ public final class ParallelTrainer {
     private func squares() -> Double {
         var sum = 0.0
         for (index, parameter) in network.parameters.enumerated() {
-            // Of replicas the first one counts.
-            guard parameter.division != nil || groups.tensor.index == 0,
+            // The first replica counts.
+            guard parameter.sharding != nil || groups.tensor.index == 0,
                 parameter.expert != nil || groups.experts.index == 0,
                 !(index == network.embedding && groups.pipeline.index > 0),
-                plan.parameters[indices[index]].keeper != .all || groups.data.index == 0,
+                plan.parameters[indices[index]].stateOwner != .all || groups.data.index == 0,
                 let range = keptRange(index)
             else { continue }
             sum += cairn_squares(range.count, memory.address(memory.offsets[index] + range.lowerBound))

@@ -5,7 +5,7 @@ internal import CairnTensor
 /// One rank's part of the passes over a batch.
 ///
 /// Each micro-batch under way has buffers of its own. Activations go to the next stage and gradients to the one before
-/// as messages that nobody waits for but the receiver.
+/// as messages that only the receiver waits for.
 final class PipelineStage {
     private let groups: RankGroups
     private let network: Transformer

@@ -5,7 +5,7 @@ internal import CairnTensor
 /// How every tensor of a run's state lies on the ranks: computed alike by each of them.
 struct PlacementPlan: Sendable {
     /// Who among the ranks of data parallelism keeps the optimizer's state of a parameter.
-    enum Keeper: Sendable, Hashable {
+    enum StateOwner: Sendable, Hashable {
         /// All, each the whole.
         case all
         /// All, each its stretch of a flat buffer.
@@ -18,7 +18,7 @@ struct PlacementPlan: Sendable {
     struct Parameter: Sendable {
         let specification: ParameterSpecification
         let rule: ParameterUpdate.Rule
-        let keeper: Keeper
+        let stateOwner: StateOwner
         /// Of the weight.
         let layout: Layout
         /// Of each tensor that the optimizer keeps.
@@ -59,7 +59,7 @@ struct PlacementPlan: Sendable {
             parallel.expertRankCount > 1 ? parameter.expert.map { owners[$0] } : nil
         }
         let rules = whole.map { ParameterUpdate.rule(optimizer, $0.role) }
-        var keepers = [Keeper](repeating: .all, count: whole.count)
+        var stateOwners = [StateOwner](repeating: .all, count: whole.count)
         if parallel.zero, dataCount > 1 {
             // One buffer for each stage, for the experts of each rank of a stage, and one for what several stages have.
             var buffers: [Holders: [Int]] = [:]
@@ -74,11 +74,11 @@ struct PlacementPlan: Sendable {
                 let flattenings = try Flattening.group(
                     counts: flat.map { largestCount[whole[$0].name] ?? 0 }, parts: dataCount, alignment: 16)
                 for (index, flattening) in zip(flat, flattenings) {
-                    keepers[index] = .stretch(flattening, buffer: buffer)
+                    stateOwners[index] = .stretch(flattening, buffer: buffer)
                 }
                 let matrices = members.filter { !rules[$0].isElementwise }
                 let owners = Self.owners(of: matrices.map { whole[$0].shape.elementCount }, among: dataCount)
-                for (index, owner) in zip(matrices, owners) { keepers[index] = .one(owner) }
+                for (index, owner) in zip(matrices, owners) { stateOwners[index] = .one(owner) }
             }
         }
         var parameters: [Parameter] = []
@@ -88,18 +88,18 @@ struct PlacementPlan: Sendable {
                 steps.append(.init(AxisName.pipeline, .present(on: stagesOf[specification.name] ?? [])))
             }
             if let owner = owner(specification) { steps.append(.init(AxisName.experts, .present(on: [owner]))) }
-            if parallel.tensorCount > 1, let division = specification.division {
-                steps.append(.init(AxisName.tensor, division.placement(of: specification.shape)))
+            if parallel.tensorCount > 1, let sharding = specification.sharding {
+                steps.append(.init(AxisName.tensor, sharding.placement(of: specification.shape)))
             }
             let layout = try Layout(mesh, steps: steps)
-            switch keepers[index] {
+            switch stateOwners[index] {
             case .all: break
             case .stretch(let flattening, _): steps.append(.init(AxisName.data, .flatten(flattening)))
             case .one(let owner): steps.append(.init(AxisName.data, .present(on: [owner])))
             }
             parameters.append(
                 Parameter(
-                    specification: specification, rule: rules[index], keeper: keepers[index], layout: layout,
+                    specification: specification, rule: rules[index], stateOwner: stateOwners[index], layout: layout,
                     stateLayout: try Layout(mesh, steps: steps)))
         }
         self.parameters = parameters
@@ -144,7 +144,7 @@ struct PlacementPlan: Sendable {
     }
 }
 
-extension TensorDivision {
+extension TensorSharding {
     /// What the axis of tensor parallelism does to a parameter of this shape.
     func placement(of shape: Shape) -> Placement {
         .shard(

@@ -49,7 +49,7 @@ public struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
         return radius * cos(2 * Double.pi * uniform())
     }
 
-    /// Goes on as if ``normal()`` had been called `count` times.
+    /// Continues as if ``normal()`` had been called `count` times.
     mutating func skipNormals(_ count: Int) { position &+= 2 &* UInt64(count) }
 
     /// Brings the elements into random order (Fisher and Yates).

@@ -85,7 +85,7 @@ public struct LearningRateSchedule: Sendable, Hashable {
 
     /// The schedule that a checkpoint's value `schedule` tells.
     ///
-    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is none.
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is not a schedule.
     public init(_ value: Value?) throws(CairnError) { try self.init(ValueFields("schedule", value)) }
 
     init(_ fields: ValueFields) throws(CairnError) {

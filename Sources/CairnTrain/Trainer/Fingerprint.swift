@@ -14,7 +14,7 @@ public struct Fingerprint: Sendable, Hashable {
 
     /// The fingerprint that a checkpoint's value `fingerprint` tells.
     ///
-    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is none.
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is not a fingerprint.
     public init(_ value: Value?) throws(CairnError) {
         let fields = try ValueFields("fingerprint", value)
         try fields.expect("kind", "example-losses")
@@ -27,8 +27,8 @@ public struct Fingerprint: Sendable, Hashable {
         .dictionary(["kind": "example-losses", "losses": .list(losses.map { .double($0) })])
     }
 
-    /// The largest difference of an example's loss; infinite where not the same examples were looked at, or a loss is
-    /// no number.
+    /// The largest difference of an example's loss; infinite where not the same examples were looked at, or a loss is not
+    /// a number.
     public func difference(from other: Fingerprint) -> Double {
         guard losses.count == other.losses.count, !losses.isEmpty else { return .infinity }
         return zip(losses, other.losses).reduce(0) { largest, pair in

@@ -19,7 +19,7 @@ extension Trainer {
         zip(parameters, updates).flatMap { parameter, update in [parameter.name] + update.tensors.map(\.name) }
     }
 
-    /// Goes on where the run stood whose state this is.
+    /// Continues the run whose state this is.
     ///
     /// - Parameter withoutOptimizer: Starts the optimizer afresh and restores everything else.
     /// - Throws: As ``restore(tensors:values:withoutOptimizer:)``.

@@ -5,7 +5,7 @@ extension Trainer {
     /// What each layer of a classifier puts out for the first `limit` examples of a split, all by default, as matrices
     /// `[examples, units]`: the hidden layers behind their activation, the last one the scores of the classes.
     ///
-    /// - Throws: ``CairnError/Code/unsupported`` for a model that is no chain of layers.
+    /// - Throws: ``CairnError/Code/unsupported`` for a model that is not a chain of layers.
     public func layerOutputs(_ split: Split = .training, limit: Int = .max) throws -> [Tensor] {
         guard let worker = workers.first as? PerceptronWorker, let perceptron = network as? Perceptron else {
             throw CairnError(

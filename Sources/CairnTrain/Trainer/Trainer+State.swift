@@ -25,7 +25,7 @@ extension Trainer {
             tensors: parameters + updates.flatMap(\.tensors), ties: network.ties, values: record.values)
     }
 
-    /// Goes on where the run stood whose state this is. Model, data and options must be those of that run; schedule and
+    /// Continues the run whose state this is. Model, data and options must be those of that run; schedule and
     /// optimizer constants are taken over.
     ///
     /// Nothing changes unless everything fits.

@@ -4,7 +4,7 @@ public import CairnTensor
 
 /// Trains a model, deterministically: equal state gives equal bits, whatever the threads do.
 ///
-/// Everything that a step depends on is in ``state()``; a trainer that has been given that state goes on bit for bit as
+/// Everything that a step depends on is in ``state()``; a trainer that has been given that state continues bit for bit as
 /// the one that it was taken from.
 public final class Trainer {
     /// What a step did.
@@ -140,7 +140,7 @@ public final class Trainer {
         updates = try zip(network.parameters, weights).enumerated().map { index, parameter in
             var update = try ParameterUpdate(
                 parameter.0, weight: parameter.1, optimizer, hasAverage: options.average != nil, pool: statePool)
-            // It is no part of the optimizer's state.
+            // It is not part of the optimizer's state.
             if let average = updates.isEmpty ? nil : updates[index].average { update.average = average }
             return update
         }

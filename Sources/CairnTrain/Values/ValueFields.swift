@@ -17,7 +17,7 @@ struct ValueFields {
         self.fields = fields
     }
 
-    /// Throws for a field that is none of `names`.
+    /// Throws for a field that is not in `names`.
     func allowOnly(_ names: Set<String>) throws(CairnError) {
         for name in fields.keys.sorted() where !names.contains(name) {
             throw CairnError(.mismatch, "the stored state has a value \"\(path).\(name)\" that nothing reads")

@@ -6,10 +6,10 @@ import CairnTrain
 struct BranchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "branch",
-        abstract: "Starts a run from a checkpoint of another one, with a schedule that decays, or goes on, from there.",
+        abstract: "Starts a run from a checkpoint of another one, with a schedule that decays, or continues, from there.",
         discussion: """
             Warm-up, stable, decay (WSD): train at a constant rate, and branch off a decay wherever a finished model \
-            is wanted. With --constant a run goes on at the peak from a decayed checkpoint (WSD-S). Everything else, \
+            is wanted. With --constant a run continues at the peak from a decayed checkpoint (WSD-S). Everything else, \
             optimizer and data position too, is the parent's; the new checkpoint names it.
 
             EXAMPLES
@@ -30,15 +30,15 @@ struct BranchCommand: ParsableCommand {
     var decay = Decay.linear
     @Option(help: "Down to this fraction of the peak; by default what the schedule says.")
     var floor: Double?
-    @Flag(help: "Go on at the peak.")
+    @Flag(help: "Continue at the peak.")
     var constant = false
 
     func validate() throws {
         guard (decaySteps != nil) != constant else { throw ValidationError("give either --decay-steps or --constant") }
-        guard decaySteps.map({ (1...1 << 40).contains($0) }) ?? true else {
-            throw ValidationError("--decay-steps must be from 1 to \(1 << 40)")
+        if let decaySteps, !(1...1 << 40).contains(decaySteps) {
+            throw ValidationError("--decay-steps must be from 1 to \(1 << 40) (got \(decaySteps))")
         }
-        guard floor.map({ (0...1).contains($0) }) ?? true else { throw ValidationError("--floor must be from 0 to 1") }
+        if let floor, !(0...1).contains(floor) { throw ValidationError("--floor must be from 0 to 1 (got \(floor))") }
     }
 
     func run() throws {
@@ -59,7 +59,7 @@ struct BranchCommand: ParsableCommand {
         let store = try NewStore.open(out)
         let writer = try CairnWriter(store: store, step: step, options: options)
         _ = try copyCheckpoint(from: ExtendedReader(parent, values: values), to: writer)
-        let change = decaySteps.map { "decays \(decay.rawValue)ly within \($0) steps" } ?? "goes on at the peak"
+        let change = decaySteps.map { "decays \(decay.rawValue)ly within \($0) steps" } ?? "continues at the peak"
         say("\(out)@\(step): \(StoreArgument(source).folder)@\(step), which \(change)")
     }
 }

@@ -35,7 +35,7 @@ struct DemoCommand: ParsableCommand {
         }
         try removeOldRuns()
         let layout = ["--mesh", mesh, "--zero"]
-        say("1. A run of \(options.steps) steps on the ranks of \(mesh), with ZeRO, that nobody disturbs.")
+        say("1. A run of \(options.steps) steps on the ranks of \(mesh), with ZeRO, without interruption.")
         try expectSuccess(child("uninterrupted", layout))
 
         say("\n2. The same run, killed with SIGKILL inside the save of step \(killStep).")
@@ -50,10 +50,10 @@ struct DemoCommand: ParsableCommand {
         say("\n3. What happens when the optimizer's state is left out of the resume.")
         try expectSuccess(child("without-optimizer", layout + ["--resume-from", killed.name, "--without-optimizer"]))
 
-        say("\n4. The killed run goes on under another layout, \(otherMesh).")
+        say("\n4. The killed run continues under another layout, \(otherMesh).")
         try expectSuccess(child("other-layout", ["--mesh", otherMesh, "--resume-from", killed.name]))
 
-        say("\n5. The killed run goes on under its own layout.")
+        say("\n5. The killed run continues under its own layout.")
         try expectSuccess(child("killed", layout + ["--resume"]))
 
         try compare()
@@ -82,9 +82,9 @@ struct DemoCommand: ParsableCommand {
         say("      state   \(state): \(names) entries, \(first.byteCount) bytes of tensors")
         say("      losses  \(sameLosses ? "identical" : "DIFFERENT"): \(resumed.count) steps, bit for bit")
         say("   resumed under \(otherMesh)")
-        let verdict = isWithin ? "equal but for rounding" : "DIFFERENT"
+        let outcome = isWithin ? "equal but for rounding" : "DIFFERENT"
         let largest = scientific(deviation.largest?.loss ?? .nan)
-        say("      losses  \(verdict): \(other.count) steps, off by at most \(largest)")
+        say("      losses  \(outcome): \(other.count) steps, off by at most \(largest)")
         let excess = LossDeviation(of: bare, from: whole)
         if let worst = excess.largest, let from = bare.first?.step {
             say("   resumed without the optimizer's state")

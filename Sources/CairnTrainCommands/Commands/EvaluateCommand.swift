@@ -19,7 +19,7 @@ struct EvaluateCommand: ParsableCommand {
     var limit: Int?
 
     func validate() throws {
-        guard limit.map({ $0 > 0 }) ?? true else { throw ValidationError("--limit must be at least 1") }
+        if let limit, limit < 1 { throw ValidationError("--limit must be at least 1 (got \(limit))") }
     }
 
     func run() throws {

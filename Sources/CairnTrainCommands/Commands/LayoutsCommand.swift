@@ -6,7 +6,7 @@ import CairnTrain
 struct LayoutsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "layouts",
-        abstract: "Shows that a run resumed under any layout goes on as if it had never been interrupted.",
+        abstract: "Shows that a run resumed under any layout continues as if it had never been interrupted.",
         discussion: """
             Trains under tp=2,dp=2 with ZeRO, once without interruption and once to the middle, and resumes from there \
             under other layouts. Every curve must lie on the uninterrupted one.

@@ -5,7 +5,7 @@ import CairnTrain
 /// Trains, saves, resumes.
 struct RunCommand: LaunchedCommand {
     static let configuration = CommandConfiguration(
-        commandName: "run", abstract: "Trains a model; goes on from its last valid checkpoint with --resume.")
+        commandName: "run", abstract: "Trains a model; continues from its last valid checkpoint with --resume.")
 
     @OptionGroup var options: RunOptions
     @OptionGroup var parallel: ParallelOptions
@@ -30,7 +30,7 @@ struct RunCommand: LaunchedCommand {
     var blockingSaves = false
     @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
     var snapshotMegabytes: Int?
-    @Flag(help: "Go on from the newest valid checkpoint of --out, or start if there is none.")
+    @Flag(help: "Continue from the newest valid checkpoint of --out, or start if there is none.")
     var resume = false
     @Option(help: "Start from the newest valid checkpoint of another run's store.")
     var resumeFrom: String?

@@ -22,7 +22,7 @@ struct CombinationExperiment: Experiment {
     }
 
     /// What one seed found.
-    private struct Outcome {
+    private struct SeedResult {
         /// By row.
         var search: [Double] = []
         var report: [Double] = []
@@ -46,7 +46,7 @@ struct CombinationExperiment: Experiment {
             .uniform: "mean of all \(checkpointCount)", .exponential: "moving average (\(decays))",
             .evolution: "evolution", .strategy: "CMA-ES",
         ]
-        func sample(_ row: Row, _ values: KeyPath<Outcome, [Double]>) -> Sample {
+        func sample(_ row: Row, _ values: KeyPath<SeedResult, [Double]>) -> Sample {
             Sample(outcomes.map { $0[keyPath: values][row.rawValue] })
         }
         for row in Row.allCases {
@@ -86,14 +86,14 @@ struct CombinationExperiment: Experiment {
         return result
     }
 
-    private static func run(_ setting: ExperimentSetting, seed: UInt64) throws -> Outcome {
+    private static func run(_ setting: ExperimentSetting, seed: UInt64) throws -> SeedResult {
         let limit = setting.validationCount
         let searched = try HeldOutLoss(setting.model(), setting.text, .search, limit: limit)
         let reported = try HeldOutLoss(setting.model(), setting.text, .report, limit: 4 * limit)
         let inputs = try trajectory(setting, seed: seed)
         let storage = LocalStorage(root: setting.folder)
         let files = try storage.list("\(name)-\(seed)/").map(\.key)
-        var outcome = Outcome()
+        var outcome = SeedResult()
         let count = inputs.count
         // Every coefficient is a coordinate: searches keep the sum at 1, or the space does.
         let free = try CoefficientSpace(inputs, constraint: .none, options: StoredWeights.options)
@@ -156,7 +156,7 @@ struct CombinationExperiment: Experiment {
 
     /// Notes what a search has found, and how it came to that.
     private static func finish<Strategy: SearchStrategy>(
-        _ row: Row, _ interrupted: InterruptedSearch<Strategy>, _ reported: HeldOutLoss, _ outcome: inout Outcome
+        _ row: Row, _ interrupted: InterruptedSearch<Strategy>, _ reported: HeldOutLoss, _ outcome: inout SeedResult
     ) throws {
         let search = interrupted.search
         var progress = Progress()
@@ -178,7 +178,7 @@ struct CombinationExperiment: Experiment {
     }
 
     private static func panel(
-        _ label: String, _ outcomes: [Outcome],
+        _ label: String, _ outcomes: [SeedResult],
         _ curve: KeyPath<Progress, [(step: Int, loss: Double)]>, _ average: Double
     ) -> ChartPanel {
         let steps = outcomes.flatMap { $0.curves.values }.flatMap { $0.search.map(\.step) }

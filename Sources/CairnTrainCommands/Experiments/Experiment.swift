@@ -39,7 +39,7 @@ enum ExperimentCatalogue {
 /// What an experiment found.
 struct ExperimentResult {
     /// A claim, whether it shows here, and the numbers that say so.
-    struct Verdict {
+    struct Finding {
         var claim: String
         var holds: Bool
         var evidence: String
@@ -47,7 +47,7 @@ struct ExperimentResult {
 
     var columns: [String]
     var rows: [[String]] = []
-    var verdicts: [Verdict] = []
+    var findings: [Finding] = []
     var panels: [ChartPanel] = []
     var maps: [HeatMap] = []
     /// What the horizontal axis of the picture is.
@@ -58,10 +58,10 @@ struct ExperimentResult {
     init(columns: [String]) { self.columns = columns }
 
     mutating func claim(_ claim: String, _ holds: Bool, _ evidence: String) {
-        verdicts.append(Verdict(claim: claim, holds: holds, evidence: evidence))
+        findings.append(Finding(claim: claim, holds: holds, evidence: evidence))
     }
 
-    /// The table and the verdicts, for people.
+    /// The table and the findings, for people.
     var text: String {
         let widths = columns.indices.map { column in
             ([columns[column]] + rows.map { $0[column] }).map(\.count).max() ?? 0
@@ -70,7 +70,7 @@ struct ExperimentResult {
             zip(cells, widths).enumerated().map { padded($1.0, $1.1, right: $0 > 0) }.joined(separator: "  ")
         }
         let table = [line(columns)] + rows.map(line)
-        let claims = verdicts.map { ($0.holds ? "shows       " : "DOES NOT SHOW ") + "\($0.claim): \($0.evidence)" }
+        let claims = findings.map { ($0.holds ? "shows       " : "DOES NOT SHOW ") + "\($0.claim): \($0.evidence)" }
         return (table + [""] + claims).joined(separator: "\n")
     }
 
@@ -78,7 +78,7 @@ struct ExperimentResult {
     var markdown: String {
         func line(_ cells: [String]) -> String { "| " + cells.joined(separator: " | ") + " |" }
         let table = [line(columns), "|" + String(repeating: " --- |", count: columns.count)] + rows.map(line)
-        let claims = verdicts.map { "- \($0.holds ? "Shows" : "**Does not show**"): \($0.claim) (\($0.evidence))." }
+        let claims = findings.map { "- \($0.holds ? "Shows" : "**Does not show**"): \($0.claim) (\($0.evidence))." }
         return (table + [""] + claims).joined(separator: "\n") + "\n"
     }
 }

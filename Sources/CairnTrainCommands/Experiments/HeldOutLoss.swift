@@ -7,7 +7,7 @@ struct HeldOutLoss {
 
     /// - Parameter limit: At most so many windows.
     /// - Throws: ``CairnError/Code/invalidArgument`` for a text that has none in that part.
-    init(_ model: TransformerConfiguration, _ text: TextDataset, _ part: HeldOutPart.Part, limit: Int) throws {
+    init(_ model: TransformerConfiguration, _ text: TextDataset, _ part: HeldOutPart.Half, limit: Int) throws {
         let held = HeldOutPart(text: text, part: part, limit: limit)
         guard held.count(.validation) > 0 else {
             throw CairnError(

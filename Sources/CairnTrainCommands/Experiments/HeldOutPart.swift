@@ -3,10 +3,10 @@ import CairnTrain
 
 /// Half of a text's validation windows, every other one: what a search sees, and what its result is reported on.
 struct HeldOutPart: ExampleSource {
-    enum Part: Int { case search, report }
+    enum Half: Int { case search, report }
 
     let text: TextDataset
-    let part: Part
+    let part: Half
     /// At most so many windows, from all over the half.
     let limit: Int
 

@@ -58,7 +58,7 @@ struct InterpolationExperiment: Experiment {
             }
             let other = try runs.independent()
             apart.paths.append(try space.path(last, other))
-            for (index, part) in try Part.all(of: space.trainer).enumerated() {
+            for (index, part) in try TensorGroup.all(of: space.trainer).enumerated() {
                 if parts.count <= index {
                     parts.append(
                         (
@@ -97,11 +97,11 @@ struct InterpolationExperiment: Experiment {
                 label: "without the longest ways", curves: ([trajectory] + branches.dropFirst()).map(\.curve)),
         ]
         result.maps = maps
-        judge(start, trajectory, branches, apart, parts, &result)
+        evaluateClaims(start, trajectory, branches, apart, parts, &result)
         return result
     }
 
-    private static func judge(
+    private static func evaluateClaims(
         _ start: Way, _ trajectory: Way, _ branches: [Way], _ apart: Way, _ parts: [(near: Way, far: Way)],
         _ result: inout ExperimentResult
     ) {
@@ -139,23 +139,23 @@ struct InterpolationExperiment: Experiment {
     }
 
     /// Tensors that go from one checkpoint to another while the rest stays.
-    private struct Part {
+    private struct TensorGroup {
         var name: String
         var contains: (String) -> Bool
 
         /// The embedding, of each layer attention and feed-forward part with the norms before them, and the end.
-        static func all(of trainer: Trainer) throws -> [Part] {
+        static func all(of trainer: Trainer) throws -> [TensorGroup] {
             let names = trainer.parameters.map(\.name)
-            var parts = [Part(name: "embedding") { $0.hasPrefix("model.embedding") }]
+            var parts = [TensorGroup(name: "embedding") { $0.hasPrefix("model.embedding") }]
             for layer in 0..<2 {
                 for (part, name) in [("attention", "attention"), ("mlp", "feed-forward")] {
                     parts.append(
-                        Part(name: "\(name) \(layer + 1)") { $0.hasPrefix("model.layers.\(layer).\(part)") })
+                        TensorGroup(name: "\(name) \(layer + 1)") { $0.hasPrefix("model.layers.\(layer).\(part)") })
                 }
             }
             let rest = parts
             return parts.filter { part in names.contains(where: part.contains) }
-                + [Part(name: "final norm") { name in !rest.contains { $0.contains(name) } }]
+                + [TensorGroup(name: "final norm") { name in !rest.contains { $0.contains(name) } }]
         }
     }
 

@@ -4,7 +4,7 @@ import CairnLayout
 import CairnReshard
 import CairnTrain
 
-/// Muon (Jordan et al. 2024) whose matrices' momenta are divided over ranks, each a whole matrix, and divided anew.
+/// Muon (Jordan et al. 2024) whose matrices' momenta are sharded over ranks, each a whole matrix, and resharded.
 struct MuonReshardExperiment: Experiment {
     static let name = "muon-reshard"
     static let summary = "Whether Muon's state can be divided over other ranks, what it takes, and what it gains."

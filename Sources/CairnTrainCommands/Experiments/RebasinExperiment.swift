@@ -72,11 +72,11 @@ struct RebasinExperiment: Experiment {
                     }, hasLegend: index == 0))
         }
         result.axis = "from the first network (0) to the second (100)"
-        judge(barriers, setting.widths, symmetry, &result)
+        evaluateClaims(barriers, setting.widths, symmetry, &result)
         return result
     }
 
-    private static func judge(
+    private static func evaluateClaims(
         _ barriers: [[Matching: Sample]], _ widths: [Int], _ symmetry: Symmetry, _ result: inout ExperimentResult
     ) {
         func sample(_ index: Int, _ matching: Matching) -> Sample { barriers[index][matching] ?? Sample([]) }

@@ -30,14 +30,14 @@ struct RecycleExperiment: Experiment {
     }
 
     /// A model of the table.
-    private struct Entry {
+    private struct LossPair {
         var search: Losses
         var report: Losses
     }
 
-    private struct Outcome {
+    private struct SeedResult {
         /// The branches, the trunk, the mean, the greedy soup, and the searches, in the order of the table.
-        var entries: [Entry] = []
+        var entries: [LossPair] = []
         var greedyCount = 0
         /// The coefficients of the search in which both texts count the same.
         var coefficients: [Double] = []
@@ -46,8 +46,8 @@ struct RecycleExperiment: Experiment {
         var front: [Losses] = []
         /// For the uniform merge and for each branch: the merge with the least mean of those that are ahead of it on
         /// both texts of the search split, if the searches found any.
-        var aheadOfUniform: Entry?
-        var aheadOfBranches: [Entry?] = []
+        var aheadOfUniform: LossPair?
+        var aheadOfBranches: [LossPair?] = []
     }
 
     static func run(_ setting: ExperimentSetting) throws -> ExperimentResult {
@@ -57,7 +57,7 @@ struct RecycleExperiment: Experiment {
             + weights.map { "search, first text counts \($0)" }
         var result = ExperimentResult(
             columns: ["model", "first text", "other text", "mean of both", "mean, search split"])
-        func sample(_ index: Int, _ value: (Entry) -> Double) -> Sample {
+        func sample(_ index: Int, _ value: (LossPair) -> Double) -> Sample {
             Sample(outcomes.map { value($0.entries[index]) })
         }
         for (index, name) in names.enumerated() {
@@ -69,7 +69,7 @@ struct RecycleExperiment: Experiment {
         let (trunk, uniform) = (branches.count, branches.count + 1)
         let (greedy, searched) = (branches.count + 2, branches.count + 3)
         /// How much the search is ahead on the report split in the mean of both texts, seed by seed.
-        func gain(over other: (Outcome) -> Double) -> Sample {
+        func gain(over other: (SeedResult) -> Double) -> Sample {
             Sample(outcomes.map { other($0) - $0.entries[searched].report.mean })
         }
         let single = gain { outcome in
@@ -116,9 +116,9 @@ struct RecycleExperiment: Experiment {
         return result
     }
 
-    private static func run(_ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64) throws -> Outcome {
+    private static func run(_ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64) throws -> SeedResult {
         let limit = setting.validationCount
-        func losses(_ part: HeldOutPart.Part, _ limit: Int) throws -> (any CheckpointReader) throws -> Losses {
+        func losses(_ part: HeldOutPart.Half, _ limit: Int) throws -> (any CheckpointReader) throws -> Losses {
             let first = try HeldOutLoss(texts.model, texts.first, part, limit: limit)
             let second = try HeldOutLoss(texts.model, texts.second, part, limit: limit)
             return { Losses(first: try first($0), second: try second($0)) }
@@ -131,9 +131,9 @@ struct RecycleExperiment: Experiment {
                 from: trunk, steps: setting.step(0.5), setting, texts, seed: seed * 100 + UInt64(index),
                 in: setting.store("\(name)-\(seed)-\(index)"))
         }
-        var outcome = Outcome()
+        var outcome = SeedResult()
         func note(_ reader: any CheckpointReader) throws {
-            outcome.entries.append(Entry(search: try searched(reader), report: try reported(reader)))
+            outcome.entries.append(LossPair(search: try searched(reader), report: try reported(reader)))
         }
         for input in inputs { try note(input.reader) }
         try note(trunk.reader)
@@ -163,11 +163,11 @@ struct RecycleExperiment: Experiment {
             if weight == weights[0] { outcome.coefficients = try space.coefficients(of: best.point)[0] }
             try note(space.merged(best.point))
         }
-        func ahead(of other: Losses) throws -> Entry? {
+        func ahead(of other: Losses) throws -> LossPair? {
             let found = trials.map { (trial: $0, losses: Losses(first: $0.values[0], second: $0.values[1])) }
                 .filter { $0.losses.dominates(other) }.min { $0.losses.mean < $1.losses.mean }
             return try found.map { found in
-                Entry(search: found.losses, report: try reported(space.merged(found.trial.point)))
+                LossPair(search: found.losses, report: try reported(space.merged(found.trial.point)))
             }
         }
         outcome.aheadOfUniform = try ahead(of: outcome.entries[branches.count + 1].search)
@@ -180,7 +180,7 @@ struct RecycleExperiment: Experiment {
 
     /// The first seed's models on the report split.
     private static func chart(
-        _ outcome: Outcome, trunk: Int, uniform: Int, greedy: Int, searched: Int
+        _ outcome: SeedResult, trunk: Int, uniform: Int, greedy: Int, searched: Int
     ) -> ScatterChart {
         func points(_ indices: Range<Int>) -> [(x: Double, y: Double)] {
             outcome.entries[indices].map { ($0.report.first, $0.report.second) }

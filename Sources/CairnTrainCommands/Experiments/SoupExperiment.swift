@@ -43,7 +43,7 @@ struct SoupExperiment: Experiment {
         var shifted: Double
     }
 
-    private struct Outcome {
+    private struct SeedResult {
         var variants: [Losses] = []
         /// By row.
         var entries: [Losses] = []
@@ -57,7 +57,7 @@ struct SoupExperiment: Experiment {
         let outcomes = try setting.seeds.map { try run(setting, texts, seed: $0, decays: false) }
         let decayed = try setting.seeds.map { try run(setting, texts, seed: $0, decays: true) }
         var result = ExperimentResult(columns: ["model", "held out", "report split", "shifted text"])
-        func addRows(_ rows: [Row], of outcomes: [Outcome], _ prefix: String) {
+        func addRows(_ rows: [Row], of outcomes: [SeedResult], _ prefix: String) {
             for row in rows {
                 var name = prefix + row.name
                 if row == .greedy { name += " of " + outcomes.map { "\($0.greedyCount)" }.joined(separator: ", ") }
@@ -70,7 +70,7 @@ struct SoupExperiment: Experiment {
         addRows(Row.allCases, of: outcomes, "")
         addRows([.best, .uniform, .greedy, .learned], of: decayed, "decayed: ")
         func gain(
-            _ row: Row, over other: Row, _ loss: KeyPath<Losses, Double>, in outcomes: [Outcome] = outcomes
+            _ row: Row, over other: Row, _ loss: KeyPath<Losses, Double>, in outcomes: [SeedResult] = outcomes
         ) -> Sample {
             Sample(outcomes.map { $0.entries[other.rawValue][keyPath: loss] - $0.entries[row.rawValue][keyPath: loss] })
         }
@@ -97,7 +97,7 @@ struct SoupExperiment: Experiment {
     /// - Parameter decays: Whether the rate of fine-tuning falls to a tenth, or stays.
     private static func run(
         _ setting: ExperimentSetting, _ texts: TwoTexts, seed: UInt64, decays: Bool
-    ) throws -> Outcome {
+    ) throws -> SeedResult {
         let limit = setting.validationCount
         let searched = try HeldOutLoss(texts.model, texts.first, .search, limit: limit)
         let reported = try HeldOutLoss(texts.model, texts.first, .report, limit: 4 * limit)
@@ -114,7 +114,7 @@ struct SoupExperiment: Experiment {
         func losses(_ reader: any CheckpointReader) throws -> Losses {
             Losses(search: try searched(reader), report: try reported(reader), shifted: try shifted(reader))
         }
-        var outcome = Outcome()
+        var outcome = SeedResult()
         outcome.variants = try inputs.map { try losses($0.reader) }
         // As a user would choose: by what is held out for that.
         let order = variants.indices.sorted { outcome.variants[$0].search < outcome.variants[$1].search }
@@ -141,7 +141,7 @@ struct SoupExperiment: Experiment {
     }
 
     /// The first seed's models.
-    private static func chart(_ outcome: Outcome) -> ScatterChart {
+    private static func chart(_ outcome: SeedResult) -> ScatterChart {
         func point(_ losses: Losses) -> (x: Double, y: Double) { (losses.report, losses.shifted) }
         var chart = ScatterChart(
             x: "loss on the text (nats, report split, first seed)", y: "loss on the shifted text (nats)",

@@ -1,7 +1,7 @@
 import Cairn
 import CairnTrain
 
-/// Windows of two texts: of every eight so many are the first one's.
+/// Windows of two texts: so many of every eight are the first one's.
 struct TextMixture: ExampleSource {
     let texts: TwoTexts
     let eighths: Int

@@ -8,7 +8,7 @@ struct LossDeviation {
 
     /// The absolute differences, for the steps that both have.
     var differences: [(step: Int, loss: Double)] = []
-    /// Whether a step of the run is missing in the reference, or a loss is no number.
+    /// Whether a step of the run is missing in the reference, or a loss is not a number.
     var isIncomplete = false
 
     init(of run: [(step: Int, loss: Double)], from reference: [(step: Int, loss: Double)]) {

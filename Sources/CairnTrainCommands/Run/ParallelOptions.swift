@@ -2,7 +2,7 @@ import ArgumentParser
 import CairnLayout
 import CairnTrain
 
-/// How a run is divided over ranks.
+/// How a run is sharded over ranks.
 struct ParallelOptions: ParsableArguments {
     @Option(help: "How many ranks train together.")
     var ranks: Int?

@@ -7,7 +7,7 @@ import CairnTrain
 
 /// A run on many ranks: each trains its part, and all save one checkpoint together.
 ///
-/// The checkpoint is that of a run on one rank: either goes on from the other's, and from one of any other mesh.
+/// The checkpoint is that of a run on one rank: either continues from the other's, and from one of any other mesh.
 struct ParallelRun: Sendable {
     var plan: RunPlan
     var parallel: ParallelConfiguration
@@ -71,7 +71,7 @@ struct ParallelRun: Sendable {
         return (sums[0] > 0, sums[1] > 0)
     }
 
-    /// - Returns: What the run goes on from, and where that is.
+    /// - Returns: What the run continues from, and where that is.
     private func restore(
         _ trainer: ParallelTrainer, _ communicator: any Communicator
     ) throws -> (parent: Manifest?, source: CheckpointStore?) {

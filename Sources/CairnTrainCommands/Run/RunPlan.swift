@@ -3,7 +3,7 @@ import CairnTrain
 
 /// A run from where it starts to where it stops, whatever the number of ranks.
 struct RunPlan: Sendable {
-    /// What a run goes on from.
+    /// What a run continues from.
     enum Start: Sendable {
         /// Nothing: the folder must hold no checkpoint.
         case fresh
@@ -43,7 +43,7 @@ struct RunPlan: Sendable {
     /// The last step.
     var end: Int { min(options.steps, stopAfter ?? .max) }
 
-    /// The store that the run goes on from; `nil` if it starts anew.
+    /// The store that the run continues from; `nil` if it starts anew.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists`` when a fresh run would mix its checkpoints with another's.
     func source() throws(CairnError) -> CheckpointStore? {
@@ -57,7 +57,7 @@ struct RunPlan: Sendable {
             guard try store.steps().isEmpty else {
                 throw CairnError(
                     .alreadyExists, "the folder holds checkpoints already",
-                    .init(file: folder, advice: "go on with --resume, or choose another --out"))
+                    .init(file: folder, advice: "continue with --resume, or choose another --out"))
             }
             return nil
         }
@@ -86,7 +86,7 @@ struct RunPlan: Sendable {
         note("the loaded model computes what it did: losses of some sequences differ by \(scientific(difference))")
     }
 
-    /// Nobody else writes to this run, so what a killed save left behind can go at once.
+    /// No other process writes to this run, so what a killed save left behind can go at once.
     func removeDebris() throws {
         guard case .newest = start else { return }
         let debris = try store.prune(RetentionPolicy(), debrisAge: 0).debris
@@ -107,7 +107,7 @@ struct RunPlan: Sendable {
     }
 
     /// Says that the run ends because it was asked to.
-    func noteTermination(_ step: Int) { note("asked to end: stopping after step \(step), go on with --resume") }
+    func noteTermination(_ step: Int) { note("asked to end: stopping after step \(step), continue with --resume") }
 
     /// - Parameters:
     ///   - metrics: What is kept with the checkpoint besides the loss.

@@ -24,7 +24,7 @@ final class RunSaves {
     private(set) var lastFailure: (step: Int, outcome: SnapshotOutcome)?
 
     /// - Parameters:
-    ///   - step: Where the run goes on from.
+    ///   - step: Where the run continues from.
     ///   - began: When the run began to load what it needs.
     init(
         _ plan: RunPlan, _ pipeline: SnapshotPipeline, from step: Int, began: ContinuousClock.Instant, isFirst: Bool

@@ -39,7 +39,7 @@ package struct UpcycledCheckpoint: Sendable {
         let spec = try upcycling.rules(from: parent)
         let explanation = try spec.explain([dense])
         if let problem = explanation.problems.first { throw problem.error }
-        let united = try UnitedReader([dense], spec: spec)
+        let gathered = try GatheredReader([dense], spec: spec)
         copied = explanation.applications.flatMap { application in
             let (to, stored) = (application.logical.map(\.name), application.logical.filter { $0.tiedTo == nil }.count)
             return to.isEmpty ? [] : application.foreign.map { Copy(from: $0.name, to: to, storedCount: stored) }
@@ -53,7 +53,7 @@ package struct UpcycledCheckpoint: Sendable {
         var additions: [String: ExtendedReader.Addition] = [:]
         var starts: [Start] = []
         var zeros: [Shape: String] = [:]
-        for tensor in wanted where united.tensors.first(where: { $0.name == tensor.name }) == nil {
+        for tensor in wanted where gathered.tensors.first(where: { $0.name == tensor.name }) == nil {
             if let router = routers[tensor.parameter], tensor.slot.map(Self.areWeights) ?? true {
                 additions[tensor.name] = .init(tensor: try router.converted(to: tensor.scalarType))
                 starts.append(Start(name: tensor.name, how: "random"))
@@ -79,7 +79,7 @@ package struct UpcycledCheckpoint: Sendable {
             values["optimizer"] = .dictionary(optimizer)
         }
         self.model = model
-        reader = ExtendedReader(united, adding: additions, values: values)
+        reader = ExtendedReader(gathered, adding: additions, values: values)
         try Self.check(reader, against: wanted, ties: model.ties)
     }
 

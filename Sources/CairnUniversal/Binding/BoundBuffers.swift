@@ -22,7 +22,7 @@ struct BoundBuffers: Sendable {
         var buffer: FlatBuffer
         /// With what is trimmed left out.
         var count: Int
-        /// The end of the last element that is no padding.
+        /// The end of the last element that is not padding.
         var usedCount: Int
         var members: [Member]
     }
@@ -31,15 +31,15 @@ struct BoundBuffers: Sendable {
     private var locals: [[Local]] = []
     private var positions: [[ExactString: (Int, Int)]] = []
 
-    init(_ buffers: [FlatBuffer], in surroundings: Surroundings) throws(CairnError) {
-        for rank in 0..<(buffers.isEmpty ? 0 : surroundings.mesh.rankCount) {
+    init(_ buffers: [FlatBuffer], in context: EvaluationContext) throws(CairnError) {
+        for rank in 0..<(buffers.isEmpty ? 0 : context.mesh.rankCount) {
             var list: [Local] = []
             var names: [ExactString: (Int, Int)] = [:]
             for (index, buffer) in buffers.enumerated() {
                 do throws(CairnError) {
-                    guard let local = try Self.local(buffer, index, rank, surroundings) else { continue }
-                    for (place, member) in local.members.enumerated() {
-                        guard names.updateValue((list.count, place), forKey: ExactString(member.name)) == nil else {
+                    guard let local = try Self.local(buffer, index, rank, context) else { continue }
+                    for (position, member) in local.members.enumerated() {
+                        guard names.updateValue((list.count, position), forKey: ExactString(member.name)) == nil else {
                             throw CairnError(
                                 .mismatch, "two flat buffers of a rank have the same member", .init(found: member.name))
                         }
@@ -65,13 +65,13 @@ struct BoundBuffers: Sendable {
     }
 
     private static func local(
-        _ buffer: FlatBuffer, _ index: Int, _ rank: Int, _ surroundings: Surroundings
+        _ buffer: FlatBuffer, _ index: Int, _ rank: Int, _ context: EvaluationContext
     ) throws(CairnError) -> Local? {
-        let mesh = surroundings.mesh
-        let here = surroundings.at(rank: rank)
+        let mesh = context.mesh
+        let here = context.at(rank: rank)
         for presence in buffer.present {
             guard let coordinate = mesh.coordinate(ofRank: rank, along: presence.axis),
-                try surroundings.numbers(presence.coordinates).contains(coordinate)
+                try context.numbers(presence.coordinates).contains(coordinate)
             else { return nil }
         }
         guard let parts = mesh.size(of: buffer.axis), let coordinate = mesh.coordinate(ofRank: rank, along: buffer.axis)
@@ -97,20 +97,20 @@ struct BoundBuffers: Sendable {
                 buffer: buffer, count: buffer.isTrimmed ? used : offset, usedCount: used, members: members)
         case .group(let alignment, let multiple):
             let flattenings = try Flattening.group(
-                counts: shapes.map(\.elementCount), parts: parts, alignment: try surroundings.number(alignment),
-                paddedToMultipleOf: try surroundings.number(multiple))
+                counts: shapes.map(\.elementCount), parts: parts, alignment: try context.number(alignment),
+                paddedToMultipleOf: try context.number(multiple))
             var size = 0
             if case .equal(let part)? = flattenings.first?.partition { size = part }
             let window = coordinate * size..<(coordinate + 1) * size
             var members: [Member] = []
             var used = 0
-            for (place, flattening) in flattenings.enumerated() {
-                let whole = flattening.start..<flattening.start + shapes[place].elementCount
+            for (position, flattening) in flattenings.enumerated() {
+                let whole = flattening.start..<flattening.start + shapes[position].elementCount
                 let part = whole.clamped(to: window)
                 let local = part.lowerBound - window.lowerBound..<part.upperBound - window.lowerBound
                 members.append(
                     Member(
-                        name: buffer.members[place].name, axis: buffer.axis, buffer: index, shape: shapes[place],
+                        name: buffer.members[position].name, axis: buffer.axis, buffer: index, shape: shapes[position],
                         flattening: flattening, local: local))
                 if !local.isEmpty { used = max(used, local.upperBound) }
             }

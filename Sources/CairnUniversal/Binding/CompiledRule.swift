@@ -20,8 +20,8 @@ struct CompiledRule: Sendable {
     let stackSlot: Arithmetic?
     /// The capture of the logical name that tells apart what an unstacked or copied tensor becomes.
     let unstackCapture: String?
-    /// The open places of the logical names that tell instances apart, by how they are written, sorted.
-    let placeTexts: [String]
+    /// The fields of the logical names that tell instances apart, by how they are written, sorted.
+    let fieldTexts: [String]
     let captureNames: Set<String>
     /// Mesh axes whose coordinates decide which logical tensor a name stands for.
     let namingAxes: Set<String>
@@ -50,8 +50,8 @@ struct CompiledRule: Sendable {
         self.except = except
         var placement = rule.placement
         for step in moment?.placement ?? [] {
-            if let place = placement.firstIndex(where: { $0.axis == step.axis }) {
-                placement.remove(at: place)
+            if let index = placement.firstIndex(where: { $0.axis == step.axis }) {
+                placement.remove(at: index)
             }
             placement.append(step)
         }
@@ -69,14 +69,14 @@ struct CompiledRule: Sendable {
         stackSlot = slot
         unstackCapture = unstack
         captureNames = Set(from.flatMap(\.captureNames))
-        var places: Set<String> = []
+        var fields: Set<String> = []
         var naming = slot?.names.intersection(axes) ?? []
         for template in from { naming.formUnion(template.boundNames.intersection(axes)) }
         for template in to {
             naming.formUnion(template.expressionNames.intersection(axes))
-            for place in template.placeTexts where place != unstack { places.insert(place) }
+            for field in template.fieldTexts where field != unstack { fields.insert(field) }
         }
-        placeTexts = places.sorted()
+        fieldTexts = fields.sorted()
         namingAxes = naming
     }
 
@@ -87,7 +87,7 @@ struct CompiledRule: Sendable {
     }
 
     /// What the rule's logical places stand for, given a rank's captures: the instance that a tensor belongs to.
-    func key(_ captures: [String: String], in surroundings: Surroundings) throws(CairnError) -> [String] {
+    func key(_ captures: [String: String], in context: EvaluationContext) throws(CairnError) -> [String] {
         var values: [String: String] = [:]
         for template in to {
             for piece in template.pieces {
@@ -95,12 +95,12 @@ struct CompiledRule: Sendable {
                 case .literal: break
                 case .capture(let name, _): values[name] = captures[name]
                 case .expression(let tree, let text):
-                    values[text] = "\(try NameTemplate.number(tree, captures, in: surroundings))"
+                    values[text] = "\(try NameTemplate.number(tree, captures, in: context))"
                 }
             }
         }
         var key: [String] = []
-        for text in placeTexts {
+        for text in fieldTexts {
             guard let value = values[text] else {
                 throw CairnError(
                     .invalidArgument, "a capture of the logical name is not in the foreign one", .init(found: text))
@@ -112,7 +112,7 @@ struct CompiledRule: Sendable {
 
     /// A logical name of an instance.
     func logicalName(_ template: NameTemplate, key: [String], unstackSlot: Int?) -> String {
-        var values = Dictionary(zip(placeTexts, key), uniquingKeysWith: { first, _ in first })
+        var values = Dictionary(zip(fieldTexts, key), uniquingKeysWith: { first, _ in first })
         if let unstackCapture, let unstackSlot { values[unstackCapture] = "\(unstackSlot)" }
         return template.pieces.map { piece in
             switch piece {
@@ -125,8 +125,8 @@ struct CompiledRule: Sendable {
 }
 
 extension NameTemplate {
-    /// How the open places are written: the capture's name, or the expression.
-    var placeTexts: [String] {
+    /// How the fields are written: the capture's name, or the expression.
+    var fieldTexts: [String] {
         pieces.compactMap { piece in
             switch piece {
             case .literal: nil

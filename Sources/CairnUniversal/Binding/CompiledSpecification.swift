@@ -7,7 +7,7 @@ struct CompiledSpecification: Sendable {
     let rules: [CompiledRule]
     let axes: Set<String>
     let parameters: [String: Int]
-    /// What fits one of these is a moment and no parameter.
+    /// What fits one of these is an optimizer moment, not a parameter.
     let momentNames: (foreign: [NameTemplate], logical: [NameTemplate])
 
     init(_ specification: UniversalSpec) throws(CairnError) {
@@ -48,7 +48,7 @@ struct CompiledSpecification: Sendable {
 }
 
 extension Rule {
-    /// Whether the rule holds for a moment too.
+    /// Whether the rule holds for an optimizer moment too.
     func has(_ moment: Moment) -> Bool {
         switch moments {
         case .all: true

@@ -7,7 +7,7 @@ import CairnTensor
 struct InstanceID: Hashable, Comparable {
     /// Which compiled rule.
     var rule: Int
-    /// What the open places of the logical names stand for.
+    /// What the fields of the logical names stand for.
     var key: [ExactString]
 
     static func < (left: InstanceID, right: InstanceID) -> Bool {

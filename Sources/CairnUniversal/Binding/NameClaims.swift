@@ -8,8 +8,8 @@ struct NameClaims {
         var rule: Int
         /// Which of its names.
         var index: Int
-        /// What the open places stand for, by how they are written.
-        var places: [String: String]
+        /// What the fields stand for, by how they are written.
+        var fields: [String: String]
     }
 
     private struct Pattern {
@@ -28,9 +28,9 @@ struct NameClaims {
     static let listedCount = 20
 
     /// The claims on foreign names, of a rank or, with `rank` nil, by those rules that do not depend on it.
-    init(foreign specification: CompiledSpecification, rank: Int?, in surroundings: Surroundings) throws(CairnError) {
+    init(foreign specification: CompiledSpecification, rank: Int?, in context: EvaluationContext) throws(CairnError) {
         var patterns: [Pattern] = []
-        let here = rank.map { surroundings.at(rank: $0) } ?? surroundings
+        let here = rank.map { context.at(rank: $0) } ?? context
         for (rule, compiled) in specification.rules.enumerated() {
             let dependsOnRank = (compiled.from + compiled.except).contains { $0.dependsOnRank(specification.axes) }
             guard dependsOnRank == (rank != nil) else { continue }
@@ -48,30 +48,30 @@ struct NameClaims {
             }
         }
         self.patterns = patterns
-        momentNames = try Self.matchers(specification.momentNames.foreign, in: surroundings)
+        momentNames = try Self.matchers(specification.momentNames.foreign, in: context)
     }
 
     /// The claims on logical names.
-    init(logical specification: CompiledSpecification, in surroundings: Surroundings) throws(CairnError) {
+    init(logical specification: CompiledSpecification, in context: EvaluationContext) throws(CairnError) {
         var patterns: [Pattern] = []
-        for (rule, compiled) in specification.rules.enumerated() where !compiled.rule.isForUnitingOnly {
+        for (rule, compiled) in specification.rules.enumerated() where !compiled.rule.isForGatheringOnly {
             for (index, template) in compiled.to.enumerated() {
                 patterns.append(
                     Pattern(
                         rule: rule, index: index,
-                        matcher: try NameMatcher(logical: template, specification.axes, in: surroundings), except: [],
+                        matcher: try NameMatcher(logical: template, specification.axes, in: context), except: [],
                         refusesMoments: compiled.moment == nil))
             }
         }
         self.patterns = patterns
-        momentNames = try Self.matchers(specification.momentNames.logical, in: surroundings)
+        momentNames = try Self.matchers(specification.momentNames.logical, in: context)
     }
 
     private static func matchers(
-        _ templates: [NameTemplate], in surroundings: Surroundings
+        _ templates: [NameTemplate], in context: EvaluationContext
     ) throws(CairnError) -> [NameMatcher] {
         var matchers: [NameMatcher] = []
-        for template in templates { matchers.append(try NameMatcher(template, captures: [], in: surroundings)) }
+        for template in templates { matchers.append(try NameMatcher(template, captures: [], in: context)) }
         return matchers
     }
 
@@ -90,7 +90,7 @@ struct NameClaims {
             claims.append(
                 Claim(
                     rule: pattern.rule, index: pattern.index,
-                    places: Dictionary(
+                    fields: Dictionary(
                         zip(pattern.matcher.fieldNames, texts), uniquingKeysWith: { first, _ in first })))
         }
         return claims
@@ -122,12 +122,12 @@ struct NameClaims {
 
 extension NameMatcher {
     /// Matches logical names: arithmetic that depends on captures or coordinates stands for any number.
-    init(logical template: NameTemplate, _ axes: Set<String>, in surroundings: Surroundings) throws(CairnError) {
+    init(logical template: NameTemplate, _ axes: Set<String>, in context: EvaluationContext) throws(CairnError) {
         try self.init(
             template.replacingExpressions { tree in
-                let isConstant = tree.names.allSatisfy { surroundings.parameters[$0] != nil }
+                let isConstant = tree.names.allSatisfy { context.parameters[$0] != nil }
                 return isConstant ? nil : (.number(0), .number(Int.max))
-            }, captures: [], in: surroundings)
+            }, captures: [], in: context)
     }
 }
 

@@ -9,7 +9,7 @@ extension CompiledRule {
         if rule.outcome == .drop { reasons.append("it drops its tensors") }
         for step in placement {
             if case .partial(let reduction) = step.placement {
-                reasons.append("the \(reduction.rawValue) over \"\(step.axis)\" has lost its terms")
+                reasons.append("the \(reduction.rawValue) over \"\(step.axis)\" has lost its partial values")
             }
         }
         for transform in transforms {
@@ -44,14 +44,14 @@ extension CompiledRule {
 extension UniversalSpec {
     /// What of the specification works in one direction only, from shards to whole: a sentence for each rule.
     ///
-    /// Rules for uniting only are among them. They do not keep a checkpoint from being divided; it gets the names of
+    /// Rules for gathering only are among them. They do not keep a checkpoint from being sharded; it gets the names of
     /// other rules.
     ///
     /// - Throws: As ``validate()``.
     public func oneWayRules() throws(CairnError) -> [String] {
         let compiled = try CompiledSpecification(self)
         return compiled.rules.filter { $0.moment == nil }.flatMap { rule in
-            let spelling = rule.rule.isForUnitingOnly ? ["it is for uniting only: another rule writes its names"] : []
+            let spelling = rule.rule.isForGatheringOnly ? ["it is unite-only: another rule writes its names"] : []
             return (spelling + rule.lossReasons).map { "\(rule.label): \($0)" }
         }
     }

@@ -4,7 +4,7 @@ import CairnTensor
 
 /// Turns a rule's placement into a layout of one whole tensor.
 struct PlacementResolution {
-    let surroundings: Surroundings
+    let context: EvaluationContext
     let buffers: BoundBuffers
 
     /// The layout of a tensor.
@@ -18,7 +18,7 @@ struct PlacementResolution {
     ) throws(CairnError) -> Layout {
         var result: [Layout.Step] = []
         for (axis, coordinates) in presence.sorted(by: { $0.key < $1.key })
-        where coordinates.count < (surroundings.mesh.size(of: axis) ?? 0) {
+        where coordinates.count < (context.mesh.size(of: axis) ?? 0) {
             result.append(.init(axis, .present(on: coordinates)))
         }
         var left = shape.extents
@@ -27,7 +27,7 @@ struct PlacementResolution {
             case .replicate: result.append(.init(step.axis, .replicate))
             case .partial(let reduction): result.append(.init(step.axis, .partial(reduction)))
             case .present(let coordinates):
-                result.append(.init(step.axis, .present(on: try surroundings.numbers(coordinates).sorted())))
+                result.append(.init(step.axis, .present(on: try context.numbers(coordinates).sorted())))
             case .flatten(let flattening):
                 result.append(.init(step.axis, .flatten(try resolve(flattening, step.axis, localNames))))
             case .shard(let dimension, let division, let unit, let sections, let repeats):
@@ -36,16 +36,16 @@ struct PlacementResolution {
                         .mismatch, "the placement on axis \"\(step.axis)\" shards a dimension that the tensor lacks",
                         .init(expected: "dimension \(dimension)", found: "\(shape)"))
                 }
-                let count = try surroundings.number(repeats, of: "how often sections repeat", atLeast: 1)
-                let resolved = try Self.sizes(sections, extent: left[dimension], repeats: count, surroundings)
-                let number = try surroundings.number(unit, of: "the unit of a division", atLeast: 1)
+                let count = try context.number(repeats, of: "how often sections repeat", atLeast: 1)
+                let resolved = try Self.sizes(sections, extent: left[dimension], repeats: count, context)
+                let number = try context.number(unit, of: "the unit of a division", atLeast: 1)
                 let divided = try resolve(division)
                 let parts = resolved.map { Sharding.Section(size: $0, division: divided, unit: number) }
                 result.append(.init(step.axis, .shard(dimension, sections: parts, repeats: count)))
-                left[dimension] /= surroundings.mesh.size(of: step.axis) ?? 1
+                left[dimension] /= context.mesh.size(of: step.axis) ?? 1
             }
         }
-        return try Layout(surroundings.mesh, steps: result)
+        return try Layout(context.mesh, steps: result)
     }
 
     private func resolve(_ division: PlacementRule.Division) throws(CairnError) -> Division {
@@ -53,18 +53,18 @@ struct PlacementResolution {
         case .even: .even
         case .chunked: .chunked
         case .balanced: .balanced
-        case .sizes(let sizes): .sizes(try surroundings.numbers(sizes))
+        case .sizes(let sizes): .sizes(try context.numbers(sizes))
         }
     }
 
     private static func sizes(
-        _ sections: PlacementRule.Sections, extent: Int, repeats: Int, _ surroundings: Surroundings
+        _ sections: PlacementRule.Sections, extent: Int, repeats: Int, _ context: EvaluationContext
     ) throws(CairnError) -> [Int?] {
         switch sections {
         case .whole: return [nil]
-        case .sizes(let sizes): return try surroundings.numbers(sizes)
+        case .sizes(let sizes): return try context.numbers(sizes)
         case .equal(let expression):
-            let count = try surroundings.number(expression, of: "the number of sections", atLeast: 1)
+            let count = try context.number(expression, of: "the number of sections", atLeast: 1)
             guard let total = count.multiplied(checked: repeats), extent % total == 0, count <= 1 << 16 else {
                 throw CairnError(
                     .mismatch, "a dimension does not divide into equal sections",
@@ -81,10 +81,10 @@ struct PlacementResolution {
         case .perTensor: return .perTensor
         case .equal(let start, let size):
             return Flattening(
-                start: try surroundings.number(start), partition: .equal(try surroundings.number(size)))
+                start: try context.number(start), partition: .equal(try context.number(size)))
         case .cuts(let start, let cuts):
             return Flattening(
-                start: try surroundings.number(start), partition: .cuts(try surroundings.numbers(cuts)))
+                start: try context.number(start), partition: .cuts(try context.numbers(cuts)))
         case .buffer:
             var found: Flattening?
             for (rank, name) in localNames.sorted(by: { $0.key < $1.key }) {

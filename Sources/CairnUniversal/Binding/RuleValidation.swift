@@ -23,7 +23,7 @@ struct RuleValidation {
         for expression in rule.shape ?? [] { try check(expression) }
         if case .only(let names) = rule.moments {
             for name in names where !specification.moments.contains(where: { $0.name == name }) {
-                throw error("it names a moment that there is not", found: name)
+                throw error("it names an unknown optimizer moment", found: name)
             }
         }
     }
@@ -68,8 +68,8 @@ struct RuleValidation {
                 template.expressionNames, isIn: known.union(captures), template.text, "captures, parameters, axes")
             used.formUnion(template.captureNames)
             used.formUnion(template.expressionNames)
-            guard Set(template.placeTexts) == Set(target.placeTexts) else {
-                throw error("its logical names have different open places", found: template.text)
+            guard Set(template.fieldTexts) == Set(target.fieldTexts) else {
+                throw error("its logical names have different fields", found: template.text)
             }
             if let slot, !template.captureNames.contains(slot) {
                 throw error("a logical name lacks the slot of unstack or copy", found: template.text)

@@ -30,7 +30,7 @@ struct ShapeProofs {
     ]
 
     let specification: CompiledSpecification
-    let surroundings: Surroundings
+    let context: EvaluationContext
 
     /// Everything that the matrices contradict, one problem a rule.
     func problems(_ matrices: [Matrix]) -> [RuleProblem] {
@@ -57,8 +57,8 @@ struct ShapeProofs {
         of matrix: Matrix, _ word: String, _ other: String, _ named: [ExactString: Matrix]
     ) -> Matrix? {
         var parts = matrix.name.split(separator: ".", omittingEmptySubsequences: false)
-        guard let place = parts.lastIndex(where: { $0 == word }) else { return nil }
-        parts[place] = other[...]
+        guard let position = parts.lastIndex(where: { $0 == word }) else { return nil }
+        parts[position] = other[...]
         guard let found = named[ExactString("\(matrix.rank)." + parts.joined(separator: "."))],
             found.shape.dimensionCount == 2 else {
             return nil
@@ -71,12 +71,12 @@ struct ShapeProofs {
         guard down.shape[0] == up.shape[1], rows > 0, rows == hidden || rows == hidden.multiplied(checked: 2) else { return nil }
         let isGated = rows != hidden
         for step in specification.rules[up.rule].placement {
-            // Only where ranks divide the hidden units are halves divided each by itself.
-            guard case .shard(0, _, _, let sections, let repeats) = step.placement, dividesColumns(down, step.axis) else {
+            // Only where ranks shard the hidden units are halves sharded each on their own.
+            guard case .shard(0, _, _, let sections, let repeats) = step.placement, shardsColumns(down, step.axis) else {
                 continue
             }
             let count = sectionCount(sections).flatMap { count in
-                (try? surroundings.number(repeats, of: "how often sections repeat", atLeast: 1)).flatMap {
+                (try? context.number(repeats, of: "how often sections repeat", atLeast: 1)).flatMap {
                     count.multiplied(checked: $0)
                 }
             }
@@ -101,7 +101,7 @@ struct ShapeProofs {
         return nil
     }
 
-    private func dividesColumns(_ matrix: Matrix, _ axis: String) -> Bool {
+    private func shardsColumns(_ matrix: Matrix, _ axis: String) -> Bool {
         specification.rules[matrix.rule].placement.contains { step in
             guard step.axis == axis, case .shard(1, _, _, _, _) = step.placement else { return false }
             return true
@@ -113,7 +113,7 @@ struct ShapeProofs {
         switch sections {
         case .whole: 1
         case .sizes(let sizes): sizes.count
-        case .equal(let count): try? surroundings.number(count, of: "the number of sections", atLeast: 1)
+        case .equal(let count): try? context.number(count, of: "the number of sections", atLeast: 1)
         }
     }
 

@@ -10,11 +10,11 @@ extension UniversalSpec {
 /// What can be said of a specification as a whole.
 enum SpecificationValidation {
     /// Puts what failed before the message.
-    static func inContext(_ place: String, _ body: () throws(CairnError) -> Void) throws(CairnError) {
+    static func inContext(_ location: String, _ body: () throws(CairnError) -> Void) throws(CairnError) {
         do throws(CairnError) {
             try body()
         } catch {
-            throw CairnError(error.code, "\(place): \(error.message)", error.context, cause: error.cause)
+            throw CairnError(error.code, "\(location): \(error.message)", error.context, cause: error.cause)
         }
     }
 
@@ -41,7 +41,7 @@ enum SpecificationValidation {
                 for text in [moment.from, moment.to] {
                     guard try NameTemplate(text).captureNames == ["fqn"] else {
                         throw CairnError(
-                            .invalidArgument, "a moment's name has {fqn} as its only open place",
+                            .invalidArgument, "an optimizer moment's name has {fqn} as its only field",
                             .init(found: text.debugDescription))
                     }
                 }

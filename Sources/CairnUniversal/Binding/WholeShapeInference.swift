@@ -7,7 +7,7 @@ enum WholeShapeInference {
     /// Along a dimension that axes shard, the whole has what the coordinates of those axes have together; along the
     /// others, what each has.
     ///
-    /// - Parameter locals: The local shapes by rank, at least one; what the steps do not divide agrees.
+    /// - Parameter locals: The local shapes by rank, at least one; what the steps do not shard agrees.
     static func shape(of locals: [Int: Shape], steps: [On], mesh: DeviceMesh) throws(CairnError) -> Shape {
         guard let base = locals.min(by: { $0.key < $1.key }) else { return .scalar }
         var extents = base.value.extents

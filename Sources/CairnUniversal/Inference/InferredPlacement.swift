@@ -6,6 +6,6 @@ struct InferredPlacement: Hashable {
     var shape: [IntegerExpression]?
     /// How sure it is, and why.
     var remark: String
-    /// Whether somebody should look at it.
+    /// Whether a person should look at it.
     var isGuess = false
 }

@@ -10,7 +10,7 @@ public struct InferredRules: Sendable {
         public var rule: String
         /// What speaks for it.
         public var remark: String
-        /// Whether somebody should look at it.
+        /// Whether a person should look at it.
         public var isGuess: Bool
         /// How many tensors it is for.
         public var tensorCount: Int
@@ -39,11 +39,11 @@ extension UniversalSpec {
     /// Proposes rules from two shard sets of one model that differ in the size of one mesh axis; one may be whole.
     ///
     /// Shapes say which dimension is sharded; data is read to tell plain shards from sections side by side, and
-    /// replicas from terms. Names stay as they are; numbers in them become captures where all of them tell the same.
+    /// replicas from partial tensors. Names stay as they are; numbers in them become captures where all of them tell the same.
     ///
     /// - Parameters:
     ///   - axis: What the axis is called.
-    ///   - readsData: Without data every rule is a guess: sections look like plain shards, terms like replicas.
+    ///   - readsData: Without data every rule is a guess: sections look like plain shards, partial values like replicas.
     /// - Throws: ``CairnError/Code/invalidArgument`` for sets of one size, and what the readers throw.
     public static func infer(
         _ first: [any CheckpointReader], _ second: [any CheckpointReader], axis: String = "tp", readsData: Bool = true

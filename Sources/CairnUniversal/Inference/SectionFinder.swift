@@ -18,16 +18,16 @@ struct SectionFinder {
     ) throws(CairnError) -> (sizes: [Int], repeats: Int)? {
         let slices = try hashes(whole), partSlices = try hashes(part)
         guard slices.count <= Self.greatestSliceCount, slices.count == partSlices.count * partCount else { return nil }
-        var places: [Int: Int] = [:]
+        var positions: [Int: Int] = [:]
         // Slices that occur twice say nothing of where they are from.
-        for (place, hash) in slices.enumerated() where places.updateValue(place, forKey: hash) != nil { return nil }
+        for (position, hash) in slices.enumerated() where positions.updateValue(position, forKey: hash) != nil { return nil }
         var runs: [(start: Int, count: Int)] = []
         for hash in partSlices {
-            guard let place = places[hash] else { return nil }
-            if let last = runs.last, last.start + last.count == place {
+            guard let position = positions[hash] else { return nil }
+            if let last = runs.last, last.start + last.count == position {
                 runs[runs.count - 1].count += 1
             } else {
-                runs.append((place, 1))
+                runs.append((position, 1))
             }
         }
         guard runs.count <= Self.greatestSectionCount else { return nil }

@@ -76,19 +76,19 @@ struct TensorInference {
             }
             if try agrees([step]) {
                 return InferredPlacement(
-                    steps: [step], remark: "sharded over dimension \(dimension): both sets unite to the same bits")
+                    steps: [step], remark: "sharded over dimension \(dimension): both sets gather to the same bits")
             }
             for candidate in try sectioned(dimension, sum, division) where try agrees([candidate]) {
                 return InferredPlacement(
                     steps: [candidate],
                     remark:
-                        "sharded over dimension \(dimension) in sections, by the data: both sets unite to the same bits"
+                        "sharded over dimension \(dimension) in sections, by the data: both sets gather to the same bits"
                 )
             }
             return InferredPlacement(
                 steps: [step],
                 remark:
-                    "sharded over dimension \(dimension) by its shapes, but the two sets do not unite to the same bits",
+                    "sharded over dimension \(dimension) by its shapes, but the two sets do not gather to the same bits",
                 isGuess: true)
         }
         let sizes = extents.map { IntegerExpression(integerLiteral: $0) }
@@ -122,7 +122,7 @@ struct TensorInference {
             isGuess: true)
     }
 
-    /// Ways in which a dimension may be divided in sections.
+    /// Ways in which a dimension may be sharded in sections.
     private func sectioned(_ dimension: Int, _ extent: Int, _ division: PlacementRule.Division) throws(CairnError)
         -> [On]
     {
@@ -174,8 +174,8 @@ struct TensorInference {
         return UniversalSpec(axes: [.init(axis)], rules: [rule])
     }
 
-    private func united(_ shards: [any CheckpointReader], _ steps: [On]) throws(CairnError) -> UnitedReader {
-        try UnitedReader(
+    private func gathered(_ shards: [any CheckpointReader], _ steps: [On]) throws(CairnError) -> GatheredReader {
+        try GatheredReader(
             shards.map { SingleTensorReader($0, name) }, spec: specification(steps), mesh: [axis: shards.count],
             verifiesReplicas: true)
     }
@@ -184,7 +184,7 @@ struct TensorInference {
     private func fits(_ steps: [On], _ shape: Shape) throws(CairnError) -> Bool {
         for shards in [first, second] {
             do throws(CairnError) {
-                guard try united(shards, steps).tensors.first?.shape == shape else { return false }
+                guard try gathered(shards, steps).tensors.first?.shape == shape else { return false }
             } catch {
                 if error.code == .inputOutput || error.code == .corrupted { throw error }
                 // A set that is whole is not flattened: its shape alone says so.
@@ -195,10 +195,10 @@ struct TensorInference {
         return true
     }
 
-    /// Whether both sets unite to the same bits.
+    /// Whether both sets gather to the same bits.
     private func agrees(_ steps: [On]) throws(CairnError) -> Bool {
         do throws(CairnError) {
-            return try TensorEquality.equal(united(first, steps), united(second, steps), "t")
+            return try TensorEquality.equal(gathered(first, steps), gathered(second, steps), "t")
         } catch {
             if error.code == .inputOutput || error.code == .corrupted { throw error }
             return false
@@ -207,7 +207,7 @@ struct TensorInference {
 
     private func isReplicated(_ shards: [any CheckpointReader]) throws(CairnError) -> Bool {
         do throws(CairnError) {
-            let reader = try united(shards, [])
+            let reader = try gathered(shards, [])
             return try TensorEquality.equal(reader, reader, "t")
         } catch {
             if error.code == .inputOutput || error.code == .corrupted { throw error }

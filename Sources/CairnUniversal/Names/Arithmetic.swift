@@ -44,7 +44,7 @@ struct ArithmeticParser {
     private var rest: ArraySlice<UInt8>
     private var depth = 0
 
-    /// - Throws: ``CairnError/Code/invalidArgument`` for what is no expression.
+    /// - Throws: ``CairnError/Code/invalidArgument`` for what is not an expression.
     static func parse(_ text: String) throws(CairnError) -> Arithmetic {
         var parser = ArithmeticParser(text)
         let result = try parser.sum()

@@ -17,23 +17,23 @@ struct CaptureSolver {
         while isMoving, !open.isEmpty {
             isMoving = false
             var later: [(form: LinearForm, value: Int)] = []
-            for place in open.sorted(by: { $0.form.coefficients.count < $1.form.coefficients.count }) {
-                guard let found = solve(place.form, place.value, knowing: captures) else { return nil }
+            for field in open.sorted(by: { $0.form.coefficients.count < $1.form.coefficients.count }) {
+                guard let found = solve(field.form, field.value, knowing: captures) else { return nil }
                 for (name, number) in found {
                     captures[name] = "\(number)"
                     isMoving = true
                 }
-                guard place.form.coefficients.keys.allSatisfy({ captures[$0] != nil }) else {
-                    later.append(place)
+                guard field.form.coefficients.keys.allSatisfy({ captures[$0] != nil }) else {
+                    later.append(field)
                     continue
                 }
             }
             open = later
         }
         guard open.isEmpty else { return nil }
-        for place in numbers {
+        for field in numbers {
             let values = captures.compactMapValues(CanonicalNumber.parse)
-            guard place.form.value(for: values) == place.value else { return nil }
+            guard field.form.value(for: values) == field.value else { return nil }
         }
         for (name, bound) in bounds {
             guard let text = captures[name], bound.holds(text) else { return nil }

@@ -11,15 +11,15 @@ struct LinearForm: Hashable {
     /// - Parameter captures: The names that stay open.
     /// - Throws: ``CairnError/Code/invalidArgument`` for a name that nothing defines, a division that does not come out
     ///   even, an overflow, or a capture that is not merely scaled and added.
-    init(_ expression: Arithmetic, captures: Set<String>, in surroundings: Surroundings) throws(CairnError) {
+    init(_ expression: Arithmetic, captures: Set<String>, in context: EvaluationContext) throws(CairnError) {
         func evaluate(_ part: Arithmetic) throws(CairnError) -> LinearForm {
-            try LinearForm(part, captures: captures, in: surroundings)
+            try LinearForm(part, captures: captures, in: context)
         }
         switch expression {
         case .number(let number): self.init(constant: number)
         case .name(let name) where captures.contains(name): self.init(constant: 0, coefficients: [name: 1])
-        case .name(let name): self.init(constant: try surroundings.value(of: name))
-        case .size(let axis): self.init(constant: try surroundings.size(of: axis))
+        case .name(let name): self.init(constant: try context.value(of: name))
+        case .size(let axis): self.init(constant: try context.size(of: axis))
         case .sum(let left, let right):
             self = try evaluate(left).combined(with: try evaluate(right), sign: 1)
         case .difference(let left, let right):

@@ -2,7 +2,7 @@ import CairnBase
 
 /// A ``NameTemplate`` made ready for matching: its ranges and what of its arithmetic is constant are numbers.
 struct NameMatcher {
-    /// What an open place may stand for.
+    /// What an field may stand for.
     enum Field: Hashable {
         case segment
         case many
@@ -18,22 +18,22 @@ struct NameMatcher {
     }
 
     private var elements: [Element] = []
-    /// How each open place is called: the capture's name, or the text of the expression.
+    /// How each field is called: the capture's name, or the text of the expression.
     private(set) var fieldNames: [String] = []
     private(set) var fields: [Field] = []
 
     /// - Parameters:
     ///   - captures: The names that expressions may leave open.
-    ///   - surroundings: What the other names stand for.
-    init(_ template: NameTemplate, captures: Set<String>, in surroundings: Surroundings) throws(CairnError) {
+    ///   - context: What the other names stand for.
+    init(_ template: NameTemplate, captures: Set<String>, in context: EvaluationContext) throws(CairnError) {
         for piece in template.pieces {
             switch piece {
             case .literal(let text): append(literal: text)
-            case .capture(let name, let bound): append(try Self.field(bound, in: surroundings), name)
+            case .capture(let name, let bound): append(try Self.field(bound, in: context), name)
             case .expression(let tree, let text):
                 let form: LinearForm
                 do throws(CairnError) {
-                    form = try LinearForm(tree, captures: captures, in: surroundings)
+                    form = try LinearForm(tree, captures: captures, in: context)
                 } catch {
                     throw error.adding(.init(found: template.text.debugDescription))
                 }
@@ -60,14 +60,14 @@ struct NameMatcher {
         fieldNames.append(name)
     }
 
-    static func field(_ bound: NameTemplate.Bound, in surroundings: Surroundings) throws(CairnError) -> Field {
+    static func field(_ bound: NameTemplate.Bound, in context: EvaluationContext) throws(CairnError) -> Field {
         switch bound {
         case .segment: return .segment
         case .many: return .many
         case .choice(let texts): return .choice(texts.map { Array($0.utf8) })
         case .range(let lower, let upper):
-            let first = try LinearForm(lower, captures: [], in: surroundings).constant
-            let end = try LinearForm(upper, captures: [], in: surroundings).constant
+            let first = try LinearForm(lower, captures: [], in: context).constant
+            let end = try LinearForm(upper, captures: [], in: context).constant
             guard first >= 0, first <= end else {
                 throw CairnError(
                     .invalidArgument, "the range of a capture runs backwards", .init(found: "\(first)..<\(end)"))
@@ -76,7 +76,7 @@ struct NameMatcher {
         }
     }
 
-    /// What each open place stands for, or `nil` if the name does not fit. Earlier places take as little as they can.
+    /// What each field stands for, or `nil` if the name does not fit. Earlier places take as little as they can.
     func match(_ name: String) -> [String]? {
         let bytes = Array(name.utf8)
         if case .literal(let start)? = elements.first, !bytes.starts(with: start) { return nil }

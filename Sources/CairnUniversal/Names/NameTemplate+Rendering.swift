@@ -4,7 +4,7 @@ extension NameTemplate {
     /// The name for given captures.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for an expression that cannot be evaluated or comes out negative.
-    func name(_ captures: [String: String], in surroundings: Surroundings) throws(CairnError) -> String {
+    func name(_ captures: [String: String], in context: EvaluationContext) throws(CairnError) -> String {
         var name = ""
         for piece in pieces {
             switch piece {
@@ -16,7 +16,7 @@ extension NameTemplate {
                         .init(found: "{\(capture)} in \(text.debugDescription)"))
                 }
                 name += text
-            case .expression(let tree, _): name += "\(try Self.number(tree, captures, in: surroundings))"
+            case .expression(let tree, _): name += "\(try Self.number(tree, captures, in: context))"
             }
         }
         return name
@@ -24,11 +24,11 @@ extension NameTemplate {
 
     /// What an expression comes to.
     static func number(
-        _ tree: Arithmetic, _ captures: [String: String], in surroundings: Surroundings
+        _ tree: Arithmetic, _ captures: [String: String], in context: EvaluationContext
     ) throws(CairnError) -> Int {
         let numbers = captures.compactMapValues(CanonicalNumber.parse)
-        // A capture that is no number is as unknown to arithmetic as one that does not exist.
-        let form = try LinearForm(tree, captures: Set(numbers.keys), in: surroundings)
+        // A capture that is not a number is as unknown to arithmetic as one that does not exist.
+        let form = try LinearForm(tree, captures: Set(numbers.keys), in: context)
         guard let value = form.value(for: numbers), value >= 0 else {
             throw CairnError(.invalidArgument, "an expression in a name comes out negative or too large")
         }

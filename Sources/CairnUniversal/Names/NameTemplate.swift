@@ -1,12 +1,12 @@
 import CairnBase
 
-/// A name with open places: `layers.{n}.attention.{kind:wq|wk|wv}.weight`.
+/// A name with fields: `layers.{n}.attention.{kind:wq|wk|wv}.weight`.
 ///
 /// `{name}` captures one segment (what has no dot in it), `{name**}` one or more, `{name:0..<8}` a number in a range,
 /// `{name:a|b}` one of the texts given. `*` and `**` capture without a name. `{n + 4 * pp}` is arithmetic
 /// (``IntegerExpression``). A backslash takes the next character as it is.
 struct NameTemplate: Sendable, Hashable {
-    /// What an open place may stand for.
+    /// What an field may stand for.
     enum Bound: Sendable, Hashable {
         case segment
         case many
@@ -31,7 +31,7 @@ struct NameTemplate: Sendable, Hashable {
     /// Reads a template.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for a brace that does not end, a capture that occurs twice, a
-    ///   bound or an expression that is none.
+    ///   bound or an invalid expression.
     init(_ text: String) throws(CairnError) {
         self.text = text
         var literal = ""
@@ -64,7 +64,7 @@ struct NameTemplate: Sendable, Hashable {
             }
         }
         flush()
-        guard pieces.count <= Self.greatestPieceCount else { throw Self.error("has too many open places", text) }
+        guard pieces.count <= Self.greatestPieceCount else { throw Self.error("has too many fields", text) }
         let names = captureNames
         guard Set(names).count == names.count else { throw Self.error("has a capture twice", text) }
         guard !text.isEmpty else { throw Self.error("is empty", text) }

@@ -1,6 +1,6 @@
 extension UniversalSpec {
     /// A Llama under the names of the Transformers library, on the ranks too: queries, keys, values, gate, up and the
-    /// vocabulary divided by rows, projection and down by columns, layers by pipeline stages.
+    /// vocabulary sharded by rows, projection and down by columns, layers by pipeline stages.
     ///
     /// Nothing is renamed or fused, so `cairn plan` and `cairn reshard` take it as well. Queries, keys and values are
     /// dealt out by whole heads, and rows of the vocabulary one by one: neither has to divide evenly.

@@ -41,7 +41,7 @@ extension UniversalSpec {
     /// - Parameters:
     ///   - isGated: Whether the perceptron is gated (`swiglu`): its first matrix is gate and up in one, of which each
     ///     tensor-parallel rank holds a part of both. Shapes that say otherwise are refused.
-    ///   - fusesNorms: How division names the norms: as Transformer Engine's layers do, which hold them, or as modules of
+    ///   - fusesNorms: How sharding names the norms: as Transformer Engine's layers do, which hold them, or as modules of
     ///     their own. Both spellings are read.
     /// Source: Megatron-Core's `GPTModel`, `ColumnParallelLinear`, `RowParallelLinear`, `SelfAttention`.
     public static func megatronGPT(
@@ -69,7 +69,7 @@ extension UniversalSpec {
     ) throws -> UniversalSpec {
         /// One of two spellings of the same names.
         func spelling(_ rule: Rule, isWritten: Bool) -> Rule {
-            isWritten ? rule.optional : rule.optional.forUnitingOnly
+            isWritten ? rule.optional : rule.optional.forGatheringOnly
         }
         /// Layers are numbered from 0 on each stage.
         func global(_ name: String, _ end: String) -> String {

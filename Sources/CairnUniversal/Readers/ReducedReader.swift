@@ -3,11 +3,11 @@ public import CairnCheckpoint
 import CairnLayout
 public import CairnTensor
 
-/// A checkpoint whose ranks held terms of sums and means, read as what the terms come to.
+/// A checkpoint with partial tensors, read with their sums or means.
 ///
-/// A checkpoint stores every term (`Placement.partial`), stacked along a first dimension: gradients that are not yet
+/// A checkpoint stores every partial value (`Placement.partial`), stacked along a first dimension: gradients that are not yet
 /// summed, weights of replicas that drift apart until they are averaged. Through this view each such tensor has its own
-/// shape, and its terms are added in their order, in double precision, as they are read. Everything else is as it was.
+/// shape, and its partial values are added in their order, in double precision, as they are read. Everything else is as it was.
 public struct ReducedReader: CheckpointReader {
     public let tensors: [TensorDescription]
     private let base: CairnReader
@@ -19,7 +19,7 @@ public struct ReducedReader: CheckpointReader {
     public var losses: [LossNote]? { ledger.notes }
     public var values: [NamedValue] { base.values }
 
-    /// - Throws: ``CairnError/Code/unsupported`` for terms that are not floating-point numbers, naming the tensor.
+    /// - Throws: ``CairnError/Code/unsupported`` for partial values that are not floating-point numbers, naming the tensor.
     public init(_ reader: CairnReader) throws(CairnError) {
         base = reader
         let ledger = LossLedger()
@@ -30,11 +30,11 @@ public struct ReducedReader: CheckpointReader {
                 continue
             }
             do throws(CairnError) {
-                let terms = try (0..<tensor.shape[0]).map { index throws(CairnError) in
+                let partials = try (0..<tensor.shape[0]).map { index throws(CairnError) in
                     try TermSource(reader: reader, stored: tensor, index: index)
                 }
                 reduced[ExactString(tensor.name)] = try ReducedSource(
-                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
+                    partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
             } catch {
                 throw error.adding(.init(file: reader.source, tensor: tensor.name))
             }
@@ -65,7 +65,7 @@ public struct ReducedReader: CheckpointReader {
     }
 }
 
-/// One of the stacked terms of a tensor.
+/// One of the stacked partial values of a tensor.
 private struct TermSource: TensorSource {
     let reader: CairnReader
     let name: String
@@ -89,7 +89,7 @@ private struct TermSource: TensorSource {
 }
 
 extension Layout {
-    /// How the terms that the ranks hold become the tensor, if they hold terms.
+    /// How the ranks' partial values become the tensor, if the placement is partial.
     fileprivate var reduction: Reduction? {
         for step in steps { if case .partial(let reduction) = step.placement { return reduction } }
         return nil

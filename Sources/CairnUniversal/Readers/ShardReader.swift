@@ -17,15 +17,15 @@ public struct ShardReader: CheckpointReader {
     /// What casts have lost so far, in all shards of the division alike.
     public var losses: [LossNote]? { ledger.notes }
 
-    /// One rank's shard of a logical checkpoint. For all ranks make a ``DividedCheckpoint`` once.
+    /// One rank's shard of a logical checkpoint. For all ranks make a ``ShardedCheckpoint`` once.
     ///
-    /// - Throws: As ``DividedCheckpoint``.
+    /// - Throws: As ``ShardedCheckpoint``.
     public init(
         _ reader: any CheckpointReader, spec: UniversalSpec, mesh sizes: [String: Int] = [:], rank: Int,
         allowsLosses: Bool = false
     ) throws(CairnError) {
-        let divided = try DividedCheckpoint(reader, spec: spec, mesh: sizes, allowsLosses: allowsLosses)
-        self = try divided.shard(ofRank: rank)
+        let sharded = try ShardedCheckpoint(reader, spec: spec, mesh: sizes, allowsLosses: allowsLosses)
+        self = try sharded.shard(ofRank: rank)
     }
 
     init(

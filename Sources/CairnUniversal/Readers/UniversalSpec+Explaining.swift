@@ -33,7 +33,7 @@ public struct RulesExplanation: Sendable {
     public var mesh: DeviceMesh
     /// By rule, then by name.
     public var applications: [Application]
-    /// Everything that does not fit; the shards can be united only when there is nothing.
+    /// Everything that does not fit; the shards can be gathered only when there is nothing.
     public var problems: [RuleProblem]
     /// What works in one direction only.
     public var oneWay: [String]
@@ -42,14 +42,14 @@ public struct RulesExplanation: Sendable {
 extension UniversalSpec {
     /// What each tensor of shards becomes, and everything that does not fit. Reads no data.
     ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` for a specification that is none or a mesh of another size, and
+    /// - Throws: ``CairnError/Code/invalidArgument`` for an invalid specification or a mesh of another size, and
     ///   flat buffers that do not fit.
     public func explain(
         _ shards: [any CheckpointReader], mesh sizes: [String: Int] = [:]
     ) throws(CairnError) -> RulesExplanation {
         let mesh = try mesh(sizes, rankCount: shards.count)
         let compiled = try CompiledSpecification(self)
-        let binding = try UnionBinding(compiled, mesh: mesh, shards: shards, verifiesReplicas: false)
+        let binding = try GatherBinding(compiled, mesh: mesh, shards: shards, verifiesReplicas: false)
         let applications = binding.instances.map { instance in
             let rule = compiled.rules[instance.rule]
             return RulesExplanation.Application(

@@ -12,12 +12,12 @@ extension UniversalSpec {
     /// What rules drop is left out, and so are ties, which follow their targets.
     ///
     /// - Parameter sizes: The sizes of mesh axes that the specification leaves open, or others than it has.
-    /// - Throws: ``CairnError/Code/unsupported`` for a rule that transforms; otherwise as ``DividedCheckpoint``. Errors
+    /// - Throws: ``CairnError/Code/unsupported`` for a rule that transforms; otherwise as ``ShardedCheckpoint``. Errors
     ///   name the rule and the tensor.
     public func placedTensors(
         of reader: any CheckpointReader, mesh sizes: [String: Int] = [:]
     ) throws(CairnError) -> [PlacedTensor] {
-        let binding = try DivisionBinding(
+        let binding = try ShardingBinding(
             CompiledSpecification(self), mesh: mesh(sizes), reader: reader, allowsLosses: true)
         if let error = binding.problems.firstError() { throw error }
         var placed: [PlacedTensor] = []

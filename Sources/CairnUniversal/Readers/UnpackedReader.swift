@@ -7,7 +7,7 @@ struct UnpackedReader: CheckpointReader {
     private let base: any CheckpointReader
     let tensors: [TensorDescription]
     /// Where a member is.
-    private let places: [ExactString: (buffer: String, start: Int)]
+    private let members: [ExactString: (buffer: String, start: Int)]
 
     var format: String { base.format }
     var source: String { base.source }
@@ -19,7 +19,7 @@ struct UnpackedReader: CheckpointReader {
     init(_ base: any CheckpointReader, buffers: [BoundBuffers.Local], rank: Int) throws(CairnError) {
         self.base = base
         var tensors = base.tensors
-        var places: [ExactString: (buffer: String, start: Int)] = [:]
+        var members: [ExactString: (buffer: String, start: Int)] = [:]
         for local in buffers {
             let name = local.buffer.name
             guard let position = tensors.firstIndex(where: { ExactString($0.name) == ExactString(name) }) else {
@@ -38,7 +38,7 @@ struct UnpackedReader: CheckpointReader {
                         found: "\(tensor.shape)", advice: "check the members' shapes, the alignment and the padding"))
             }
             for member in local.members {
-                places[ExactString(member.name)] = (name, member.local.lowerBound)
+                members[ExactString(member.name)] = (name, member.local.lowerBound)
                 tensors.append(
                     TensorDescription(
                         name: member.name, scalarType: tensor.scalarType, shape: [member.local.count]))
@@ -52,13 +52,13 @@ struct UnpackedReader: CheckpointReader {
                 .init(file: base.source, tensor: tensor.name, rank: rank))
         }
         self.tensors = tensors
-        self.places = places
+        self.members = members
     }
 
     func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
 
     func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        guard let place = places[ExactString(name)] else {
+        guard let member = members[ExactString(name)] else {
             return try base.read(name, region: region, into: &destination)
         }
         let length = try description(of: name).shape[0]
@@ -67,7 +67,7 @@ struct UnpackedReader: CheckpointReader {
                 .mismatch, "a region lies outside its tensor",
                 .init(file: source, tensor: name, expected: "inside [\(length)]", found: "\(region)"))
         }
-        let shifted = try Region(offsets: [place.start + region.offsets[0]], shape: region.shape)
-        try base.read(place.buffer, region: shifted, into: &destination)
+        let shifted = try Region(offsets: [member.start + region.offsets[0]], shape: region.shape)
+        try base.read(member.buffer, region: shifted, into: &destination)
     }
 }

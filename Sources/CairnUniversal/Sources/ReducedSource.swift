@@ -2,24 +2,24 @@ import CairnBase
 import CairnLayout
 import CairnTensor
 
-/// The sum or mean of the terms of a partial tensor, added in the order of the terms in double precision.
+/// The sum or mean of the partial values of a partial tensor, added in their order in double precision.
 struct ReducedSource: TensorSource {
-    let terms: [any TensorSource]
+    let partials: [any TensorSource]
     let reduction: Reduction
     let scalarType: ScalarType
     let shape: Shape
     /// Where sums that are too large for the type are noted.
     let recorder: LossRecorder
 
-    init(_ terms: [any TensorSource], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
-        guard let first = terms.first else {
-            throw CairnError(.invalidArgument, "a partial tensor has no terms")
+    init(_ partials: [any TensorSource], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
+        guard let first = partials.first else {
+            throw CairnError(.invalidArgument, "a partial tensor has no partial values")
         }
         guard first.scalarType.isFloatingPoint, ScalarConversion.isSupported(from: first.scalarType, to: .f64) else {
             throw CairnError(
-                .unsupported, "only floating-point terms are summed or averaged", .init(found: "\(first.scalarType)"))
+                .unsupported, "only floating-point partial values are summed or averaged", .init(found: "\(first.scalarType)"))
         }
-        self.terms = terms
+        self.partials = partials
         self.reduction = reduction
         self.recorder = recorder
         scalarType = first.scalarType
@@ -29,8 +29,8 @@ struct ReducedSource: TensorSource {
     func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try check(region, destinationByteCount: destination.byteCount)
         var sums = [Double](repeating: 0, count: region.elementCount)
-        for term in terms {
-            let block = try term.bytes(of: region)
+        for partial in partials {
+            let block = try partial.bytes(of: region)
             var doubles = [Double](repeating: 0, count: region.elementCount)
             var span = doubles.mutableSpan
             var raw = span.mutableBytes
@@ -38,7 +38,7 @@ struct ReducedSource: TensorSource {
             for index in sums.indices { sums[index] += doubles[index] }
         }
         if reduction == .mean {
-            let count = Double(terms.count)
+            let count = Double(partials.count)
             for index in sums.indices { sums[index] /= count }
         }
         let loss = try ScalarConversion.convertNotingLoss(

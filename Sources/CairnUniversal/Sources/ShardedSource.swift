@@ -2,14 +2,14 @@ import CairnBase
 import CairnLayout
 import CairnTensor
 
-/// A whole tensor over the local tensors of the ranks that hold it: one term of it where it is partial.
+/// A whole tensor over the local tensors of the ranks that hold it: one partial value of it where it is partial.
 struct ShardedSource: TensorSource {
     let sharded: ShardedShape
     /// By rank; `nil` where it is absent.
     let locals: [(any TensorSource)?]
     let scalarType: ScalarType
-    /// Which term, of a partial tensor.
-    let term: Int
+    /// Which partial value, of a partial tensor.
+    let partialIndex: Int
     /// Whether every replica is read and compared.
     let verifiesReplicas: Bool
     /// How messages call the tensor.
@@ -25,7 +25,7 @@ struct ShardedSource: TensorSource {
         try check(region, destinationByteCount: destination.byteCount)
         guard region.elementCount > 0 else { return }
         var produced = 0
-        for holder in sharded.holders(of: region) where holder.term == term {
+        for holder in sharded.holders(of: region) where holder.partialIndex == partialIndex {
             guard let chosen = replica(of: holder) else { continue }
             try read(holder.region, ofRank: chosen, in: region, into: &destination)
             produced += holder.region.elementCount

@@ -10,7 +10,7 @@ public enum PlacementRule: Sendable, Hashable {
         case sizes([IntegerExpression])
     }
 
-    /// The stretches of a dimension that are divided each by itself.
+    /// The stretches of a dimension that are sharded each on its own.
     public enum Sections: Sendable, Hashable {
         /// The dimension whole.
         case whole
@@ -38,7 +38,7 @@ public enum PlacementRule: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - unit: How many elements stay together.
-    ///   - sections: What is divided by itself.
+    ///   - sections: What is sharded on its own.
     ///   - repeats: How often the sections repeat along the dimension.
     case shard(
         dimension: Int, division: Division = .even, unit: IntegerExpression = 1, sections: Sections = .whole,
@@ -47,7 +47,7 @@ public enum PlacementRule: Sendable, Hashable {
     case flatten(Flattening)
     /// Only these coordinates hold the tensor.
     case present(on: [IntegerExpression])
-    /// Every coordinate holds a term: their sum or mean is the tensor. One-way.
+    /// Every coordinate holds a partial value: their sum or mean is the tensor. One-way.
     case partial(Reduction)
 
     /// The coordinates split a dimension.

@@ -37,7 +37,7 @@ public struct Rule: Sendable, Hashable {
     /// How the foreign tensors lie on the mesh: steps in the order of application. Axes not named replicate, or are
     /// where the logical name's arithmetic says.
     public var placement: [On] = []
-    /// What is done to the united tensors.
+    /// What is done to the gathered tensors.
     public var transforms: [RuleTransform] = []
     /// What they become.
     public var outcome: Outcome = .tensors
@@ -45,9 +45,9 @@ public struct Rule: Sendable, Hashable {
     public var shape: [IntegerExpression]?
     /// Whether the rule may match nothing.
     public var isOptional = false
-    /// Whether the rule is passed over when a logical checkpoint is divided: it reads another spelling of names that
+    /// Whether the rule is skipped when a logical checkpoint is sharded: it reads another spelling of names that
     /// another rule writes.
-    public var isForUnitingOnly = false
+    public var isForGatheringOnly = false
     /// Which optimizer moments go the same way.
     public var moments: Moments = .all
 
@@ -91,10 +91,10 @@ public struct Rule: Sendable, Hashable {
         return rule
     }
 
-    /// The same rule, which division passes over: for another spelling of names that a rule already writes.
-    public var forUnitingOnly: Rule {
+    /// The same rule, which sharding skips: for another spelling of names that a rule already writes.
+    public var forGatheringOnly: Rule {
         var rule = self
-        rule.isForUnitingOnly = true
+        rule.isForGatheringOnly = true
         return rule
     }
 }

@@ -4,7 +4,7 @@ public protocol RuleElement: Sendable {
     func apply(to rule: inout Rule)
 }
 
-/// What one mesh axis does; the order of these is the order of division.
+/// What one mesh axis does; the order of these is the order of sharding.
 public struct On: RuleElement, Hashable {
     /// The mesh axis.
     public var axis: String

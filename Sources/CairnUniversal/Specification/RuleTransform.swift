@@ -1,6 +1,6 @@
 public import CairnTensor
 
-/// What becomes of tensors on the way from foreign to logical, after their shards are united.
+/// What becomes of tensors on the way from foreign to logical, after their shards are gathered.
 ///
 /// A rule's transforms are applied in order; the way back applies their inverses in reverse.
 public enum RuleTransform: Sendable, Hashable {

@@ -4,7 +4,7 @@ public import CairnLayout
 /// The rules by which a foreign distributed checkpoint and a logical one are the same thing.
 ///
 /// A foreign checkpoint is one reader a rank of a mesh, each with that rank's local tensors under foreign names. The
-/// rules say how they lie on the mesh and what they become; ``UnitedReader`` reads them as one logical checkpoint,
+/// rules say how they lie on the mesh and what they become; ``GatheredReader`` reads them as one logical checkpoint,
 /// ``ShardReader`` writes a logical checkpoint as any rank of such a mesh sees it, of any size. `Docs/Rules.md` is the
 /// language's reference.
 ///

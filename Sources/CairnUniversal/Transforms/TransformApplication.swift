@@ -6,7 +6,7 @@ typealias TensorRows = [[any TensorSource]]
 
 /// Applies a rule's transforms, there and back.
 struct TransformApplication {
-    let surroundings: Surroundings
+    let context: EvaluationContext
     /// Where casts note what they lose.
     let recorder: LossRecorder
 
@@ -99,10 +99,10 @@ struct TransformApplication {
         }
         try check(parts.dimension, of: fused.shape)
         let extent = fused.shape[parts.dimension]
-        let groups = try surroundings.number(parts.groups, of: "the number of groups", atLeast: 1)
+        let groups = try context.number(parts.groups, of: "the number of groups", atLeast: 1)
         let sizes: [Int]
         if let given = parts.sizes {
-            sizes = try surroundings.numbers(given)
+            sizes = try context.numbers(given)
         } else {
             guard let total = groups.multiplied(checked: count), extent % total == 0 else {
                 throw CairnError(
@@ -133,7 +133,7 @@ struct TransformApplication {
         guard let first = row.first else { throw CairnError(.mismatch, "nothing is to be fused") }
         let dimension = parts.dimension
         try check(dimension, of: first.shape)
-        let groups = try surroundings.number(parts.groups, of: "the number of groups", atLeast: 1)
+        let groups = try context.number(parts.groups, of: "the number of groups", atLeast: 1)
         var sizes: [Int] = []
         for tensor in row {
             let others =
@@ -155,7 +155,7 @@ struct TransformApplication {
             sizes.append(tensor.shape[dimension] / groups)
         }
         if let given = parts.sizes {
-            let expected = try surroundings.numbers(given)
+            let expected = try context.numbers(given)
             guard expected == sizes else {
                 throw CairnError(
                     .mismatch, "the parts have other sizes than the rule says",
@@ -214,8 +214,8 @@ struct TransformApplication {
 
     /// The numbers of copies and of parts.
     func counts(_ copies: RuleTransform.Copies) throws(CairnError) -> (copies: Int, parts: Int) {
-        let count = try surroundings.number(copies.count, of: "the number of copies", atLeast: 1)
-        let parts = try surroundings.number(copies.parts, of: "the number of parts", atLeast: 1)
+        let count = try context.number(copies.count, of: "the number of copies", atLeast: 1)
+        let parts = try context.number(copies.parts, of: "the number of parts", atLeast: 1)
         guard count <= CompiledRule.greatestSlotCount, count % parts == 0 else {
             throw CairnError(
                 .mismatch, "there cannot be so many copies",
@@ -311,9 +311,9 @@ struct TransformApplication {
         _ padding: RuleTransform.Padding, _ shape: Shape
     ) throws(CairnError) -> (extent: Int, padded: Int?) {
         try check(padding.dimension, of: shape)
-        let extent = try surroundings.number(padding.extent, of: "an extent", atLeast: 0)
+        let extent = try context.number(padding.extent, of: "an extent", atLeast: 0)
         guard let expression = padding.multiple else { return (extent, nil) }
-        let multiple = try surroundings.number(expression, of: "a multiple", atLeast: 1)
+        let multiple = try context.number(expression, of: "a multiple", atLeast: 1)
         guard let padded = extent.roundedUp(toMultipleOf: multiple) else {
             throw CairnError(.invalidArgument, "a padded extent overflows")
         }

@@ -12,7 +12,7 @@ extension UniversalSpec {
     /// Anchors and aliases are refused, so that no short text stands for a long one.
     ///
     /// - Parameter file: What errors call it.
-    /// - Throws: ``CairnError/Code/malformed`` with the line for what is no rules file,
+    /// - Throws: ``CairnError/Code/malformed`` with the line for what is not a rules file,
     ///   ``CairnError/Code/invalidArgument`` as ``validate()``.
     public init(yaml: String, file: String? = nil) throws(CairnError) {
         try Self.refuseAnchors(yaml, file: file)
@@ -119,7 +119,7 @@ extension Rule {
         }
         shape = try mapping["shape"]?.expressions()
         isOptional = try mapping["optional"]?.bool() ?? false
-        isForUnitingOnly = try mapping["unite-only"]?.bool() ?? false
+        isForGatheringOnly = try mapping["unite-only"]?.bool() ?? false
         if let target = try mapping["tie"]?.text() { outcome = .tie(to: target) }
         if let drops = mapping["drop"], try drops.bool() {
             guard outcome == .tensors else { throw drops.error("a rule either ties or drops") }

@@ -126,7 +126,7 @@ extension Rule {
         case .drop: lines.append("    drop: true")
         }
         if isOptional { lines.append("    optional: true") }
-        if isForUnitingOnly { lines.append("    unite-only: true") }
+        if isForGatheringOnly { lines.append("    unite-only: true") }
         switch moments {
         case .all: if outcome == .drop { lines.append("    moments: all") }
         case .only(let names):

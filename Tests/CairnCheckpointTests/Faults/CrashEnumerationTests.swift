@@ -120,7 +120,7 @@ import Testing
         return found
     }
 
-    /// The run goes on: a save works, and the collector leaves what is committed and nothing else.
+    /// The run continues: a save works, and the collector leaves what is committed and nothing else.
     private func recover(
         _ store: CheckpointStore, _ found: Contents, saving state: TrainingState, as step: Int, _ place: String
     ) throws {

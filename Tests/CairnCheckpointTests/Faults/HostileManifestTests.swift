@@ -206,8 +206,8 @@ struct ManifestText {
         }
     }
 
-    /// A manifest whose tensors share one hand-placed layout.
-    private static func handPlaced(_ tensors: [String], regions: String) -> [UInt8] {
+    /// A manifest whose tensors share one explicit layout.
+    private static func explicit(_ tensors: [String], regions: String) -> [UInt8] {
         var text = ManifestText("tensors", "[" + tensors.joined(separator: ",") + "]")
         text.set("requires", #"["layouts"]"#)
         text.set("meshes", #"[[["dp",1]]]"#)
@@ -223,16 +223,16 @@ struct ManifestText {
             let name = String(1_000_000 + number)
             return #"{"name":"\#(name)","dtype":"F32","shape":[\#(count)],"layout":0}"#
         }
-        let manifest = try Manifest(parsing: Self.handPlaced(tensors, regions: regions), file: "manifest.json")
+        let manifest = try Manifest(parsing: Self.explicit(tensors, regions: regions), file: "manifest.json")
         let storage = MemoryStorage()
-        try storage.publish(Self.handPlaced(tensors, regions: regions), as: "step-00000001/manifest.json")
+        try storage.publish(Self.explicit(tensors, regions: regions), as: "step-00000001/manifest.json")
         let reader = try CairnReader(storage, prefix: "step-00000001/", source: "memory")
         #expect(reader.tensors.count == manifest.tensors.count)
         let last = try reader.fragments(of: "1019999", intersecting: Region(offsets: [count - 2], shape: [2]))
         #expect(last.map(\.region.offsets) == [[count - 2], [count - 1]])
     }
 
-    @Test func manyHandPlacedLayoutsAreToldApartAtOnce() throws {
+    @Test func manyExplicitLayoutsAreToldApartAtOnce() throws {
         // Were they told apart by comparing each with each, this would not end.
         let count = 25_000
         var text = ManifestText("tensors", "[" + (0..<count).map { number in
@@ -255,7 +255,7 @@ struct ManifestText {
         let zeros = "[" + repeatElement("0", count: 100_000).joined(separator: ",") + "]"
         let tensor = #"{"name":"w","dtype":"F32","shape":\#(ones),"layout":0}"#
         let error = #expect(throws: CairnError.self) {
-            try Manifest(parsing: Self.handPlaced([tensor], regions: "[\(zeros),\(ones)]"), file: "manifest.json")
+            try Manifest(parsing: Self.explicit([tensor], regions: "[\(zeros),\(ones)]"), file: "manifest.json")
         }
         #expect(error?.code == .unsupported)
         #expect(error?.context.tensor == "w")

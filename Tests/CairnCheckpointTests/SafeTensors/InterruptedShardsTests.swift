@@ -12,7 +12,7 @@ struct InterruptedShardsTests {
 
     private func bytes(_ index: Int) -> [UInt8] { [UInt8](repeating: UInt8(index + 1), count: 100) }
 
-    /// Writes tensors from where the writer goes on to `end`, and finishes when that is all.
+    /// Writes tensors from where the writer continues to `end`, and finishes when that is all.
     private func write(_ storage: any Storage, identity: String?, until end: Int) throws -> Int {
         let writer = SafeTensorsWriter(storage: storage, key: "model.safetensors", maximumShardByteCount: 200)
         writer.continuation = identity
@@ -31,7 +31,7 @@ struct InterruptedShardsTests {
         #expect(try storage.list("").count == 4)
     }
 
-    @Test("The same conversion goes on behind the finished files, which are no checkpoint until then")
+    @Test("The same conversion continues after the finished files, which are not a checkpoint until then")
     func resumes() throws {
         let storage = MemoryStorage()
         #expect(try write(storage, identity: "one", until: 5) == 0)

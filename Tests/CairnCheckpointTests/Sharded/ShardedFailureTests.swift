@@ -24,7 +24,7 @@ import Testing
         }
         #expect(try store.steps() == [1])
         #expect(try store.load(step: 1) == old.whole())
-        // What is left of the failed save is in nobody's way.
+        // What is left of the failed save is not in the way.
         _ = try store.prune(RetentionPolicy(), debrisAge: -10)
         #expect(try Set(store.storage.list("").map(\.key)) == store.committedKeys())
         return outcomes
@@ -84,7 +84,7 @@ import Testing
         }
     }
 
-    /// Not whoever differs from rank 0: rank 0 may be the one that is wrong.
+    /// Not the ranks that differ from rank 0: rank 0 may be the one that is wrong.
     @Test(arguments: [0, 1, 2], [true, false])
     func ofThreeRanksTheOneThatDiffersFromMostIsNamed(culprit: Int, differsInStep: Bool) throws {
         let tensor = PlacedTensor(
@@ -113,7 +113,7 @@ import Testing
         for error in errors { #expect(error?.context.rank == 1, "\(String(describing: error))") }
     }
 
-    /// Call 0 shares the save id, 1 gathers the ranks' accounts, 2 spreads the verdict.
+    /// Call 0 shares the save id, 1 gathers the ranks' reports, 2 broadcasts the outcome.
     @Test(arguments: [(0, 0), (0, 1), (1, 0), (1, 1)])
     func aCommunicatorThatFailsBeforeTheCommitCommitsNothing(call: Int, culprit: Int) throws {
         try old.save(in: store, step: 1)

@@ -100,7 +100,7 @@ import Testing
 
     @Test func aFlatFormatNamesEveryPath() {
         #expect(StateLosses(of: state, in: .flat).notes == [
-            "\"True\", \"numbers\": has keys that are no text, which become text",
+            "\"True\", \"numbers\": has keys that are not text, which become text",
             "\"model\", \"pair\": nests tensors, which is kept in their names alone",
             "\"model.w\": was a tensor with requires_grad and becomes a plain tensor",
             "\"set\": was a set and becomes a list",

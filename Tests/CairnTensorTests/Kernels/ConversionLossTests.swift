@@ -30,7 +30,7 @@ import Testing
     }
 
     @Test func typesWithoutInfinitiesLoseThem() throws {
-        // Beyond 464 the nearest number would be beyond 448; an infinity is none of the type's either.
+        // Beyond 464 the nearest number would be beyond 448; the type has no infinity either.
         #expect(try loss([448 as Float, 460, 470, .infinity, .nan], .f32, .f8e4m3) == (1, 470, 1))
         #expect(try loss([240 as Float, 500, -.infinity], .f32, .f8e4m3fnuz) == (1, 500, 1))
     }

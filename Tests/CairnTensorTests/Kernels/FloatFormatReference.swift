@@ -61,7 +61,7 @@ struct FloatFormatReference: Sendable, CustomStringConvertible {
 
     func isNaN(_ code: UInt16) -> Bool { value(code).isNaN }
 
-    /// The code nearest to a value that is no NaN, ties to even.
+    /// The code nearest to a value that is not NaN, ties to even.
     func code(nearestTo value: Double, overflow: OverflowBehavior) -> UInt16 {
         let sign = value.sign == .minus ? signBit : 0
         var code = largest + 1

@@ -1,0 +1,116 @@
+package import CairnBase
+package import CairnStorage
+package import CairnTensor
+
+/// Where the elements of a tensor are in a file: whole, contiguous, row-major and little-endian.
+package struct FileTensor: Sendable {
+    /// The file.
+    package var file: any StorageFile
+    /// The offset of the first element in the file, in bytes.
+    package var byteOffset: Int
+    /// The type of the elements.
+    package var scalarType: ScalarType
+    /// The tensor's shape.
+    package var shape: Shape
+
+    /// The most bytes that are read at once to be picked from.
+    private static let blockByteCount = 1 << 20
+    /// What is read over rather than asked for anew: about what a call to the system costs.
+    private static let leastGap = 4096
+
+    package init(file: any StorageFile, byteOffset: Int, scalarType: ScalarType, shape: Shape) {
+        self.file = file
+        self.byteOffset = byteOffset
+        self.scalarType = scalarType
+        self.shape = shape
+    }
+
+    /// Fills `destination` with a region, row-major.
+    ///
+    /// Runs of the region that lie close together are read at once, into a block of at most 1 MiB; in between no more
+    /// is read than a page or another run's length. Longer runs go straight to the destination.
+    ///
+    /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside or `destination` has another size,
+    ///   ``CairnError/Code/unsupported`` when a run of packed elements does not begin and end at a byte, and what the
+    ///   file throws.
+    package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try check(region, destinationByteCount: destination.byteCount)
+        guard region.elementCount > 0 else { return }
+        var runs = RegionRuns(of: region, in: shape)
+        let runByteCount = byteIndex(of: runs.runLength)
+        if runs.count == 1 || runByteCount >= Self.blockByteCount / 2 {
+            var written = 0
+            while let element = runs.next() {
+                var part = destination._mutatingExtracting(written..<written + runByteCount)
+                try file.read(at: byteOffset + byteIndex(of: element), into: &part)
+                written += runByteCount
+            }
+            return
+        }
+        try readPicking(&runs, runByteCount: runByteCount, into: &destination)
+    }
+
+    private func readPicking(
+        _ runs: inout RegionRuns, runByteCount: Int, into destination: inout MutableRawSpan
+    ) throws(CairnError) {
+        let gap = max(Self.leastGap, runByteCount)
+        var block: [UInt8] = []
+        var starts: [Int] = []
+        var written = 0
+        var next = runs.next().map(byteIndex)
+        while let first = next {
+            starts.removeAll(keepingCapacity: true)
+            var end = first
+            while let start = next, starts.isEmpty || start - end <= gap,
+                start + runByteCount - first <= Self.blockByteCount
+            {
+                starts.append(start)
+                end = start + runByteCount
+                next = runs.next().map(byteIndex)
+            }
+            if block.count < end - first { block = [UInt8](repeating: 0, count: end - first) }
+            var span = block.mutableSpan
+            var bytes = span.mutableBytes
+            var part = bytes._mutatingExtracting(0..<end - first)
+            try file.read(at: byteOffset + first, into: &part)
+            block.withUnsafeBytes { source in
+                destination.withUnsafeMutableBytes { target in
+                    guard let from = source.baseAddress, let into = target.baseAddress else { return }
+                    for start in starts {
+                        (into + written).copyMemory(from: from + (start - first), byteCount: runByteCount)
+                        written += runByteCount
+                    }
+                }
+            }
+        }
+    }
+
+    private func check(_ region: Region, destinationByteCount: Int) throws(CairnError) {
+        guard region.isInside(shape) else {
+            throw CairnError(
+                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(region)"))
+        }
+        if scalarType.isPacked, region.elementCount > 0 {
+            let runs = RegionRuns(of: region, in: shape)
+            let isWhole = { (count: Int) in count % 8 * scalarType.bitWidth % 8 == 0 }
+            guard isWhole(runs.runLength), runs.allSatisfy(isWhole) else {
+                throw CairnError(
+                    .unsupported, "a region of packed elements must begin and end at whole bytes",
+                    .init(found: "\(region) of \(scalarType)\(shape)"))
+            }
+        }
+        guard let byteCount = scalarType.byteCount(elementCount: region.elementCount),
+            byteCount == destinationByteCount
+        else {
+            throw CairnError(
+                .mismatch, "the destination of a region has another size",
+                .init(expected: "\(scalarType)\(region.shape)", found: "\(destinationByteCount) bytes"))
+        }
+    }
+
+    /// The offset of an element in the tensor, in bytes. Cannot overflow: the tensor's size in bytes is representable.
+    private func byteIndex(of element: Int) -> Int {
+        let (groups, rest) = element.quotientAndRemainder(dividingBy: 8)
+        return groups * scalarType.bitWidth + rest * scalarType.bitWidth / 8
+    }
+}

@@ -1,0 +1,219 @@
+package import CairnBase
+import CairnTensor
+
+/// A store that may hold checkpoints of a run.
+public struct RestartTier: Sendable {
+    /// What to call it.
+    public var name: String
+    /// The checkpoints there.
+    public var store: CheckpointStore
+
+    public init(name: String, store: CheckpointStore) {
+        self.name = name
+        self.store = store
+    }
+}
+
+/// What a restart continues from.
+public struct Restart: Sendable {
+    /// The state, every byte verified.
+    public var state: TrainingState
+    /// The checkpoint that it is from.
+    public var manifest: Manifest
+    /// The name of the tier that it is from.
+    public var tier: String
+    /// What was tried, in order; the last is what was loaded.
+    public var decisions: [RestartDecision]
+
+    /// The step to continue from.
+    public var step: Int { manifest.step }
+}
+
+/// Loads the newest state that is whole, from the nearest of several stores.
+///
+/// The candidates are all checkpoints of all tiers, the newest first and of one step the nearest first. Each is tried by
+/// loading it, which verifies every byte. One that is damaged or incomplete is put in ``Quarantine`` and the next is tried; a
+/// tier that cannot be reached is skipped, and nothing is held against its checkpoints. Every decision is recorded.
+///
+/// ```swift
+/// let recovery = RecoveryOrder([RestartTier(name: "memory", store: memory), RestartTier(name: "disk", store: disk)])
+/// if let restart = try recovery.load() {
+///     print("resumed from step \(restart.step) of \(restart.tier)")
+/// }
+/// ```
+public struct RecoveryOrder: Sendable {
+    /// The tiers, the nearest first.
+    public let tiers: [RestartTier]
+    /// Whether damaged checkpoints are put in quarantine; otherwise they are only skipped.
+    public var isQuarantining = true
+    /// Told of each decision as it is taken.
+    public var observer: @Sendable (RestartDecision) -> Void = { _ in }
+
+    /// - Parameter tiers: The tiers, the nearest first.
+    public init(_ tiers: [RestartTier]) { self.tiers = tiers }
+
+    /// Loads the newest state that is whole, from the nearest tier that has it.
+    ///
+    /// - Parameter options: With ``LoadOptions/mapped`` the checkpoint is verified before it is mapped.
+    /// - Returns: `nil` when every tier could be looked at and none has a checkpoint: a run that starts from nothing.
+    /// - Throws: ``CairnError/Code/nothingUsable``, with a ``RestartFailure`` as its cause, when there are checkpoints and none
+    ///   can be used; when nothing is known but that tiers or checkpoints cannot be reached, the first of those errors;
+    ///   ``CairnError/Code/cancelled`` and ``CairnError/Code/invalidArgument`` at once; what ``LoadOptions/progress`` throws.
+    public func load(options: LoadOptions = LoadOptions()) throws -> Restart? {
+        var log = RestartLog(observer)
+        let survey = survey()
+        for lost in survey.lost {
+            log.record(.init(
+                tier: tiers[lost.tier].name, step: nil, .unreachable, because: lost.error, seconds: lost.seconds))
+        }
+        for candidate in survey.candidates {
+            let tier = tiers[candidate.tier]
+            let start = ContinuousClock.now
+            if let quarantine = candidate.quarantine {
+                log.record(.init(
+                    tier: tier.name, step: candidate.step, saveID: quarantine.saveID, .skipped,
+                    because: quarantine.error(in: tier.store)))
+                continue
+            }
+            var reader: CairnReader?
+            do {
+                let opened = try tier.store.open(step: candidate.step)
+                reader = opened
+                let state = try Self.read(opened, options)
+                KnownDamage.shared.forget(opened.manifest.saveID, step: candidate.step, in: tier.store.storage)
+                log.record(.init(
+                    tier: tier.name, step: candidate.step, saveID: opened.manifest.saveID, .loaded,
+                    seconds: start.secondsSince))
+                return Restart(state: state, manifest: opened.manifest, tier: tier.name, decisions: log.decisions)
+            } catch let error as CairnError {
+                let (outcome, reason) = try classify(error, reader, candidate)
+                log.record(.init(
+                    tier: tier.name, step: candidate.step, saveID: reader?.manifest.saveID, outcome, because: reason,
+                    seconds: start.secondsSince))
+            }
+        }
+        return try log.nothing()
+    }
+
+    /// Loads the newest state that is whole without blocking the calling task's thread.
+    public func load(options: LoadOptions = LoadOptions()) async throws -> Restart? {
+        try await ThreadPool.shared.run { try self.load(options: options) }
+    }
+
+    private static func read(_ reader: CairnReader, _ options: LoadOptions) throws -> TrainingState {
+        if options.mapped, let damage = try reader.verify(concurrency: options.concurrency).damages.first {
+            throw damage.error
+        }
+        return try TrainingState(reading: reader, options: options)
+    }
+
+    private func classify(
+        _ error: CairnError, _ reader: CairnReader?, _ candidate: RestartCandidate
+    ) throws(CairnError) -> (RestartDecision.Outcome, CairnError) {
+        switch LoadErrorClassification(of: error, reading: reader) {
+        case .refused(let error): throw error
+        case .unusable(let error): return (.unusable, error)
+        case .unreachable(let error): return (.unreachable, error)
+        case .damaged(let error):
+            let saveID = reader?.manifest.saveID
+            if let saveID { recordDamage(error, of: saveID, candidate) }
+            return (quarantine(candidate, saveID: saveID, because: error), error)
+        }
+    }
+}
+
+/// A checkpoint that a restart may continue from.
+package struct RestartCandidate: Sendable {
+    /// Which of the tiers has it.
+    package var tier: Int
+    package var step: Int
+    package var quarantine: Quarantine?
+
+    package init(tier: Int, step: Int, quarantine: Quarantine? = nil) {
+        self.tier = tier
+        self.step = step
+        self.quarantine = quarantine
+    }
+}
+
+/// What there is on the tiers of a recovery order.
+package struct RestartSurvey: Sendable {
+    /// All checkpoints, the best first.
+    package var candidates: [RestartCandidate] = []
+    /// The tiers that could not be looked at.
+    package var lost: [(tier: Int, error: CairnError, seconds: Double)] = []
+}
+
+extension RecoveryOrder {
+    /// Looks at all tiers.
+    package func survey() -> RestartSurvey {
+        var survey = RestartSurvey()
+        for (index, tier) in tiers.enumerated() {
+            let start = ContinuousClock.now
+            do throws(CairnError) {
+                survey.candidates += try tier.store.candidates().map {
+                    RestartCandidate(tier: index, step: $0.step, quarantine: $0.quarantine)
+                }
+            } catch {
+                survey.lost.append((index, error, start.secondsSince))
+            }
+        }
+        survey.candidates.sort { ($1.step, $0.tier) < ($0.step, $1.tier) }
+        return survey
+    }
+
+    /// Remembers that a checkpoint is damaged, whether or not it can be put in quarantine.
+    package func recordDamage(_ error: CairnError, of saveID: SaveID, _ candidate: RestartCandidate) {
+        KnownDamage.shared.record(error, of: saveID, step: candidate.step, in: tiers[candidate.tier].store.storage)
+    }
+
+    /// Puts a damaged checkpoint in quarantine, unless that is not wanted or does not work: a storage that cannot be written
+    /// can still be read.
+    package func quarantine(
+        _ candidate: RestartCandidate, saveID: SaveID?, because error: CairnError
+    ) -> RestartDecision.Outcome {
+        guard isQuarantining else { return .damaged }
+        do throws(CairnError) {
+            try tiers[candidate.tier].store.quarantine(step: candidate.step, saveID: saveID, because: error)
+            return .quarantined
+        } catch {
+            return .damaged
+        }
+    }
+}
+
+/// The decisions of one restart.
+package struct RestartLog {
+    package private(set) var decisions: [RestartDecision] = []
+    private let observer: @Sendable (RestartDecision) -> Void
+
+    package init(_ observer: @escaping @Sendable (RestartDecision) -> Void) { self.observer = observer }
+
+    package mutating func record(_ decision: RestartDecision) {
+        decisions.append(decision)
+        observer(decision)
+    }
+
+    /// What a restart says that found nothing to load: `nil` only when there was nothing.
+    package func nothing() throws(CairnError) -> Restart? {
+        guard decisions.isEmpty else { throw failure }
+        return nil
+    }
+
+    package var failure: CairnError {
+        let cause = RestartFailure(decisions)
+        // What could not be reached may hold anything: its own error says best what to do.
+        if var trouble = decisions.first?.error, decisions.allSatisfy({ $0.outcome == .unreachable }) {
+            trouble.cause = cause
+            return trouble
+        }
+        return CairnError(
+            .nothingUsable, "there are checkpoints, and none of any tier can be used",
+            .init(advice: "look at what was tried before starting from nothing"), cause: cause)
+    }
+}
+
+extension ContinuousClock.Instant {
+    /// The seconds since then.
+    package var secondsSince: Double { (.now - self) / .seconds(1) }
+}
