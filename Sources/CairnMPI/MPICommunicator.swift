@@ -86,7 +86,7 @@ public final class MPICommunicator: Communicator {
         }
     }
 
-    /// Checks arguments of a collective call. The others are waiting to hear of it, so they are told.
+    /// Checks arguments of a collective call. The other ranks wait in the call, so they are told.
     private func checked<Value>(_ check: () throws(CairnError) -> Value) throws(CairnError) -> Value {
         do {
             return try check()

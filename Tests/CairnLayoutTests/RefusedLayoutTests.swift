@@ -51,7 +51,7 @@ import Testing
         #expect(try layoutMessage(["dp": .present(on: [])]).contains("no coordinate"))
         #expect(try layoutMessage(["dp": .present(on: [0, 2])]).contains("below 2"))
         #expect(try layoutMessage(["dp": .present(on: [1, 0])]).contains("do not ascend"))
-        #expect(try layoutMessage(["dp": .partial(.sum), "tp": .partial(.mean)]).contains("reduced otherwise"))
+        #expect(try layoutMessage(["dp": .partial(.sum), "tp": .partial(.mean)]).contains("not reduced the same way"))
         #expect(try layoutMessage(["dp": .flatten(.init(start: -1, partition: .equal(2)))]).contains("negative"))
         #expect(try layoutMessage(["dp": .flatten(.init(start: 1, partition: .perTensor))]).contains("begins at 0"))
         #expect(try layoutMessage(["dp": .flatten(.init(partition: .equal(.max)))]).contains("out of range"))

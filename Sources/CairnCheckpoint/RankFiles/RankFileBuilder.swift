@@ -174,6 +174,8 @@ package final class RankFileBuilder: Sendable {
     private func refusal(_ message: String, _ piece: Piece) -> CairnError {
         CairnError(
             .invalidArgument, message,
-            .init(file: envelope.writer.key, rank: envelope.metadata.rank, found: "fragment \(piece.fragment), \(piece.byteRange)"))
+            .init(
+                file: envelope.writer.key, rank: envelope.metadata.rank,
+                found: "fragment \(piece.fragment), \(piece.byteRange)"))
     }
 }

@@ -103,7 +103,7 @@ public final class ShardedStore: Sendable {
                 _ = try communicator.broadcast(message: RankNote.failed(failure).encoded(), from: 0)
                 throw failure
             }
-            // The checkpoint is there whether or not the others live to hear of it.
+            // The checkpoint is committed whether or not the others still receive this.
             _ = try? communicator.broadcast(message: RankNote.committed.encoded(), from: 0)
             return manifest
         } catch {
@@ -187,7 +187,7 @@ public final class ShardedStore: Sendable {
         return (rank, reference)
     }
 
-    /// The same on every rank without a word: the shared bits and how many saves there were. Both steps are bijections,
+    /// The same on every rank without a message: the shared bits and how many saves there were. Both steps are bijections,
     /// so no id returns within a run.
     package func nextSaveID() -> SaveID {
         let count = saveCount.wrappingAdd(1, ordering: .relaxed).newValue

@@ -109,7 +109,8 @@ private struct SaveCandidate {
         }
         for (first, second) in zip(files, files.dropFirst()) where first.metadata.rank == second.metadata.rank {
             return CairnError(
-                .mismatch, "two files are of one rank", .init(file: second.location, rank: second.metadata.rank, found: first.location))
+                .mismatch, "two files are of one rank",
+                .init(file: second.location, rank: second.metadata.rank, found: first.location))
         }
         let present = Set(files.map(\.metadata.rank))
         guard present.count < count, let missing = (0..<count).first(where: { !present.contains($0) }) else { return nil }

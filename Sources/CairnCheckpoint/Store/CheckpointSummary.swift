@@ -80,7 +80,8 @@ extension CheckpointStore {
             } else if present.manifest == nil {
                 skipped.append(Skipped(
                     step: step, error: CairnError(
-                        .unsupported, "the manifest is of a newer version", .init(file: storage.location(of: StepName.prefix(step))))))
+                        .unsupported, "the manifest is of a newer version",
+                        .init(file: storage.location(of: StepName.prefix(step))))))
             } else {
                 return (step, skipped)
             }

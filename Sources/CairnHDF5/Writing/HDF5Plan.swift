@@ -110,7 +110,10 @@ struct HDF5Plan {
         let fullName = (group + [name]).joined(separator: ".")
         switch value {
         case .dictionary(let members):
-            if members.isEmpty { notes.append("the value \"\(fullName)\" is an empty dictionary, and a group with nothing in it is not a value") }
+            if members.isEmpty {
+                notes.append(
+                    "the value \"\(fullName)\" is an empty dictionary, and a group with nothing in it is not a value")
+            }
             addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:
             addMembers(elements.enumerated().map { (String($0.offset), $0.element) }, name, group)

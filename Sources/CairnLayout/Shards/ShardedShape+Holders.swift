@@ -20,7 +20,7 @@ extension ShardedShape {
         var choices: [RankSet.Choice]
         var fragments: [LocalFragment]
         /// The position of an explicit region among them.
-        var placedIndex: Int?
+        var explicitIndex: Int?
     }
 
     /// Who holds what of a region: boxes that lie inside, each with its replicas; every element of it once for each
@@ -64,7 +64,7 @@ extension ShardedShape {
                 let fragment = LocalFragment(global: entry.region, local: Region(whole: entry.region.shape))
                 body(
                     Shard(
-                        ranks: RankSet(listed: entry.ranks), choices: [], fragments: [fragment], placedIndex: index))
+                        ranks: RankSet(listed: entry.ranks), choices: [], fragments: [fragment], explicitIndex: index))
             }
         case .sharded(let dimensions, let flat):
             var choices = axisRoles.map { role -> RankSet.Choice in
@@ -78,7 +78,7 @@ extension ShardedShape {
                 body(
                     Shard(
                         ranks: RankSet(mesh: layout.mesh, choices: choices), choices: choices, fragments: fragments,
-                        placedIndex: nil))
+                        explicitIndex: nil))
             }
 
             func choose(_ dimension: Int) {

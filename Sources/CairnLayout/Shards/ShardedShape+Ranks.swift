@@ -8,7 +8,7 @@ extension ShardedShape {
     public func localShape(ofRank rank: Int) -> Shape? {
         guard let coordinates = presentCoordinates(ofRank: rank) else { return nil }
         switch arrangement {
-        case .explicit: return layout.explicit.flatMap { PlacedRegions.localShape(of: $0[rank]) }
+        case .explicit: return layout.explicit.flatMap { ExplicitRegions.localShape(of: $0[rank]) }
         case .sharded(let dimensions, let flat):
             let extents = dimensions.map { $0.part(at: coordinates).localExtent }
             guard let flat else { return Shape(extents) }
@@ -20,7 +20,7 @@ extension ShardedShape {
     public func fragments(ofRank rank: Int) -> [LocalFragment] {
         guard let coordinates = presentCoordinates(ofRank: rank) else { return [] }
         switch arrangement {
-        case .explicit: return layout.explicit.map { PlacedRegions.fragments(of: $0[rank]) } ?? []
+        case .explicit: return layout.explicit.map { ExplicitRegions.fragments(of: $0[rank]) } ?? []
         case .sharded(let dimensions, let flat):
             let parts = dimensions.map { $0.part(at: coordinates) }
             guard let flat else { return Self.boxes(parts) }

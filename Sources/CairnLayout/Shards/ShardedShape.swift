@@ -17,7 +17,7 @@ public struct ShardedShape: Sendable {
 
     enum Arrangement: Sendable {
         case sharded(dimensions: [ShardedDimension], flat: FlatCut?)
-        case explicit(PlacedRegions)
+        case explicit(ExplicitRegions)
     }
 
     /// No rank may hold more boxes of a tensor: a layout from a hostile file must not fill the memory.
@@ -61,7 +61,7 @@ public struct ShardedShape: Sendable {
         if let explicit = layout.explicit {
             axisRoles = axes.map { _ in .shards }
             partialCount = 1
-            arrangement = .explicit(try PlacedRegions(explicit, shape: shape))
+            arrangement = .explicit(try ExplicitRegions(explicit, shape: shape))
             return
         }
         var roles = [AxisRole](repeating: .replicates, count: axes.count)

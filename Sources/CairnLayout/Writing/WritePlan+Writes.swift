@@ -25,7 +25,7 @@ extension WritePlan {
         let replicas = families.map { $0.replica(at: $0.mesh.coordinates(ofRank: rank)) }
         for (index, entry) in entries.enumerated() {
             guard let family = entry.family else {
-                forEachPlacedWrite(ofRank: rank, index, body)
+                forEachExplicitWrite(ofRank: rank, index, body)
                 continue
             }
             guard let replica = replicas[family], let share = share(of: replica, entry, families[family].sequence) else {
@@ -39,10 +39,10 @@ extension WritePlan {
         }
     }
 
-    private func forEachPlacedWrite(ofRank rank: Int, _ index: Int, _ body: (Write) -> Void) {
+    private func forEachExplicitWrite(ofRank rank: Int, _ index: Int, _ body: (Write) -> Void) {
         guard case .explicit(let regions) = entries[index].shape.arrangement else { return }
         for fragment in entries[index].shape.fragments(ofRank: rank) {
-            guard let position = regions.index(of: fragment.global), placedWriter(ofTensor: index, region: position) == rank
+            guard let position = regions.index(of: fragment.global), explicitWriter(ofTensor: index, region: position) == rank
             else { continue }
             body(Write(tensor: index, global: fragment.global, local: fragment.local))
         }
@@ -67,8 +67,8 @@ extension WritePlan {
         }
         var found: [Written] = []
         entry.shape.forEachShard(meeting: query) { shard in
-            if let position = shard.placedIndex {
-                if let rank = placedWriter(ofTensor: index, region: position) {
+            if let position = shard.explicitIndex {
+                if let rank = explicitWriter(ofTensor: index, region: position) {
                     found.append(Written(rank: rank, region: shard.fragments[0].global))
                 }
                 return

@@ -73,7 +73,7 @@ public struct WritePlan: Sendable {
         let position: Int
         /// Of an explicit tensor: the number of each distinct region that is written, `nil` for those that another
         /// contains. One array for all tensors that the layout is applied to.
-        let placedNumbers: [Int?]
+        let explicitNumbers: [Int?]
     }
 
     /// The tensors, in the order of the list.
@@ -104,7 +104,7 @@ public struct WritePlan: Sendable {
         rankCount = tensors.first?.layout.mesh.rankCount ?? 1
         var names = Set<ExactString>(minimumCapacity: tensors.count)
         // Layers repeat: most layouts are applied to the same shape many times.
-        var known: [Applied: (shape: ShardedShape, family: Int?, placedNumbers: [Int?])] = [:]
+        var known: [Applied: (shape: ShardedShape, family: Int?, explicitNumbers: [Int?])] = [:]
         var familyIndices: [FamilyKey: Int] = [:]
         var families: [Family] = []
         var entries: [PlannedTensor] = []
@@ -123,20 +123,20 @@ public struct WritePlan: Sendable {
             let bits = UInt128(tensor.shape.elementCount) * UInt128(tensor.scalarType.bitWidth)
             guard let byteCount = Int(exactly: (bits + 7) / 8) else { throw Self.tooLarge(tensor) }
             let applied = Applied(layout: tensor.layout, shape: tensor.shape)
-            let (sharded, family, placedNumbers): (ShardedShape, Int?, [Int?])
+            let (sharded, family, explicitNumbers): (ShardedShape, Int?, [Int?])
             if let found = known[applied] {
-                (sharded, family, placedNumbers) = found
+                (sharded, family, explicitNumbers) = found
             } else {
                 sharded = try tensor.sharded()
                 family = Self.family(of: sharded, &familyIndices, &families)
-                placedNumbers = try Self.placedNumbers(sharded, tensor)
-                known[applied] = (sharded, family, placedNumbers)
+                explicitNumbers = try Self.explicitNumbers(sharded, tensor)
+                known[applied] = (sharded, family, explicitNumbers)
             }
             guard let family else {
                 entries.append(
                     PlannedTensor(
                         shape: sharded, byteCount: byteCount, isCut: false, isFlat: false, family: nil, position: 0,
-                        placedNumbers: placedNumbers))
+                        explicitNumbers: explicitNumbers))
                 continue
             }
             let position = families[family].sequence.byteCount
@@ -146,7 +146,7 @@ public struct WritePlan: Sendable {
                 PlannedTensor(
                     shape: sharded, byteCount: byteCount,
                     isCut: byteCount >= rule.smallestCutByteCount && !tensor.scalarType.isPacked,
-                    isFlat: sharded.isFlat, family: family, position: position, placedNumbers: []))
+                    isFlat: sharded.isFlat, family: family, position: position, explicitNumbers: []))
         }
         for (tensor, entry) in zip(tensors, entries) where entry.shape.partialCount > 1 {
             do {
@@ -183,7 +183,7 @@ public struct WritePlan: Sendable {
     }
 
     /// For each distinct region of an explicit tensor its number among those that no other contains.
-    private static func placedNumbers(_ sharded: ShardedShape, _ tensor: PlacedTensor) throws(CairnError) -> [Int?] {
+    private static func explicitNumbers(_ sharded: ShardedShape, _ tensor: PlacedTensor) throws(CairnError) -> [Int?] {
         guard case .explicit(let regions) = sharded.arrangement else { return [] }
         let tiles: [Int]
         do {
@@ -202,9 +202,9 @@ public struct WritePlan: Sendable {
     }
 
     /// The rank that writes a distinct region of an explicit tensor; `nil` for one that another contains.
-    func placedWriter(ofTensor index: Int, region: Int) -> Int? {
+    func explicitWriter(ofTensor index: Int, region: Int) -> Int? {
         guard case .explicit(let regions) = entries[index].shape.arrangement,
-            let number = entries[index].placedNumbers[region]
+            let number = entries[index].explicitNumbers[region]
         else { return nil }
         let ranks = regions.entries[region].ranks
         return ranks[(index + number) % ranks.count]

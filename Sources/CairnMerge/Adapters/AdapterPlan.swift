@@ -208,7 +208,7 @@ struct AdapterPlan {
     ]
     private static let outputs: Set<String> = ["lm_head", "embed_out", "output"]
 
-    /// Embeddings and output layers may be one in the model without a word in its file, which has one of them or both.
+    /// Embeddings and output layers may be one in the model although its file does not say so, which has one of them or both.
     private mutating func checkTies() throws(CairnError) {
         for tensor in model.tensors where tensor.shape.dimensionCount == 2 {
             let parts = tensor.name.split(separator: ".").map(String.init)

@@ -22,7 +22,7 @@ final class SettingUse {
     ///
     /// - Parameter names: Those of all tensors that filters are compared with.
     /// - Throws: ``CairnError/Code/notFound`` for a filter that fits no tensor: what it is for would be merged by other
-    ///   values without a word.
+    ///   values unnoticed.
     func idle(of recipe: MergeRecipe, names: [String]) throws(CairnError) -> [String] {
         var idle: [String] = []
         for (scope, settings) in recipe.scopes {

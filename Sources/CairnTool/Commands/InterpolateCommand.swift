@@ -27,7 +27,9 @@ struct InterpolateCommand: ParsableCommand {
     @Option(help: "The position between the two.")
     var at: Double
 
-    @Option(help: ArgumentHelp("The position of tensors with a name like this; may be given several times.", valueName: "glob=at"))
+    @Option(
+        help: ArgumentHelp(
+            "The position of tensors with a name like this; may be given several times.", valueName: "glob=at"))
     var layer: [PlaceArgument] = []
 
     @Flag(help: "Along the great circle of each tensor.")

@@ -11,7 +11,8 @@ enum UnknownDirectory {
     static func error(_ path: String, _ names: [String], looksInside: Bool) throws(CairnError) -> CairnError {
         if let kind = foreign(names) {
             return CairnError(
-                .unsupported, "the directory is not a checkpoint that Cairn reads", .init(file: path, found: kind.name, advice: kind.advice))
+                .unsupported, "the directory is not a checkpoint that Cairn reads",
+                .init(file: path, found: kind.name, advice: kind.advice))
         }
         let inner = looksInside ? try checkpoints(in: path, names) : []
         if !inner.isEmpty {

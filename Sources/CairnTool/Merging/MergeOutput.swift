@@ -101,7 +101,7 @@ struct MergeOutput: ParsableArguments {
 enum TrainingParts {
     case model
     case all
-    /// All, which is worth a word.
+    /// All, which is worth a note.
     case allKnowingly
 }
 

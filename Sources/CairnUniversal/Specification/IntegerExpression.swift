@@ -2,7 +2,7 @@
 ///
 /// Numbers, the specification's parameters, the size of a mesh axis (`tp.size`), this rank's coordinate on it (`tp`),
 /// captures of the name, `+ - * /`, parentheses, `roundup(x, m)` (the next multiple of m). Division must come out even:
-/// what does not divide is a mistake to hear of. Products are taken left to right.
+/// a division with a remainder is an error. Products are taken left to right.
 public struct IntegerExpression: Sendable, Hashable {
     /// As it was written.
     public let text: String

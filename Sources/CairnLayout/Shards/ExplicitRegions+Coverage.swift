@@ -2,7 +2,7 @@ import CairnBase
 import CairnTensor
 
 /// Proof that explicit regions make up the tensor.
-extension PlacedRegions {
+extension ExplicitRegions {
     /// Comparisons of boxes before a layout counts as too irregular to be judged.
     private static let workLimit = 1 << 26
 

@@ -3,7 +3,7 @@ import CairnTensor
 
 /// The distinct regions of an explicit layout, sorted along one dimension so that those that meet a region are found
 /// without looking at all.
-struct PlacedRegions: Sendable {
+struct ExplicitRegions: Sendable {
     /// A region and the ranks that hold it, ascending.
     struct HeldRegion: Sendable {
         var region: Region
