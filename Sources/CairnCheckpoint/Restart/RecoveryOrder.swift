@@ -33,7 +33,7 @@ public struct Restart: Sendable {
 ///
 /// The candidates are all checkpoints of all tiers, the newest first and of one step the nearest first. Each is tried by
 /// loading it, which verifies every byte. One that is damaged or incomplete is put in ``Quarantine`` and the next is tried; a
-/// tier that cannot be reached is skipped, and nothing is held against its checkpoints. Every decision is recorded.
+/// tier that cannot be reached is skipped, and its checkpoints are not marked damaged. Every decision is recorded.
 ///
 /// ```swift
 /// let recovery = RecoveryOrder([RestartTier(name: "memory", store: memory), RestartTier(name: "disk", store: disk)])

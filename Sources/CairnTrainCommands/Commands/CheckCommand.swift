@@ -32,7 +32,8 @@ struct CheckCommand: ParsableCommand {
 
     func validate() throws {
         guard (1...1 << 20).contains(examples), tolerance >= 0 else {
-            throw ValidationError("--examples must be at least 1, and --tolerance a number from 0 on")
+            throw ValidationError(
+                "--examples must be at least 1, and --tolerance a number from 0 on (got \(examples) and \(tolerance))")
         }
     }
 

@@ -41,10 +41,10 @@ struct ExperimentCommand: ParsableCommand {
             throw ValidationError("--seeds must be from 1 to 100, --steps from 40 to \(1 << 20), --validation from 2 to \(1 << 20)")
         }
         guard (20...1 << 20).contains(evaluations) else {
-            throw ValidationError("--evaluations must be from 20 to \(1 << 20)")
+            throw ValidationError("--evaluations must be from 20 to \(1 << 20) (got \(evaluations))")
         }
         guard !widths.isEmpty, widths.allSatisfy({ (1...8192).contains($0) }) else {
-            throw ValidationError("--widths must be from 1 to 8192")
+            throw ValidationError("--widths must be from 1 to 8192 (got \(widths))")
         }
     }
 
