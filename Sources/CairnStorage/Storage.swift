@@ -14,7 +14,7 @@ public protocol Storage: Sendable {
 
     /// Starts a new object, which appears under its key when ``StorageWriter/finish(byteCount:)`` returns.
     ///
-    /// An object that already has that key stays until then and is replaced as a whole: who holds the old one open or
+    /// An object that already has that key stays until then and is replaced as a whole: a reader that holds the old one open or
     /// mapped keeps its bytes. `byteCount` is a hint of the final size in bytes: space is reserved where the storage
     /// can do so, and the call throws `.noSpace` when there is too little.
     func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter

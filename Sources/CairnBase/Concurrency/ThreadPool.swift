@@ -86,7 +86,7 @@ public final class ThreadPool: TaskExecutor {
     }
 }
 
-/// The state of one `ThreadPool.forEach`: who takes the next index, who is still busy.
+/// The state of one `ThreadPool.forEach`: the next index, and the threads that are still busy.
 ///
 /// `@unchecked Sendable`: all mutable state is guarded by `mutex`.
 private final class SharedLoop: @unchecked Sendable {

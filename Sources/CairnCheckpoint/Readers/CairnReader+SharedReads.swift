@@ -75,7 +75,7 @@ extension CairnReader {
         }
     }
 
-    /// Who reads which piece in which round: the same on every rank, since it follows from what all know.
+    /// Which rank reads which piece in which round: the same on every rank, since it follows from what all know.
     private func deal(_ reads: [SharedRead], _ scatters: [FragmentScatter], ranks: Int) -> [[SharedPiece?]] {
         let byteLimit = min(Self.pieceByteCount, Self.roundByteCount / ranks)
         var queues = [[SharedPiece]](repeating: [], count: ranks)

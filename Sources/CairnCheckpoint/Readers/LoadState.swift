@@ -50,7 +50,7 @@ extension TrainingState {
             }
         }
         for value in values { set(value.value, for: value.name) }
-        // Who names what to load has left the rest out.
+        // A caller that names what to load has left the rest out.
         if wanted == nil, let note = try reader.rankValues().lossNote { skippedEntries.append(note) }
     }
 }

@@ -4,8 +4,8 @@ public import CairnTensor
 
 /// What one rank holds of a training state that lies on many ranks.
 ///
-/// Every rank lists all tensors with their layouts, in whatever order; from that list each computes alike who holds and
-/// who writes what. The tensors' bytes, and the values that belong to one rank alone, are this rank's.
+/// Every rank lists all tensors with their layouts, in whatever order; from that list every rank computes which rank
+/// holds and writes what. The tensors' bytes, and the values that belong to one rank alone, are this rank's.
 public struct ShardedState: Sendable {
     /// The rank whose part this is.
     public let rank: Int

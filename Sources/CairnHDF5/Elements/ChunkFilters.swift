@@ -21,7 +21,7 @@ struct ChunkFilters: Sendable {
         32022: "granular BitRound", 32023: "BitGroom", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR"
     ]
 
-    /// What is said of chunks that went through an unknown filter.
+    /// The message for chunks that went through an unknown filter.
     static func unknown(_ id: Int32) -> String {
         let name = names[id].map { " (\($0))" } ?? ""
         return "its chunks went through filter \(id)\(name), which is not known: write it anew with h5repack -f GZIP=4 where "

@@ -134,7 +134,7 @@ extension StoredType.FloatForm: CustomStringConvertible {
     /// How many bytes are in the other order.
     var swapped: Int? { byteCount > 1 && isBigEndian == true ? byteCount : nil }
 
-    /// What is said of numbers that no type has.
+    /// The message for numbers that no type has.
     var description: String {
         guard isBigEndian != nil else { return "\(byteCount)-byte floating-point numbers in the order of a VAX" }
         if byteCount > 8 {

@@ -9,7 +9,7 @@ import CairnTensor
 /// the old `.h5` they have names, `kernel` and `kernel_scale`. Source: Keras 3.15 `layers/core/dense.py`, `embedding.py`,
 /// `einsum_dense.py`.
 enum KerasQuantization {
-    /// What is said of a file with such layers, `nil` for one without.
+    /// The note for a file with such layers, `nil` for one without.
     static func note(_ tensors: [TensorDescription]) -> String? {
         let names = Set(tensors.map { ExactString($0.name) })
         var scaled: Set<ExactString> = []

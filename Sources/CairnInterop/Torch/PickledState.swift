@@ -5,7 +5,7 @@ import CairnTensor
 /// The tensors and values of a pickled state: dictionaries and lists in each other, with leaves.
 ///
 /// Only what is known to make data is understood (``PickledLeaf``). Of what is not, what Python's own protocol says of any
-/// object is read where tensors are in it; else it stays closed, and is shown as text. Either is said.
+/// object is read where tensors are in it; else it stays closed, and is shown as text. Both are noted.
 ///
 /// Parts without tensors are made once, and shared wherever the pickle shares them.
 struct PickledState {

@@ -1,6 +1,6 @@
 public import CairnTensor
 
-/// Who holds what.
+/// Which ranks hold which regions.
 extension ShardedShape {
     /// A box and all ranks that hold it: replicas of each other.
     public struct Holder: Sendable, Hashable {
@@ -23,7 +23,7 @@ extension ShardedShape {
         var explicitIndex: Int?
     }
 
-    /// Who holds what of a region: boxes that lie inside, each with its replicas; every element of it once for each
+    /// Which ranks hold what of a region: boxes that lie inside, each with its replicas; every element of it once for each
     /// partial value and distinct shard that has it. What of the region lies outside of the tensor has no holder.
     ///
     /// The effort grows with what is found, not with the number of ranks.

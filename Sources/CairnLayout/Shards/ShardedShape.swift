@@ -1,7 +1,7 @@
 public import CairnBase
 public import CairnTensor
 
-/// A layout applied to a shape, and checked: from here on every question about who holds what has an answer.
+/// A layout applied to a shape, and checked: from here on every question about which rank holds what has an answer.
 ///
 /// Nothing in it grows with the number of ranks, unless the layout is explicit; answers are computed when asked for.
 public struct ShardedShape: Sendable {

@@ -164,7 +164,7 @@ public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
         step *= exp(min(1, c.stepRate / c.stepDamping * (length / c.expectedLength - 1)))
     }
 
-    /// Why there is nothing to be gained any more; `nil` while there may be.
+    /// Why the search has ended; `nil` while it has not.
     public var stopReason: StopReason? {
         if evaluationCount >= settings.evaluationLimit { return .evaluations }
         guard generation > 0 else { return nil }

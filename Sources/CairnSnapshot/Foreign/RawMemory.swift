@@ -2,7 +2,7 @@ import CairnBase
 
 /// A buffer of raw memory as ``ForeignMemory``: the worked example of how memory of others becomes fit for snapshots.
 ///
-/// `@unchecked Sendable`: reads and writes of a range never overlap, because who writes holds a ``MutationLease``, which
+/// `@unchecked Sendable`: reads and writes of a range never overlap, because a writer holds a ``MutationLease``, which
 /// waits for readers and keeps later ones away.
 public final class RawMemory: ForeignMemory, @unchecked Sendable {
     private let bytes: UnsafeMutableRawBufferPointer

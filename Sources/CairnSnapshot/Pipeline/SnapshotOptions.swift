@@ -34,7 +34,7 @@ public struct SnapshotOptions: Sendable {
     public init() {}
 }
 
-/// Who wants to know of snapshots that have ended.
+/// Is told of snapshots that have ended.
 public protocol SnapshotObserver: Sendable {
     /// Called once for each snapshot, whatever became of it, on a thread of the pipeline.
     func snapshotEnded(_ report: SnapshotReport)

@@ -37,7 +37,7 @@ public struct TierOptions: Sendable {
     public init() {}
 }
 
-/// Who wants to know what became of checkpoints on each tier.
+/// Is told what became of checkpoints on each tier.
 public protocol TierObserver: Sendable {
     /// Called once for each tier that a snapshot was due for, and whenever retention fails.
     func tierReported(_ report: TierReport)

@@ -1,7 +1,7 @@
 import CairnBase
 import CairnStorage
 
-/// What is said of a directory that is not a checkpoint: what it is instead, or what in it is one.
+/// The message for a directory that is not a checkpoint: what it is instead, or what in it is one.
 enum UnknownDirectory {
     private static let greatestCount = 64
     private static let checkpointEnds = [

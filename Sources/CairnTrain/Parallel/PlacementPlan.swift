@@ -4,7 +4,7 @@ internal import CairnTensor
 
 /// How every tensor of a run's state lies on the ranks: computed alike by each of them.
 struct PlacementPlan: Sendable {
-    /// Who among the ranks of data parallelism keeps the optimizer's state of a parameter.
+    /// Which ranks of data parallelism keep the optimizer's state of a parameter.
     enum StateOwner: Sendable, Hashable {
         /// All, each the whole.
         case all
