@@ -1,6 +1,6 @@
 public import CairnBase
 public import CairnCheckpoint
-public import CairnInterop
+import CairnInterop
 public import CairnStorage
 public import CairnTensor
 
@@ -11,7 +11,7 @@ public import CairnTensor
 ///
 /// HDF5 never opens a path: neither external links nor external elements nor virtual datasets make it read another
 /// file.
-public final class HDF5Reader: FragmentedReader, VerifiableReader, SkippingReader {
+public final class HDF5Reader: CheckpointReader {
     public let format: String
     public let source: String
     public let values: [NamedValue]
@@ -80,14 +80,16 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, SkippingReade
         try table.read(name, region: region, into: &destination)
     }
 
-    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
-        [(Region(whole: try table.content(name).shape), file)]
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
+        [StoredPiece(region: Region(whole: try table.content(name).shape), file: file)]
     }
 
     /// Whether a tensor's elements have checksums.
-    func isChecked(_ name: String) throws(CairnError) -> Bool { try table.content(name).isChecked }
+    func hasChecksums(_ name: String) throws(CairnError) -> Bool { try table.content(name).hasChecksums }
 
-    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = 1
         report.damages = damages.map { VerificationReport.Damage(error: $0) }
@@ -95,7 +97,7 @@ public final class HDF5Reader: FragmentedReader, VerifiableReader, SkippingReade
         for tensor in tensors where tensor.tiedTo == nil {
             let before = report.byteCount
             try report.addReading(tensor, of: self, progress: progress)
-            if try !table.content(tensor.name).isChecked { report.unsummedByteCount += report.byteCount - before }
+            if try !table.content(tensor.name).hasChecksums { report.unsummedByteCount += report.byteCount - before }
         }
         return report
     }

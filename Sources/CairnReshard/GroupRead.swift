@@ -33,7 +33,9 @@ extension ShardedState {
         do {
             let plans = try members.map { try ReadPlan(reading: reader, rank: $0, tensors: tensors) }
             self = try plans[group.rank].execute(reading: reader, options: options) { memories in
-                try reader.read(ReadPlan.shared(plans, own: group.rank, memories), over: group)
+                let files = Dictionary(
+                    reader.manifest.files.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { $1 })
+                try reader.read(ReadPlan.shared(plans, own: group.rank, memories, files), over: group)
             }
         } catch {
             // The others wait for this rank; they learn what happened to it.
@@ -47,7 +49,7 @@ extension ShardedState {
 extension ReadPlan {
     /// What the ranks of a group read of each fragment that any of them needs, in an order that all compute alike.
     fileprivate static func shared(
-        _ plans: [ReadPlan], own: Int, _ memories: [TensorStorage?]
+        _ plans: [ReadPlan], own: Int, _ memories: [TensorStorage?], _ files: [String: Int]
     ) throws(CairnError) -> [SharedRead] {
         struct Key: Hashable {
             var tensor: Int
@@ -57,8 +59,9 @@ extension ReadPlan {
         var targets: [Key: [ReadTarget]] = [:]
         var names: [Key: String] = [:]
         for (member, plan) in plans.enumerated() {
-            for item in plan.items {
-                let key = Key(tensor: item.tensor, fragment: item.fragment)
+            for item in try plan.items() {
+                guard let file = files[item.stored.file] else { continue }
+                let key = Key(tensor: item.tensor, fragment: Manifest.Fragment(file: file, region: item.stored.region))
                 names[key] = item.sourceName
                 wanted[key, default: [[Region]](repeating: [], count: plans.count)][member] += item.overlaps.map(\.global)
                 guard member == own else { continue }

@@ -28,15 +28,15 @@ extension ReadPlan {
         reading reader: any CheckpointReader, options: Options = Options()
     ) throws -> ShardedState {
         try execute(reading: reader, options: options) { memories in
-            guard let cairn = reader as? CairnReader else {
-                return try readRegions(of: reader, into: memories, options)
+            var requests: [RegionRequest] = []
+            for (index, local) in locals.enumerated() {
+                for box in local?.fragments ?? [] where box.global.elementCount > 0 {
+                    let target = try target(Piece(global: box.global, into: box), of: index, in: memories)
+                    requests.append(RegionRequest(tensors[index].name, target))
+                }
             }
-            let reads = try items.map { item in
-                FragmentRead(
-                    tensor: item.sourceName, fragment: item.fragment,
-                    targets: try item.overlaps.map { try target($0, of: item.tensor, in: memories) })
-            }
-            try cairn.read(reads, concurrency: options.concurrency, progress: options.progress)
+            try reader.read(
+                requests, options: BulkReadOptions(concurrency: options.concurrency, progress: options.progress))
         }
     }
 
@@ -78,7 +78,7 @@ extension ReadPlan {
     private func takeRankValues(of reader: any CheckpointReader, into state: inout ShardedState) throws(CairnError) {
         var meshes: [DeviceMesh] = []
         for tensor in tensors where !meshes.contains(tensor.layout.mesh) { meshes.append(tensor.layout.mesh) }
-        guard let cairn = reader as? CairnReader else {
+        guard let identity = reader.identity else {
             let all = try reader.rankValues()
             guard let first = all.first else { return }
             let ranks = RankCorrespondence(
@@ -88,18 +88,18 @@ extension ReadPlan {
             state.rankValues = own?.values.map { ($0.name, $0.value) } ?? []
             return
         }
-        let count = cairn.manifest.files.count
-        let ranks = RankCorrespondence(from: cairn.manifest.meshes, of: count, to: meshes, of: rankCount)
+        let count = identity.rankCount
+        let ranks = RankCorrespondence(from: identity.meshes, of: count, to: meshes, of: rankCount)
         if ranks.isComplete {
             guard let source = ranks.source(of: rank) else { return }
-            state.rankValues = try cairn.values(ofRank: source).map { ($0.name, $0.value) }
+            state.rankValues = try reader.rankValues(ofRank: source)?.values.map { ($0.name, $0.value) } ?? []
             return
         }
         // The headers of all files tell what is lost: each rank looks at its share of them.
         var lost: [RankValues] = []
         for source in stride(from: rank, to: count, by: max(1, rankCount)) {
             do throws(CairnError) {
-                lost.append(try cairn.rankValues(ofRank: source))
+                if let own = try reader.rankValues(ofRank: source) { lost.append(own) }
             } catch {
                 state.skippedEntries.append("the values of rank \(source) alone cannot be read: \(error)")
             }
@@ -119,10 +119,9 @@ extension ReadPlan {
         let inBox = overlap.global.relative(to: overlap.into.global.offsets)
         let box = overlap.into
         if box.local.shape.dimensionCount == box.global.shape.dimensionCount, box.local.shape == box.global.shape {
-            let offsets = zip(box.local.offsets, inBox.offsets).map { $0 + $1 }
             return ReadTarget(
-                region: overlap.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
-                local: try Region(offsets: offsets, shape: inBox.shape))
+                region: piece.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
+                local: try inBox.shifted(by: box.local.offsets))
         }
         // The box lies in the local tensor as one run, so that run is a tensor of the box's shape.
         var runs = RegionRuns(of: box.local, in: local.shape)
@@ -137,48 +136,6 @@ extension ReadPlan {
         return ReadTarget(
             region: overlap.global, memory: UnsafeMutableRawBufferPointer(rebasing: bytes[begin..<begin + count]),
             scalarType: tensor.scalarType, shape: box.global.shape, local: inBox)
-    }
-
-    /// Reads from a reader that knows regions only: in slabs, so that the extra memory stays bounded.
-    private func readRegions(
-        of reader: any CheckpointReader, into memories: [TensorStorage?], _ options: Options
-    ) throws {
-        struct Work: Sendable {
-            var tensor: TensorDescription
-            var target: ReadTarget
-        }
-        var work: [Work] = []
-        for (index, local) in locals.enumerated() {
-            let description = try reader.description(of: tensors[index].name)
-            for box in local?.fragments ?? [] where box.global.elementCount > 0 {
-                let part = TensorDescription(
-                    name: description.name, scalarType: description.scalarType, shape: box.global.shape)
-                for slab in SlabSequence(of: part, byteLimit: 8 << 20) {
-                    let global = try Region(
-                        offsets: zip(slab.offsets, box.global.offsets).map { $0 + $1 }, shape: slab.shape)
-                    let target = try target(Overlap(global: global, into: box), of: index, in: memories)
-                    work.append(Work(tensor: description, target: target))
-                }
-            }
-        }
-        let all = work
-        try ThreadPool.waiting.forEach(all.count, width: options.concurrency) { position in
-            let (tensor, target) = (all[position].tensor, all[position].target)
-            let slab = try Tensor(tensor.scalarType, target.region.shape) { bytes in
-                try reader.read(tensor.name, region: target.region, into: &bytes)
-            }
-            let converted = try slab.converted(to: target.scalarType)
-            var destination = target.memory.mutableBytes
-            guard let runs = PairedRuns(
-                from: Region(whole: converted.shape), of: converted.shape, to: target.local, of: target.shape)
-            else {
-                throw CairnError(
-                    .mismatch, "a region does not fit its destination",
-                    .init(tensor: tensor.name, expected: "\(target.local)", found: "\(target.region)"))
-            }
-            try runs.copy(converted.bytes, into: &destination, bitWidth: target.scalarType.bitWidth)
-            try options.progress(slab.byteCount)
-        }
     }
 }
 

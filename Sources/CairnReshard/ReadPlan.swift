@@ -15,8 +15,8 @@ public struct ReadPlan: Sendable {
         var tensor: Int
         /// The tensor's own name in the checkpoint, if the name is a tie's.
         var sourceName: String
-        var fragment: Manifest.Fragment
-        var overlaps: [Overlap]
+        var stored: StoredPiece
+        var pieces: [Piece]
     }
 
     /// Elements that a stored fragment and a box of the local tensor have in common.
@@ -53,9 +53,13 @@ public struct ReadPlan: Sendable {
     public let tensors: [PlacedTensor]
     /// Its layout on this rank: `nil` where the rank holds nothing.
     let locals: [Local?]
-    /// By file and tensor, for a checkpoint whose fragments are known; empty for other readers.
-    let items: [Item]
+    /// Finds out in which pieces a tensor is stored that have some of a region; `nil` where that is not known.
+    private let storedPieces: StoredPieces
+    /// The tensors' own names in the checkpoint, where a name is a tie's.
+    private let sourceNames: [String]
     private let sourceTypes: [ScalarType]
+
+    private typealias StoredPieces = @Sendable (String, Region?) throws(CairnError) -> [StoredPiece]?
 
     /// A local tensor that is to be filled.
     struct Local: Sendable {
@@ -71,52 +75,50 @@ public struct ReadPlan: Sendable {
     /// - Throws: ``CairnError/Code/notFound`` for a tensor that the checkpoint lacks, ``CairnError/Code/mismatch`` for one
     ///   of another shape; what a layout that does not fit throws. All name the tensor.
     public init(reading reader: any CheckpointReader, rank: Int, tensors: [PlacedTensor]) throws(CairnError) {
-        let index = (reader as? CairnReader)?.index
-        try self.init(
-            reader.tensors, source: reader.source, stored: index, rank: rank, tensors: tensors)
+        try self.init(reader.tensors, source: reader.source, rank: rank, tensors: tensors) { name, region throws(CairnError) in
+            try reader.storedPieces(of: name, in: region)
+        }
     }
 
     /// Plans what `rank` reads of a checkpoint that is known by its manifest alone, be it planned or committed.
     ///
     /// - Throws: As ``init(reading:rank:tensors:)``.
     public init(planning index: CheckpointIndex, rank: Int, tensors: [PlacedTensor]) throws(CairnError) {
-        try self.init(index.tensors, source: index.source, stored: index, rank: rank, tensors: tensors)
+        try self.init(index.tensors, source: index.source, rank: rank, tensors: tensors) { name, region throws(CairnError) in
+            try index.storedPieces(of: name, in: region)
+        }
     }
 
     private init(
-        _ descriptions: [TensorDescription], source: String, stored index: CheckpointIndex?, rank: Int,
-        tensors: [PlacedTensor]
+        _ descriptions: [TensorDescription], source: String, rank: Int, tensors: [PlacedTensor],
+        storedPieces: @escaping StoredPieces
     ) throws(CairnError) {
         self.rank = rank
         self.tensors = tensors.sorted { ExactString($0.name) < ExactString($1.name) }
+        self.storedPieces = storedPieces
         var locals: [Local?] = []
-        var items: [Item] = []
         var types: [ScalarType] = []
+        var names: [String] = []
         // Layers repeat: a layout is applied to the same shape many times.
         var known: [AppliedLayout: ShardedShape] = [:]
-        for (position, tensor) in self.tensors.enumerated() {
+        for tensor in self.tensors {
             guard (0..<tensor.layout.mesh.rankCount).contains(rank) else {
                 throw CairnError(
                     .invalidArgument, "the mesh has no such rank",
                     .init(tensor: tensor.name, rank: rank, expected: "0..<\(tensor.layout.mesh.rankCount)"))
             }
-            guard let found = descriptions.position(of: tensor.name) else {
-                throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: tensor.name))
-            }
-            let description = descriptions[found]
+            let description = descriptions[try descriptions.requiredPosition(of: tensor.name, in: source)]
             types.append(description.scalarType)
+            names.append(description.tiedTo ?? description.name)
             let applied = AppliedLayout(layout: tensor.layout, shape: tensor.shape)
             let sharded: ShardedShape
             if let found = known[applied] { sharded = found } else { sharded = try tensor.sharded() }
             known[applied] = sharded
-            let local = try Self.local(tensor, sharded, rank: rank, stored: description, source: source)
-            locals.append(local)
-            guard let local, let index else { continue }
-            items += try Self.items(position, local, of: index, description)
+            locals.append(try Self.local(tensor, sharded, rank: rank, stored: description, source: source))
         }
         self.locals = locals
-        self.items = items.sorted { ($0.fragment.file, $0.tensor) < ($1.fragment.file, $1.tensor) }
         sourceTypes = types
+        sourceNames = names
     }
 
     private struct AppliedLayout: Hashable {
@@ -158,25 +160,29 @@ public struct ReadPlan: Sendable {
         sharded.isPartial ? try Shape(checking: [sharded.partialCount] + tensor.shape.extents) : tensor.shape
     }
 
-    private static func items(
-        _ position: Int, _ local: Local, of index: CheckpointIndex, _ description: TensorDescription
-    ) throws(CairnError) -> [Item] {
-        var items: [Manifest.Fragment: Item] = [:]
-        let sourceName = description.tiedTo ?? description.name
-        // Many boxes in few fragments, such as flattened columns: asking once is cheaper than for each box.
-        var few: [Manifest.Fragment]?
-        if local.fragments.count > 16 {
-            let all = try index.fragments(of: sourceName, intersecting: nil)
-            if all.count <= 64 { few = all }
+    /// What is wanted of each stored piece, by file and tensor; nothing of tensors whose pieces are not known.
+    func items() throws(CairnError) -> [Item] {
+        var items: [Item] = []
+        for (position, local) in locals.enumerated() {
+            guard let local else { continue }
+            items += try self.items(position, local)
         }
+        return items.sorted { ($0.stored.file, $0.tensor) < ($1.stored.file, $1.tensor) }
+    }
+
+    private func items(_ position: Int, _ local: Local) throws(CairnError) -> [Item] {
+        var items: [StoredPiece: Item] = [:]
+        let name = sourceNames[position]
+        // Many boxes in few pieces, such as flattened columns: asking once is cheaper than for each box.
+        var few: [StoredPiece]?
+        if local.fragments.count > 16, let all = try storedPieces(name, nil), all.count <= 64 { few = all }
         for box in local.fragments where box.global.elementCount > 0 {
-            let near: [Manifest.Fragment]
-            if let few { near = few } else { near = try index.fragments(of: sourceName, intersecting: box.global) }
-            for fragment in near {
-                guard let common = fragment.region.intersection(box.global) else { continue }
-                items[fragment, default: Item(
-                    tensor: position, sourceName: sourceName, fragment: fragment, overlaps: [])
-                ].overlaps.append(Overlap(global: common, into: box))
+            let near: [StoredPiece]
+            if let few { near = few } else { near = try storedPieces(name, box.global) ?? [] }
+            for stored in near {
+                guard let common = stored.region.intersection(box.global) else { continue }
+                items[stored, default: Item(tensor: position, sourceName: name, stored: stored, pieces: [])]
+                    .pieces.append(Piece(global: common, into: box))
             }
         }
         return Array(items.values)
@@ -185,9 +191,11 @@ public struct ReadPlan: Sendable {
     /// What it costs to read, computed from metadata; the headers of the files are not counted.
     ///
     /// - Parameter chunkByteCount: The bytes that one checksum covers in the files: they are read whole.
-    public func cost(chunkByteCount: Int = 1 << 20) -> Cost {
+    /// - Throws: What finding the stored pieces throws.
+    public func cost(chunkByteCount: Int = 1 << 20) throws(CairnError) -> Cost {
         var cost = Cost()
-        cost.fileCount = Set(items.map(\.fragment.file)).count
+        let items = try items()
+        cost.fileCount = Set(items.map(\.stored.file)).count
         cost.fragmentCount = items.count
         for (index, local) in locals.enumerated() {
             for fragment in local?.fragments ?? [] {
@@ -198,7 +206,7 @@ public struct ReadPlan: Sendable {
         for item in items {
             cost.pieceCount += item.overlaps.count
             let needed = NeededChunks(
-                of: item.overlaps.map(\.global), in: item.fragment.region, sourceTypes[item.tensor],
+                of: item.pieces.map(\.global), in: item.stored.region, sourceTypes[item.tensor],
                 chunkByteCount: max(1, chunkByteCount))
             cost.chunkCount += needed.count
             cost.readByteCount = cost.readByteCount.adding(clamped: needed.byteCount)

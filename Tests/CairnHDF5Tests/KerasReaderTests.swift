@@ -72,7 +72,7 @@ import Testing
     @Test(arguments: ["int8.keras", "int4.weights.h5"])
     func quantisedLayersAreNamed(file: String) throws {
         let path = Repository.fixture("reports/34-keras") + "/" + file
-        let reader: any SkippingReader = file.hasSuffix(".keras") ? try KerasReader(path: path) : try HDF5Reader(path: path)
+        let reader: any CheckpointReader = file.hasSuffix(".keras") ? try KerasReader(path: path) : try HDF5Reader(path: path)
         #expect(reader.skippedEntries.contains { $0.contains("vars/0") && $0.contains("quantised layers") })
         // A model of plain layers has none.
         #expect(try KerasReader(path: Fixture.path("keras/model_f32.keras")).skippedEntries.isEmpty)

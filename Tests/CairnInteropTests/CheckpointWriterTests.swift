@@ -21,7 +21,7 @@ import Testing
             }
         }
 
-        func reader(_ storage: MemoryStorage) throws -> any VerifiableReader {
+        func reader(_ storage: MemoryStorage) throws -> any CheckpointReader {
             self == .torch
                 ? try TorchReader(storage: storage, file: "file.pt")
                 : try DistributedCheckpointReader(storage: storage, source: "memory")
@@ -151,11 +151,11 @@ import Testing
         let storage = MemoryStorage()
         _ = try copyCheckpoint(from: source, to: DistributedCheckpointWriter(storage: storage, fileCount: 2))
         let reader = try DistributedCheckpointReader(storage: storage, source: "memory")
-        let fragments = try reader.storedFragments(of: "F32.m")
+        let fragments = try #require(try reader.storedPieces(of: "F32.m"))
         #expect(fragments.map(\.region.offsets) == [[0, 0], [2, 0]])
         #expect(fragments.map(\.file) == ["__0_0.distcp", "__1_0.distcp"])
-        #expect(try reader.storedFragments(of: "F32.scalar").count == 1)
-        #expect(try reader.storedFragments(of: "F32.empty").isEmpty)
+        #expect(try reader.storedPieces(of: "F32.scalar")?.count == 1)
+        #expect(try reader.storedPieces(of: "F32.empty")?.isEmpty == true)
     }
 
     @Test(arguments: Format.allCases)

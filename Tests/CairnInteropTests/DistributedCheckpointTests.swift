@@ -40,7 +40,7 @@ import Testing
         try Fixture.check(
             CheckpointDigest(of: reader, bufferByteCount: 512), against: Fixture.truth(folder), option)
         #expect(try reader.verify(deep: true) { _ in }.isValid)
-        #expect(try reader.storedFragments(of: "model.w").map(\.region.offsets) == [[0, 0], [4, 0]])
+        #expect(try reader.storedPieces(of: "model.w")?.map(\.region.offsets) == [[0, 0], [4, 0]])
     }
 
     @Test func aDamagedValueOfAnyRankIsNoticed() throws {
@@ -59,7 +59,7 @@ import Testing
     @Test func aFlippedBitInACompressedItemIsNoticed() throws {
         let memory = try copy("dcp/w2_options/zstd")
         let reader = try DistributedCheckpointReader(storage: memory, source: "memory")
-        let (_, file) = try #require(reader.storedFragments(of: "model.large").last)
+        let file = try #require(try reader.storedPieces(of: "model.large")?.last).file
         let whole = try memory.readAll(file)
         var damages = 0
         for place in stride(from: 7, to: whole.count, by: 97) {
@@ -124,7 +124,7 @@ import Testing
         let reader = try reader("dcp/w4_tp2_fsdp2/checkpoint")
         var files: Set<String> = []
         for tensor in reader.tensors {
-            let fragments = try reader.storedFragments(of: tensor.name)
+            let fragments = try #require(try reader.storedPieces(of: tensor.name))
             try FragmentCoverage.check(fragments.map(\.region), of: tensor.shape)
             files.formUnion(fragments.map(\.file))
         }
@@ -148,7 +148,8 @@ import Testing
     @Test func aFlippedBitInAChunkIsNoticed() throws {
         let memory = try copy("dcp/w2_dtensor_zoo/checkpoint")
         let reader = try DistributedCheckpointReader(storage: memory, source: "memory")
-        let (region, file) = try #require(reader.storedFragments(of: "s0_even").last)
+        let piece = try #require(try reader.storedPieces(of: "s0_even")?.last)
+        let (region, file) = (piece.region, piece.file)
         let tensor = try reader.tensor("s0_even").copy(of: region)
         var bytes = try memory.readAll(file)
         let needle = tensor.bytes.withUnsafeBytes { Array($0) }
@@ -210,7 +211,8 @@ import Testing
         let source = try reader("dcp/w2_file_per_item/checkpoint")
         let memory = try copy("dcp/w2_file_per_item/checkpoint")
         var metadata = try memory.readAll(".metadata")
-        let (region, file) = try #require(source.storedFragments(of: "s0_even").first)
+        let piece = try #require(try source.storedPieces(of: "s0_even")?.first)
+        let (region, file) = (piece.region, piece.file)
         let chunk = try source.tensor("s0_even").copy(of: region)
         let elements = chunk.bytes.withUnsafeBytes { Array($0) }
         let length = try memory.readAll(file).count

@@ -54,8 +54,8 @@ import Testing
             }
             let count = reads.reduce(0) { $0 + $1.range.count }
             let expected = try chunkBytes(reader, wanted, rank: rank)
-            guard count == expected, plan.cost(chunkByteCount: chunkByteCount).readByteCount == expected else {
-                let cost = plan.cost(chunkByteCount: chunkByteCount)
+            guard count == expected, try plan.cost(chunkByteCount: chunkByteCount).readByteCount == expected else {
+                let cost = try plan.cost(chunkByteCount: chunkByteCount)
                 throw CairnError(
                     .mismatch, "rank \(rank) of \(wanted.tensors)",
                     .init(expected: "\(expected) bytes", found: "\(count), planned \(cost)"))

@@ -28,6 +28,11 @@ public struct Manifest: Sendable, Equatable {
         public var file: Int
         /// The part of the whole tensor.
         public var region: Region
+
+        package init(file: Int, region: Region) {
+            self.file = file
+            self.region = region
+        }
     }
 
     /// A logical tensor and where its pieces are.

@@ -132,9 +132,25 @@ struct FragmentScatter: Sendable {
                 into.copyMemory(from: from)
             } else {
                 var span = into.mutableBytes
-                try ScalarConversion.convert(from.bytes, from: sourceType, into: &span, to: targetType)
+                let loss = try ScalarConversion.convertNotingLoss(
+                    from.bytes, from: sourceType, into: &span, to: targetType, overflow: part.target.overflow)
+                note(loss, at: begin * 8 / sourceBits, count: (end - begin) * 8 / sourceBits, of: part)
             }
         }
+    }
+
+    /// Notes what a run of the fragment's elements lost, by the element of the whole tensor that it begins with.
+    private func note(_ loss: ConversionLoss, at element: Int, count: Int, of part: Part) {
+        guard !loss.isEmpty, let recorder = part.target.recorder else { return }
+        var offsets = fragment.region.offsets
+        var rest = element
+        for (dimension, stride) in fragment.region.shape.strides.enumerated() where stride > 0 {
+            offsets[dimension] += rest / stride
+            rest %= stride
+        }
+        let extents = [Int](repeating: 1, count: max(0, offsets.count - 1)) + (offsets.isEmpty ? [] : [count])
+        guard let shape = try? Shape(checking: extents), let run = try? Region(offsets: offsets, shape: shape) else { return }
+        recorder.add(loss, in: run, shape: fragment.globalShape, from: fragment.scalarType, to: part.target.scalarType)
     }
 
     private static func check(

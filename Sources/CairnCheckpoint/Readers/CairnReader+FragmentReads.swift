@@ -19,9 +19,6 @@ package struct FragmentRead: Sendable {
 }
 
 extension CairnReader {
-    /// The most bytes that one thread reads at a time.
-    static let pieceByteCount = 8 << 20
-
     /// A run of needed chunks of one fragment.
     private struct ChunkRun: Sendable {
         var scatter: FragmentScatter
@@ -64,6 +61,46 @@ extension CairnReader {
         return work.reduce(0) { $0 + $1.byteCount }
     }
 
+    public func read(_ requests: [RegionRequest], options: BulkReadOptions) throws {
+        try read(fragmentReads(requests), concurrency: options.concurrency, progress: options.progress)
+    }
+
+    /// What requests want of each stored fragment.
+    private func fragmentReads(_ requests: [RegionRequest]) throws(CairnError) -> [FragmentRead] {
+        var byTensor: [ExactString: [ReadTarget]] = [:]
+        for request in requests where request.region.elementCount > 0 {
+            let tensor = try stored(request.name)
+            try request.region.check(
+                inside: tensor.shape, of: tensor.scalarType,
+                filling: tensor.scalarType.byteCount(elementCount: request.region.elementCount) ?? -1)
+            byTensor[ExactString(tensor.name), default: []].append(request.target)
+        }
+        var reads: [FragmentRead] = []
+        for (name, targets) in byTensor {
+            // Many boxes in few fragments, such as flattened columns: asking once is cheaper than for each box.
+            var few: [Manifest.Fragment]?
+            if targets.count > 16, case let all = try fragments(of: name.string, intersecting: nil), all.count <= 64 {
+                few = all
+            }
+            var positions: [Manifest.Fragment: Int] = [:]
+            for target in targets {
+                let near: [Manifest.Fragment]
+                if let few { near = few } else { near = try fragments(of: name.string, intersecting: target.region) }
+                for fragment in near {
+                    guard let common = fragment.region.intersection(target.region) else { continue }
+                    let part = try target.part(common)
+                    if let position = positions[fragment] {
+                        reads[position].targets.append(part)
+                    } else {
+                        positions[fragment] = reads.count
+                        reads.append(FragmentRead(tensor: name.string, fragment: fragment, targets: [part]))
+                    }
+                }
+            }
+        }
+        return reads
+    }
+
     func scatter(_ read: FragmentRead) throws(CairnError) -> FragmentScatter {
         let (file, held) = try find(read.fragment, of: stored(read.tensor))
         do throws(CairnError) {
@@ -75,7 +112,7 @@ extension CairnReader {
 
     /// Chunks in runs without gaps, none much longer than what is read at a time.
     static func cut(
-        _ chunks: [Int], of fragment: StoredFragment, _ file: RankFile, byteLimit: Int = pieceByteCount
+        _ chunks: [Int], of fragment: StoredFragment, _ file: RankFile, byteLimit: Int = readBlockByteCount
     ) -> [Range<Int>] {
         let limit = max(1, byteLimit / file.metadata.chunkByteCount)
         var runs: [Range<Int>] = []

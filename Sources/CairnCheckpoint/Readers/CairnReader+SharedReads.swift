@@ -77,7 +77,7 @@ extension CairnReader {
 
     /// Which rank reads which piece in which round: the same on every rank, since it follows from what all know.
     private func deal(_ reads: [SharedRead], _ scatters: [FragmentScatter], ranks: Int) -> [[SharedPiece?]] {
-        let byteLimit = min(Self.pieceByteCount, Self.roundByteCount / ranks)
+        let byteLimit = min(readBlockByteCount, Self.roundByteCount / ranks)
         var queues = [[SharedPiece]](repeating: [], count: ranks)
         var loads = [Int](repeating: 0, count: ranks)
         for (index, read) in reads.enumerated() {

@@ -2,43 +2,20 @@ public import CairnBase
 import CairnTensor
 import Synchronization
 
-/// What a verification found.
-public struct VerificationReport: Sendable {
-    /// A part of a checkpoint that is damaged or missing.
-    public struct Damage: Sendable {
-        /// What is wrong; its context names the file, the tensor and the offset.
-        public var error: CairnError
-        /// Which chunk of the tensor's fragment it is, counted from 0, if it is one.
-        public var chunk: Int?
-
-        public init(error: CairnError, chunk: Int? = nil) {
-            self.error = error
-            self.chunk = chunk
-        }
-    }
-
-    /// Everything that is wrong, in the order of files.
-    public var damages: [Damage] = []
-    /// How many files were looked at.
-    public var fileCount = 0
-    /// How many parts of the data (chunks, records, tensors) were read.
-    public var chunkCount = 0
-    /// How many bytes of data were read.
-    public var byteCount = 0
-    /// How many of them have no checksum anywhere, so that a change in them cannot be noticed.
-    public var unsummedByteCount = 0
-
-    /// Whether nothing is wrong.
-    public var isValid: Bool { damages.isEmpty }
-
-    public init() {}
-}
-
 extension CairnReader {
     /// Checks every file against the manifest, and with `deep` every chunk against its checksum. Continues past damage and
     /// names all of it.
     ///
     /// - Parameter progress: Called from any reading thread with the number of bytes just summed; throwing stops.
+    /// - Throws: Only what `progress` throws, as ``CairnError/Code/cancelled``.
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
+        try verify(deep: deep, concurrency: ThreadPool.usefulReadCount, progress: progress)
+    }
+
+    /// The same on so many threads.
+    ///
     /// - Throws: Only what `progress` throws, as ``CairnError/Code/cancelled``.
     public func verify(
         deep: Bool = true, concurrency: Int = ThreadPool.usefulReadCount,
@@ -86,7 +63,7 @@ extension RankFile {
     func verifyChunks(
         concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void
     ) throws(CairnError) -> VerificationReport {
-        let chunksPerPiece = max(1, (8 << 20) / metadata.chunkByteCount)
+        let chunksPerPiece = max(1, readBlockByteCount / metadata.chunkByteCount)
         var pieces: [(fragment: Int, chunks: Range<Int>)] = []
         for (index, fragment) in fragments.enumerated() {
             for first in stride(from: 0, to: fragment.chunks.count, by: chunksPerPiece) {

@@ -7,7 +7,7 @@ import Synchronization
 /// A committed checkpoint in Cairn's own format.
 ///
 /// Opening reads the manifest alone; rank files are opened, and their headers verified, when something in them is read.
-public final class CairnReader: LinearReader {
+public final class CairnReader: CheckpointReader {
     /// The name of the file that commits a checkpoint.
     package static let manifestName = "manifest.json"
 
@@ -23,6 +23,10 @@ public final class CairnReader: LinearReader {
     public var manifest: Manifest { index.manifest }
     public var tensors: [TensorDescription] { index.tensors }
     public var values: [NamedValue] { manifest.values }
+    public var identity: CheckpointIdentity? {
+        CheckpointIdentity(
+            step: manifest.step, saveID: manifest.saveID, rankCount: manifest.files.count, meshes: manifest.meshes)
+    }
 
     /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `step-00000400/`.
     ///
@@ -46,42 +50,29 @@ public final class CairnReader: LinearReader {
         _ name: String, region: Region, into destination: inout MutableRawSpan
     ) throws(CairnError) {
         let tensor = try stored(name)
-        guard region.isInside(tensor.shape),
-            tensor.scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount
-        else {
-            throw CairnError(
-                .mismatch, "the region does not fit the tensor or the destination",
-                .init(file: source, tensor: name, expected: "\(tensor.scalarType)\(tensor.shape)",
-                    found: "\(region) into \(destination.byteCount) bytes"))
+        do throws(CairnError) {
+            try region.check(inside: tensor.shape, of: tensor.scalarType, filling: destination.byteCount)
+        } catch {
+            throw error.adding(.init(file: source, tensor: name))
         }
         for fragment in try fragments(of: name, intersecting: region) {
             guard let common = fragment.region.intersection(region) else { continue }
             let (file, held) = try find(fragment, of: tensor)
-            if common == region {
-                try file.read(held, region: common.relative(to: fragment.region.offsets), into: &destination)
-            } else {
-                try readPiece(common, file, held, tensor, region, into: &destination)
-            }
+            try FragmentView(file: file, fragment: held)
+                .read(common.relative(to: held.region.offsets), as: common, of: region, into: &destination)
         }
     }
 
-    package func runByteCount(_ name: String) throws(CairnError) -> Int? {
+    public func requireStored(_ name: String) throws(CairnError) {
         let tensor = try stored(name)
-        // Before memory is taken for what a manifest claims, the files must have it.
         for fragment in try fragments(of: name, intersecting: nil) {
             let (file, held) = try find(fragment, of: tensor)
             try file.proveExpansion(of: held)
         }
-        return try only(of: name)?.0.metadata.chunkByteCount
     }
 
-    package func read(
-        _ name: String, at offset: Int, into destination: inout MutableRawSpan
-    ) throws(CairnError) {
-        guard let (file, held) = try only(of: name) else {
-            throw CairnError(.invalidArgument, "the tensor is not one run of bytes", .init(file: source, tensor: name))
-        }
-        try file.read(held, at: offset, into: &destination)
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
+        try index.storedPieces(of: name, in: region)
     }
 
     public func mapped(_ name: String) throws(CairnError) -> Tensor? {
@@ -128,35 +119,15 @@ public final class CairnReader: LinearReader {
     public func rankValues() throws(CairnError) -> [RankValues] {
         var all: [RankValues] = []
         for rank in manifest.files.indices {
-            let own = try rankValues(ofRank: rank)
-            if !own.values.isEmpty { all.append(own) }
+            if let own = try rankValues(ofRank: rank), !own.values.isEmpty { all.append(own) }
         }
         return all
     }
 
-    /// The values that only `rank` had, with its place among the ranks.
-    package func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues {
+    public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
         RankValues(
             rank: rank, rankCount: manifest.files.count, mesh: manifest.layouts.first?.mesh,
             values: try values(ofRank: rank))
-    }
-
-    /// Part of a region that spans fragments: read by itself, then copied to its place.
-    private func readPiece(
-        _ common: Region, _ file: RankFile, _ held: StoredFragment, _ tensor: Manifest.StoredTensor, _ region: Region,
-        into destination: inout MutableRawSpan
-    ) throws(CairnError) {
-        // In slabs, so that the extra memory stays bounded whatever the tensor's size.
-        let piece = TensorDescription(name: tensor.name, scalarType: tensor.scalarType, shape: common.shape)
-        for slab in SlabSequence(of: piece, byteLimit: 4 << 20) {
-            let part = try Region(offsets: zip(slab.offsets, common.offsets).map { $0 + $1 }, shape: slab.shape)
-            var bytes = try Tensor(zeros: tensor.scalarType, part.shape)
-            var span = bytes.mutableBytes
-            try file.read(held, region: part.relative(to: held.region.offsets), into: &span)
-            try RegionCopy.copy(
-                tensor.scalarType, from: bytes.bytes, of: part.shape, region: Region(whole: part.shape),
-                into: &destination, of: region.shape, region: part.relative(to: region.offsets))
-        }
     }
 
     /// The tensor that a name or a tie stands for.
@@ -205,5 +176,18 @@ public final class CairnReader: LinearReader {
             opened[rank] = file
             return file
         }
+    }
+}
+
+/// A fragment in its file as a tensor of its own.
+private struct FragmentView: TensorView {
+    let file: RankFile
+    let fragment: StoredFragment
+    var scalarType: ScalarType { fragment.scalarType }
+    var shape: Shape { fragment.region.shape }
+    var hasChecksums: Bool { true }
+
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try file.read(fragment, region: region, into: &destination)
     }
 }

@@ -45,10 +45,7 @@ public struct CheckpointIndex: Sendable {
     ///
     /// - Throws: ``CairnError/Code/notFound``.
     public func description(of name: String) throws(CairnError) -> TensorDescription {
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        return tensors[position]
+        tensors[try tensors.requiredPosition(of: name, in: source)]
     }
 
     /// Where a tensor's elements are: those of its fragments that have any in `region`, or all.
@@ -63,6 +60,13 @@ public struct CheckpointIndex: Sendable {
         guard let region else { return fragments }
         if fragments.count < ListedFragments.leastCount { return fragments.filter { $0.region.overlaps(region) } }
         return listed.index(of: index, fragments).positions(meeting: region).map { fragments[$0] }
+    }
+
+    /// The same with the names of the files.
+    package func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece] {
+        try fragments(of: name, intersecting: region).map {
+            StoredPiece(region: $0.region, file: manifest.files[$0.file].name)
+        }
     }
 
     /// The tensor that a name or a tie stands for.

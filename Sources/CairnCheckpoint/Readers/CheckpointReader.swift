@@ -5,6 +5,9 @@ public import CairnTensor
 ///
 /// Files of every format are readers, and so is every transformation of another reader, so that a renamed or cast
 /// checkpoint costs nothing until it is read. Calls block; make them on a ``ThreadPool``, from several threads if you like.
+///
+/// What a format knows beyond its tensors it says by the requirements below that have defaults. A view of another reader
+/// passes them on, with its own names, so that it loads and verifies as what it is a view of.
 public protocol CheckpointReader: Sendable {
     /// The format's short name: `cairn`, `safetensors`, …
     var format: String { get }
@@ -16,6 +19,12 @@ public protocol CheckpointReader: Sendable {
     var values: [NamedValue] { get }
     /// How tensors and values were nested in the state that was saved, where the format keeps that.
     var structure: StateNode? { get }
+    /// Which save it is, where the format says so.
+    var identity: CheckpointIdentity? { get }
+    /// What is in the files and not, or not whole, in the reader: a sentence each.
+    var skippedEntries: [String] { get }
+    /// How many tensors are in the files and not in the reader. What is not known in number counts as one each.
+    var skippedTensorCount: Int { get }
     /// What reading has changed so far beyond rounding floats: numbers that a conversion made infinite, or others. `nil` where
     /// nothing is converted.
     var losses: [LossNote]? { get }
@@ -27,6 +36,11 @@ public protocol CheckpointReader: Sendable {
     /// - Throws: What a damaged or missing file throws.
     func rankValues() throws(CairnError) -> [RankValues]
 
+    /// The values that one rank of the job had alone; `nil` where the checkpoint has none of such a rank.
+    ///
+    /// - Throws: As ``rankValues()``, and ``CairnError/Code/notFound`` when no such rank wrote the checkpoint.
+    func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues?
+
     /// Fills `destination` with a region of a tensor, row-major.
     ///
     /// Reads little more of the source than the region needs and verifies whatever checksums cover it.
@@ -35,8 +49,33 @@ public protocol CheckpointReader: Sendable {
     ///   outside or `destination` has another size, ``CairnError/Code/corrupted`` when a checksum differs.
     func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError)
 
+    /// Reads many regions, of one tensor or of many, each to its place in memory: in the order in which they are stored, what
+    /// several need once, several side by side, and converted where the memory is of another element type.
+    ///
+    /// - Throws: As ``read(_:region:into:)``, what the options' `progress` throws, and ``CairnError/Code/unsupported`` for types
+    ///   that do not convert.
+    func read(_ requests: [RegionRequest], options: BulkReadOptions) throws
+
     /// The tensor over the mapped file, without copying, reading or verifying; `nil` where that cannot be had.
     func mapped(_ name: String) throws(CairnError) -> Tensor?
+
+    /// The pieces in which a tensor is stored, which together cover it, each with the file that holds it; `nil` where that is not
+    /// known.
+    ///
+    /// - Parameter region: Only pieces that hold some of it; all by default.
+    /// - Throws: ``CairnError/Code/notFound`` for an unknown name.
+    func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]?
+
+    /// Makes sure that the files have the bytes that a tensor's description claims, as far as that can be told without memory
+    /// for all of them.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` for an unknown name; what a file that lacks them throws.
+    func requireStored(_ name: String) throws(CairnError)
+
+    /// Checks what opening did not: with `deep`, every byte of data, against its checksum where it has one. Continues after damage.
+    ///
+    /// - Parameter progress: Called, from any reading thread, with the number of bytes just read; throwing stops.
+    func verify(deep: Bool, progress: @escaping @Sendable (Int) throws -> Void) throws -> VerificationReport
 }
 
 /// A value and its name.
@@ -52,30 +91,60 @@ public struct NamedValue: Sendable, Hashable {
 
 extension CheckpointReader {
     public var structure: StateNode? { nil }
-
+    public var identity: CheckpointIdentity? { nil }
+    public var skippedEntries: [String] { [] }
+    public var skippedTensorCount: Int { skippedEntries.count }
     public var losses: [LossNote]? { nil }
 
     public func rankValues() throws(CairnError) -> [RankValues] { [] }
 
+    public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
+        try rankValues().first { $0.rank == rank }
+    }
+
+    public func read(_ requests: [RegionRequest], options: BulkReadOptions) throws {
+        try readByRegion(requests, options)
+    }
+
     public func mapped(_ name: String) throws(CairnError) -> Tensor? { nil }
 
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? { nil }
+
+    public func requireStored(_ name: String) throws(CairnError) {}
+
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
+        var report = VerificationReport()
+        report.fileCount = 1
+        guard deep else { return report }
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addUnsummed(ReaderView(self, tensor), named: tensor.name, progress: progress)
+        }
+        return report
+    }
+}
+
+extension CheckpointReader {
     /// The description of a tensor by binary search.
     ///
     /// - Throws: ``CairnError/Code/notFound``.
     public func description(of name: String) throws(CairnError) -> TensorDescription {
         let tensors = self.tensors
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        return tensors[position]
+        return tensors[try tensors.requiredPosition(of: name, in: source)]
     }
+
+    /// All pieces in which a tensor is stored; `nil` where that is not known.
+    ///
+    /// - Throws: As ``storedPieces(of:in:)``.
+    public func storedPieces(of name: String) throws(CairnError) -> [StoredPiece]? { try storedPieces(of: name, in: nil) }
 
     /// A whole tensor, read and verified, in memory of its own.
     ///
     /// - Throws: As ``read(_:region:into:)``.
     public func tensor(_ name: String, pool: BufferPool? = nil) throws -> Tensor {
         let description = try description(of: name)
-        _ = try (self as? any LinearReader)?.runByteCount(name)
+        try requireStored(name)
         return try Tensor(description.scalarType, description.shape, pool: pool) { destination in
             try read(name, region: Region(whole: description.shape), into: &destination)
         }

@@ -3,7 +3,7 @@ package import CairnStorage
 package import CairnTensor
 
 /// Where the elements of a tensor are in a file: whole, contiguous, row-major and little-endian.
-package struct FileTensor: Sendable {
+package struct FileTensor: TensorView {
     /// The file.
     package var file: any StorageFile
     /// The offset of the first element in the file, in bytes.
@@ -29,10 +29,6 @@ package struct FileTensor: Sendable {
     ///
     /// Runs of the region that lie close together are read at once, into a block of at most 1 MiB; in between no more
     /// is read than a page or another run's length. Longer runs go straight to the destination.
-    ///
-    /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside or `destination` has another size,
-    ///   ``CairnError/Code/unsupported`` when a run of packed elements does not begin and end at a byte, and what the
-    ///   file throws.
     package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try check(region, destinationByteCount: destination.byteCount)
         guard region.elementCount > 0 else { return }
@@ -82,29 +78,6 @@ package struct FileTensor: Sendable {
                     }
                 }
             }
-        }
-    }
-
-    private func check(_ region: Region, destinationByteCount: Int) throws(CairnError) {
-        guard region.isInside(shape) else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(region)"))
-        }
-        if scalarType.isPacked, region.elementCount > 0 {
-            let runs = RegionRuns(of: region, in: shape)
-            let isWhole = { (count: Int) in count % 8 * scalarType.bitWidth % 8 == 0 }
-            guard isWhole(runs.runLength), runs.allSatisfy(isWhole) else {
-                throw CairnError(
-                    .unsupported, "a region of packed elements must begin and end at whole bytes",
-                    .init(found: "\(region) of \(scalarType)\(shape)"))
-            }
-        }
-        guard let byteCount = scalarType.byteCount(elementCount: region.elementCount),
-            byteCount == destinationByteCount
-        else {
-            throw CairnError(
-                .mismatch, "the destination of a region has another size",
-                .init(expected: "\(scalarType)\(region.shape)", found: "\(destinationByteCount) bytes"))
         }
     }
 

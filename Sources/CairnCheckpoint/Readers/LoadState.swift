@@ -55,10 +55,8 @@ extension TrainingState {
     }
 }
 
-/// Reads many tensors side by side, large ones in slabs.
+/// Reads many tensors at once.
 private struct ParallelLoad {
-    private static let pieceByteCount = 8 << 20
-
     private let reader: any CheckpointReader
     private let options: LoadOptions
 
@@ -67,76 +65,29 @@ private struct ParallelLoad {
         self.options = options
     }
 
-    private struct ReadJob: Sendable {
-        enum Extent: Sendable {
-            case region(Region)
-            case bytes(from: Int)
-        }
-
-        var name: String
-        var extent: Extent
-        var memory: JobMemory
-    }
-
-    /// Where a job reads to. `@unchecked Sendable`: jobs fill disjoint parts of tensors that only this load holds.
-    private struct JobMemory: @unchecked Sendable {
-        var bytes: UnsafeMutableRawBufferPointer
-    }
-
     func tensors(_ descriptions: [TensorDescription]) throws -> [ExactString: Tensor] {
         var tensors: [ExactString: Tensor] = [:]
-        var jobs: [ReadJob] = []
+        var requests: [RegionRequest] = []
         for description in descriptions {
             if options.mapped, let tensor = try reader.mapped(description.name) {
                 tensors[ExactString(description.name)] = tensor
                 continue
             }
             // Asked before memory is taken: a reader that lacks the tensor's bytes says so here.
-            let runByteCount = try (reader as? any LinearReader)?.runByteCount(description.name)
+            try reader.requireStored(description.name)
             let storage = TensorStorage(
                 byteCount: try Tensor.byteCount(description.scalarType, description.shape), pool: options.pool)
-            jobs += try cut(description, into: storage, runByteCount: runByteCount)
+            let memory = UnsafeMutableRawBufferPointer(start: storage.base, count: storage.byteCount)
+            requests.append(
+                RegionRequest(
+                    description.name,
+                    ReadTarget(whole: description.shape, of: description.scalarType, memory: memory)))
             tensors[ExactString(description.name)] = Tensor(
                 storage: storage, byteOffset: 0, description.scalarType, description.shape,
                 byteCount: storage.byteCount)
         }
-        let (work, reader, progress) = (jobs, reader, options.progress)
-        try withExtendedLifetime(tensors) {
-            try ThreadPool.waiting.forEach(work.count, width: options.concurrency) { index in
-                let job = work[index]
-                var destination = job.memory.bytes.mutableBytes
-                switch job.extent {
-                case .region(let region): try reader.read(job.name, region: region, into: &destination)
-                case .bytes(let offset):
-                    try (reader as? any LinearReader)?.read(job.name, at: offset, into: &destination)
-                }
-                try progress(job.memory.bytes.count)
-            }
-        }
+        let bulk = BulkReadOptions(concurrency: options.concurrency, progress: options.progress)
+        try withExtendedLifetime(tensors) { try reader.read(requests, options: bulk) }
         return tensors
-    }
-
-    private func cut(
-        _ description: TensorDescription, into storage: TensorStorage, runByteCount: Int?
-    ) throws -> [ReadJob] {
-        var jobs: [ReadJob] = []
-        func append(_ extent: ReadJob.Extent, _ range: Range<Int>) {
-            let memory = UnsafeMutableRawBufferPointer(start: storage.base + range.lowerBound, count: range.count)
-            jobs.append(ReadJob(name: description.name, extent: extent, memory: JobMemory(bytes: memory)))
-        }
-        if let runByteCount {
-            let length = max(1, Self.pieceByteCount / runByteCount) * runByteCount
-            for begin in stride(from: 0, to: storage.byteCount, by: length) {
-                append(.bytes(from: begin), begin..<min(storage.byteCount, begin + length))
-            }
-        } else {
-            var offset = 0
-            for region in SlabSequence(of: description, byteLimit: Self.pieceByteCount) {
-                let count = try Tensor.byteCount(description.scalarType, region.shape)
-                append(.region(region), offset..<offset + count)
-                offset += count
-            }
-        }
-        return jobs
     }
 }

@@ -1,4 +1,4 @@
-import CairnBase
+package import CairnBase
 public import CairnTensor
 
 /// What a checkpoint says of one logical tensor, known without reading its data.
@@ -37,5 +37,15 @@ extension [TensorDescription] {
         let wanted = ExactString(name)
         let position = firstPosition { !(ExactString($0.name) < wanted) }
         return position < count && ExactString(self[position].name) == wanted ? position : nil
+    }
+
+    /// Where the tensor of this name is, of a checkpoint that `source` names.
+    ///
+    /// - Throws: ``CairnError/Code/notFound``.
+    package func requiredPosition(of name: String, in source: String) throws(CairnError) -> Int {
+        guard let position = position(of: name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return position
     }
 }

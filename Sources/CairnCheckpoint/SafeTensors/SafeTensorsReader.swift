@@ -118,9 +118,6 @@ public final class SafeTensorsReader: CheckpointReader {
     }
 
     private func position(of name: String) throws(CairnError) -> Int {
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        return position
+        try tensors.requiredPosition(of: name, in: source)
     }
 }

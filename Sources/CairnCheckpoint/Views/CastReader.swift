@@ -5,7 +5,7 @@ public import CairnTensor
 ///
 /// Floats round to nearest even. Numbers that the new type cannot hold are noted as they are read, in ``losses``. A tensor that
 /// is tied to one that keeps its type becomes one by itself.
-public struct CastReader: CheckpointReader {
+public struct CastReader: CheckpointView {
     /// Which tensors are converted.
     public enum Scope: Sendable, Hashable {
         /// Those whose elements are real floating-point numbers.
@@ -14,16 +14,11 @@ public struct CastReader: CheckpointReader {
         case all
     }
 
-    /// How much of a region is converted at once, in bytes of the original type.
-    private static let blockByteCount = 1 << 20
-
-    private let base: any CheckpointReader
+    public let base: any CheckpointReader
     private let overflow: OverflowBehavior
     private let ledger = LossLedger()
     public let tensors: [TensorDescription]
 
-    public var format: String { base.format }
-    public var source: String { base.source }
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
     public var losses: [LossNote]? { (base.losses ?? []) + ledger.notes }
@@ -66,47 +61,40 @@ public struct CastReader: CheckpointReader {
         tensors = viewed.retied(below: base.tensors).map(\.description)
     }
 
-    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
-
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let original = try base.description(of: name)
         let scalarType = try description(of: name).scalarType
         guard original.scalarType != scalarType else {
             return try base.read(name, region: region, into: &destination)
         }
-        guard region.isInside(original.shape),
-            scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount
-        else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor, or its destination has another size",
-                .init(
-                    file: source, tensor: name, expected: "inside \(original.shape)",
-                    found: "\(region), \(destination.byteCount) bytes"))
-        }
-        var block: [UInt8] = []
-        var written = 0
-        let whole = TensorDescription(name: name, scalarType: original.scalarType, shape: region.shape)
-        for slab in SlabSequence(of: whole, byteLimit: Self.blockByteCount) {
-            let part = try Region(offsets: zip(region.offsets, slab.offsets).map { $0 + $1 }, shape: slab.shape)
-            let sourceByteCount = try Tensor.byteCount(original.scalarType, slab.shape)
-            let byteCount = try Tensor.byteCount(scalarType, slab.shape)
-            if block.count < sourceByteCount { block = [UInt8](repeating: 0, count: sourceByteCount) }
-            var span = block.mutableSpan
-            var bytes = span.mutableBytes
-            var input = bytes._mutatingExtracting(0..<sourceByteCount)
-            try base.read(name, region: part, into: &input)
-            var output = destination._mutatingExtracting(written..<written + byteCount)
-            let loss = try ScalarConversion.convertNotingLoss(
-                block.span.bytes.extracting(0..<sourceByteCount), from: original.scalarType, into: &output,
-                to: scalarType, overflow: overflow)
-            ledger.add(
-                loss, in: part, of: name, shape: original.shape, from: original.scalarType, to: scalarType)
-            written += byteCount
+        let view = CastView(
+            ReaderView(base, original), to: scalarType, overflow: overflow, recorder: LossRecorder(ledger: ledger, tensor: name))
+        do throws(CairnError) {
+            try view.read(region, into: &destination)
+        } catch {
+            throw error.adding(.init(file: source, tensor: name))
         }
     }
 
-    public func mapped(_ name: String) throws(CairnError) -> Tensor? {
-        let isUnchanged = try base.description(of: name).scalarType == description(of: name).scalarType
-        return isUnchanged ? try base.mapped(name) : nil
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        try base.description(of: name).scalarType == description(of: name).scalarType ? name : nil
+    }
+
+    /// The base converts on the way, unless the memory is of a third type.
+    public func read(_ requests: [RegionRequest], options: BulkReadOptions) throws {
+        try forward(requests, to: base, options) { request throws(CairnError) in
+            guard try baseName(of: request.name) == nil else { return request }
+            guard try description(of: request.name).scalarType == request.target.scalarType else { return nil }
+            var converting = request
+            converting.target.overflow = overflow
+            converting.target.recorder = LossRecorder(ledger: ledger, tensor: request.name)
+            return converting
+        }
+    }
+
+    public func requireStored(_ name: String) throws(CairnError) { try base.requireStored(name) }
+
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
+        try base.storedPieces(of: name, in: region)
     }
 }

@@ -1,9 +1,9 @@
 public import CairnBase
-public import CairnTensor
+import CairnTensor
 
 /// Another checkpoint under other names.
-public struct RenamedReader: CheckpointReader {
-    private let base: any CheckpointReader
+public struct RenamedReader: CheckpointView {
+    public let base: any CheckpointReader
     public let tensors: [TensorDescription]
     public let values: [NamedValue]
     /// Parallel to `tensors`.
@@ -12,9 +12,6 @@ public struct RenamedReader: CheckpointReader {
     private let originalValueNames: [ExactString: String]
     private let rules: [RenameRule]
 
-    public var format: String { base.format }
-    public var source: String { base.source }
-    public var losses: [LossNote]? { base.losses }
 
     /// Renames each tensor and value by the first rule whose pattern fits; the others keep their names.
     ///
@@ -96,18 +93,11 @@ public struct RenamedReader: CheckpointReader {
         return ofRanks
     }
 
-    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        try base.read(try originalName(of: name), region: region, into: &destination)
+    public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
+        try rankValues().first { $0.rank == rank }
     }
 
-    public func mapped(_ name: String) throws(CairnError) -> Tensor? {
-        try base.mapped(try originalName(of: name))
-    }
-
-    private func originalName(of name: String) throws(CairnError) -> String {
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        return originalNames[position]
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        originalNames[try tensors.requiredPosition(of: name, in: source)]
     }
 }

@@ -1,18 +1,15 @@
 public import CairnBase
-public import CairnTensor
+import CairnTensor
 
 /// Some of the tensors and values of another checkpoint.
 ///
 /// A tensor that is tied to one that is left out becomes one by itself.
-public struct SelectedReader: CheckpointReader {
-    private let base: any CheckpointReader
+public struct SelectedReader: CheckpointView {
+    public let base: any CheckpointReader
     public let tensors: [TensorDescription]
     public let values: [NamedValue]
     private let selects: @Sendable (String) -> Bool
 
-    public var format: String { base.format }
-    public var source: String { base.source }
-    public var losses: [LossNote]? { base.losses }
 
     /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
     /// `exclude`.
@@ -47,14 +44,22 @@ public struct SelectedReader: CheckpointReader {
 
     public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues().filtered(selects) }
 
-    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        _ = try description(of: name)
-        try base.read(name, region: region, into: &destination)
+    public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
+        try rankValues().first { $0.rank == rank }
     }
 
-    public func mapped(_ name: String) throws(CairnError) -> Tensor? {
-        _ = try description(of: name)
-        return try base.mapped(name)
+    public func baseName(of name: String) throws(CairnError) -> String? { try description(of: name).name }
+
+    /// Reads what is selected and nothing else.
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
+        var report = try base.verify(deep: false, progress: progress)
+        guard deep else { return report }
+        for tensor in tensors where tensor.tiedTo == nil {
+            try report.addUnsummed(ReaderView(base, tensor), named: tensor.name, progress: progress)
+        }
+        return report
     }
 }
 

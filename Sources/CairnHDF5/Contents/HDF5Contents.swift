@@ -12,7 +12,7 @@ import CairnTensor
 /// several links lead to is a tensor under the first and tied to it under the others. What cannot be read is left out,
 /// object by object, and the rest is there.
 struct HDF5Contents {
-    private(set) var tensors: [(name: String, content: any TensorContent, tiedTo: String?)] = []
+    private(set) var tensors: [(name: String, content: any TensorView, tiedTo: String?)] = []
     private(set) var values: [(path: [StateKey], value: Value)] = []
     private(set) var skippedEntries: [String] = []
     /// What of the skippedEntries is damage.

@@ -1,5 +1,6 @@
 import CHDF5
 import CairnBase
+import CairnCheckpoint
 import CairnInterop
 import CairnTensor
 
@@ -8,7 +9,7 @@ enum StoredDataset {
     case tensor(TensorDataset)
     case value(Value)
     /// A table of many records: a tensor for each column of numbers, and what is left out of it.
-    case columns([(name: String, content: any TensorContent)], skippedEntries: [String])
+    case columns([(name: String, content: any TensorView)], skippedEntries: [String])
     /// Why it is left out.
     case skipped(String)
 

@@ -251,10 +251,10 @@ struct TensorDataset {
     }
 
     /// The elements.
-    func content(_ cache: ChunkCache) throws(CairnError) -> any TensorContent {
+    func content(_ cache: ChunkCache) throws(CairnError) -> any TensorView {
         let shape = try Shape(checking: packedShape ?? extents + inner)
-        let content: any TensorContent
-        switch location {
+        let content: any TensorView
+        switch place {
         case .file(let offset):
             content = FileTensor(file: file.bytes, byteOffset: offset, scalarType: scalarType, shape: shape)
         case .chunks(let chunk, let filters, let leavesEdgesPlain, let fill, let index):
@@ -278,7 +278,7 @@ struct TensorDataset {
                 file: file, path: path, scalarType: scalarType, shape: shape, outerCount: extents.count)
         }
         switch element {
-        case .numbers(_, let width?, _): return SwappedTensor(content, width: width)
+        case .numbers(_, let width?, _): return ByteSwappedView(content, width: width)
         case .packed(let scalarType, let form): return PackedIntegers(content, form, scalarType)
         default: return content
         }

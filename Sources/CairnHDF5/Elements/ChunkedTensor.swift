@@ -1,14 +1,15 @@
 import CHDF5
 import CHDF5Calls
 import CairnBase
+import CairnCheckpoint
 import CairnInterop
 import CairnStorage
 import CairnTensor
 
 /// A tensor that is stored in chunks, whose filters are undone here.
 ///
-/// HDF5 finds and reads the stored bytes of a chunk, one thread at a time; expanding continues beside it.
-struct ChunkedTensor: ChecksummedContent {
+/// HDF5 finds and reads the stored bytes of a chunk, one thread at a time; expanding goes on beside it.
+struct ChunkedTensor: TensorView {
     let file: HDF5File
     let path: String
     let scalarType: ScalarType

@@ -1,9 +1,10 @@
 import CairnBase
+import CairnCheckpoint
 import CairnInterop
 import CairnTensor
 
 /// What never was written: the same element everywhere.
-struct FilledTensor: TensorContent {
+struct FilledTensor: TensorView {
     let scalarType: ScalarType
     /// The tensor's shape, dimensions inside of elements included.
     let shape: Shape

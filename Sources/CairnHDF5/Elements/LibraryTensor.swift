@@ -1,12 +1,13 @@
 import CHDF5
 import CHDF5Calls
 import CairnBase
+import CairnCheckpoint
 import CairnInterop
 import CairnTensor
 
 /// A tensor that HDF5 itself reads: small ones inside of headers, and what went through filters that are not undone
 /// here.
-struct LibraryTensor: TensorContent {
+struct LibraryTensor: TensorView {
     let file: HDF5File
     let path: String
     let scalarType: ScalarType

@@ -1,11 +1,12 @@
 import CairnBase
+import CairnCheckpoint
 import CairnInterop
 import CairnTensor
 
 /// One member of the records of a table, as a tensor: a column of numbers.
-struct RecordColumn: ChecksummedContent {
+struct RecordColumn: TensorView {
     /// The bytes of the records, which are the last dimension.
-    let records: any TensorContent
+    let records: any TensorView
     /// Where the column is in a record.
     let bytes: Range<Int>
     let scalarType: ScalarType
@@ -14,10 +15,10 @@ struct RecordColumn: ChecksummedContent {
     /// The further dimensions that each element has.
     let inner: [Int]
     let shape: Shape
-    var hasChecksums: Bool { records.isChecked }
+    var hasChecksums: Bool { records.hasChecksums }
 
     init(
-        _ records: any TensorContent, extents: [Int], offset: Int, scalarType: ScalarType, inner: [Int]
+        _ records: any TensorView, extents: [Int], offset: Int, scalarType: ScalarType, inner: [Int]
     ) throws(CairnError) {
         shape = try Shape(checking: extents + inner)
         let count = try Shape(checking: inner).elementCount
@@ -54,9 +55,9 @@ struct RecordColumn: ChecksummedContent {
 
     /// The columns of numbers of a table, those of records in records by both names, and what is left out.
     static func columns(
-        _ members: [StoredType.Member], of records: any TensorContent, extents: [Int]
-    ) throws(CairnError) -> (columns: [(name: String, content: any TensorContent)], skippedEntries: [String]) {
-        var columns: [(name: String, content: any TensorContent)] = []
+        _ members: [StoredType.Member], of records: any TensorView, extents: [Int]
+    ) throws(CairnError) -> (columns: [(name: String, content: any TensorView)], skippedEntries: [String]) {
+        var columns: [(name: String, content: any TensorView)] = []
         var skippedEntries: [String] = []
         var names: Set<ExactString> = []
         var pending = members.map { (name: $0.name, offset: $0.offset, type: $0.type) }
@@ -66,7 +67,7 @@ struct RecordColumn: ChecksummedContent {
                 skippedEntries.append("a column has no name or that of another one, \(member.name.debugDescription)")
                 continue
             }
-            func add(_ scalarType: ScalarType, _ inner: [Int], _ wrap: (RecordColumn) -> any TensorContent)
+            func add(_ scalarType: ScalarType, _ inner: [Int], _ wrap: (RecordColumn) -> any TensorView)
                 throws(CairnError)
             {
                 let column = try RecordColumn(
@@ -77,7 +78,7 @@ struct RecordColumn: ChecksummedContent {
             case .numbers(let scalarType, let swapped, let inner):
                 try add(scalarType, inner) { column in
                     guard let width = swapped else { return column }
-                    return SwappedTensor(column, width: width)
+                    return ByteSwappedView(column, width: width)
                 }
             case .packed(let scalarType, let form):
                 try add(.u8, [form.byteCount]) { PackedIntegers($0, form, scalarType) }
@@ -97,15 +98,15 @@ struct RecordColumn: ChecksummedContent {
 }
 
 /// Integers that do not fill their bytes, each widened to a type of a tensor.
-struct PackedIntegers: ChecksummedContent {
+struct PackedIntegers: TensorView {
     /// The stored bytes, those of an integer as the last dimension.
-    private let content: any TensorContent
+    private let content: any TensorView
     private let form: StoredType.IntegerForm
     let scalarType: ScalarType
     let shape: Shape
-    var hasChecksums: Bool { content.isChecked }
+    var hasChecksums: Bool { content.hasChecksums }
 
-    init(_ content: any TensorContent, _ form: StoredType.IntegerForm, _ scalarType: ScalarType) {
+    init(_ content: any TensorView, _ form: StoredType.IntegerForm, _ scalarType: ScalarType) {
         self.content = content
         self.form = form
         self.scalarType = scalarType

@@ -1,6 +1,6 @@
 public import CairnBase
 public import CairnCheckpoint
-public import CairnInterop
+import CairnInterop
 public import CairnStorage
 public import CairnTensor
 
@@ -8,8 +8,8 @@ public import CairnTensor
 /// (`NAME.weights.json`).
 ///
 /// Names are the paths inside of the HDF5 files, as ``HDF5Reader`` gives them; a single `.h5` or `.weights.h5` is read
-/// by that. The `config.json` and `metadata.json` of a `.keras` file are values.
-public final class KerasReader: FragmentedReader, VerifiableReader, SkippingReader {
+/// by that. Of a `.keras` file `config.json` and `metadata.json` are values.
+public final class KerasReader: CheckpointReader {
     public let format = "keras"
     public let source: String
     public let tensors: [TensorDescription]
@@ -78,11 +78,13 @@ public final class KerasReader: FragmentedReader, VerifiableReader, SkippingRead
         try part(of: name).reader.read(name, region: region, into: &destination)
     }
 
-    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
-        try part(of: name).reader.storedFragments(of: name)
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
+        try part(of: name).reader.storedPieces(of: name, in: region)
     }
 
-    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = parts.count
         report.damages = parts.flatMap(\.reader.damages).map { VerificationReport.Damage(error: $0) }
@@ -93,7 +95,7 @@ public final class KerasReader: FragmentedReader, VerifiableReader, SkippingRead
         for tensor in tensors where tensor.tiedTo == nil {
             let before = report.byteCount
             try report.addReading(tensor, of: self, progress: progress)
-            let isChecked = try !records.isEmpty || part(of: tensor.name).reader.isChecked(tensor.name)
+            let isChecked = try !records.isEmpty || part(of: tensor.name).reader.hasChecksums(tensor.name)
             if !isChecked { report.unsummedByteCount += report.byteCount - before }
         }
         if !records.isEmpty { (report.byteCount, report.unsummedByteCount) = counted }

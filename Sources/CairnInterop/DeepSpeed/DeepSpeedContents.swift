@@ -239,14 +239,14 @@ struct DeepSpeedContents {
             var buffer = ElementRuns()
             for state in states {
                 guard let part = state.tensor("frozen_param_fragments", StateKey(parameter.name)) else { continue }
-                buffer.append(try ReshapedTensor(part, shape: Shape(checking: [part.shape.elementCount])))
+                buffer.append(try part.reshaped(Shape(checking: [part.shape.elementCount])))
             }
             guard let whole = buffer.slice(0, parameter.shape.elementCount) else {
                 throw CairnError(
                     .incomplete, "the ranks' parts of a parameter are too few",
                     .init(file: source, tensor: parameter.name + ".param"))
             }
-            contents.add(try FlatTensor(whole, shape: parameter.shape), parameter.name, "param")
+            contents.add(try whole.tensor(parameter.shape), parameter.name, "param")
         }
     }
 
@@ -359,9 +359,9 @@ struct DeepSpeedContents {
         return whole
     }
 
-    private func equal(_ parts: [any TensorContent], _ key: DeepSpeedRank.Key) throws(CairnError) -> any TensorContent {
+    private func equal(_ parts: [any TensorView], _ key: DeepSpeedRank.Key) throws(CairnError) -> any TensorView {
         do throws(CairnError) {
-            return try EqualParts(parts)
+            return try EqualView(copies: parts)
         } catch {
             throw error.adding(.init(file: source, tensor: key.name))
         }

@@ -4,9 +4,9 @@ import CairnTensor
 
 /// The `module` of a model file: weights, buffers, and which weight is another one under a second name.
 struct DeepSpeedModule {
-    /// The weights that are not copies, in the order of the file.
-    private(set) var weights: [(name: String, content: any TensorContent)] = []
-    private(set) var buffers: [(name: String, content: any TensorContent)] = []
+    /// The weights that are no copies, in the order of the file.
+    private(set) var weights: [(name: String, content: any TensorView)] = []
+    private(set) var buffers: [(name: String, content: any TensorView)] = []
     /// Names of weights and the names of those that they are.
     private(set) var shared: [(name: String, kept: String)] = []
 

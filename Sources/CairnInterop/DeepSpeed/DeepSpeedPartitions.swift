@@ -64,8 +64,8 @@ struct DeepSpeedPartitions {
     /// The path of what the optimizer itself has, as its groups.
     var optimizerPath: [StateKey] { [Self.root, isThird ? Self.root : "base_optimizer_state"] }
 
-    private func part(_ rank: DeepSpeedState, _ state: String, _ group: Int) -> (any TensorContent)? {
-        let content: (any TensorContent)?
+    private func part(_ rank: DeepSpeedState, _ state: String, _ group: Int) -> (any TensorView)? {
+        let content: (any TensorView)?
         if state == "fp32" {
             content = rank.tensor(
                 Self.root, isThird ? "fp32_flat_groups" : "single_partition_of_fp32_groups", .index(group))
@@ -242,7 +242,7 @@ struct DeepSpeedPartitions {
             for run in slice.runs { whole.append(run) }
         }
         do throws(CairnError) {
-            rank.add(try FlatTensor(whole, shape: parameter.shape), parameter.name, state)
+            rank.add(try whole.tensor(parameter.shape), parameter.name, state)
         } catch {
             throw error.adding(.init(file: source, tensor: "\(parameter.name).\(state)"))
         }

@@ -26,7 +26,7 @@ struct DeepSpeedRank: Sendable {
     var groups: [[DeepSpeedParameter]] = []
     /// Second names of parameters and the names that they are kept under.
     private(set) var shared: [(name: String, kept: String)] = []
-    private(set) var entries: [Key: any TensorContent] = [:]
+    private(set) var entries: [Key: any TensorView] = [:]
     /// The keys of the entries, in the order in which they came.
     private(set) var keys: [Key] = []
 
@@ -43,9 +43,9 @@ struct DeepSpeedRank: Sendable {
 
     /// The weights under their second names: those that the optimizer has, and those that the model computes with.
     /// What the optimizer keeps beside them belongs to the parameter, however many names it has.
-    func tied() -> [(name: String, content: any TensorContent, tiedTo: String)] {
+    func tied() -> [(name: String, content: any TensorView, tiedTo: String)] {
         let kept = Dictionary(shared.map { (ExactString($0.name), $0.kept) }, uniquingKeysWith: { first, _ in first })
-        return shared.flatMap { second -> [(name: String, content: any TensorContent, tiedTo: String)] in
+        return shared.flatMap { second -> [(name: String, content: any TensorView, tiedTo: String)] in
             var target = second.kept
             // A name that stands for another one in turn; a circle of them stands for nothing.
             for _ in 0..<shared.count {
@@ -61,7 +61,7 @@ struct DeepSpeedRank: Sendable {
     }
 
     /// Adds a state unless it is there.
-    mutating func add(_ content: any TensorContent, _ parameter: String, _ state: String) {
+    mutating func add(_ content: any TensorView, _ parameter: String, _ state: String) {
         let key = Key(parameter, state)
         guard entries[key] == nil else { return }
         entries[key] = content

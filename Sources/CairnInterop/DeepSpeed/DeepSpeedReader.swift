@@ -11,7 +11,7 @@ public import CairnTensor
 /// optimizer's options, parameters and steps by groups.
 ///
 /// Source: `deepspeed/utils/zero_to_fp32.py` and `deepspeed/checkpoint/ds_to_universal.py` of DeepSpeed 0.19.
-public final class DeepSpeedReader: VerifiableReader, SkippingReader {
+public final class DeepSpeedReader: CheckpointReader {
     public let format = "deepspeed"
     public let source: String
     public let values: [NamedValue]
@@ -37,7 +37,7 @@ public final class DeepSpeedReader: VerifiableReader, SkippingReader {
         _ contents: DeepSpeedContents, _ rank: DeepSpeedRank, _ storage: any Storage, source: String
     ) throws(CairnError) {
         self.source = source
-        var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
+        var entries: [(name: String, content: any TensorView, tiedTo: String?)] = []
         for key in rank.keys {
             if let content = rank.entries[key] { entries.append((key.name, content, nil)) }
         }
@@ -107,7 +107,9 @@ public final class DeepSpeedReader: VerifiableReader, SkippingReader {
         try table.read(name, region: region, into: &destination)
     }
 
-    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = keys.count
         guard deep else { return report }

@@ -13,7 +13,7 @@ struct DeepSpeedParameter: Sendable {
 struct DeepSpeedState {
     let contents: TorchContents
     let file: String
-    private var tensors: [[StateKey]: any TensorContent] = [:]
+    private var tensors: [[StateKey]: any TensorView] = [:]
     private var values: [[StateKey]: Value] = [:]
 
     init(_ storage: any Storage, _ key: String) throws(CairnError) {
@@ -23,9 +23,9 @@ struct DeepSpeedState {
         for (path, value) in contents.leaves { values[path] = value }
     }
 
-    func tensor(_ path: StateKey...) -> (any TensorContent)? { tensors[path] }
+    func tensor(_ path: StateKey...) -> (any TensorView)? { tensors[path] }
 
-    func tensor(at path: [StateKey]) -> (any TensorContent)? { tensors[path] }
+    func tensor(at path: [StateKey]) -> (any TensorView)? { tensors[path] }
 
     func value(at path: [StateKey]) -> Value? { values[path] }
 

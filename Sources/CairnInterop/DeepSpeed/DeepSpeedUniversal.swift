@@ -39,9 +39,9 @@ struct DeepSpeedUniversal {
         return rank
     }
 
-    private func content(_ key: String, _ shape: Shape, isWhole: Bool) throws(CairnError) -> any TensorContent {
+    private func content(_ key: String, _ shape: Shape, isWhole: Bool) throws(CairnError) -> any TensorView {
         let storage = storage
-        let open = { @Sendable () throws(CairnError) -> (content: any TensorContent, isBare: Bool) in
+        let open = { @Sendable () throws(CairnError) -> (content: any TensorView, isBare: Bool) in
             let contents = try TorchContents(FileWindow(storage, key))
             guard let found = contents.tensors.first(where: { $0.path.isEmpty || $0.path == ["param"] }) else {
                 throw CairnError(.malformed, "the file holds no tensor", .init(file: storage.location(of: key)))
@@ -49,13 +49,13 @@ struct DeepSpeedUniversal {
             return (found.content, found.path.isEmpty)
         }
         let (stored, isBare) = try open()
-        let held = ReopenedTensor(scalarType: stored.scalarType, shape: stored.shape) { () throws(CairnError) in
+        let held = DeferredView(stored.scalarType, stored.shape) { () throws(CairnError) in
             try open().content
         }
         // ZeRO 3 leaves its parameters flat.
         guard isBare, isWhole, stored.shape != shape else { return held }
         do throws(CairnError) {
-            return try ReshapedTensor(held, shape: shape)
+            return try held.reshaped(shape)
         } catch {
             throw error.adding(.init(file: storage.location(of: key)))
         }

@@ -7,13 +7,13 @@ import CairnTensor
 /// It has numbers instead of names for parameters, or one flat buffer a group: ``ParameterOrder`` finds the names.
 struct DeepSpeedWholeOptimizer {
     private let model: DeepSpeedState
-    private let weights: [(name: String, content: any TensorContent)]
+    private let weights: [(name: String, content: any TensorView)]
     private(set) var skippedEntries: [String] = []
 
     private static let root: StateKey = "optimizer"
 
     /// - Parameter weights: The parameters that are trained, in the model's order.
-    init(_ model: DeepSpeedState, weights: [(name: String, content: any TensorContent)]) {
+    init(_ model: DeepSpeedState, weights: [(name: String, content: any TensorView)]) {
         self.model = model
         self.weights = weights
     }
@@ -89,9 +89,9 @@ struct DeepSpeedWholeOptimizer {
     }
 
     /// The tensors of each number's state but for counts of steps.
-    private func statesByNumber() -> [Int: [(name: String, content: any TensorContent)]] {
+    private func statesByNumber() -> [Int: [(name: String, content: any TensorView)]] {
         let prefix = optimizerPath + ["state"]
-        var states: [Int: [(name: String, content: any TensorContent)]] = [:]
+        var states: [Int: [(name: String, content: any TensorView)]] = [:]
         for tensor in model.contents.tensors where tensor.path.count == prefix.count + 2 {
             guard tensor.path.starts(with: prefix), case .index(let number) = tensor.path[prefix.count],
                 let state = tensor.path.last, state != "step"
@@ -128,7 +128,7 @@ struct DeepSpeedWholeOptimizer {
             for weight in weights {
                 let count = weight.content.shape.elementCount
                 if let slice = state.buffer.slice(start, count) {
-                    rank.add(try FlatTensor(slice, shape: weight.content.shape), weight.name, state.name)
+                    rank.add(try slice.tensor(weight.content.shape), weight.name, state.name)
                 }
                 start += count
             }

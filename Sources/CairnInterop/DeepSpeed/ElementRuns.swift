@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// Runs of elements of several tensors, one after the other: a flat buffer that was cut into partitions.
@@ -6,7 +7,7 @@ struct ElementRuns: Sendable {
     /// Consecutive elements of one tensor.
     struct Run: Sendable {
         /// One-dimensional.
-        var content: any TensorContent
+        var content: any TensorView
         /// The first element in the content.
         var start: Int
         var count: Int
@@ -24,7 +25,7 @@ struct ElementRuns: Sendable {
     }
 
     /// Appends all of a one-dimensional tensor.
-    mutating func append(_ content: any TensorContent) {
+    mutating func append(_ content: any TensorView) {
         append(Run(content: content, start: 0, count: content.shape.elementCount))
     }
 
@@ -49,58 +50,26 @@ struct ElementRuns: Sendable {
         }
         return result
     }
-}
 
-/// A tensor whose elements are runs of flat buffers.
-struct FlatTensor: TensorContent {
-    let scalarType: ScalarType
-    let shape: Shape
-    private let parts: [ElementRuns.Run]
-
-    /// - Throws: ``CairnError/Code/malformed`` when the buffer does not have as many elements, of one type.
-    init(_ buffer: ElementRuns, shape: Shape) throws(CairnError) {
-        guard buffer.count == shape.elementCount else {
+    /// The elements as a tensor.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` when there are not as many elements as the shape has, of one type.
+    func tensor(_ shape: Shape) throws(CairnError) -> any TensorView {
+        guard count == shape.elementCount else {
             throw CairnError(
                 .malformed, "a tensor's flat parts have another size than its shape",
-                .init(expected: "\(shape.elementCount) elements", found: "\(buffer.count)"))
+                .init(expected: "\(shape.elementCount) elements", found: "\(count)"))
         }
-        let scalarType = buffer.runs.first?.content.scalarType ?? .f32
-        guard buffer.runs.allSatisfy({ $0.content.scalarType == scalarType }), !scalarType.isPacked else {
+        let scalarType = runs.first?.content.scalarType ?? .f32
+        guard runs.allSatisfy({ $0.content.scalarType == scalarType }), !scalarType.isPacked else {
             throw CairnError(.malformed, "a tensor's flat parts differ in type")
         }
-        self.scalarType = scalarType
-        self.shape = shape
-        parts = buffer.runs
-    }
-
-    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        let width = scalarType.byteWidth ?? 1
-        let runs = RegionRuns(of: region, in: shape)
-        var written = 0
+        var flat: [FlatMapping.Run] = []
+        var end = 0
         for run in runs {
-            var offset = 0
-            for piece in parts {
-                let from = max(run, offset), to = min(run + runs.runLength, offset + piece.count)
-                if from < to {
-                    var part = destination._mutatingExtracting(written..<written + (to - from) * width)
-                    let source = try Region(
-                        offsets: [piece.start + from - offset], shape: Shape(checking: [to - from]))
-                    try piece.content.read(source, into: &part)
-                    written += (to - from) * width
-                }
-                offset += piece.count
-            }
+            flat.append(.init(end..<end + run.count, start: run.start))
+            end += run.count
         }
-    }
-}
-
-/// A tensor of a file that is opened anew for every read: there may be more files than may be open at once.
-struct ReopenedTensor: TensorContent {
-    let scalarType: ScalarType
-    let shape: Shape
-    let open: @Sendable () throws(CairnError) -> any TensorContent
-
-    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        try open().read(region, into: &destination)
+        return MappedView(runs.map(\.content), FlatMapping(shape: shape, runs: flat), scalarType)
     }
 }

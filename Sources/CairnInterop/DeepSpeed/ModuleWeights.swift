@@ -1,22 +1,18 @@
 public import CairnBase
 public import CairnCheckpoint
-public import CairnTensor
+import CairnTensor
 
 /// The weights of another checkpoint under the names that the model has for them, and nothing else: of DeepSpeed's names
 /// `<name>.fp32`, or `<name>.param` of what is not trained, and `<name>.buffer`.
 ///
 /// Tied weights stay tied. That is what DeepSpeed's own `zero_to_fp32.py` makes, in the types in which they are stored.
-public struct ModuleWeights: CheckpointReader {
-    private let base: any CheckpointReader
+public struct ModuleWeights: CheckpointView {
+    public let base: any CheckpointReader
     public let tensors: [TensorDescription]
     public let values: [NamedValue] = []
     public let structure: StateNode? = nil
     /// Parallel to `tensors`.
     private let originalNames: [String]
-
-    public var format: String { base.format }
-    public var source: String { base.source }
-    public var losses: [LossNote]? { base.losses }
 
     /// The states that are a weight, the one that counts first.
     private static let states = [".fp32", ".param", ".buffer"]
@@ -46,16 +42,7 @@ public struct ModuleWeights: CheckpointReader {
         originalNames = viewed.map(\.originalName)
     }
 
-    private func originalName(of name: String) throws(CairnError) -> String {
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        return originalNames[position]
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        originalNames[try tensors.requiredPosition(of: name, in: source)]
     }
-
-    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        try base.read(originalName(of: name), region: region, into: &destination)
-    }
-
-    public func mapped(_ name: String) throws(CairnError) -> Tensor? { try base.mapped(originalName(of: name)) }
 }

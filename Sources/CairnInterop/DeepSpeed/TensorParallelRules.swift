@@ -105,30 +105,30 @@ struct TensorParallelRules {
     /// The whole of a parameter's state from the ranks' parts.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when the parts do not fit each other.
-    func gathered(_ parts: [any TensorContent], _ parameter: String) throws(CairnError) -> any TensorContent {
+    func united(_ parts: [any TensorView], _ parameter: String) throws(CairnError) -> any TensorView {
         func fits(_ patterns: [NamePattern]) -> Bool { patterns.contains { $0.matchesBeginning(of: parameter) } }
         do throws(CairnError) {
             if fits(unsupported) {
                 throw CairnError(.unsupported, "DeepSpeed says that it does not know how this parameter is sharded")
             }
-            var whole: any TensorContent
+            var whole: any TensorView
             if fits(replicated) {
-                whole = try EqualParts(parts)
+                whole = try EqualView(copies: parts)
             } else if fits(averaged) {
                 throw CairnError(
                     .unsupported, "the ranks' copies of this parameter are to be averaged",
                     .init(advice: "use rules of your own: --rules FILE"))
             } else if fits(pairs) {
-                whole = try JoinedParts(parts, dimension: 0, widths: evenWidths(parts, dimension: 0, count: 2))
+                whole = try join(parts, dimension: 0, widths: evenWidths(parts, dimension: 0, count: 2))
             } else if let rule = subParameters.first(where: { fits($0.patterns) }) {
                 whole = try joined(parts, rule, parameter)
             } else {
                 let dimension = fits(rows) ? 1 : 0
-                whole = try JoinedParts(
+                whole = try join(
                     parts, dimension: dimension, widths: [parts.map { extent($0, dimension) }])
             }
             if fits(vocabulary), let size = vocabularySize {
-                whole = try LeadingRows(whole, count: size)
+                whole = try rows(size, of: whole)
             }
             return whole
         } catch {
@@ -136,13 +136,36 @@ struct TensorParallelRules {
         }
     }
 
-    private func extent(_ part: any TensorContent, _ dimension: Int) -> Int {
+    /// The ranks' parts one behind the other along a dimension; of several sub-parameters each rank has a part of each.
+    private func join(
+        _ parts: [any TensorView], dimension: Int, widths: [[Int]]
+    ) throws(CairnError) -> any TensorView {
+        guard let type = parts.first?.scalarType, !type.isPacked, parts.allSatisfy({ $0.scalarType == type }) else {
+            throw CairnError(
+                .mismatch, "the ranks' parts differ in type",
+                .init(found: parts.map { "\($0.scalarType)\($0.shape)" }.joined(separator: " ")))
+        }
+        return MappedView(parts, try ConcatenationMapping(parts.map(\.shape), dimension: dimension, widths: widths), type)
+    }
+
+    /// The first rows of a tensor: what is left of a vocabulary without its padding.
+    private func rows(_ count: Int, of whole: any TensorView) throws(CairnError) -> any TensorView {
+        guard let rows = whole.shape.extents.first, count >= 0, count <= rows else {
+            throw CairnError(
+                .mismatch, "the vocabulary is larger than its tensor",
+                .init(expected: "\(count) rows", found: "\(whole.shape)"))
+        }
+        let shape = try whole.shape.replacing(0, with: count)
+        return MappedView(whole, try WindowMapping(Region(whole: shape), of: whole.shape))
+    }
+
+    private func extent(_ part: any TensorView, _ dimension: Int) -> Int {
         dimension >= 0 && dimension < part.shape.dimensionCount ? part.shape.extents[dimension] : 0
     }
 
     /// Every rank has an equal part of each of so many equal sub-parameters.
     private func evenWidths(
-        _ parts: [any TensorContent], dimension: Int, count: Int
+        _ parts: [any TensorView], dimension: Int, count: Int
     ) throws(CairnError) -> [[Int]] {
         guard count > 0, parts.allSatisfy({ extent($0, dimension).isMultiple(of: count) }) else {
             throw CairnError(.mismatch, "a part does not divide into its sub-parameters", .init(expected: "\(count)"))
@@ -151,13 +174,13 @@ struct TensorParallelRules {
     }
 
     private func joined(
-        _ parts: [any TensorContent], _ rule: SubParameters, _ parameter: String
-    ) throws(CairnError) -> any TensorContent {
+        _ parts: [any TensorView], _ rule: SubParameters, _ parameter: String
+    ) throws(CairnError) -> any TensorView {
         let known = rule.patterns.first { $0.matchesBeginning(of: parameter) }.flatMap { widths[ExactString($0.text)] }
         let sizes: [Int]
         if rule.isCount, known == nil {
             guard let count = rule.sizes.first, count > 0 else { throw mismatch(parts) }
-            return try JoinedParts(
+            return try join(
                 parts, dimension: rule.dimension,
                 widths: evenWidths(parts, dimension: rule.dimension, count: count))
         }
@@ -170,7 +193,7 @@ struct TensorParallelRules {
         guard lists.count == sizes.count, lists.allSatisfy({ $0.count == parts.count && $0.allSatisfy { $0 >= 0 } })
         else { throw mismatch(parts) }
         // The ranks' parts, looked at with the shape that the rule gives.
-        var views: [any TensorContent] = []
+        var views: [any TensorView] = []
         for (rank, part) in parts.enumerated() {
             var extents = rule.extents
             guard rule.dimension >= 0, rule.dimension < extents.count else { throw mismatch(parts) }
@@ -179,12 +202,12 @@ struct TensorParallelRules {
             if let open = extents.firstIndex(of: -1), let known, known > 0 {
                 extents[open] = part.shape.elementCount / known
             }
-            views.append(try ReshapedTensor(part, shape: Shape(checking: extents)))
+            views.append(try part.reshaped(Shape(checking: extents)))
         }
-        return try JoinedParts(views, dimension: rule.dimension, widths: lists)
+        return try join(views, dimension: rule.dimension, widths: lists)
     }
 
-    private func mismatch(_ parts: [any TensorContent]) -> CairnError {
+    private func mismatch(_ parts: [any TensorView]) -> CairnError {
         CairnError(
             .mismatch, "the sizes of sub-parameters do not fit the ranks' parts",
             .init(found: parts.map { "\($0.shape)" }.joined(separator: " ")))

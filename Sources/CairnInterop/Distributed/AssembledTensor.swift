@@ -2,66 +2,54 @@ import CairnBase
 import CairnCheckpoint
 import CairnTensor
 
-/// A tensor that is stored in boxes, which cover it exactly.
-struct AssembledTensor: TensorContent {
+/// A tensor that is stored in boxes, which cover it exactly, and where they are.
+struct AssembledTensor: TensorView {
     /// A box and what opens its elements.
     struct Piece: Sendable {
         var region: Region
         /// The file that holds it.
         var file: String
-        var open: @Sendable () throws(CairnError) -> any TensorContent
+        var open: @Sendable () throws(CairnError) -> any TensorView
         /// The item, in whose file its own offsets are counted from its beginning.
         var location: DistributedMetadata.Location
     }
 
-    private static let slabByteCount = 4 << 20
-
-    let scalarType: ScalarType
-    let shape: Shape
     let pieces: [Piece]
-    /// Finds the pieces that a region meets; of few, all are looked at.
-    private let index: RegionIndex?
-
-    private static let fewPieces = 8
+    private let view: MappedView
+    var scalarType: ScalarType { view.scalarType }
+    var shape: Shape { view.shape }
 
     init(scalarType: ScalarType, shape: Shape, pieces: [Piece]) {
-        self.scalarType = scalarType
-        self.shape = shape
         self.pieces = pieces
-        index = pieces.count > Self.fewPieces ? RegionIndex(pieces.map(\.region)) : nil
+        view = MappedView(
+            pieces.map { PieceView(piece: $0, scalarType: scalarType) },
+            BoxesMapping(pieces.map(\.region), shape: shape), scalarType)
+    }
+
+    /// The boxes, or those that hold some of a region, with their files.
+    ///
+    /// - Parameter file: The file of boxes that do not name one.
+    func storedPieces(in region: Region?, file: String) -> [StoredPiece] {
+        pieces.filter { region.map($0.region.overlaps) ?? true }
+            .map { StoredPiece(region: $0.region, file: $0.file.isEmpty ? file : $0.file) }
     }
 
     func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        for position in index?.positions(meeting: region) ?? Array(pieces.indices) {
-            let piece = pieces[position]
-            guard let common = piece.region.intersection(region) else { continue }
-            do throws(CairnError) {
-                let content = try piece.open()
-                if common == region {
-                    try content.read(common.relative(to: piece.region.offsets), into: &destination)
-                } else {
-                    try copy(common, of: piece, content, to: region, &destination)
-                }
-            } catch {
-                throw error.code == .corrupted ? error.moved(to: piece.location) : error
-            }
-        }
+        try view.read(region, into: &destination)
     }
+}
 
-    /// Copies part of a piece to its place, in slabs so that the extra memory stays bounded.
-    private func copy(
-        _ common: Region, of piece: Piece, _ content: any TensorContent, to region: Region,
-        _ destination: inout MutableRawSpan
-    ) throws(CairnError) {
-        let description = TensorDescription(name: "", scalarType: scalarType, shape: common.shape)
-        for slab in SlabSequence(of: description, byteLimit: Self.slabByteCount) {
-            let part = try Region(offsets: zip(slab.offsets, common.offsets).map { $0 + $1 }, shape: slab.shape)
-            var bytes = try Tensor(zeros: scalarType, part.shape)
-            var span = bytes.mutableBytes
-            try content.read(part.relative(to: piece.region.offsets), into: &span)
-            try RegionCopy.copy(
-                scalarType, from: bytes.bytes, of: part.shape, region: Region(whole: part.shape),
-                into: &destination, of: region.shape, region: part.relative(to: region.offsets))
+/// A box, opened for every read. Damage is named by its offset in the file.
+private struct PieceView: TensorView {
+    let piece: AssembledTensor.Piece
+    let scalarType: ScalarType
+    var shape: Shape { piece.region.shape }
+
+    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        do throws(CairnError) {
+            try piece.open().read(region, into: &destination)
+        } catch {
+            throw error.code == .corrupted ? error.moved(to: piece.place) : error
         }
     }
 }

@@ -9,7 +9,7 @@ public import CairnTensor
 /// and no others are read. That the chunks cover each tensor exactly, and that their files are there and long enough,
 /// is checked when the checkpoint is opened. Objects become values at the keys that they had before their names were
 /// flattened. Nothing is executed; checksums are verified whenever the whole of a chunk has been read.
-public final class DistributedCheckpointReader: FragmentedReader, VerifiableReader, SkippingReader {
+public final class DistributedCheckpointReader: CheckpointReader {
     public let format = "dcp"
     public let source: String
     public let values: [NamedValue]
@@ -78,13 +78,17 @@ public final class DistributedCheckpointReader: FragmentedReader, VerifiableRead
         try table.read(name, region: region, into: &destination)
     }
 
-    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
         let content = try table.content(name)
-        guard let assembled = content as? AssembledTensor else { return [(Region(whole: content.shape), source)] }
-        return assembled.pieces.map { ($0.region, $0.file) }
+        guard let assembled = content as? AssembledTensor else {
+            return [StoredPiece(region: Region(whole: content.shape), file: source)]
+        }
+        return assembled.storedPieces(in: region, file: "")
     }
 
-    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = fileCount
         for (tensor, files) in items {

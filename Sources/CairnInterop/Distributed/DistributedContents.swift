@@ -10,7 +10,7 @@ struct DistributedContents {
     private let storage: any Storage
     private let prefix: String
     private let source: String
-    private var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
+    private var entries: [(name: String, content: any TensorView, tiedTo: String?)] = []
     private(set) var leaves: StateLeaves
     private(set) var skippedEntries: [String] = []
     private(set) var skippedTensorCount = 0
@@ -51,9 +51,9 @@ struct DistributedContents {
                 } catch {
                     throw error.adding(.init(tensor: tensor.name))
                 }
-                names.insert(ExactString(location.file))
-                let open = { @Sendable () throws(CairnError) -> any TensorContent in
-                    try files.item(location, of: tensor, region).content
+                names.insert(ExactString(place.file))
+                let open = { @Sendable () throws(CairnError) -> any TensorView in
+                    try files.item(place, of: tensor, region).content
                 }
                 pieces.append(AssembledTensor.Piece(region: region, file: location.file, open: open, location: location))
             }

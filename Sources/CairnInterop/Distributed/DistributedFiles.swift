@@ -19,7 +19,7 @@ final class DistributedFiles: Sendable {
 
     /// The elements of one chunk, and the records with checksums that they are in.
     struct Item: Sendable {
-        var content: any TensorContent
+        var content: any TensorView
         var records: [ZipRecord]
     }
 

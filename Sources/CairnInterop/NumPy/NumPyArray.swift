@@ -5,7 +5,7 @@ import CairnTensor
 
 /// What one `.npy` file holds.
 enum NumPyArray {
-    case tensor(any TensorContent, note: String?)
+    case tensor(any TensorView, note: String?)
     case value(Value)
     /// What an array of Python objects holds: its pickle, as data.
     case objects(PickledState)
@@ -58,11 +58,11 @@ enum NumPyArray {
 
     private static func content(
         _ file: any StorageFile, _ header: NumPyHeader, _ scalarType: ScalarType, inner: [Int], swapped: Int?
-    ) throws(CairnError) -> any TensorContent {
+    ) throws(CairnError) -> any TensorView {
         let shape = try Shape(checking: header.extents + inner)
         try check(file, header, byteCount: scalarType.byteCount(elementCount: shape.elementCount))
         let outer = try Shape(checking: header.extents)
-        var content: any TensorContent
+        var content: any TensorView
         if header.isColumnMajor, outer.dimensionCount > 1, let width = scalarType.byteWidth {
             // The dimensions of an element are row-major all the same and change fastest.
             let within = inner.reduce(1, *)
@@ -83,7 +83,7 @@ enum NumPyArray {
         } else {
             content = FileTensor(file: file, byteOffset: header.dataOffset, scalarType: scalarType, shape: shape)
         }
-        if let swapped { content = SwappedTensor(content, width: swapped) }
+        if let swapped { content = ByteSwappedView(content, width: swapped) }
         return content
     }
 

@@ -10,7 +10,7 @@ public import CairnTensor
 /// is read as data. What else there is, such as records, is left out and listed under ``skippedEntries``.
 ///
 /// A single array is the tensor `tensor`.
-public final class NumPyReader: FragmentedReader, VerifiableReader, SkippingReader {
+public final class NumPyReader: CheckpointReader {
     public let format = "numpy"
     public let source: String
     public let values: [NamedValue]
@@ -74,11 +74,13 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, SkippingRead
         try table.read(name, region: region, into: &destination)
     }
 
-    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
-        [(Region(whole: try table.content(name).shape), file)]
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
+        [StoredPiece(region: Region(whole: try table.content(name).shape), file: file)]
     }
 
-    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = 1
         guard deep else { return report }
@@ -95,7 +97,7 @@ public final class NumPyReader: FragmentedReader, VerifiableReader, SkippingRead
 /// What the arrays of a file are, gathered one by one.
 private struct NumPyContents {
     let file: String
-    var tensors: [(name: String, content: any TensorContent, tiedTo: String?)] = []
+    var tensors: [(name: String, content: any TensorView, tiedTo: String?)] = []
     var leaves: StateLeaves
     var skippedEntries: [String] = []
 
@@ -135,7 +137,7 @@ private struct NumPyContents {
         case .objects(let state):
             for (inner, leaf) in state.tensors {
                 guard case .held(let tensor) = leaf else { continue }
-                tensors.append((StateNames.joined(path + inner), HeldTensor(tensor: tensor), nil))
+                tensors.append((StateNames.joined(path + inner), HeldView(tensor), nil))
             }
             for (inner, value) in state.values { try leaves.add(value, at: path + inner) }
             skippedEntries += state.skippedEntries.map { "\(name): \($0)" }
@@ -144,7 +146,7 @@ private struct NumPyContents {
     }
 
     /// The tensors, each name once.
-    func distinctTensors() throws(CairnError) -> [(name: String, content: any TensorContent, tiedTo: String?)] {
+    func distinctTensors() throws(CairnError) -> [(name: String, content: any TensorView, tiedTo: String?)] {
         var names: Set<ExactString> = []
         for tensor in tensors where !names.insert(ExactString(tensor.name)).inserted {
             throw CairnError(.malformed, "two tensors have one name", .init(file: file, tensor: tensor.name))
@@ -154,8 +156,8 @@ private struct NumPyContents {
 
     /// Bytes that a note says to be packed elements.
     private static func packed(
-        _ content: any TensorContent, _ scalarType: ScalarType, _ extents: [Int]?, _ bytes: any StorageFile
-    ) throws(CairnError) -> any TensorContent {
+        _ content: any TensorView, _ scalarType: ScalarType, _ extents: [Int]?, _ bytes: any StorageFile
+    ) throws(CairnError) -> any TensorView {
         guard let extents, content.scalarType == .u8, let stored = content as? FileTensor,
             case let shape = try Shape(checking: extents),
             scalarType.byteCount(elementCount: shape.elementCount) == stored.shape.elementCount
@@ -205,11 +207,11 @@ private struct NumPyContents {
     }
 
     /// A number without dimensions as a value; `nil` for types that values do not have.
-    private static func number(_ content: any TensorContent) throws(CairnError) -> Value? {
+    private static func number(_ content: any TensorView) throws(CairnError) -> Value? {
         NumPyNumber.value(content.scalarType, try whole(content)[...])
     }
 
-    private static func whole(_ content: any TensorContent) throws(CairnError) -> [UInt8] {
+    private static func whole(_ content: any TensorView) throws(CairnError) -> [UInt8] {
         let byteCount = content.scalarType.byteCount(elementCount: content.shape.elementCount) ?? 0
         var bytes = [UInt8](repeating: 0, count: byteCount)
         var span = bytes.mutableSpan

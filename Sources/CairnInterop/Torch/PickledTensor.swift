@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// The ways in which PyTorch pickles a tensor. Source: `torch/_utils.py` and `torch/_tensor.py` of PyTorch 2.15.

@@ -1,9 +1,10 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 import CairnTensor
 
 /// A tensor whose elements lie in a file at any strides: a transposed matrix, a column, a repeated row.
-struct StridedTensor: TensorContent {
+struct StridedTensor: TensorView {
     let file: any StorageFile
     let scalarType: ScalarType
     /// Bytes of an element.
@@ -88,28 +89,6 @@ struct StridedTensor: TensorContent {
                     }
                     if dimension < 0 { return }
                 }
-            }
-        }
-    }
-}
-
-/// A tensor that is stored with the other sign, as PyTorch does for lazy negation and complex conjugation.
-struct SignedTensor: TensorContent {
-    let content: any TensorContent
-    let isConjugated: Bool
-    let isNegated: Bool
-    var scalarType: ScalarType { content.scalarType }
-    var shape: Shape { content.shape }
-
-    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        try content.read(region, into: &destination)
-        let isComplex = scalarType.isComplex
-        let width = (scalarType.byteWidth ?? 1) / (isComplex ? 2 : 1)
-        destination.withUnsafeMutableBytes { bytes in
-            // The sign is the top bit of the last byte of every number.
-            for number in 0..<bytes.count / width {
-                let isImaginary = isComplex && number % 2 == 1
-                if isNegated != (isConjugated && isImaginary) { bytes[number * width + width - 1] ^= 0x80 }
             }
         }
     }

@@ -7,7 +7,7 @@ import CairnTensor
 struct TorchContents {
     struct TensorEntry {
         var path: [StateKey]
-        var content: any TensorContent
+        var content: any TensorView
         /// The same for tensors that are the same view of the same storage.
         var view: TorchView?
         /// What of the tensor the file has, where it is sharded over ranks.
@@ -108,7 +108,7 @@ struct TorchContents {
         for (path, leaf) in leaves {
             do throws(CairnError) {
                 switch leaf {
-                case .held(let tensor): tensors.append(TensorEntry(path: path, content: HeldTensor(tensor: tensor)))
+                case .held(let tensor): tensors.append(Entry(path: path, content: HeldView(tensor)))
                 case .view(let view):
                     let content = try content(view, of: storages, &opened)
                     tensors.append(TensorEntry(path: path, content: content, view: view))
@@ -123,7 +123,7 @@ struct TorchContents {
 
     private mutating func content(
         _ view: TorchView, of storages: some TorchStorages, _ opened: inout Set<ExactString>
-    ) throws(CairnError) -> any TensorContent {
+    ) throws(CairnError) -> any TensorView {
         let storage = try storages.storage(view.storage, byteCount: view.storageByteCount)
         if opened.insert(ExactString(view.storage)).inserted, let record = storage as? ZipRecord {
             self.storages.append(record)
@@ -135,16 +135,17 @@ struct TorchContents {
     private mutating func content(
         _ part: RankPart, of storages: some TorchStorages, _ opened: inout Set<ExactString>
     ) throws(CairnError) -> AssembledTensor {
-        var locals: [any TensorContent] = []
+        var locals: [any TensorView] = []
         for local in part.locals {
             switch local {
             case .view(let view): locals.append(try content(view, of: storages, &opened))
-            case .held(let tensor): locals.append(HeldTensor(tensor: tensor))
+            case .held(let tensor): locals.append(HeldView(tensor))
             default: throw RankPart.malformed("a rank's part")
             }
         }
-        let pieces = part.pieces.map { piece in
-            let content = ContentWindow(content: locals[piece.position], region: piece.local)
+        let pieces = try part.pieces.map { piece throws(CairnError) in
+            let local = locals[piece.position]
+            let content = MappedView(local, try WindowMapping(piece.local, of: local.shape))
             return AssembledTensor.Piece(
                 region: piece.whole, file: "", open: { content }, location: .init(file: "", offset: 0, byteCount: 0))
         }

@@ -160,21 +160,11 @@ struct GatheredRanks {
             let byteCount = one.content.scalarType.byteCount(elementCount: region.elementCount) ?? 0
             comparedByteCount = comparedByteCount.adding(clamped: byteCount)
             guard comparedByteCount <= Self.greatestComparison else { return true }
-            let description = TensorDescription(name: "", scalarType: one.content.scalarType, shape: region.shape)
-            for slab in SlabSequence(of: description, byteLimit: Self.blockByteCount) {
-                let part = try Region(offsets: zip(slab.offsets, region.offsets).map { $0 + $1 }, shape: slab.shape)
-                guard try Self.bytes(of: one, part) == Self.bytes(of: other, part) else { return false }
+            for part in one.content.slabs(of: region, byteLimit: Self.blockByteCount) {
+                guard try one.content.bytes(of: part) == other.content.bytes(of: part) else { return false }
             }
         }
         return true
-    }
-
-    private static func bytes(of entry: TorchContents.TensorEntry, _ region: Region) throws(CairnError) -> [UInt8] {
-        var tensor = try Tensor(zeros: entry.content.scalarType, region.shape)
-        guard region.elementCount > 0 else { return [] }
-        var bytes = tensor.mutableBytes
-        try entry.content.read(region, into: &bytes)
-        return tensor.bytes.withUnsafeBytes { Array($0) }
     }
 
     /// All of it.

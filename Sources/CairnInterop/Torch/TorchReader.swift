@@ -15,7 +15,7 @@ public import CairnTensor
 ///
 /// Checksums, which PyTorch writes and does not look at, are verified whenever the whole of a storage has been read. In
 /// files of before version 1.6 there are none.
-public final class TorchReader: FragmentedReader, VerifiableReader, SkippingReader {
+public final class TorchReader: CheckpointReader {
     public let format = "torch"
     public let source: String
     public let values: [NamedValue]
@@ -58,8 +58,8 @@ public final class TorchReader: FragmentedReader, VerifiableReader, SkippingRead
         skippedTensorCount = contents.skippedTensorCount
         let names = try StateNames.names(of: contents.tensors.map(\.path), fallback: "tensor", file: name)
         var first: [TorchView: String] = [:]
-        var entries: [(name: String, content: any TensorContent, tiedTo: String?)] = []
-        var tensorFiles: [ExactString: String] = [:]
+        var entries: [(name: String, content: any TensorView, tiedTo: String?)] = []
+        var places: [ExactString: String] = [:]
         for (name, tensor) in zip(names, contents.tensors) {
             if let part = tensor.part { try Self.check(part, tensor.content, name: name, file: source) }
             if let file = tensor.file { tensorFiles[ExactString(name)] = file }
@@ -114,7 +114,7 @@ public final class TorchReader: FragmentedReader, VerifiableReader, SkippingRead
 
     /// A part of a tensor is not a tensor.
     private static func check(
-        _ part: RankPart, _ content: any TensorContent, name: String, file: String
+        _ part: RankPart, _ content: any TensorView, name: String, file: String
     ) throws(CairnError) {
         if let reduction = part.reduction {
             throw CairnError(
@@ -141,15 +141,17 @@ public final class TorchReader: FragmentedReader, VerifiableReader, SkippingRead
         try table.read(name, region: region, into: &destination)
     }
 
-    public func storedFragments(of name: String) throws(CairnError) -> [(region: Region, file: String)] {
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
         let content = try table.content(name)
         if let assembled = content as? AssembledTensor {
-            return assembled.pieces.map { ($0.region, $0.file.isEmpty ? files[0] : $0.file) }
+            return assembled.storedPieces(in: region, file: files[0])
         }
-        return [(Region(whole: content.shape), tensorFiles[ExactString(name)] ?? files[0])]
+        return [StoredPiece(region: Region(whole: content.shape), file: places[ExactString(name)] ?? files[0])]
     }
 
-    public func verify(deep: Bool, progress: (Int) throws -> Void) throws -> VerificationReport {
+    public func verify(
+        deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
+    ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = files.count
         guard deep else { return report }

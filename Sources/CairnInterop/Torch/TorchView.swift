@@ -104,16 +104,16 @@ struct TorchView: Sendable, Hashable {
     }
 
     /// The elements, read from the storage's file.
-    func content(_ file: any StorageFile, isBigEndian: Bool) -> any TensorContent {
-        var content: any TensorContent =
+    func content(_ file: any StorageFile, isBigEndian: Bool) -> any TensorView {
+        var content: any TensorView =
             isContiguous
             ? FileTensor(
                 file: file, byteOffset: offset * unitByteCount, scalarType: scalarType, shape: shape)
             : StridedTensor(
                 file: file, scalarType: scalarType, width: unitByteCount, shape: shape, strides: strides,
                 offset: offset)
-        if isBigEndian { content = SwappedTensor(content) }
+        if isBigEndian { content = ByteSwappedView(content) }
         return isConjugated || isNegated
-            ? SignedTensor(content: content, isConjugated: isConjugated, isNegated: isNegated) : content
+            ? NegatedView(content, isConjugated: isConjugated, isNegated: isNegated) : content
     }
 }

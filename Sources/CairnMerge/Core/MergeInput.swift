@@ -11,8 +11,7 @@ public struct MergeInput: Sendable {
     ///   save id.
     public init(_ reader: any CheckpointReader, parent: Lineage.Parent? = nil) {
         self.reader = reader
-        let manifest = (reader as? CairnReader)?.manifest
         self.parent = parent
-            ?? Lineage.Parent(step: manifest?.step, saveID: manifest?.saveID, source: reader.source)
+            ?? Lineage.Parent(step: reader.identity?.step, saveID: reader.identity?.saveID, source: reader.source)
     }
 }

@@ -103,17 +103,9 @@ public struct MergedCheckpoint: CheckpointReader {
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let (description, tensor) = try prepared(name)
-        guard region.isInside(description.shape),
-            description.scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount
-        else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor, or its destination has another size",
-                .init(
-                    file: source, tensor: name, expected: "inside \(description.shape)",
-                    found: "\(region), \(destination.byteCount) bytes"))
-        }
-        guard region.elementCount > 0 else { return }
         do {
+            try region.check(inside: description.shape, of: description.scalarType, filling: destination.byteCount)
+            guard region.elementCount > 0 else { return }
             try tensor.read(region, into: &destination)
         } catch {
             throw CairnError(wrapping: error, "a tensor could not be merged").adding(.init(tensor: name))
@@ -143,9 +135,7 @@ public struct MergedCheckpoint: CheckpointReader {
     }
 
     private func prepared(_ name: String) throws(CairnError) -> (TensorDescription, PreparedTensor) {
-        guard var position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
+        var position = try tensors.requiredPosition(of: name, in: source)
         if let target = tensors[position].tiedTo { position = tensors.position(of: target) ?? position }
         guard let tensor = prepared[position] else {
             throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))

@@ -6,7 +6,7 @@ public import CairnTensor
 ///
 /// Tensors that are one in the source stay one unless they are rearranged in different ways, such as experts that are
 /// copies of each other; then each is a tensor by itself.
-public struct PermutedReader: CheckpointReader {
+public struct PermutedReader: CheckpointView {
     /// An axis whose elements are taken from elsewhere.
     private struct Gather: Sendable, Equatable {
         let dimension: Int
@@ -17,17 +17,14 @@ public struct PermutedReader: CheckpointReader {
     /// How much is read at once to be picked from, where a row is not more.
     private static let blockByteCount = 1 << 20
 
-    private let base: any CheckpointReader
+    public let base: any CheckpointReader
     private let gathers: [ExactString: [Gather]]
     /// For tensors that are units themselves, which one stands in their place.
     private let replaced: [ExactString: String]
     public let tensors: [TensorDescription]
 
-    public var format: String { base.format }
-    public var source: String { base.source }
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
-    public var losses: [LossNote]? { base.losses }
 
     /// - Throws: As ``PermutationSpec/unitCounts(in:)``; ``CairnError/Code/mismatch`` for an order of another number of
     ///   units, or an axis of packed elements; ``CairnError/Code/unsupported`` for weights in codes (``QuantisedWeights``).
@@ -93,12 +90,24 @@ public struct PermutedReader: CheckpointReader {
         self.replaced = replaced
     }
 
-    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+    /// The tensor of the source that has the elements of this one, perhaps in another order.
+    private func original(of description: TensorDescription) -> String {
+        let own = ExactString(description.tiedTo ?? description.name)
+        return replaced[own] ?? own.string
+    }
+
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        let original = try original(of: description(of: name))
+        return gathers[ExactString(original)] == nil ? original : nil
+    }
+
+    public func requireStored(_ name: String) throws(CairnError) {
+        try base.requireStored(original(of: description(of: name)))
+    }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let description = try description(of: name)
-        let own = ExactString(description.tiedTo ?? name)
-        let original = replaced[own] ?? own.string
+        let original = original(of: description)
         // What lies within the units of a stack moves as its tensor in the source has it.
         guard let axes = gathers[ExactString(original)], region.elementCount > 0,
             region.isInside(description.shape)
@@ -111,10 +120,10 @@ public struct PermutedReader: CheckpointReader {
         into destination: inout MutableRawSpan
     ) throws(CairnError) {
         let width = description.scalarType.byteWidth ?? 1
-        guard description.scalarType.byteCount(elementCount: region.elementCount) == destination.byteCount else {
-            throw CairnError(
-                .mismatch, "the destination of a region has another size",
-                .init(file: source, tensor: description.name, expected: "\(region)", found: "\(destination.byteCount) bytes"))
+        do throws(CairnError) {
+            try region.check(inside: description.shape, of: description.scalarType, filling: destination.byteCount)
+        } catch {
+            throw error.adding(.init(file: source, tensor: description.name))
         }
         var sources = region.offsets.indices.map { dimension in
             Array(region.offsets[dimension]..<region.offsets[dimension] + region.shape[dimension])

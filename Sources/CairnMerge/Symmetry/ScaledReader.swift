@@ -3,14 +3,12 @@ public import CairnCheckpoint
 public import CairnTensor
 
 /// Another checkpoint with units of its network scaled, in double precision and rounded once, as they are read.
-public struct ScaledReader: CheckpointReader {
-    private let base: any CheckpointReader
+public struct ScaledReader: CheckpointView {
+    public let base: any CheckpointReader
     private let ledger = LossLedger()
     /// For each tensor the factors along its axes.
     private let factors: [ExactString: [(axis: Int, factors: [Double])]]
 
-    public var format: String { base.format }
-    public var source: String { base.source }
     public var tensors: [TensorDescription] { base.tensors }
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
@@ -51,7 +49,11 @@ public struct ScaledReader: CheckpointReader {
         }
     }
 
-    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        factors[ExactString(try description(of: name).tiedTo ?? name)] == nil ? name : nil
+    }
+
+    public func requireStored(_ name: String) throws(CairnError) { try base.requireStored(name) }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try base.read(name, region: region, into: &destination)

@@ -124,63 +124,17 @@ struct RankBatch {
         return try? Region(offsets: low, shape: Shape(zip(low, high).map { $1 - $0 }))
     }
 
-    /// Reads slabs into their memory.
+    /// Reads slabs into their memory, each converted to the type that is written.
     private func read(_ slabs: [SlabBuffer.Slab]) throws {
-        if let cairn = resharder.reader as? CairnReader {
-            try cairn.read(fragmentReads(slabs, cairn.index))
-        } else {
-            try readRegions(slabs)
-        }
-    }
-
-    /// The stored fragments that slabs are in: chunks that neighbouring slabs share are read once.
-    private func fragmentReads(
-        _ slabs: [SlabBuffer.Slab], _ index: CheckpointIndex
-    ) throws(CairnError) -> [FragmentRead] {
-        struct Key: Hashable {
-            var tensor: Int
-            var fragment: Manifest.Fragment
-        }
-        var positions: [Key: Int] = [:]
-        var reads: [FragmentRead] = []
-        for slab in slabs {
+        let requests = slabs.map { slab in
             let tensor = resharder.plan.tensors[slab.tensor]
-            let name = try index.description(of: tensor.name).tiedTo ?? tensor.name
-            for fragment in try index.fragments(of: name, intersecting: slab.region) {
-                guard let common = fragment.region.intersection(slab.region) else { continue }
-                let target = ReadTarget(
-                    region: common, memory: slab.memory.bytes, scalarType: tensor.scalarType, shape: slab.region.shape,
-                    local: common.relative(to: slab.region.offsets))
-                let key = Key(tensor: slab.tensor, fragment: fragment)
-                if let position = positions[key] {
-                    reads[position].targets.append(target)
-                } else {
-                    positions[key] = reads.count
-                    reads.append(FragmentRead(tensor: name, fragment: fragment, targets: [target]))
-                }
-            }
+            var target = ReadTarget(
+                region: slab.region, memory: slab.memory.bytes, scalarType: tensor.scalarType, shape: slab.region.shape,
+                local: Region(whole: slab.region.shape))
+            target.recorder = LossRecorder(ledger: resharder.ledger, tensor: tensor.name)
+            return RegionRequest(tensor.name, target)
         }
-        return reads
-    }
-
-    private func readRegions(_ slabs: [SlabBuffer.Slab]) throws {
-        let (reader, tensors, ledger) = (resharder.reader, resharder.plan.tensors, resharder.ledger)
-        try ThreadPool.shared.forEach(slabs.count, width: options.concurrency) { index in
-            let slab = slabs[index]
-            let tensor = tensors[slab.tensor]
-            let sourceType = try reader.description(of: tensor.name).scalarType
-            var destination = slab.memory.bytes.mutableBytes
-            guard sourceType != tensor.scalarType else {
-                return try reader.read(tensor.name, region: slab.region, into: &destination)
-            }
-            let original = try Tensor(sourceType, slab.region.shape) { bytes in
-                try reader.read(tensor.name, region: slab.region, into: &bytes)
-            }
-            let loss = try ScalarConversion.convertNotingLoss(
-                original.bytes, from: sourceType, into: &destination, to: tensor.scalarType)
-            ledger.add(
-                loss, in: slab.region, of: tensor.name, shape: tensor.shape, from: sourceType, to: tensor.scalarType)
-        }
+        try resharder.reader.read(requests, options: BulkReadOptions(concurrency: options.concurrency))
     }
 
     /// Gives each file its parts of the slabs, in their order; files side by side.

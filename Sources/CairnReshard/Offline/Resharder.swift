@@ -131,15 +131,14 @@ public struct Resharder: Sendable {
         var meshes: [DeviceMesh] = []
         for tensor in plan.tensors where !meshes.contains(tensor.layout.mesh) { meshes.append(tensor.layout.mesh) }
         let count = ofRanks.first?.rankCount ?? plan.rankCount
-        let known = (reader as? CairnReader)?.manifest.meshes ?? ofRanks.compactMap(\.mesh)
+        let known = reader.identity?.meshes ?? ofRanks.compactMap(\.mesh)
         return (ofRanks, RankCorrespondence(from: known, of: count, to: meshes, of: plan.rankCount))
     }
 
     private var lineage: Lineage {
-        let manifest = (reader as? CairnReader)?.manifest
-        return Lineage(
+        Lineage(
             operation: "reshard",
-            parents: [.init(step: manifest?.step, saveID: manifest?.saveID, source: reader.source)])
+            parents: [.init(step: reader.identity?.step, saveID: reader.identity?.saveID, source: reader.source)])
     }
 
     /// The names that are ties to a written tensor.

@@ -40,8 +40,8 @@ package struct ReadSimulation: Sendable {
         try ThreadPool.shared.forEach(chosen.count, width: ThreadPool.processorCount) { position in
             let start = ContinuousClock.now
             let plan = try ReadPlan(planning: index, rank: chosen[position], tensors: tensors)
+            let cost = try plan.cost(chunkByteCount: chunkByteCount)
             let seconds = (ContinuousClock.now - start) / .seconds(1)
-            let cost = plan.cost(chunkByteCount: chunkByteCount)
             results.withLock { $0.append((cost, seconds)) }
         }
         let costs = results.withLock { $0 }

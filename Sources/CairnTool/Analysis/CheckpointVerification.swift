@@ -127,7 +127,7 @@ struct CheckpointVerification {
 
     private static func verify(
         _ format: String, _ path: String, _ checked: [String], deep: Bool,
-        opening open: () throws -> any VerifiableReader
+        opening open: () throws -> any CheckpointReader
     ) throws -> CheckpointVerification {
         var result = CheckpointVerification(source: path, format: format, step: nil, checked: checked)
         var report = VerificationReport()

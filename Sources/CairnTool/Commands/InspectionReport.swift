@@ -151,9 +151,9 @@ struct InspectionReport {
     }
 
     /// In which pieces another format stores a tensor; none where it does not say.
-    private func pieces(of name: String) -> [(region: Region, file: String)] {
+    private func pieces(of name: String) -> [StoredPiece] {
         // What cannot be told is left out here and an error where the tensor is read.
-        (try? (opened.reader as? any FragmentedReader)?.storedFragments(of: name)) ?? []
+        (try? opened.reader.storedPieces(of: name)) ?? []
     }
 
     private static func cells(_ statistics: TensorStatistics?) -> [Table.Cell] {

@@ -38,7 +38,7 @@ struct PlanCommand: ParsableCommand {
         var costs: [(rank: Int, cost: ReadPlan.Cost)] = []
         for rank in rank.map({ [$0] }) ?? Array(0..<rankCount) {
             let plan = try ReadPlan(reading: opened.reader, rank: rank, tensors: tensors)
-            costs.append((rank, plan.cost(chunkByteCount: chunkByteCount)))
+            costs.append((rank, try plan.cost(chunkByteCount: chunkByteCount)))
         }
         try options.json ? printDocument(costs, isExact: cairn != nil) : printTable(costs, isExact: cairn != nil)
     }

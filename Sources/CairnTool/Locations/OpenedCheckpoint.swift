@@ -96,7 +96,7 @@ struct OpenedCheckpoint {
     /// What is in the files and not in the reader: a sentence each.
     var skippedEntries: [String] {
         if let file = reader as? SafeTensorsReader { return [file.rankFileNote].compactMap(\.self) + notes }
-        return ((reader as? any SkippingReader)?.skippedEntries ?? []) + notes
+        return reader.skippedEntries + notes
     }
 
     /// The weights that are stored as codes, by the tensors and by the `config.json` beside the path that was opened.
@@ -109,11 +109,10 @@ struct OpenedCheckpoint {
     /// - Throws: ``CairnError/Code/unsupported`` where there are tensors and none of them can be read: what is made of
     ///   that would be nothing.
     func checkNotEmpty() throws(CairnError) {
-        guard reader.tensors.isEmpty, let omitting = reader as? any SkippingReader, omitting.skippedTensorCount > 0
-        else { return }
+        guard reader.tensors.isEmpty, reader.skippedTensorCount > 0 else { return }
         throw CairnError(
             .unsupported, "no tensor of the checkpoint can be read, so that nothing is written",
-            .init(file: reader.source, found: omitting.skippedEntries.first))
+            .init(file: reader.source, found: reader.skippedEntries.first))
     }
 
     /// The same with its partial tensors reduced.

@@ -1,7 +1,7 @@
 package import Cairn
 
 /// A checkpoint with some tensors more, and other values: a view that is read where its base is.
-package struct ExtendedReader: CheckpointReader {
+package struct ExtendedReader: CheckpointView {
     /// A tensor that is added.
     struct Addition: Sendable {
         var tensor: Tensor
@@ -11,12 +11,9 @@ package struct ExtendedReader: CheckpointReader {
 
     package let tensors: [TensorDescription]
     package let values: [NamedValue]
-    private let base: any CheckpointReader
+    package let base: any CheckpointReader
     private let additions: [String: Addition]
 
-    package var format: String { base.format }
-    package var source: String { base.source }
-    package var losses: [LossNote]? { base.losses }
 
     /// - Parameters:
     ///   - additions: under names that the base does not have.
@@ -36,7 +33,7 @@ package struct ExtendedReader: CheckpointReader {
             .sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 
-    package func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+    package func baseName(of name: String) throws(CairnError) -> String? { additions[name] == nil ? name : nil }
 
     package func read(
         _ name: String, region: Region, into destination: inout MutableRawSpan
@@ -44,15 +41,10 @@ package struct ExtendedReader: CheckpointReader {
         guard let tensor = additions[name]?.tensor else {
             return try base.read(name, region: region, into: &destination)
         }
-        guard region.isInside(tensor.shape) else {
-            throw CairnError(.mismatch, "a region lies outside its tensor", .init(tensor: name, found: "\(region)"))
+        do throws(CairnError) {
+            try HeldView(tensor).read(region, into: &destination)
+        } catch {
+            throw error.adding(.init(tensor: name))
         }
-        try RegionCopy.copy(
-            tensor.scalarType, from: tensor.bytes, of: tensor.shape, region: region, into: &destination,
-            of: region.shape, region: Region(whole: region.shape))
-    }
-
-    package func mapped(_ name: String) throws(CairnError) -> Tensor? {
-        additions[name] == nil ? try base.mapped(name) : nil
     }
 }

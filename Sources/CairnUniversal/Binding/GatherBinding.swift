@@ -199,7 +199,7 @@ struct GatherBinding {
         var shapes: [CellID: Shape] = [:]
         var rows: TensorRows = []
         for slot in 0..<slotCount {
-            var row: [any TensorSource] = []
+            var row: [any TensorView] = []
             for index in compiled.from.indices {
                 let cell = CellID(slot: slot, index: index)
                 guard let locals = cells[cell], !locals.isEmpty else {
@@ -220,7 +220,7 @@ struct GatherBinding {
             let application = TransformApplication(
                 context: context, recorder: LossRecorder(ledger: ledger, tensor: name))
             let results = try application.forward(rows, compiled.transforms, outputCount: compiled.to.count)
-            var logical: [(name: String, source: any TensorSource)] = []
+            var logical: [(name: String, source: any TensorView)] = []
             for (slot, row) in results.enumerated() {
                 guard row.count == compiled.to.count else {
                     throw CairnError(
@@ -259,7 +259,7 @@ struct GatherBinding {
     /// The whole foreign tensor over its shards.
     private func whole(
         _ compiled: CompiledRule, _ locals: [Int: TensorDescription], _ parameterShape: Shape?
-    ) throws(CairnError) -> (PlacedForeignTensor, any TensorSource) {
+    ) throws(CairnError) -> (PlacedForeignTensor, any TensorView) {
         guard let first = locals.min(by: { $0.key < $1.key }) else {
             throw CairnError(.incomplete, "a tensor has no shards")
         }
@@ -274,20 +274,20 @@ struct GatherBinding {
             let sharded = try ShardedShape(layout, shape: shape)
             try checkShapes(sharded, locals)
             try sharded.proveCoverage()
-            var sources = [(any TensorSource)?](repeating: nil, count: shards.count)
-            for (rank, tensor) in locals { sources[rank] = ReaderSource(shards[rank], tensor) }
+            var sources = [(any TensorView)?](repeating: nil, count: shards.count)
+            for (rank, tensor) in locals { sources[rank] = ReaderView(shards[rank], tensor) }
             let type = first.value.scalarType
-            let partials = (0..<sharded.partialCount).map { partialIndex in
-                ShardedSource(
-                    sharded: sharded, locals: sources, scalarType: type, partialIndex: partialIndex,
+            let terms = (0..<sharded.termCount).map { term in
+                ShardedView(
+                    sharded: sharded, locals: sources, scalarType: type, term: term,
                     verifiesReplicas: verifiesReplicas, name: name)
             }
             let reduction = compiled.placement.reduction
             let placed = PlacedForeignTensor(
                 name: name, scalarType: type, sharded: sharded, localNames: names, reduction: reduction)
             if let reduction {
-                return (placed, try ReducedSource(
-                    partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: name)))
+                return (placed, try ReducedView(
+                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: name)))
             }
             return (placed, partials[0])
         } catch {

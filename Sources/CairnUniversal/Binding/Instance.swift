@@ -41,7 +41,7 @@ struct BoundInstance: Sendable {
     var rule: Int
     var foreign: [PlacedForeignTensor]
     /// The logical tensors, with what they are read from.
-    var logical: [(name: String, source: any TensorSource)]
+    var logical: [(name: String, source: any TensorView)]
     var tiedTo: String?
     /// How many of the logical tensors are tensors; of those behind them each is a copy of one, in the same order.
     /// `nil` where all are.

@@ -13,7 +13,7 @@ struct ShardingBinding: Sendable {
         var slot: Int
         /// Which of the rule's foreign names.
         var index: Int
-        var source: any TensorSource
+        var source: any TensorView
         var sharded: ShardedShape
     }
 
@@ -201,7 +201,7 @@ struct ShardingBinding: Sendable {
         let slotCount = lastSlot + 1
         var rows: TensorRows = []
         for slot in 0..<slotCount {
-            var row: [any TensorSource] = []
+            var row: [any TensorView] = []
             for index in compiled.to.indices {
                 guard let tensor = cells[CellID(slot: slot, index: index)] else {
                     throw CairnError(
@@ -209,7 +209,7 @@ struct ShardingBinding: Sendable {
                         .init(
                             tensor: compiled.logicalName(compiled.to[index], key: key, unstackSlot: slot)))
                 }
-                row.append(ReaderSource(reader, tensor))
+                row.append(ReaderView(reader, tensor))
             }
             rows.append(row)
         }
@@ -234,8 +234,8 @@ struct ShardingBinding: Sendable {
         }
     }
 
-    private func shardedShape(
-        _ compiled: CompiledRule, _ key: [String], _ slot: Int, _ index: Int, _ source: any TensorSource
+    private func place(
+        _ compiled: CompiledRule, _ key: [String], _ slot: Int, _ index: Int, _ source: any TensorView
     ) throws(CairnError) -> ShardedShape {
         if let expected = compiled.moment?.scalarType, expected != source.scalarType {
             throw CairnError(
@@ -332,8 +332,8 @@ struct ShardingBinding: Sendable {
     }
 
     /// The foreign tensors of a rank, by name: what each is read from.
-    func locals(ofRank rank: Int) throws(CairnError) -> [(name: String, source: any TensorSource)] {
-        var locals: [(name: String, source: any TensorSource)] = []
+    func locals(ofRank rank: Int) throws(CairnError) -> [(name: String, source: any TensorView)] {
+        var locals: [(name: String, source: any TensorView)] = []
         for part in parts {
             let compiled = specification.rules[part.rule]
             guard let mapping = LocalMapping(part.sharded, rank: rank),
@@ -341,10 +341,10 @@ struct ShardingBinding: Sendable {
             else { continue }
             let name = try compiled.from[part.index].name(captures, in: context.at(rank: rank))
             var source = part.source
-            if compiled.placement.reduction == .sum, part.sharded.partialIndex(ofRank: rank) != 0 {
-                source = ZeroSource(scalarType: source.scalarType, shape: source.shape)
+            if compiled.placement.reduction == .sum, part.sharded.term(ofRank: rank) != 0 {
+                source = ZeroView(source.scalarType, source.shape)
             }
-            locals.append((name, MappedSource([source], mapping, source.scalarType)))
+            locals.append((name, MappedView([source], mapping, source.scalarType)))
         }
         return locals
     }

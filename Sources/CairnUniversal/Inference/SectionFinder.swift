@@ -49,7 +49,7 @@ struct SectionFinder {
     /// A hash of each slice across the dimension.
     private func hashes(_ reader: any CheckpointReader) throws(CairnError) -> [Int] {
         let description = try reader.description(of: name)
-        let source = ReaderSource(reader, description)
+        let source = ReaderView(reader, description)
         let whole = Region(whole: description.shape)
         var hashes: [Int] = []
         for slice in 0..<min(description.shape[dimension], Self.greatestSliceCount + 1) {

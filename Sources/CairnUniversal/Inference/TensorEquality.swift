@@ -13,7 +13,7 @@ enum TensorEquality {
         guard description.shape == otherDescription.shape, description.scalarType == otherDescription.scalarType else {
             return false
         }
-        let first = ReaderSource(one, description), second = ReaderSource(other, otherDescription)
+        let first = ReaderView(one, description), second = ReaderView(other, otherDescription)
         for slab in SlabSequence(of: description, byteLimit: blockByteCount) {
             guard try first.bytes(of: slab) == second.bytes(of: slab) else { return false }
         }

@@ -9,13 +9,12 @@ public import CairnTensor
 /// and then little more than the region needs. Values that all shards agree on keep their names; of the others each is
 /// listed as `rank.N.name`.
 public struct GatheredReader: CheckpointReader {
-    public let tensors: [TensorDescription]
+    public var tensors: [TensorDescription] { table.descriptions }
     public let values: [NamedValue]
     /// The mesh on which the shards lie.
     public let mesh: DeviceMesh
     public let source: String
-    /// Parallel to `tensors`.
-    private let sources: [any TensorSource]
+    private let table: TensorTable
     private let shards: [any CheckpointReader]
     private let ledger: LossLedger
 
@@ -47,41 +46,27 @@ public struct GatheredReader: CheckpointReader {
         self.shards = shards
         ledger = binding.ledger
         source = shards.count == 1 ? shards[0].source : "\(shards.first?.source ?? "") and \(shards.count - 1) more"
-        var copies: [ExactString: [(name: String, source: any TensorSource)]] = [:]
+        var copies: [ExactString: [EqualView.Copy]] = [:]
         for instance in binding.instances {
             guard let target = instance.tiedTo else { continue }
-            copies[ExactString(target), default: []] += instance.logical
+            copies[ExactString(target), default: []] += instance.logical.map { .init($0.source, .init(tensor: $0.name)) }
         }
-        var entries: [(description: TensorDescription, source: any TensorSource)] = []
+        var entries: [TensorTable.Entry] = []
         for instance in binding.instances {
             for (position, (name, original)) in instance.logical.enumerated() {
                 var source = original
                 if verifiesTies, let equal = copies[ExactString(name)] {
-                    source = EqualSource(base: source, copies: equal)
+                    source = try EqualView(
+                        original, copies: equal, message: "a tied tensor differs from the one that it is tied to")
                 }
-                entries.append(
-                    (
-                        TensorDescription(
-                            name: name, scalarType: source.scalarType, shape: source.shape,
-                            tiedTo: instance.tie(at: position)),
-                        source
-                    ))
+                entries.append((name, source, instance.tie(at: position)))
             }
         }
-        entries.sort { ExactString($0.description.name) < ExactString($1.description.name) }
-        tensors = entries.map(\.description)
-        sources = entries.map(\.source)
-        values = try GatheredValues.gather(shards.map(\.values))
+        table = TensorTable(entries, source: source)
+        values = try UnitedValues.unite(shards.map(\.values))
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
-        do throws(CairnError) {
-            try sources[position].read(region, into: &destination)
-        } catch {
-            throw error.adding(.init(file: source, tensor: name))
-        }
+        try table.read(name, region: region, into: &destination)
     }
 }

@@ -7,15 +7,13 @@ public import CairnTensor
 ///
 /// A checkpoint stores every partial value (`Placement.partial`), stacked along a first dimension: gradients that are not yet
 /// summed, weights of replicas that drift apart until they are averaged. Through this view each such tensor has its own
-/// shape, and its partial values are added in their order, in double precision, as they are read. Everything else is as it was.
-public struct ReducedReader: CheckpointReader {
+/// shape, and its terms are added in their order, in double precision, as they are read. Everything else is as it was.
+public struct ReducedReader: CheckpointView {
     public let tensors: [TensorDescription]
-    private let base: CairnReader
-    private let reduced: [ExactString: ReducedSource]
+    public let base: any CheckpointReader
+    private let reduced: [ExactString: ReducedView]
     private let ledger: LossLedger
 
-    public var format: String { base.format }
-    public var source: String { base.source }
     public var losses: [LossNote]? { ledger.notes }
     public var values: [NamedValue] { base.values }
 
@@ -24,7 +22,7 @@ public struct ReducedReader: CheckpointReader {
         base = reader
         let ledger = LossLedger()
         self.ledger = ledger
-        var reduced: [ExactString: ReducedSource] = [:]
+        var reduced: [ExactString: ReducedView] = [:]
         for tensor in reader.manifest.tensors {
             guard let layout = tensor.layout, let reduction = reader.manifest.layouts[layout].reduction else {
                 continue
@@ -33,8 +31,8 @@ public struct ReducedReader: CheckpointReader {
                 let partials = try (0..<tensor.shape[0]).map { index throws(CairnError) in
                     try TermSource(reader: reader, stored: tensor, index: index)
                 }
-                reduced[ExactString(tensor.name)] = try ReducedSource(
-                    partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
+                reduced[ExactString(tensor.name)] = try ReducedView(
+                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
             } catch {
                 throw error.adding(.init(file: reader.source, tensor: tensor.name))
             }
@@ -50,7 +48,11 @@ public struct ReducedReader: CheckpointReader {
         }
     }
 
-    public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        reduced[ExactString(try base.description(of: name).tiedTo ?? name)] == nil ? name : nil
+    }
+
+    public func requireStored(_ name: String) throws(CairnError) { try base.requireStored(name) }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         let target = try base.description(of: name).tiedTo ?? name
@@ -65,8 +67,8 @@ public struct ReducedReader: CheckpointReader {
     }
 }
 
-/// One of the stacked partial values of a tensor.
-private struct TermSource: TensorSource {
+/// One of the stacked terms of a tensor.
+private struct TermSource: TensorView {
     let reader: CairnReader
     let name: String
     let index: Int

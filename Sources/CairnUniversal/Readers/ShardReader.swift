@@ -4,13 +4,12 @@ public import CairnTensor
 
 /// What one rank of a mesh holds of a logical checkpoint: its local tensors, under foreign names.
 public struct ShardReader: CheckpointReader {
-    public let tensors: [TensorDescription]
+    public var tensors: [TensorDescription] { table.descriptions }
     public let values: [NamedValue]
     public let source: String
     /// The rank.
     public let rank: Int
-    /// Parallel to `tensors`.
-    private let sources: [any TensorSource]
+    private let table: TensorTable
     private let ledger: LossLedger
 
     public var format: String { "shard" }
@@ -29,11 +28,11 @@ public struct ShardReader: CheckpointReader {
     }
 
     init(
-        locals: [(name: String, source: any TensorSource)], buffers: [BoundBuffers.Local], values: [NamedValue],
+        locals: [(name: String, source: any TensorView)], buffers: [BoundBuffers.Local], values: [NamedValue],
         source: String, rank: Int, ledger: LossLedger
     ) throws(CairnError) {
         self.ledger = ledger
-        var byName: [ExactString: any TensorSource] = [:]
+        var byName: [ExactString: any TensorView] = [:]
         for (name, local) in locals {
             guard byName.updateValue(local, forKey: ExactString(name)) == nil else {
                 throw CairnError(
@@ -43,11 +42,7 @@ public struct ShardReader: CheckpointReader {
         for buffer in buffers {
             byName[ExactString(buffer.buffer.name)] = try Self.pack(buffer, from: &byName, rank: rank)
         }
-        let sorted = byName.sorted { $0.key < $1.key }
-        tensors = sorted.map {
-            TensorDescription(name: $0.key.string, scalarType: $0.value.scalarType, shape: $0.value.shape)
-        }
-        sources = sorted.map(\.value)
+        table = TensorTable(byName.map { ($0.key.string, $0.value, nil) }, source: source)
         self.values = values
         self.source = source
         self.rank = rank
@@ -55,11 +50,11 @@ public struct ShardReader: CheckpointReader {
 
     /// Takes a buffer's members out of the tensors and makes the buffer of them.
     private static func pack(
-        _ local: BoundBuffers.Local, from tensors: inout [ExactString: any TensorSource], rank: Int
-    ) throws(CairnError) -> any TensorSource {
+        _ local: BoundBuffers.Local, from tensors: inout [ExactString: any TensorView], rank: Int
+    ) throws(CairnError) -> any TensorView {
         let name = local.buffer.name
-        var inputs: [any TensorSource] = []
-        var ranges: [Range<Int>] = []
+        var inputs: [any TensorView] = []
+        var runs: [FlatMapping.Run] = []
         for member in local.members {
             guard let source = tensors.removeValue(forKey: ExactString(member.name)) else {
                 throw CairnError(
@@ -73,25 +68,21 @@ public struct ShardReader: CheckpointReader {
                         tensor: member.name, rank: rank, expected: "[\(member.local.count)]", found: "\(source.shape)"))
             }
             inputs.append(source)
-            ranges.append(member.local)
+            runs.append(.init(member.local))
         }
         guard let type = inputs.first?.scalarType, inputs.allSatisfy({ $0.scalarType == type }) else {
             throw CairnError(
                 .mismatch, "the members of a flat buffer have different element types, or there are none",
                 .init(tensor: name, rank: rank))
         }
-        return MappedSource(inputs, PackedMapping(shape: [local.count], ranges: ranges), type)
+        return MappedView(inputs, FlatMapping(shape: [local.count], runs: runs, hasPadding: true), type)
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
-        guard let position = tensors.position(of: name) else {
-            throw CairnError(
-                .notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name, rank: rank))
-        }
         do throws(CairnError) {
-            try sources[position].read(region, into: &destination)
+            try table.read(name, region: region, into: &destination)
         } catch {
-            throw error.adding(.init(file: source, tensor: name, rank: rank))
+            throw error.adding(.init(rank: rank))
         }
     }
 }

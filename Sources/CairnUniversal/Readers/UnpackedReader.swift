@@ -3,15 +3,12 @@ import CairnCheckpoint
 import CairnTensor
 
 /// A rank's checkpoint with its flat buffers taken apart: each member is a tensor of one dimension.
-struct UnpackedReader: CheckpointReader {
-    private let base: any CheckpointReader
+struct UnpackedReader: CheckpointView {
+    let base: any CheckpointReader
     let tensors: [TensorDescription]
     /// Where a member is.
     private let members: [ExactString: (buffer: String, start: Int)]
 
-    var format: String { base.format }
-    var source: String { base.source }
-    var losses: [LossNote]? { base.losses }
     var values: [NamedValue] { base.values }
 
     /// - Throws: ``CairnError/Code/notFound`` for a buffer that the rank lacks, ``CairnError/Code/mismatch`` for one of
@@ -55,19 +52,18 @@ struct UnpackedReader: CheckpointReader {
         self.members = members
     }
 
-    func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues() }
+    func baseName(of name: String) throws(CairnError) -> String? { places[ExactString(name)] == nil ? name : nil }
 
     func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         guard let member = members[ExactString(name)] else {
             return try base.read(name, region: region, into: &destination)
         }
-        let length = try description(of: name).shape[0]
-        guard region.isInside([length]) else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor",
-                .init(file: source, tensor: name, expected: "inside [\(length)]", found: "\(region)"))
+        let member = try description(of: name)
+        do throws(CairnError) {
+            try region.check(inside: member.shape, of: member.scalarType, filling: destination.byteCount)
+            try base.read(place.buffer, region: region.shifted(by: [place.start]), into: &destination)
+        } catch {
+            throw error.adding(.init(file: source, tensor: name))
         }
-        let shifted = try Region(offsets: [member.start + region.offsets[0]], shape: region.shape)
-        try base.read(member.buffer, region: shifted, into: &destination)
     }
 }

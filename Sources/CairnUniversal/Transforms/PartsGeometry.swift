@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// Parts that lie side by side along a dimension, the pattern several times.

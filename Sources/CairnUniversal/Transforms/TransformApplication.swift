@@ -1,8 +1,9 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// Tensors on their way through a rule's transforms: a row for each slot, in it the tensors side by side.
-typealias TensorRows = [[any TensorSource]]
+typealias TensorRows = [[any TensorView]]
 
 /// Applies a rule's transforms, there and back.
 struct TransformApplication {
@@ -74,7 +75,7 @@ struct TransformApplication {
     }
 
     private func map(
-        _ rows: TensorRows, _ body: ([any TensorSource]) throws(CairnError) -> [any TensorSource]
+        _ rows: TensorRows, _ body: ([any TensorView]) throws(CairnError) -> [any TensorView]
     ) throws(CairnError) -> TensorRows {
         var result: TensorRows = []
         for row in rows { result.append(try body(row)) }
@@ -82,18 +83,18 @@ struct TransformApplication {
     }
 
     private func each(
-        _ rows: TensorRows, _ body: (any TensorSource) throws(CairnError) -> any TensorSource
+        _ rows: TensorRows, _ body: (any TensorView) throws(CairnError) -> any TensorView
     ) throws(CairnError) -> TensorRows {
         try map(rows) { row throws(CairnError) in
-            var result: [any TensorSource] = []
+            var result: [any TensorView] = []
             for tensor in row { result.append(try body(tensor)) }
             return result
         }
     }
 
     private func split(
-        _ row: [any TensorSource], _ parts: RuleTransform.Parts, count: Int
-    ) throws(CairnError) -> [any TensorSource] {
+        _ row: [any TensorView], _ parts: RuleTransform.Parts, count: Int
+    ) throws(CairnError) -> [any TensorView] {
         guard row.count == 1, let fused = row.first else {
             throw CairnError(.mismatch, "a split needs one tensor", .init(found: "\(row.count)"))
         }
@@ -119,17 +120,17 @@ struct TransformApplication {
                     expected: "\(groups) * (\(sizes.map(String.init).joined(separator: " + "))) = \(geometry.extent)",
                     found: "extent \(extent) of \(fused.shape)"))
         }
-        var result: [any TensorSource] = []
+        var result: [any TensorView] = []
         for part in sizes.indices {
             result.append(
-                MappedSource([fused], try PartMapping(geometry, part: part, ofFused: fused.shape), fused.scalarType))
+                MappedView([fused], try PartMapping(geometry, part: part, ofFused: fused.shape), fused.scalarType))
         }
         return result
     }
 
     private func fuse(
-        _ row: [any TensorSource], _ parts: RuleTransform.Parts
-    ) throws(CairnError) -> [any TensorSource] {
+        _ row: [any TensorView], _ parts: RuleTransform.Parts
+    ) throws(CairnError) -> [any TensorView] {
         guard let first = row.first else { throw CairnError(.mismatch, "nothing is to be fused") }
         let dimension = parts.dimension
         try check(dimension, of: first.shape)
@@ -163,12 +164,12 @@ struct TransformApplication {
             }
         }
         let geometry = try PartsGeometry(dimension: dimension, sizes: sizes, groups: groups)
-        return [MappedSource(row, try FusedMapping(geometry, part: first.shape), first.scalarType)]
+        return [MappedView(row, try FusedMapping(geometry, part: first.shape), first.scalarType)]
     }
 
     private func stack(_ rows: TensorRows, _ axis: Int) throws(CairnError) -> TensorRows {
         guard let first = rows.first else { throw CairnError(.mismatch, "nothing is to be stacked") }
-        var result: [any TensorSource] = []
+        var result: [any TensorView] = []
         for column in first.indices {
             let slots = rows.map { $0[column] }
             let model = slots[0]
@@ -183,7 +184,7 @@ struct TransformApplication {
                     .init(expected: "\(model.scalarType)\(model.shape)", found: "\(other.scalarType)\(other.shape)"))
             }
             result.append(
-                MappedSource(
+                MappedView(
                     slots, try StackMapping(axis: axis, count: slots.count, element: model.shape), model.scalarType))
         }
         return [result]
@@ -201,10 +202,10 @@ struct TransformApplication {
         }
         var result: TensorRows = []
         for slot in 0..<count {
-            var slices: [any TensorSource] = []
+            var slices: [any TensorView] = []
             for tensor in row {
                 slices.append(
-                    MappedSource(
+                    MappedView(
                         [tensor], try SlotMapping(axis: axis, slot: slot, ofStacked: tensor.shape), tensor.scalarType))
             }
             result.append(slices)
@@ -247,25 +248,25 @@ struct TransformApplication {
                 .init(expected: "\(count)", found: "\(rows.count)"))
         }
         guard parts > 1 else { return [first] }
-        var row: [any TensorSource] = []
+        var row: [any TensorView] = []
         for column in first.indices {
             row += try fuse(rows[..<parts].map { $0[column] }, .init(dimension: copies.dimension))
         }
         return [row]
     }
 
-    private func permute(_ tensor: any TensorSource, _ order: [Int]) throws(CairnError) -> any TensorSource {
+    private func permute(_ tensor: any TensorView, _ order: [Int]) throws(CairnError) -> any TensorView {
         guard tensor.shape.dimensionCount == order.count else {
             throw CairnError(
                 .mismatch, "a permutation has another number of dimensions than its tensor",
                 .init(expected: "\(order.count)", found: "\(tensor.shape)"))
         }
-        return try PermutedSource(tensor, order: order)
+        return try TransposedView(tensor, order: order)
     }
 
     private func cast(
-        _ tensor: any TensorSource, expecting: ScalarType?, to type: ScalarType
-    ) throws(CairnError) -> any TensorSource {
+        _ tensor: any TensorView, expecting: ScalarType?, to type: ScalarType
+    ) throws(CairnError) -> any TensorView {
         if let expecting, tensor.scalarType != expecting {
             throw CairnError(
                 .mismatch, "a tensor has another type than the rule casts",
@@ -277,12 +278,12 @@ struct TransformApplication {
         guard type.byteCount(elementCount: tensor.shape.elementCount) != nil else {
             throw CairnError(.unsupported, "the converted tensor is too large")
         }
-        return tensor.scalarType == type ? tensor : CastSource(base: tensor, scalarType: type, recorder: recorder)
+        return tensor.scalarType == type ? tensor : CastView(tensor, to: type, recorder: recorder)
     }
 
     private func strip(
-        _ tensor: any TensorSource, _ padding: RuleTransform.Padding
-    ) throws(CairnError) -> any TensorSource {
+        _ tensor: any TensorView, _ padding: RuleTransform.Padding
+    ) throws(CairnError) -> any TensorView {
         let (extent, padded) = try extents(padding, tensor.shape)
         let found = tensor.shape[padding.dimension]
         guard padded.map({ $0 == found }) ?? (found >= extent) else {
@@ -291,12 +292,12 @@ struct TransformApplication {
                 .init(expected: padded.map { "\($0)" } ?? "at least \(extent)", found: "\(tensor.shape)"))
         }
         let shape = try tensor.shape.replacing(padding.dimension, with: extent)
-        return MappedSource([tensor], StrippedMapping(shape: shape), tensor.scalarType)
+        return MappedView([tensor], try WindowMapping(Region(whole: shape), of: tensor.shape), tensor.scalarType)
     }
 
     private func pad(
-        _ tensor: any TensorSource, _ padding: RuleTransform.Padding
-    ) throws(CairnError) -> any TensorSource {
+        _ tensor: any TensorView, _ padding: RuleTransform.Padding
+    ) throws(CairnError) -> any TensorView {
         let (extent, padded) = try extents(padding, tensor.shape)
         guard tensor.shape[padding.dimension] == extent else {
             throw CairnError(
@@ -304,7 +305,7 @@ struct TransformApplication {
                 .init(expected: "\(extent)", found: "\(tensor.shape)"))
         }
         let shape = try tensor.shape.replacing(padding.dimension, with: padded ?? extent)
-        return MappedSource([tensor], PaddedMapping(shape: shape, original: tensor.shape), tensor.scalarType)
+        return MappedView([tensor], PaddedMapping(shape: shape, original: tensor.shape), tensor.scalarType)
     }
 
     private func extents(

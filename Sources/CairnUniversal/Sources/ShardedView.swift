@@ -1,12 +1,13 @@
 import CairnBase
+import CairnCheckpoint
 import CairnLayout
 import CairnTensor
 
-/// A whole tensor over the local tensors of the ranks that hold it: one partial value of it where it is partial.
-struct ShardedSource: TensorSource {
+/// A whole tensor over the local tensors of the ranks that hold it: one term of it where it is partial.
+struct ShardedView: TensorView {
     let sharded: ShardedShape
     /// By rank; `nil` where it is absent.
-    let locals: [(any TensorSource)?]
+    let locals: [(any TensorView)?]
     let scalarType: ScalarType
     /// Which partial value, of a partial tensor.
     let partialIndex: Int
@@ -52,7 +53,7 @@ struct ShardedSource: TensorSource {
         return holder.ranks[Int(hash % UInt64(holder.ranks.count))]
     }
 
-    private func local(_ rank: Int) throws(CairnError) -> any TensorSource {
+    private func local(_ rank: Int) throws(CairnError) -> any TensorView {
         guard rank < locals.count, let local = locals[rank] else {
             throw CairnError(.incomplete, "a rank lacks the tensor", .init(tensor: name, rank: rank))
         }
@@ -70,9 +71,8 @@ struct ShardedSource: TensorSource {
         let inside = box.relative(to: fragment.global.offsets)
         do throws(CairnError) {
             if local.shape.dimensionCount == shape.dimensionCount, fragment.local.shape == fragment.global.shape {
-                let source = try Region(
-                    offsets: zip(inside.offsets, fragment.local.offsets).map { $0 + $1 }, shape: box.shape)
-                try local.read(source, as: box, of: region, scalarType, into: &destination)
+                let source = try inside.shifted(by: fragment.local.offsets)
+                try local.read(source, as: box, of: region, into: &destination)
             } else {
                 let block = try Self.bytes(of: inside, in: fragment, from: local)
                 try RegionCopy.copy(
@@ -86,7 +86,7 @@ struct ShardedSource: TensorSource {
 
     /// Reads a box of a fragment whose elements lie in one run of a flat local tensor.
     private static func bytes(
-        of inside: Region, in fragment: LocalFragment, from local: any TensorSource
+        of inside: Region, in fragment: LocalFragment, from local: any TensorView
     ) throws(CairnError) -> [UInt8] {
         guard let width = local.scalarType.byteWidth, local.shape.dimensionCount == 1 else {
             throw CairnError(.unsupported, "packed elements cannot be read from flattened shards")

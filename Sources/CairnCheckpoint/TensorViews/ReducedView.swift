@@ -1,19 +1,19 @@
-import CairnBase
-import CairnLayout
-import CairnTensor
+package import CairnBase
+package import CairnLayout
+package import CairnTensor
 
-/// The sum or mean of the partial values of a partial tensor, added in their order in double precision.
-struct ReducedSource: TensorSource {
-    let partials: [any TensorSource]
-    let reduction: Reduction
-    let scalarType: ScalarType
-    let shape: Shape
+/// The sum or mean of the terms of a partial tensor, added in the order of the terms in double precision.
+package struct ReducedView: TensorView {
+    private let terms: [any TensorView]
+    private let reduction: Reduction
+    package let scalarType: ScalarType
+    package let shape: Shape
     /// Where sums that are too large for the type are noted.
-    let recorder: LossRecorder
+    private let recorder: LossRecorder
 
-    init(_ partials: [any TensorSource], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
-        guard let first = partials.first else {
-            throw CairnError(.invalidArgument, "a partial tensor has no partial values")
+    package init(_ terms: [any TensorView], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
+        guard let first = terms.first else {
+            throw CairnError(.invalidArgument, "a partial tensor has no terms")
         }
         guard first.scalarType.isFloatingPoint, ScalarConversion.isSupported(from: first.scalarType, to: .f64) else {
             throw CairnError(
@@ -26,7 +26,7 @@ struct ReducedSource: TensorSource {
         shape = first.shape
     }
 
-    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+    package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try check(region, destinationByteCount: destination.byteCount)
         var sums = [Double](repeating: 0, count: region.elementCount)
         for partial in partials {

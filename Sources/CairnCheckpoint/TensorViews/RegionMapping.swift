@@ -33,7 +33,7 @@ package struct MappedPiece: Sendable, Hashable {
 
 extension Region {
     /// The box with another stretch along one dimension.
-    func replacing(_ dimension: Int, offset: Int, extent: Int) throws(CairnError) -> Region {
+    package func replacing(_ dimension: Int, offset: Int, extent: Int) throws(CairnError) -> Region {
         var offsets = self.offsets
         var extents = shape.extents
         offsets[dimension] = offset
@@ -42,7 +42,7 @@ extension Region {
     }
 
     /// The box without a dimension.
-    func removing(_ dimension: Int) throws(CairnError) -> Region {
+    package func removing(_ dimension: Int) throws(CairnError) -> Region {
         var offsets = self.offsets
         var extents = shape.extents
         offsets.remove(at: dimension)
@@ -51,7 +51,7 @@ extension Region {
     }
 
     /// The box with a dimension of one element more.
-    func inserting(_ dimension: Int, offset: Int) throws(CairnError) -> Region {
+    package func inserting(_ dimension: Int, offset: Int) throws(CairnError) -> Region {
         var offsets = self.offsets
         var extents = shape.extents
         offsets.insert(offset, at: dimension)
@@ -60,12 +60,12 @@ extension Region {
     }
 
     /// The stretch along a dimension.
-    func range(_ dimension: Int) -> Range<Int> { offsets[dimension]..<offsets[dimension] + shape[dimension] }
+    package func range(_ dimension: Int) -> Range<Int> { offsets[dimension]..<offsets[dimension] + shape[dimension] }
 }
 
 extension Shape {
     /// The shape with another extent.
-    func replacing(_ dimension: Int, with extent: Int) throws(CairnError) -> Shape {
+    package func replacing(_ dimension: Int, with extent: Int) throws(CairnError) -> Shape {
         var extents = self.extents
         extents[dimension] = extent
         return try Shape(checking: extents)

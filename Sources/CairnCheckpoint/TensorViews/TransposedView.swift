@@ -1,17 +1,18 @@
-import CairnBase
-import CairnTensor
+package import CairnBase
+package import CairnTensor
 
 /// A tensor with its dimensions in another order.
-struct PermutedSource: TensorSource {
-    let base: any TensorSource
+package struct TransposedView: TensorView {
+    private let base: any TensorView
     /// Dimension i of this tensor is `order[i]` of the base.
-    let order: [Int]
-    let shape: Shape
+    private let order: [Int]
+    package let shape: Shape
     private let width: Int
 
-    var scalarType: ScalarType { base.scalarType }
+    package var scalarType: ScalarType { base.scalarType }
+    package var hasChecksums: Bool { base.hasChecksums }
 
-    init(_ base: any TensorSource, order: [Int]) throws(CairnError) {
+    package init(_ base: any TensorView, order: [Int]) throws(CairnError) {
         guard let width = base.scalarType.byteWidth else {
             throw CairnError(.unsupported, "the dimensions of packed elements cannot be exchanged")
         }
@@ -21,7 +22,7 @@ struct PermutedSource: TensorSource {
         shape = try Shape(checking: order.map { base.shape[$0] })
     }
 
-    func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+    package func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         try check(region, destinationByteCount: destination.byteCount)
         guard region.elementCount > 0 else { return }
         var offsets = [Int](repeating: 0, count: order.count)
