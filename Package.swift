@@ -238,7 +238,7 @@ let package = Package(
             name: "CairnReshardTests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnInterop", "CairnLayout",
-                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnTensor", "CairnTesting",
+                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(
@@ -272,7 +272,7 @@ let package = Package(
             name: "CairnHDF5Tests",
             dependencies: [
                 "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDigest", "CairnHDF5", "CairnInterop",
-                "CairnStorage", "CairnTensor", "CairnTesting",
+                "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting",
             ],
             swiftSettings: swiftSettings),
         .testTarget(

@@ -31,7 +31,7 @@ extension ReadPlan {
             var requests: [RegionRequest] = []
             for (index, local) in locals.enumerated() {
                 for box in local?.fragments ?? [] where box.global.elementCount > 0 {
-                    let target = try target(Piece(global: box.global, into: box), of: index, in: memories)
+                    let target = try target(Overlap(global: box.global, into: box), of: index, in: memories)
                     requests.append(RegionRequest(tensors[index].name, target))
                 }
             }
@@ -109,7 +109,7 @@ extension ReadPlan {
 
     private var rankCount: Int { tensors.first?.layout.mesh.rankCount ?? 1 }
 
-    /// Where a piece goes.
+    /// Where elements go.
     func target(_ overlap: Overlap, of index: Int, in memories: [TensorStorage?]) throws(CairnError) -> ReadTarget {
         let tensor = tensors[index]
         guard let memory = memories[index], let local = locals[index] else {
@@ -120,7 +120,7 @@ extension ReadPlan {
         let box = overlap.into
         if box.local.shape.dimensionCount == box.global.shape.dimensionCount, box.local.shape == box.global.shape {
             return ReadTarget(
-                region: piece.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
+                region: overlap.global, memory: bytes, scalarType: tensor.scalarType, shape: local.shape,
                 local: try inBox.shifted(by: box.local.offsets))
         }
         // The box lies in the local tensor as one run, so that run is a tensor of the box's shape.

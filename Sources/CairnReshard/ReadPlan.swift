@@ -16,7 +16,7 @@ public struct ReadPlan: Sendable {
         /// The tensor's own name in the checkpoint, if the name is a tie's.
         var sourceName: String
         var stored: StoredPiece
-        var pieces: [Piece]
+        var overlaps: [Overlap]
     }
 
     /// Elements that a stored fragment and a box of the local tensor have in common.
@@ -181,8 +181,8 @@ public struct ReadPlan: Sendable {
             if let few { near = few } else { near = try storedPieces(name, box.global) ?? [] }
             for stored in near {
                 guard let common = stored.region.intersection(box.global) else { continue }
-                items[stored, default: Item(tensor: position, sourceName: name, stored: stored, pieces: [])]
-                    .pieces.append(Piece(global: common, into: box))
+                items[stored, default: Item(tensor: position, sourceName: name, stored: stored, overlaps: [])]
+                    .overlaps.append(Overlap(global: common, into: box))
             }
         }
         return Array(items.values)
@@ -206,7 +206,7 @@ public struct ReadPlan: Sendable {
         for item in items {
             cost.pieceCount += item.overlaps.count
             let needed = NeededChunks(
-                of: item.pieces.map(\.global), in: item.stored.region, sourceTypes[item.tensor],
+                of: item.overlaps.map(\.global), in: item.stored.region, sourceTypes[item.tensor],
                 chunkByteCount: max(1, chunkByteCount))
             cost.chunkCount += needed.count
             cost.readByteCount = cost.readByteCount.adding(clamped: needed.byteCount)

@@ -105,8 +105,8 @@ import Testing
         let divided = try CheckpointDigest(of: gathered).tensors.filter { $0.name != "plain" }
         #expect(divided == truth.tensors)
         // What no mesh divides and every rank has otherwise is the first rank's, which is said.
-        #expect(united.skippedEntries.contains { $0.contains("rank_1.pt has another plain than") })
-        let files = try united.storedPieces(of: "a.w")?.map(\.file)
+        #expect(gathered.skippedEntries.contains { $0.contains("rank_1.pt has another plain than") })
+        let files = try gathered.storedPieces(of: "a.w")?.map(\.file)
         #expect(files == ["model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt"])
         let name = "model_world_size_2_rank_1.pt"
         let alone = try #require(refusal { _ = try TorchReader(path: Fixture.path(report + "actor/" + name)) })

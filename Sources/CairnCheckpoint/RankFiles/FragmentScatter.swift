@@ -140,7 +140,7 @@ struct FragmentScatter: Sendable {
     }
 
     /// Notes what a run of the fragment's elements lost, by the element of the whole tensor that it begins with.
-    private func note(_ loss: ConversionLoss, at element: Int, count: Int, of part: Part) {
+    private func note(_ loss: ConversionLoss, at element: Int, count: Int, of part: TargetPart) {
         guard !loss.isEmpty, let recorder = part.target.recorder else { return }
         var offsets = fragment.region.offsets
         var rest = element

@@ -24,7 +24,7 @@ public struct VerificationReport: Sendable {
     public var chunkCount = 0
     /// How many bytes of data were read.
     public var byteCount = 0
-    /// How many of them have no checksum anywhere, so that nobody can notice a change in them.
+    /// How many of them have no checksum anywhere, so that a change in them cannot be noticed.
     public var unsummedByteCount = 0
 
     /// Whether nothing is wrong.

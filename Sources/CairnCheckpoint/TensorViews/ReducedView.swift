@@ -2,18 +2,18 @@ package import CairnBase
 package import CairnLayout
 package import CairnTensor
 
-/// The sum or mean of the terms of a partial tensor, added in the order of the terms in double precision.
+/// The sum or mean of the partial values of a partial tensor, added in their order in double precision.
 package struct ReducedView: TensorView {
-    private let terms: [any TensorView]
+    private let partials: [any TensorView]
     private let reduction: Reduction
     package let scalarType: ScalarType
     package let shape: Shape
     /// Where sums that are too large for the type are noted.
     private let recorder: LossRecorder
 
-    package init(_ terms: [any TensorView], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
-        guard let first = terms.first else {
-            throw CairnError(.invalidArgument, "a partial tensor has no terms")
+    package init(_ partials: [any TensorView], _ reduction: Reduction, recorder: LossRecorder) throws(CairnError) {
+        guard let first = partials.first else {
+            throw CairnError(.invalidArgument, "a partial tensor has no partial values")
         }
         guard first.scalarType.isFloatingPoint, ScalarConversion.isSupported(from: first.scalarType, to: .f64) else {
             throw CairnError(

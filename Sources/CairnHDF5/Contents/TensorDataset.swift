@@ -254,7 +254,7 @@ struct TensorDataset {
     func content(_ cache: ChunkCache) throws(CairnError) -> any TensorView {
         let shape = try Shape(checking: packedShape ?? extents + inner)
         let content: any TensorView
-        switch place {
+        switch location {
         case .file(let offset):
             content = FileTensor(file: file.bytes, byteOffset: offset, scalarType: scalarType, shape: shape)
         case .chunks(let chunk, let filters, let leavesEdgesPlain, let fill, let index):

@@ -105,7 +105,7 @@ struct TensorParallelRules {
     /// The whole of a parameter's state from the ranks' parts.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when the parts do not fit each other.
-    func united(_ parts: [any TensorView], _ parameter: String) throws(CairnError) -> any TensorView {
+    func gathered(_ parts: [any TensorView], _ parameter: String) throws(CairnError) -> any TensorView {
         func fits(_ patterns: [NamePattern]) -> Bool { patterns.contains { $0.matchesBeginning(of: parameter) } }
         do throws(CairnError) {
             if fits(unsupported) {

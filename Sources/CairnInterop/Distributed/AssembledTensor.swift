@@ -49,7 +49,7 @@ private struct PieceView: TensorView {
         do throws(CairnError) {
             try piece.open().read(region, into: &destination)
         } catch {
-            throw error.code == .corrupted ? error.moved(to: piece.place) : error
+            throw error.code == .corrupted ? error.moved(to: piece.location) : error
         }
     }
 }

@@ -51,9 +51,9 @@ struct DistributedContents {
                 } catch {
                     throw error.adding(.init(tensor: tensor.name))
                 }
-                names.insert(ExactString(place.file))
+                names.insert(ExactString(location.file))
                 let open = { @Sendable () throws(CairnError) -> any TensorView in
-                    try files.item(place, of: tensor, region).content
+                    try files.item(location, of: tensor, region).content
                 }
                 pieces.append(AssembledTensor.Piece(region: region, file: location.file, open: open, location: location))
             }

@@ -108,7 +108,7 @@ struct TorchContents {
         for (path, leaf) in leaves {
             do throws(CairnError) {
                 switch leaf {
-                case .held(let tensor): tensors.append(Entry(path: path, content: HeldView(tensor)))
+                case .held(let tensor): tensors.append(TensorEntry(path: path, content: HeldView(tensor)))
                 case .view(let view):
                     let content = try content(view, of: storages, &opened)
                     tensors.append(TensorEntry(path: path, content: content, view: view))

@@ -59,7 +59,7 @@ public final class TorchReader: CheckpointReader {
         let names = try StateNames.names(of: contents.tensors.map(\.path), fallback: "tensor", file: name)
         var first: [TorchView: String] = [:]
         var entries: [(name: String, content: any TensorView, tiedTo: String?)] = []
-        var places: [ExactString: String] = [:]
+        var tensorFiles: [ExactString: String] = [:]
         for (name, tensor) in zip(names, contents.tensors) {
             if let part = tensor.part { try Self.check(part, tensor.content, name: name, file: source) }
             if let file = tensor.file { tensorFiles[ExactString(name)] = file }
@@ -146,7 +146,7 @@ public final class TorchReader: CheckpointReader {
         if let assembled = content as? AssembledTensor {
             return assembled.storedPieces(in: region, file: files[0])
         }
-        return [StoredPiece(region: Region(whole: content.shape), file: places[ExactString(name)] ?? files[0])]
+        return [StoredPiece(region: Region(whole: content.shape), file: tensorFiles[ExactString(name)] ?? files[0])]
     }
 
     public func verify(

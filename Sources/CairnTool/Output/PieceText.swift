@@ -1,8 +1,9 @@
+import CairnCheckpoint
 import CairnTensor
 
 /// Into which pieces a tensor is cut, in a few words: `2×2 pieces in 4 files`.
 enum PieceText {
-    static func describe(_ pieces: [(region: Region, file: String)]) -> String {
+    static func describe(_ pieces: [StoredPiece]) -> String {
         let files = Set(pieces.map(\.file)).count
         let spread = files == 1 ? "in one file" : "in \(files) files"
         let dimensions = pieces.first?.region.offsets.indices ?? 0..<0

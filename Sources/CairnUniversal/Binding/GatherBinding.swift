@@ -277,9 +277,9 @@ struct GatherBinding {
             var sources = [(any TensorView)?](repeating: nil, count: shards.count)
             for (rank, tensor) in locals { sources[rank] = ReaderView(shards[rank], tensor) }
             let type = first.value.scalarType
-            let terms = (0..<sharded.termCount).map { term in
+            let partials = (0..<sharded.partialCount).map { partialIndex in
                 ShardedView(
-                    sharded: sharded, locals: sources, scalarType: type, term: term,
+                    sharded: sharded, locals: sources, scalarType: type, partialIndex: partialIndex,
                     verifiesReplicas: verifiesReplicas, name: name)
             }
             let reduction = compiled.placement.reduction
@@ -287,7 +287,7 @@ struct GatherBinding {
                 name: name, scalarType: type, sharded: sharded, localNames: names, reduction: reduction)
             if let reduction {
                 return (placed, try ReducedView(
-                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: name)))
+                    partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: name)))
             }
             return (placed, partials[0])
         } catch {

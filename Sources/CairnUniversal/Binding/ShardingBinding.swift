@@ -234,7 +234,7 @@ struct ShardingBinding: Sendable {
         }
     }
 
-    private func place(
+    private func shardedShape(
         _ compiled: CompiledRule, _ key: [String], _ slot: Int, _ index: Int, _ source: any TensorView
     ) throws(CairnError) -> ShardedShape {
         if let expected = compiled.moment?.scalarType, expected != source.scalarType {
@@ -341,7 +341,7 @@ struct ShardingBinding: Sendable {
             else { continue }
             let name = try compiled.from[part.index].name(captures, in: context.at(rank: rank))
             var source = part.source
-            if compiled.placement.reduction == .sum, part.sharded.term(ofRank: rank) != 0 {
+            if compiled.placement.reduction == .sum, part.sharded.partialIndex(ofRank: rank) != 0 {
                 source = ZeroView(source.scalarType, source.shape)
             }
             locals.append((name, MappedView([source], mapping, source.scalarType)))

@@ -63,7 +63,7 @@ public struct GatheredReader: CheckpointReader {
             }
         }
         table = TensorTable(entries, source: source)
-        values = try UnitedValues.unite(shards.map(\.values))
+        values = try GatheredValues.gather(shards.map(\.values))
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {

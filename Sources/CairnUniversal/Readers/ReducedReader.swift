@@ -7,7 +7,7 @@ public import CairnTensor
 ///
 /// A checkpoint stores every partial value (`Placement.partial`), stacked along a first dimension: gradients that are not yet
 /// summed, weights of replicas that drift apart until they are averaged. Through this view each such tensor has its own
-/// shape, and its terms are added in their order, in double precision, as they are read. Everything else is as it was.
+/// shape, and its partial values are added in their order, in double precision, as they are read. Everything else is as it was.
 public struct ReducedReader: CheckpointView {
     public let tensors: [TensorDescription]
     public let base: any CheckpointReader
@@ -29,10 +29,10 @@ public struct ReducedReader: CheckpointView {
             }
             do throws(CairnError) {
                 let partials = try (0..<tensor.shape[0]).map { index throws(CairnError) in
-                    try TermSource(reader: reader, stored: tensor, index: index)
+                    try PartialView(reader: reader, stored: tensor, index: index)
                 }
                 reduced[ExactString(tensor.name)] = try ReducedView(
-                    terms, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
+                    partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: tensor.name))
             } catch {
                 throw error.adding(.init(file: reader.source, tensor: tensor.name))
             }
@@ -67,8 +67,8 @@ public struct ReducedReader: CheckpointView {
     }
 }
 
-/// One of the stacked terms of a tensor.
-private struct TermSource: TensorView {
+/// One of the stacked partial values of a tensor.
+private struct PartialView: TensorView {
     let reader: CairnReader
     let name: String
     let index: Int

@@ -52,16 +52,16 @@ struct UnpackedReader: CheckpointView {
         self.members = members
     }
 
-    func baseName(of name: String) throws(CairnError) -> String? { places[ExactString(name)] == nil ? name : nil }
+    func baseName(of name: String) throws(CairnError) -> String? { members[ExactString(name)] == nil ? name : nil }
 
     func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
         guard let member = members[ExactString(name)] else {
             return try base.read(name, region: region, into: &destination)
         }
-        let member = try description(of: name)
+        let description = try description(of: name)
         do throws(CairnError) {
-            try region.check(inside: member.shape, of: member.scalarType, filling: destination.byteCount)
-            try base.read(place.buffer, region: region.shifted(by: [place.start]), into: &destination)
+            try region.check(inside: description.shape, of: description.scalarType, filling: destination.byteCount)
+            try base.read(member.buffer, region: region.shifted(by: [member.start]), into: &destination)
         } catch {
             throw error.adding(.init(file: source, tensor: name))
         }

@@ -3,7 +3,7 @@ import CairnCheckpoint
 import CairnLayout
 import CairnTensor
 
-/// A whole tensor over the local tensors of the ranks that hold it: one term of it where it is partial.
+/// A whole tensor over the local tensors of the ranks that hold it: one partial value of it where it is partial.
 struct ShardedView: TensorView {
     let sharded: ShardedShape
     /// By rank; `nil` where it is absent.
