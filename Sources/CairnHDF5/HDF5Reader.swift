@@ -81,7 +81,8 @@ public final class HDF5Reader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        [StoredPiece(region: Region(whole: try table.content(name).shape), file: file)]
+        let content = try table.content(name)
+        return [StoredPiece(region: Region(whole: content.shape), file: file, scalarType: content.scalarType)]
     }
 
     /// Whether a tensor's elements have checksums.

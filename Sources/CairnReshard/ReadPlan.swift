@@ -197,16 +197,18 @@ public struct ReadPlan: Sendable {
         let items = try items()
         cost.fileCount = Set(items.map(\.stored.file)).count
         cost.fragmentCount = items.count
+        var types = sourceTypes
+        for item in items { types[item.tensor] = item.stored.scalarType }
         for (index, local) in locals.enumerated() {
             for fragment in local?.fragments ?? [] {
                 cost.neededByteCount = cost.neededByteCount.adding(
-                    clamped: sourceTypes[index].leastByteCount(elementCount: fragment.global.elementCount))
+                    clamped: types[index].leastByteCount(elementCount: fragment.global.elementCount))
             }
         }
         for item in items {
             cost.pieceCount += item.overlaps.count
             let needed = NeededChunks(
-                of: item.overlaps.map(\.global), in: item.stored.region, sourceTypes[item.tensor],
+                of: item.overlaps.map(\.global), in: item.stored.region, types[item.tensor],
                 chunkByteCount: max(1, chunkByteCount))
             cost.chunkCount += needed.count
             cost.readByteCount = cost.readByteCount.adding(clamped: needed.byteCount)

@@ -64,8 +64,9 @@ public struct CheckpointIndex: Sendable {
 
     /// The same with the names of the files.
     package func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece] {
-        try fragments(of: name, intersecting: region).map {
-            StoredPiece(region: $0.region, file: manifest.files[$0.file].name)
+        let type = try stored(name).scalarType
+        return try fragments(of: name, intersecting: region).map {
+            StoredPiece(region: $0.region, file: manifest.files[$0.file].name, scalarType: type)
         }
     }
 

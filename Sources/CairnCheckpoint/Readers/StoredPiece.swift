@@ -7,10 +7,13 @@ public struct StoredPiece: Sendable, Hashable {
     public var region: Region
     /// The file's name or path, as the format has it.
     public var file: String
+    /// The type of the stored elements. A view may show them in another one.
+    public var scalarType: ScalarType
 
-    public init(region: Region, file: String) {
+    public init(region: Region, file: String, scalarType: ScalarType) {
         self.region = region
         self.file = file
+        self.scalarType = scalarType
     }
 }
 

@@ -31,7 +31,7 @@ struct AssembledTensor: TensorView {
     /// - Parameter file: The file of boxes that do not name one.
     func storedPieces(in region: Region?, file: String) -> [StoredPiece] {
         pieces.filter { region.map($0.region.overlaps) ?? true }
-            .map { StoredPiece(region: $0.region, file: $0.file.isEmpty ? file : $0.file) }
+            .map { StoredPiece(region: $0.region, file: $0.file.isEmpty ? file : $0.file, scalarType: scalarType) }
     }
 
     func read(_ region: Region, into destination: inout MutableRawSpan) throws(CairnError) {

@@ -75,7 +75,8 @@ public final class NumPyReader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        [StoredPiece(region: Region(whole: try table.content(name).shape), file: file)]
+        let content = try table.content(name)
+        return [StoredPiece(region: Region(whole: content.shape), file: file, scalarType: content.scalarType)]
     }
 
     public func verify(

@@ -146,7 +146,7 @@ public final class TorchReader: CheckpointReader {
         if let assembled = content as? AssembledTensor {
             return assembled.storedPieces(in: region, file: files[0])
         }
-        return [StoredPiece(region: Region(whole: content.shape), file: tensorFiles[ExactString(name)] ?? files[0])]
+        return [StoredPiece(region: Region(whole: content.shape), file: tensorFiles[ExactString(name)] ?? files[0], scalarType: content.scalarType)]
     }
 
     public func verify(
