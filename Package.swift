@@ -43,7 +43,7 @@ let package = Package(
     ],
     traits: [
         .trait(name: "Tools", description: "The executables, on swift-argument-parser."),
-        .trait(name: "YAML", description: "CairnUniversal, whose rules are YAML files, on Yams."),
+        .trait(name: "YAML", description: "YAML files of rules (CairnUniversal) and merge recipes (CairnMerge), on Yams."),
         .trait(name: "Metrics", description: "CairnMetrics, on swift-metrics."),
         .default(enabledTraits: ["Tools", "YAML", "Metrics"]),
     ],
