@@ -81,8 +81,7 @@ public final class HDF5Reader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        let content = try table.content(name)
-        return [StoredPiece(region: Region(whole: content.shape), file: file, scalarType: content.scalarType)]
+        try table.content(name).storedPieces(in: region, file: file)
     }
 
     /// Whether a tensor's elements have checksums.

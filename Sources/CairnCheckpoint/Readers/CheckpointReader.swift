@@ -17,6 +17,8 @@ public protocol CheckpointReader: Sendable {
     var tensors: [TensorDescription] { get }
     /// The values beside the tensors, sorted by the bytes of their names.
     var values: [NamedValue] { get }
+    /// Text that the files hold beside the tensors and that is not among the values, sorted by the bytes of the keys.
+    var metadata: [NamedValue] { get }
     /// How tensors and values were nested in the state that was saved, where the format keeps that.
     var structure: StateNode? { get }
     /// Which save it is, where the format says so.
@@ -90,6 +92,7 @@ public struct NamedValue: Sendable, Hashable {
 }
 
 extension CheckpointReader {
+    public var metadata: [NamedValue] { [] }
     public var structure: StateNode? { nil }
     public var identity: CheckpointIdentity? { nil }
     public var skippedEntries: [String] { [] }

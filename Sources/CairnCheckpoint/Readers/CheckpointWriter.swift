@@ -21,6 +21,12 @@ public protocol CheckpointWriter: AnyObject {
     /// - Returns: Whether the target will hold them all. Most formats have no place for them.
     func carry(_ rankValues: [RankValues]) throws -> Bool
 
+    /// Takes what tells this conversion from others, before `begin`: a writer that can go on where an interrupted one stopped
+    /// does so only for the same.
+    ///
+    /// - Parameter identity: Asked for by such a writer alone.
+    func continueInterrupted(as identity: () throws -> String) throws
+
     /// How many tensors, of those that have bytes of their own, an interrupted writer of the same has written already,
     /// known after `begin`: their bytes do not come again.
     var resumedTensorCount: Int { get }
@@ -39,6 +45,8 @@ public protocol CheckpointWriter: AnyObject {
 }
 
 extension CheckpointWriter {
+    public func continueInterrupted(as identity: () throws -> String) throws {}
+
     public var resumedTensorCount: Int { 0 }
 
     public func carry(_ rankValues: [RankValues]) throws -> Bool { false }

@@ -27,6 +27,9 @@ public struct VerificationReport: Sendable {
     /// How many of them have no checksum anywhere, so that a change in them cannot be noticed.
     public var unsummedByteCount = 0
 
+    /// What else is to be said of the files, such as bytes behind the end, a sentence each.
+    public var notes: [String] = []
+
     /// Whether nothing is wrong.
     public var isValid: Bool { damages.isEmpty }
 

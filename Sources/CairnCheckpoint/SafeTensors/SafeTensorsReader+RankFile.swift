@@ -2,9 +2,14 @@ import CairnBase
 import CairnTensor
 
 extension SafeTensorsReader {
+    public var skippedEntries: [String] { [rankFileNote].compactMap(\.self) }
+
+    /// What a rank file has beside the tensors is no tensor.
+    public var skippedTensorCount: Int { 0 }
+
     /// What is not whole in a rank file of a checkpoint of ours that is opened by itself, in a sentence; `nil` for any other
     /// file.
-    package var rankFileNote: String? {
+    private var rankFileNote: String? {
         func text(_ key: String) -> String? {
             guard case .string(let text)? = metadata.first(where: { $0.name == key })?.value else { return nil }
             return text

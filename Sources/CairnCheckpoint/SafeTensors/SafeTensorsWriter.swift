@@ -38,6 +38,8 @@ public final class SafeTensorsWriter: CheckpointWriter {
     /// files stay, are not a checkpoint without the index, and a writer with the same text continues after them. Set it
     /// before ``begin(tensors:values:)``.
     public var continuation: String?
+
+    public func continueInterrupted(as identity: () throws -> String) throws { continuation = try identity() }
     public private(set) var resumedTensorCount = 0
     private var journal: ShardJournal?
     /// The checksums of the tensors of the current file, and of what has come of the current tensor.

@@ -13,6 +13,11 @@ package protocol TensorView: Sendable {
     /// Whether every read compares a checksum.
     var hasChecksums: Bool { get }
 
+    /// The pieces in which it is stored, or those that hold some of a region.
+    ///
+    /// - Parameter file: The file of pieces that do not name one.
+    func storedPieces(in region: Region?, file: String) -> [StoredPiece]
+
     /// Fills `destination` with a region, row-major.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside or `destination` has another size,
@@ -23,6 +28,10 @@ package protocol TensorView: Sendable {
 
 extension TensorView {
     package var hasChecksums: Bool { false }
+
+    package func storedPieces(in region: Region?, file: String) -> [StoredPiece] {
+        [StoredPiece(region: Region(whole: shape), file: file, scalarType: scalarType)]
+    }
 
     /// The bytes of a region.
     package func byteCount(of region: Region) throws(CairnError) -> Int {

@@ -18,6 +18,7 @@ public protocol CheckpointView: CheckpointReader {
 extension CheckpointView {
     public var format: String { base.format }
     public var source: String { base.source }
+    public var metadata: [NamedValue] { base.metadata }
     public var identity: CheckpointIdentity? { base.identity }
     public var skippedEntries: [String] { base.skippedEntries }
     public var skippedTensorCount: Int { base.skippedTensorCount }

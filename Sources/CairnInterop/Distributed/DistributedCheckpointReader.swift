@@ -79,11 +79,7 @@ public final class DistributedCheckpointReader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        let content = try table.content(name)
-        guard let assembled = content as? AssembledTensor else {
-            return [StoredPiece(region: Region(whole: content.shape), file: source, scalarType: content.scalarType)]
-        }
-        return assembled.storedPieces(in: region, file: "")
+        try table.content(name).storedPieces(in: region, file: source)
     }
 
     public func verify(

@@ -75,8 +75,7 @@ public final class NumPyReader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        let content = try table.content(name)
-        return [StoredPiece(region: Region(whole: content.shape), file: file, scalarType: content.scalarType)]
+        try table.content(name).storedPieces(in: region, file: file)
     }
 
     public func verify(

@@ -10,8 +10,9 @@ struct TorchContents {
         var content: any TensorView
         /// The same for tensors that are the same view of the same storage.
         var view: TorchView?
-        /// What of the tensor the file has, where it is sharded over ranks.
+        /// What of the tensor the file has, where it is sharded over ranks, and its pieces.
         var part: RankPart?
+        var assembled: AssembledTensor?
         /// The file, where there are several.
         var file: String?
     }
@@ -113,7 +114,8 @@ struct TorchContents {
                     let content = try content(view, of: storages, &opened)
                     tensors.append(TensorEntry(path: path, content: content, view: view))
                 case .part(let part):
-                    tensors.append(TensorEntry(path: path, content: try content(part, of: storages, &opened), part: part))
+                    let assembled = try content(part, of: storages, &opened)
+                    tensors.append(TensorEntry(path: path, content: assembled, part: part, assembled: assembled))
                 }
             } catch {
                 throw error.adding(.init(tensor: StateNames.joined(path)))

@@ -134,14 +134,16 @@ struct GatheredRanks {
             view.storage = file + "/" + view.storage
             placed.view = view
         }
-        if let assembled = entry.content as? AssembledTensor {
-            placed.content = AssembledTensor(
+        if let assembled = entry.assembled {
+            let named = AssembledTensor(
                 scalarType: assembled.scalarType, shape: assembled.shape,
                 pieces: assembled.pieces.map { piece in
                     var piece = piece
                     piece.file = file
                     return piece
                 })
+            placed.content = named
+            placed.assembled = named
         }
         return placed
     }
@@ -150,12 +152,7 @@ struct GatheredRanks {
     private mutating func isSame(
         _ one: TorchContents.TensorEntry, _ other: TorchContents.TensorEntry
     ) throws(CairnError) -> Bool {
-        let regions: [Region] =
-            if let assembled = one.content as? AssembledTensor {
-                assembled.pieces.map(\.region)
-            } else {
-                [Region(whole: one.content.shape)]
-            }
+        let regions = one.assembled?.pieces.map(\.region) ?? [Region(whole: one.content.shape)]
         for region in regions {
             let byteCount = one.content.scalarType.byteCount(elementCount: region.elementCount) ?? 0
             comparedByteCount = comparedByteCount.adding(clamped: byteCount)
@@ -181,9 +178,10 @@ struct GatheredRanks {
             var entry = member.entry
             if let part = entry.part, part.reduction == nil {
                 let pieces = member.entries.sorted { $0.key.lexicographicallyPrecedes($1.key) }
-                    .flatMap { ($0.value.content as? AssembledTensor)?.pieces ?? [] }
+                    .flatMap { $0.value.assembled?.pieces ?? [] }
                 entry.content = try assembled(pieces, part, StateNames.joined(entry.path))
                 entry.part = nil
+                entry.assembled = nil
             }
             contents.tensors.append(entry)
         }

@@ -61,7 +61,7 @@ public final class TorchReader: CheckpointReader {
         var entries: [(name: String, content: any TensorView, tiedTo: String?)] = []
         var tensorFiles: [ExactString: String] = [:]
         for (name, tensor) in zip(names, contents.tensors) {
-            if let part = tensor.part { try Self.check(part, tensor.content, name: name, file: source) }
+            if let part = tensor.part { try Self.check(part, tensor.assembled, name: name, file: source) }
             if let file = tensor.file { tensorFiles[ExactString(name)] = file }
             var tiedTo: String?
             if let view = tensor.view, view.shape.elementCount > 0 {
@@ -114,7 +114,7 @@ public final class TorchReader: CheckpointReader {
 
     /// A part of a tensor is not a tensor.
     private static func check(
-        _ part: RankPart, _ content: any TensorView, name: String, file: String
+        _ part: RankPart, _ assembled: AssembledTensor?, name: String, file: String
     ) throws(CairnError) {
         if let reduction = part.reduction {
             throw CairnError(
@@ -123,7 +123,7 @@ public final class TorchReader: CheckpointReader {
                     file: file, tensor: name, found: part.division,
                     advice: "save it with full_tensor(), or redistributed to shards"))
         }
-        guard let assembled = content as? AssembledTensor else { return }
+        guard let assembled else { return }
         do throws(CairnError) {
             try FragmentCoverage.check(assembled.pieces.map(\.region), of: part.shape)
         } catch {
@@ -142,11 +142,7 @@ public final class TorchReader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        let content = try table.content(name)
-        if let assembled = content as? AssembledTensor {
-            return assembled.storedPieces(in: region, file: files[0])
-        }
-        return [StoredPiece(region: Region(whole: content.shape), file: tensorFiles[ExactString(name)] ?? files[0], scalarType: content.scalarType)]
+        try table.content(name).storedPieces(in: region, file: tensorFiles[ExactString(name)] ?? files[0])
     }
 
     public func verify(
@@ -154,6 +150,7 @@ public final class TorchReader: CheckpointReader {
     ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = files.count
+        report.notes = remarks
         guard deep else { return report }
         try report.add(storages, progress: progress)
         guard storages.isEmpty else { return report }

@@ -131,11 +131,8 @@ struct CheckpointVerification {
     ) throws -> CheckpointVerification {
         var result = CheckpointVerification(source: path, format: format, step: nil, checked: checked)
         var report = VerificationReport()
-        var notes: [String] = []
         try result.collecting {
             let reader = try open()
-            // Such as bytes behind the end, which a look at what is read does not see.
-            if let torch = reader as? TorchReader { notes += torch.remarks }
             let stored = reader.tensors.filter { $0.tiedTo == nil }
             let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
@@ -143,7 +140,7 @@ struct CheckpointVerification {
             return report.damages.map { Damage($0.error, chunk: $0.chunk) }
         }
         if deep { result.tell(report) }
-        result.notes += notes
+        result.notes += report.notes
         return result
     }
 

@@ -141,8 +141,8 @@ struct ConvertCommand: ParsableCommand {
         _ reader: any CheckpointReader, to writer: any CheckpointWriter, of opened: OpenedCheckpoint,
         at location: Location
     ) throws -> [String] {
-        if let sharded = writer as? SafeTensorsWriter {
-            sharded.continuation = try ConversionIdentity.text(
+        try writer.continueInterrupted {
+            try ConversionIdentity.text(
                 of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
                 options: [outputFormat.rawValue, "\(maxShardSize.byteCount)", gather.rules ?? ""])
         }

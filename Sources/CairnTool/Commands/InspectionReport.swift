@@ -62,7 +62,7 @@ struct InspectionReport {
             }
             for line in table.lines() { try StandardOutput.line(line) }
         }
-        try printValues("METADATA", opened.metadata)
+        try printValues("METADATA", opened.reader.metadata)
     }
 
     private func printValues(_ title: String, _ values: [NamedValue]) throws {
@@ -216,7 +216,7 @@ struct InspectionReport {
                     ]
                 })
         }
-        if opened.manifest == nil { document["metadata"] = try Self.document(opened.metadata) }
+        if opened.manifest == nil { document["metadata"] = try Self.document(opened.reader.metadata) }
         try ResultDocument.print(schema: "cairn-inspect/1", document)
     }
 

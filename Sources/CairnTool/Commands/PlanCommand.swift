@@ -31,7 +31,7 @@ struct PlanCommand: ParsableCommand {
 
     func run() throws {
         let opened = try OpenedCheckpoint(source, format: options.format, part: options.part)
-        let cairn = opened.reader as? CairnReader
+        let cairn = opened.stored
         let chunkByteCount = try cairn?.chunkByteCount() ?? 1 << 20
         let tensors = try layouts.tensors(of: opened.reader)
         let rankCount = layouts.mesh.mesh.rankCount

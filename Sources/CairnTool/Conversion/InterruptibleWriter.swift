@@ -22,6 +22,8 @@ final class InterruptibleWriter: CheckpointWriter {
 
     func carry(_ rankValues: [RankValues]) throws -> Bool { try writer.carry(rankValues) }
 
+    func continueInterrupted(as identity: () throws -> String) throws { try writer.continueInterrupted(as: identity) }
+
     var resumedTensorCount: Int { writer.resumedTensorCount }
 
     var closingNotes: [String] { writer.closingNotes }

@@ -11,12 +11,11 @@ struct OpenedCheckpoint {
     /// What was opened, for people: `cairn, step 400`.
     let description: String
     /// The commit record, for our own format.
-    let manifest: Manifest?
+    var manifest: Manifest? { stored?.manifest }
+    /// The reader of our own format, if it is that.
+    let stored: CairnReader?
     /// What is beside the files that were read.
     private let notes: [String]
-
-    /// Text that a safetensors file holds beside the tensors and that is not a value of ours.
-    var metadata: [NamedValue] { (reader as? SafeTensorsReader)?.metadata ?? [] }
 
     /// Opens what `text` names. For a run without a step that is the latest checkpoint, which is said on standard error.
     ///
@@ -51,22 +50,22 @@ struct OpenedCheckpoint {
             try self.init(store: store, step: step)
         case (.safetensors(let path), nil):
             let others = try LeftOutFiles.note(besideSafetensorsIn: path)
-            self.init(reader: try Self.safetensors(path), description: "safetensors", manifest: nil, notes: others)
+            self.init(reader: try Self.safetensors(path), description: "safetensors", notes: others)
         case (.torch(let path), nil):
             let reader = try TorchReader(path: path, part: part)
             let others = try LeftOutFiles.note(beside: reader.files, in: path)
-            self.init(reader: reader, description: "torch.save", manifest: nil, notes: others)
+            self.init(reader: reader, description: "torch.save", notes: others)
         case (.distributed(let path), nil):
             let reader = try DistributedCheckpointReader(path: path)
-            self.init(reader: reader, description: "torch.distributed.checkpoint", manifest: nil)
+            self.init(reader: reader, description: "torch.distributed.checkpoint")
         case (.deepspeed(let path), nil):
-            self.init(reader: try DeepSpeedReader(path: path), description: "DeepSpeed", manifest: nil)
+            self.init(reader: try DeepSpeedReader(path: path), description: "DeepSpeed")
         case (.hdf5(let path), nil):
-            self.init(reader: try HDF5Reader(path: path), description: "HDF5", manifest: nil)
+            self.init(reader: try HDF5Reader(path: path), description: "HDF5")
         case (.keras(let path), nil):
-            self.init(reader: try KerasReader(path: path), description: "Keras", manifest: nil)
+            self.init(reader: try KerasReader(path: path), description: "Keras")
         case (.numpy(let path), nil):
-            self.init(reader: try NumPyReader(path: path), description: "NumPy", manifest: nil)
+            self.init(reader: try NumPyReader(path: path), description: "NumPy")
         case (_, _?):
             throw CairnError(
                 .invalidArgument, "only a run has checkpoints to choose from with @",
@@ -90,14 +89,11 @@ struct OpenedCheckpoint {
     /// Opens one checkpoint of a store.
     init(store path: String, step: Int) throws {
         let opened = try CheckpointStore(path: path).open(step: step)
-        self.init(reader: opened, description: "cairn, step \(step)", manifest: opened.manifest)
+        self.init(reader: opened, description: "cairn, step \(step)", stored: opened)
     }
 
     /// What is in the files and not in the reader: a sentence each.
-    var skippedEntries: [String] {
-        if let file = reader as? SafeTensorsReader { return [file.rankFileNote].compactMap(\.self) + notes }
-        return reader.skippedEntries + notes
-    }
+    var skippedEntries: [String] { reader.skippedEntries + notes }
 
     /// The weights that are stored as codes, by the tensors and by the `config.json` beside the path that was opened.
     func quantised(besides text: String) -> QuantisedWeights {
@@ -117,25 +113,25 @@ struct OpenedCheckpoint {
 
     /// The same with its partial tensors reduced.
     func reduced() throws -> any CheckpointReader {
-        guard let cairn = reader as? CairnReader else {
+        guard let stored else {
             throw CairnError(
                 .invalidArgument, "only a checkpoint of a run has partial tensors to reduce",
                 .init(file: reader.source, advice: "use rules to reduce partial tensors of foreign shards"))
         }
-        return try ReducedReader(cairn)
+        return try ReducedReader(stored)
     }
 
     /// A reader that was made from others.
     init(gathered reader: any CheckpointReader) {
-        self.init(reader: reader, description: "shards gathered by rules", manifest: nil)
+        self.init(reader: reader, description: "shards gathered by rules")
     }
 
     private init(
-        reader: any CheckpointReader, description: String, manifest: Manifest?, notes: [String] = []
+        reader: any CheckpointReader, description: String, stored: CairnReader? = nil, notes: [String] = []
     ) {
         self.reader = reader
         self.description = description
-        self.manifest = manifest
+        self.stored = stored
         self.notes = notes
         for entry in skippedEntries { StandardError.note("\(reader.source): \(entry)") }
     }
