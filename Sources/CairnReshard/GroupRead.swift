@@ -60,7 +60,9 @@ extension ReadPlan {
         var names: [Key: String] = [:]
         for (member, plan) in plans.enumerated() {
             for item in try plan.items() {
-                guard let file = files[item.stored.file] else { continue }
+                guard let file = files[item.stored.file] else {
+                    throw CairnError(.mismatch, "a stored piece is in no file of the checkpoint", .init(file: item.stored.file))
+                }
                 let key = Key(tensor: item.tensor, fragment: Manifest.Fragment(file: file, region: item.stored.region))
                 names[key] = item.sourceName
                 wanted[key, default: [[Region]](repeating: [], count: plans.count)][member] += item.overlaps.map(\.global)

@@ -114,6 +114,21 @@ import Testing
         #expect(throws: CairnError.self) { _ = try TrainingState(reading: damaged) }
     }
 
+    /// A selection is verified by the checksums of its checkpoint, and is not blamed for what it leaves out.
+    @Test func aSelectionIsVerifiedByChecksumsAndForItselfAlone() throws {
+        try save()
+        let piece = try #require(store.open(step: 1).storedPieces(of: "a")?.first)
+        let key = try #require(storage.list("").map(\.key).first { $0.hasSuffix(piece.file) })
+        var bytes = try storage.readAll(key, limit: 1 << 24)
+        // The header comes first, then the pieces in the order of their names: the last byte is of "b".
+        bytes[bytes.count - 1] ^= 1
+        try storage.publish(bytes, as: key)
+        let report = try SelectedReader(store.open(step: 1), include: ["a"]).verify(deep: true) { _ in }
+        #expect(report.isValid && report.unsummedByteCount == 0 && report.byteCount > 0)
+        let other = try SelectedReader(store.open(step: 1), include: ["b"]).verify(deep: true) { _ in }
+        #expect(other.damages.map(\.error.context.tensor) == ["b"] && other.unsummedByteCount == 0)
+    }
+
     /// What a conversion loses is noted once, whichever way the elements come.
     @Test func aCastNotesWhatItLosesInBulkAndByRegionAlike() throws {
         var state = TrainingState()

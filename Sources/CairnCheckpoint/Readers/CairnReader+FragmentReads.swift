@@ -70,13 +70,15 @@ extension CairnReader {
         var byTensor: [ExactString: [ReadTarget]] = [:]
         for request in requests where request.region.elementCount > 0 {
             let tensor = try stored(request.name)
-            try request.region.check(
-                inside: tensor.shape, of: tensor.scalarType,
-                filling: tensor.scalarType.byteCount(elementCount: request.region.elementCount) ?? -1)
+            guard request.region.isInside(tensor.shape) else {
+                throw CairnError(
+                    .mismatch, "a region lies outside its tensor",
+                    .init(file: source, tensor: request.name, expected: "inside \(tensor.shape)", found: "\(request.region)"))
+            }
             byTensor[ExactString(tensor.name), default: []].append(request.target)
         }
         var reads: [FragmentRead] = []
-        for (name, targets) in byTensor {
+        for (name, targets) in byTensor.sorted(by: { $0.key < $1.key }) {
             // Many boxes in few fragments, such as flattened columns: asking once is cheaper than for each box.
             var few: [Manifest.Fragment]?
             if targets.count > 16, case let all = try fragments(of: name.string, intersecting: nil), all.count <= 64 {

@@ -24,7 +24,7 @@ public struct VerificationReport: Sendable {
     public var chunkCount = 0
     /// How many bytes of data were read.
     public var byteCount = 0
-    /// How many of them have no checksum anywhere, so that a change in them cannot be noticed.
+    /// How many of them have no checksum that the reader knows of, so that a change in them cannot be noticed.
     public var unsummedByteCount = 0
 
     /// What else is to be said of the files, such as bytes behind the end, a sentence each.

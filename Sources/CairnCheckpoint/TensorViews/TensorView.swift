@@ -60,7 +60,11 @@ extension TensorView {
     /// Cuts a region into parts that follow each other in the destination, each of at most so many bytes where its shape allows.
     package func slabs(of region: Region, byteLimit: Int) -> some Sequence<Region> {
         SlabSequence(of: TensorDescription(name: "", scalarType: scalarType, shape: region.shape), byteLimit: byteLimit)
-            .lazy.compactMap { try? $0.shifted(by: region.offsets) }
+            .lazy.map { slab in
+                // A region that lies outside stays outside, so that reading it fails.
+                Region(
+                    trustedOffsets: zip(slab.offsets, region.offsets).map { $0.adding(clamped: $1) }, shape: slab.shape)
+            }
     }
 }
 

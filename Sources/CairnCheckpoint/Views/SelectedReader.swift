@@ -50,14 +50,14 @@ public struct SelectedReader: CheckpointView {
 
     public func baseName(of name: String) throws(CairnError) -> String? { try description(of: name).name }
 
-    /// Reads what is selected and nothing else.
+    /// Verifies all of the base; damage of tensors that are left out is none of the selection's.
     public func verify(
         deep: Bool, progress: @escaping @Sendable (Int) throws -> Void
     ) throws -> VerificationReport {
-        var report = try base.verify(deep: false, progress: progress)
-        guard deep else { return report }
-        for tensor in tensors where tensor.tiedTo == nil {
-            try report.addUnsummed(ReaderView(base, tensor), named: tensor.name, progress: progress)
+        var report = try base.verify(deep: deep, progress: progress)
+        let stored = try Set(tensors.map { ExactString(try base.description(of: $0.name).tiedTo ?? $0.name) })
+        report.damages.removeAll { damage in
+            damage.error.context.tensor.map { !stored.contains(ExactString($0)) } ?? false
         }
         return report
     }
