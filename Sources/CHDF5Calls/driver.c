@@ -14,7 +14,14 @@ typedef struct {
     cairn_h5_source source;
     haddr_t end_of_allocation;
     haddr_t end_of_file;
+    /// Elements of at least as many bytes begin at a multiple of it.
+    haddr_t alignment;
 } source_file;
+
+typedef struct {
+    cairn_h5_source source;
+    uint64_t alignment;
+} source_info;
 
 static void name_of(uint64_t token, char *name, size_t byte_count) {
     snprintf(name, byte_count, "cairn-source-%" PRIu64, token);
@@ -22,8 +29,9 @@ static void name_of(uint64_t token, char *name, size_t byte_count) {
 
 static H5FD_t *source_open(const char *name, unsigned flags, hid_t properties, haddr_t maximum) {
     (void)maximum;
-    const cairn_h5_source *source = H5Pget_driver_info(properties);
-    if (source == NULL || name == NULL) return NULL;
+    const source_info *info = H5Pget_driver_info(properties);
+    if (info == NULL || name == NULL) return NULL;
+    const cairn_h5_source *source = &info->source;
     // Other names come from inside a file: virtual datasets and external links.
     char expected[64];
     name_of(source->token, expected, sizeof expected);
@@ -32,6 +40,7 @@ static H5FD_t *source_open(const char *name, unsigned flags, hid_t properties, h
     source_file *file = calloc(1, sizeof *file);
     if (file == NULL) return NULL;
     file->source = *source;
+    file->alignment = info->alignment;
     file->end_of_file = (flags & H5F_ACC_TRUNC) ? 0 : source->byte_count;
     return &file->shared;
 }
@@ -61,6 +70,18 @@ static herr_t source_set_eoa(H5FD_t *file, H5FD_mem_t type, haddr_t address) {
     (void)type;
     ((source_file *)file)->end_of_allocation = address;
     return 0;
+}
+
+// Not by H5Pset_alignment: HDF5 keeps account of every gap that it leaves, and looks through them all for each new dataset.
+static haddr_t source_alloc(H5FD_t *shared, H5FD_mem_t type, hid_t properties, hsize_t byte_count) {
+    (void)properties;
+    source_file *file = (source_file *)shared;
+    haddr_t start = file->end_of_allocation;
+    if (type == H5FD_MEM_DRAW && file->alignment > 1 && byte_count >= file->alignment)
+        start = (start + file->alignment - 1) / file->alignment * file->alignment;
+    if (start > (haddr_t)INT64_MAX || byte_count > (haddr_t)INT64_MAX - start) return HADDR_UNDEF;
+    file->end_of_allocation = start + byte_count;
+    return start;
 }
 
 static haddr_t source_get_eof(const H5FD_t *file, H5FD_mem_t type) {
@@ -117,11 +138,12 @@ static const H5FD_class_t source_class = {
     .name = "cairn-source",
     .maxaddr = (haddr_t)INT64_MAX,
     .fc_degree = H5F_CLOSE_STRONG,
-    .fapl_size = sizeof(cairn_h5_source),
+    .fapl_size = sizeof(source_info),
     .open = source_open,
     .close = source_close,
     .cmp = source_compare,
     .query = source_query,
+    .alloc = source_alloc,
     .get_eoa = source_get_eoa,
     .set_eoa = source_set_eoa,
     .get_eof = source_get_eof,
@@ -134,12 +156,13 @@ static const H5FD_class_t source_class = {
 // Callers hold one lock of their own around all of HDF5.
 static hid_t driver = H5I_INVALID_HID;
 
-static hid_t access_properties(const cairn_h5_source *source) {
+static hid_t access_properties(const cairn_h5_source *source, uint64_t alignment) {
     if (driver < 0) driver = H5FDregister(&source_class);
     if (driver < 0) return H5I_INVALID_HID;
     hid_t properties = H5Pcreate(H5P_FILE_ACCESS);
     if (properties < 0) return properties;
-    if (H5Pset_driver(properties, driver, source) < 0 || H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG) < 0) {
+    source_info info = {*source, alignment};
+    if (H5Pset_driver(properties, driver, &info) < 0 || H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG) < 0) {
         H5Pclose(properties);
         return H5I_INVALID_HID;
     }
@@ -147,7 +170,7 @@ static hid_t access_properties(const cairn_h5_source *source) {
 }
 
 hid_t cairn_h5_open(const cairn_h5_source *source) {
-    hid_t properties = access_properties(source);
+    hid_t properties = access_properties(source, 1);
     if (properties < 0) return H5I_INVALID_HID;
     char name[64];
     name_of(source->token, name, sizeof name);
@@ -160,13 +183,12 @@ hid_t cairn_h5_open(const cairn_h5_source *source) {
 }
 
 hid_t cairn_h5_create(const cairn_h5_source *source, uint64_t alignment) {
-    hid_t properties = access_properties(source);
+    hid_t properties = access_properties(source, alignment);
     if (properties < 0) return H5I_INVALID_HID;
     hid_t file = H5I_INVALID_HID;
     // Attributes larger than 64 KB need the format of 1.8, which every reader in use knows. Attributes stay in headers
     // while they can, as those of old files do.
-    if (H5Pset_libver_bounds(properties, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0
-        && H5Pset_alignment(properties, alignment, alignment) >= 0) {
+    if (H5Pset_libver_bounds(properties, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0) {
         char name[64];
         name_of(source->token, name, sizeof name);
         hid_t creation = H5Pcreate(H5P_FILE_CREATE);

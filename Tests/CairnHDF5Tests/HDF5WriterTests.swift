@@ -52,6 +52,27 @@ import Testing
         return (try HDF5Reader(storage: storage, file: "f.h5"), notes)
     }
 
+    @Test func elementsOfLargerTensorsBeginAtMultiplesOf64() throws {
+        var state = MemoryCheckpoint()
+        for index in 0..<40 {
+            // 4, 16, 64, 256 bytes; each with elements of its own.
+            let count = 1 << (2 * (index % 4))
+            let elements = [UInt32](repeating: 0xC0FF_EE00 + UInt32(index), count: count)
+            state.add("group/tensor \(index)", Tensor(elements))
+        }
+        let storage = MemoryStorage()
+        let writer = HDF5Writer(storage: storage, key: "f.h5")
+        _ = try copyCheckpoint(from: state, to: writer)
+        let bytes = try storage.readAll("f.h5")
+        var offsets: [UInt32: Int] = [:]
+        for offset in 0..<bytes.count - 3 {
+            let word = bytes[offset..<offset + 4].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+            if word >> 8 == 0xC0FFEE, offsets[word & 0xFF] == nil { offsets[word & 0xFF] = offset }
+        }
+        #expect(offsets.count == 40)
+        for (index, offset) in offsets where index % 4 >= 2 { #expect(offset % 64 == 0, "tensor \(index)") }
+    }
+
     @Test func everyTypeAndValueComesBack() throws {
         let state = try state()
         let (reader, notes) = try written(state)
