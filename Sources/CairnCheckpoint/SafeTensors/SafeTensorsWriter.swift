@@ -9,7 +9,7 @@ import CairnTensor
 ///
 /// Every file appears under its name when it is whole and durable. The last one and then the index are written by
 /// ``finish()``, so that until then neither readers nor a later run can take what is there for a checkpoint.
-public final class SafeTensorsWriter: CheckpointWriter {
+public final class SafeTensorsWriter: TensorStreamWriter {
     /// Data begins at a multiple of this, so that mapped tensors are aligned for vector instructions.
     private static let alignment = 64
 
@@ -29,10 +29,8 @@ public final class SafeTensorsWriter: CheckpointWriter {
     private var current: (file: Int, writer: any StorageWriter)?
     /// Files that are there under their names, until the whole checkpoint is.
     private var published: [String] = []
-    /// The tensor that comes next and how many of its bytes have come.
-    private var position = 0
-    private var byteCount = 0
-    private var isFinished = false
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: key) }
 
     /// What tells this conversion from others, for one into several files that may be interrupted: then the finished
     /// files stay, are not a checkpoint without the index, and a writer with the same text continues after them. Set it
@@ -46,7 +44,7 @@ public final class SafeTensorsWriter: CheckpointWriter {
     private var checksums: [UInt32] = []
     private var checksum: UInt32 = 0
 
-    /// Prepares to write to `key`, which nothing happens to before ``begin(tensors:values:)``.
+    /// Prepares to write to `key`, which nothing happens to before it begins.
     ///
     /// - Parameters:
     ///   - key: The file's name, such as `model.safetensors`. Several files are named after it
@@ -87,8 +85,9 @@ public final class SafeTensorsWriter: CheckpointWriter {
     /// Plans the files, and makes room where an old checkpoint is to be replaced.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for what no header can hold.
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        guard plan == nil else { throw CairnError(.invalidArgument, "the writer has begun before", .init(file: key)) }
+    public func open(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> TensorStream.Plan {
         let stored = tensors.filter { $0.tiedTo == nil }
         let plan = try SafeTensorsPlan(stored, maximumByteCount: maximumShardByteCount)
         let notes: SafeTensorsNotes
@@ -113,42 +112,40 @@ public final class SafeTensorsWriter: CheckpointWriter {
         self.plan = plan
         published = Array(keys.prefix(finished))
         resumedTensorCount = plan.ranges.firstIndex { $0.file >= finished } ?? plan.ranges.count
-        position = resumedTensorCount
-        try openNextFiles(behind: finished)
-        return notes.sentences
+        try openFile(finished)
+        var items = TensorStream.Plan(
+            tensors: tensors, notes: notes.sentences + StateNode.losses(of: structure, in: .flat))
+        items.resumedCount = resumedTensorCount
+        return items
     }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard let plan, !isFinished else { throw wrongOrder("append") }
-        var rest = 0..<bytes.byteCount
-        while !rest.isEmpty {
-            guard position < plan.ranges.count, let current else {
-                throw CairnError(
-                    .invalidArgument, "more bytes were written than the tensors have", .init(file: key))
-            }
-            let range = plan.ranges[position]
-            let count = min(rest.count, range.byteRange.count - byteCount)
-            let offset = headers[range.file].count + range.byteRange.lowerBound + byteCount
-            try current.writer.write(bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: offset)
-            if journal != nil {
-                checksum = CRC32C.checksum(
-                    bytes.extracting(rest.lowerBound..<rest.lowerBound + count), continuing: checksum)
-            }
-            byteCount += count
-            rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == range.byteRange.count {
-                endTensor()
-                try openNextFiles()
-            }
+    /// Opens the file of the item, and finishes those before it.
+    public func beginItem(_ item: Int) throws {
+        guard let plan, let file = current?.file, !plan.ranges[item].byteRange.isEmpty else { return }
+        for next in file..<max(file, plan.ranges[item].file) {
+            try finishFile()
+            try openFile(next + 1)
         }
     }
 
-    public func finish() throws {
-        guard let plan, !isFinished else { throw wrongOrder("finish") }
-        guard position == plan.ranges.count else {
-            throw CairnError(
-                .incomplete, "not all bytes of a tensor were written",
-                .init(file: key, tensor: plan.ranges[position].name))
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+        guard let plan, let current else { return }
+        let range = plan.ranges[item]
+        try current.writer.write(bytes, at: headers[range.file].count + range.byteRange.lowerBound + offset)
+        if journal != nil { checksum = CRC32C.checksum(bytes, continuing: checksum) }
+    }
+
+    public func endItem(_ item: Int) throws {
+        checksums.append(checksum)
+        checksum = 0
+    }
+
+    public func close() throws {
+        guard let plan else { return }
+        // Files behind the last element: of tensors without any.
+        while let file = current?.file, file < plan.files.count - 1 {
+            try finishFile()
+            try openFile(file + 1)
         }
         try finishFile()
         if keys.count > 1 {
@@ -158,45 +155,22 @@ public final class SafeTensorsWriter: CheckpointWriter {
             try storage.publish(SafeTensorsIndex.serialized(shards, totalByteCount: total), as: indexKey)
         }
         if journal != nil { try storage.delete([journalKey]) }
-        published = []
-        isFinished = true
     }
 
-    public func discard() {
+    public func abandon() {
         current?.writer.discard()
-        current = nil
-        guard !isFinished else { return }
-        isFinished = true
         // What a later conversion continues from.
         if journal != nil, !published.isEmpty { return }
         // Not synced; shards that stay are not a checkpoint without the last one.
         try? storage.delete(published)
-        published = []
     }
 
-    private func endTensor() {
-        checksums.append(checksum)
-        checksum = 0
-        position += 1
-        byteCount = 0
-    }
-
-    /// Passes over tensors without bytes, finishes files that are complete and opens the one that the next tensor goes
-    /// to.
-    ///
-    /// - Parameter first: The first file that is not there already.
-    private func openNextFiles(behind first: Int = 0) throws {
+    private func openFile(_ file: Int) throws {
         guard let plan else { return }
-        while position < plan.ranges.count, plan.ranges[position].byteRange.isEmpty { endTensor() }
-        let file = position < plan.ranges.count ? plan.ranges[position].file : plan.files.count - 1
-        while current.map({ $0.file < file }) ?? true {
-            let next = current.map { $0.file + 1 } ?? first
-            try finishFile()
-            let total = headers[next].count + (plan.files[next].last?.byteRange.upperBound ?? 0)
-            let writer = try storage.createStreamed(keys[next], byteCount: total)
-            current = (next, writer)
-            try writer.write(headers[next], at: 0)
-        }
+        let total = headers[file].count + (plan.files[file].last?.byteRange.upperBound ?? 0)
+        let writer = try storage.createStreamed(keys[file], byteCount: total)
+        current = (file, writer)
+        try writer.write(headers[file], at: 0)
     }
 
     private func finishFile() throws {
@@ -312,9 +286,5 @@ extension SafeTensorsWriter {
             return ExactString(shard.stem) == stem && shard.number <= old.shards.count + 1
         }
         try storage.delete(left + (finished == 0 ? [journalKey] : []))
-    }
-
-    private func wrongOrder(_ call: String) -> CairnError {
-        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: key))
     }
 }

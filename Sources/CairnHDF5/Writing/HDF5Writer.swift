@@ -15,7 +15,7 @@ import Synchronization
 ///
 /// HDF5 itself makes the file's description, in memory, and says where the elements go; these are then written past it
 /// as they come. Types that NumPy lacks are opaque bytes with an attribute `dtype`, as Keras writes bfloat16.
-public final class HDF5Writer: CheckpointWriter {
+public final class HDF5Writer: TensorStreamWriter {
     /// What the file is for.
     public enum Flavour: Sendable {
         /// Any names.
@@ -35,11 +35,10 @@ public final class HDF5Writer: CheckpointWriter {
     private var fileByteCount = 0
     /// Where the elements of each tensor go, in the order in which they come.
     private var datasets: [(name: String, offset: Int, byteCount: Int)] = []
-    private var position = 0
-    private var byteCount = 0
-    private var isFinished = false
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: key) }
 
-    /// Prepares to write to `key`, which nothing happens to before ``begin(tensors:values:)``.
+    /// Prepares to write to `key`, which nothing happens to before it begins.
     ///
     /// - Parameter replaces: Whether a file of that name may be there; it is replaced as a whole at the end.
     public init(storage: any Storage, key: String, flavour: Flavour = .plain, replaces: Bool = false) {
@@ -61,10 +60,9 @@ public final class HDF5Writer: CheckpointWriter {
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for names that no path can be, and
     ///   for tensors that would lie inside of others.
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        guard writer == nil, !isFinished else {
-            throw CairnError(.invalidArgument, "the writer has begun before", .init(file: key))
-        }
+    public func open(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> TensorStream.Plan {
         if !replaces { try storage.refuseExisting(key) }
         if flavour == .kerasWeights { try KerasNames.check(tensors, file: key) }
         let plan = try HDF5Plan(tensors: tensors, values: values, file: key)
@@ -86,55 +84,18 @@ public final class HDF5Writer: CheckpointWriter {
         for page in pages.sorted where page.offset < fileByteCount {
             try writer.write(Array(page.bytes.prefix(fileByteCount - page.offset)), at: page.offset)
         }
-        passEmpty()
-        return plan.notes
+        return .init(
+            items: datasets.map { .init(tensor: $0.name, byteCount: $0.byteCount) },
+            notes: plan.notes + StateNode.losses(of: structure, in: .flat))
     }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard let writer, !isFinished else { throw wrongOrder("append") }
-        var rest = 0..<bytes.byteCount
-        while !rest.isEmpty {
-            guard position < datasets.count else {
-                throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: key))
-            }
-            let dataset = datasets[position]
-            let count = min(rest.count, dataset.byteCount - byteCount)
-            let end = rest.lowerBound + count
-            try writer.write(bytes.extracting(rest.lowerBound..<end), at: dataset.offset + byteCount)
-            byteCount += count
-            rest = end..<rest.upperBound
-            if byteCount == dataset.byteCount {
-                position += 1
-                byteCount = 0
-                passEmpty()
-            }
-        }
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+        try writer?.write(bytes, at: datasets[item].offset + offset)
     }
 
-    public func finish() throws {
-        guard let writer, !isFinished else { throw wrongOrder("finish") }
-        guard position == datasets.count else {
-            throw CairnError(
-                .incomplete, "not all bytes of a tensor were written", .init(file: key, tensor: datasets[position].name))
-        }
-        try writer.finish(byteCount: fileByteCount)
-        self.writer = nil
-        isFinished = true
-    }
+    public func close() throws { try writer?.finish(byteCount: fileByteCount) }
 
-    public func discard() {
-        writer?.discard()
-        writer = nil
-        isFinished = true
-    }
-
-    private func passEmpty() {
-        while position < datasets.count, datasets[position].byteCount == 0 { position += 1 }
-    }
-
-    private func wrongOrder(_ call: String) -> CairnError {
-        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: key))
-    }
+    public func abandon() { writer?.discard() }
 }
 
 /// Where Keras 3 looks for variables.

@@ -14,7 +14,7 @@ import CairnTensor
 /// Loaders of stage 3 want other files than those of stages 0 to 2, so that DeepSpeed's own converter writes what only
 /// some of them load; here both are there. Source: `deepspeed/checkpoint/ds_to_universal.py`,
 /// `universal_checkpoint.py` and `runtime/` of DeepSpeed 0.19, and `runtime/engine.py` since 0.10.
-public final class DeepSpeedUniversalWriter: CheckpointWriter {
+public final class DeepSpeedUniversalWriter: TensorStreamWriter {
     private static let latest = "latest_universal"
     private static let modelName = "mp_rank_00_model_states.pt"
     private static let thirdModelName = "zero_pp_rank_0_mp_rank_00_model_states.pt"
@@ -33,11 +33,10 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
     private var thirdModel: (file: any StorageWriter, archive: TorchArchiveWriter)?
     /// Files that are there under their names, until the whole checkpoint is.
     private var published: [String] = []
-    private var position = 0
-    private var byteCount = 0
-    private var isFinished = false
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: prefix) }
 
-    /// Prepares to write to a storage, to which nothing happens before ``begin(tensors:values:)``.
+    /// Prepares to write to a storage, to which nothing happens before it begins.
     ///
     /// - Parameters:
     ///   - step: The number in the checkpoint's name, where the values have no `global_steps`.
@@ -57,8 +56,9 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
 
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` when no tensor is a parameter's
     ///   state, or has a type or a name that cannot be written.
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        guard plan == nil else { throw wrongOrder("begin") }
+    public func open(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> TensorStream.Plan {
         let plan = try UniversalPlan(tensors, values)
         let files = try UniversalModelFiles(plan, values, step: step)
         prefix = "global_step\(files.step)_universal/"
@@ -78,49 +78,28 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         for _ in files.placeholderTypes { try third.beginStorage(byteCount: 0) }
         thirdModel = (thirdFile, third)
         try writeSteps(plan, files)
-        try beginTensors()
         let anew = isAnew ? ["an interrupted conversion was there; it is started over"] : []
-        return anew + plan.notes + files.notes
+        return .init(
+            items: plan.roles.map { .init(tensor: $0.tensor.name, byteCount: $0.tensor.byteCount) },
+            notes: anew + plan.notes + files.notes + StateNode.losses(of: structure, in: .flat))
     }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard let plan, !isFinished else { throw wrongOrder("append") }
-        var rest = 0..<bytes.byteCount
-        while !rest.isEmpty {
-            guard position < plan.roles.count else {
-                throw CairnError(
-                    .invalidArgument, "more bytes were written than the tensors have",
-                    .init(file: storage.location(of: prefix)))
-            }
-            let (tensor, role) = plan.roles[position]
-            let count = min(rest.count, tensor.byteCount - byteCount)
-            let part = bytes.extracting(rest.lowerBound..<rest.lowerBound + count)
-            switch role {
-            case .state(let parameter, let name):
-                try current?.archive.append(part)
-                if name == "fp32", files?.isCopied(parameter) == true { try model?.archive.append(part) }
-            case .weight: try model?.archive.append(part)
-            case .buffer:
-                try model?.archive.append(part)
-                try thirdModel?.archive.append(part)
-            case .nothing: break
-            }
-            byteCount += count
-            rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == tensor.byteCount {
-                try endTensor()
-                try beginTensors()
-            }
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+        guard let plan else { return }
+        switch plan.roles[item].role {
+        case .state(let parameter, let name):
+            try current?.archive.append(bytes)
+            if name == "fp32", files?.isCopied(parameter) == true { try model?.archive.append(bytes) }
+        case .weight: try model?.archive.append(bytes)
+        case .buffer:
+            try model?.archive.append(bytes)
+            try thirdModel?.archive.append(bytes)
+        case .nothing: break
         }
     }
 
-    public func finish() throws {
-        guard let plan, let files, !isFinished else { throw wrongOrder("finish") }
-        guard position == plan.roles.count else {
-            throw CairnError(
-                .incomplete, "not all bytes of a tensor were written",
-                .init(file: storage.location(of: prefix), tensor: plan.roles[position].tensor.name))
-        }
+    public func close() throws {
+        guard let files else { return }
         try write(files.optimizerPickle(), as: prefix + DeepSpeedFiles.universalOptimizer)
         // A model's file makes the directory a checkpoint, so these come when the rest is there.
         if let (file, begun) = thirdModel {
@@ -137,35 +116,20 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         }
         published.append(Self.latest)
         try storage.publish(Array(prefix.dropLast().utf8), as: Self.latest)
-        published = []
-        isFinished = true
     }
 
-    public func discard() {
-        guard !isFinished else { return }
-        isFinished = true
+    public func abandon() {
         current?.file.discard()
         model?.file.discard()
         thirdModel?.file.discard()
-        (current, model, thirdModel) = (nil, nil, nil)
         // Not synced; states that stay are not a checkpoint without a model's file.
         try? storage.delete(published.reversed())
-        published = []
     }
 
     // MARK: Tensors
 
-    /// Begins the next tensor that has bytes; ends those that have none.
-    private func beginTensors() throws {
-        guard let plan else { return }
-        while position < plan.roles.count {
-            try beginTensor(plan.roles[position])
-            guard plan.roles[position].tensor.byteCount == 0 else { return }
-            try endTensor()
-        }
-    }
-
-    private func beginTensor(_ next: (tensor: TensorDescription, role: UniversalPlan.Role)) throws {
+    public func beginItem(_ item: Int) throws {
+        guard let next = plan?.roles[item] else { return }
         let byteCount = next.tensor.byteCount
         switch next.role {
         case .state(let parameter, let name):
@@ -192,15 +156,13 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         }
     }
 
-    private func endTensor() throws {
+    public func endItem(_ item: Int) throws {
         if let (file, begun, key) = current {
             var archive = begun
             current = nil
             published.append(key)
             try file.finish(byteCount: archive.finish())
         }
-        position += 1
-        byteCount = 0
     }
 
     /// Writes how many steps each parameter has had.
@@ -247,11 +209,5 @@ public final class DeepSpeedUniversalWriter: CheckpointWriter {
         try storage.delete(old.filter { $0.hasSuffix(Self.modelName) || $0.hasSuffix(Self.thirdModelName) })
         try storage.delete(old)
         return false
-    }
-
-    private func wrongOrder(_ call: String) -> CairnError {
-        CairnError(
-            .invalidArgument, "\(call) was called before begin or after the end",
-            .init(file: storage.location(of: prefix)))
     }
 }

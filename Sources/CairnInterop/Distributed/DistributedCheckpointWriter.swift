@@ -9,7 +9,7 @@ import CairnTensor
 /// Tensors are sharded along their first dimension over as many files as are wanted, as if so many ranks had saved them.
 /// Values are items of their own under the keys on the way to them. Tied tensors have one item and two names. Nothing is
 /// held in memory; `.metadata` comes last, and without it there is no checkpoint.
-public final class DistributedCheckpointWriter: CheckpointWriter {
+public final class DistributedCheckpointWriter: TensorStreamWriter {
     private let storage: any Storage
     private let prefix: String
     private let fileCount: Int
@@ -26,19 +26,17 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
     private var files: [File] = []
     private var tensors: [MetadataPickle.Tensor] = []
     private var objects: [MetadataPickle.Object] = []
-    /// Where in ``tensors`` those are whose bytes come, and the parts of each.
-    private var stored: [(tensor: Int, parts: [FileSharding.Part])] = []
-    /// The tensor and the part that come next, what is being written of it, and how many bytes of it have come.
-    private var position = 0
-    private var part = 0
-    private var item: TorchArchiveWriter?
-    private var byteCount = 0
+    /// The parts whose bytes come, each with the place of its tensor in ``tensors``.
+    private var parts: [(tensor: Int, part: FileSharding.Part)] = []
+    /// What is being written of the current part.
+    private var archive: TorchArchiveWriter?
     /// Files that are there under their names, until the whole checkpoint is.
     private var published: [String] = []
-    private var isFinished = false
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: prefix) }
 
-    /// Prepares to write files whose keys begin with `prefix`, such as `step-400/`; nothing happens before
-    /// ``begin(tensors:values:structure:)``.
+    /// Prepares to write files whose keys begin with `prefix`, such as `step-400/`; nothing happens before it
+    /// begins.
     ///
     /// - Parameters:
     ///   - fileCount: Over how many files the tensors are sharded.
@@ -57,21 +55,15 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
 
     deinit { discard() }
 
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        try begin(tensors: tensors, values: values, structure: nil)
-    }
-
     /// Plans the files and writes the values.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for tensors that PyTorch has no type
     ///   for.
-    public func begin(
+    public func open(
         tensors descriptions: [TensorDescription], values: [NamedValue], structure: StateNode?
-    ) throws -> [String] {
-        guard files.isEmpty else { throw wrongOrder("begin") }
-        let location = storage.location(of: prefix)
+    ) throws -> TensorStream.Plan {
         let state = try FlattenedState(
-            structure ?? StateNode(flat: descriptions, values: values), file: location)
+            structure ?? StateNode(flat: descriptions, values: values), file: destination)
         var entries: [ExactString: FlattenedState.FlatEntry] = [:]
         for entry in state.entries {
             if case .tensor(let name) = entry.leaf { entries[ExactString(name)] = entry }
@@ -87,7 +79,8 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
             _ = try TorchTypes.extents(of: description)
             _ = try StatePickle.bytes(
                 of: .tensor(description.name), tensors: [.init(description: description, storage: 0)])
-            stored.append((index, try FileSharding(description, fileCount: fileCount, whole: index % fileCount).parts))
+            let sharding = try FileSharding(description, fileCount: fileCount, whole: index % fileCount)
+            parts += sharding.parts.map { (index, $0) }
         }
         try makeRoom()
         try openFiles()
@@ -98,15 +91,16 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
                 pickle: StatePickle.bytes(of: node, tensors: []))
             objects.append(.init(name: entry.name, path: entry.path, location: try end(&archive, in: 0)))
         }
-        try beginItem()
-        return structure.map { StateLosses(of: $0, in: .flattened(isTerminal: FlattenedState.isTerminal)).notes } ?? []
+        return .init(
+            items: parts.map { .init(tensor: tensors[$0.tensor].name, byteCount: $0.part.byteCount) },
+            notes: StateNode.losses(of: structure, in: .flattened(isTerminal: FlattenedState.isTerminal)))
     }
 
     private static let archivePrefix = "archive"
 
     private func openFiles() throws(CairnError) {
         var sizes = [Int](repeating: 1 << 16, count: fileCount)
-        for part in stored.flatMap(\.parts) { sizes[part.file] += part.byteCount + 2048 }
+        for (_, part) in parts { sizes[part.file] += part.byteCount + 2048 }
         for index in 0..<fileCount {
             let name = "__\(index)_0.distcp"
             files.append(File(name: name, writer: try storage.createStreamed(prefix + name, byteCount: sizes[index])))
@@ -131,23 +125,25 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         try storage.delete(names.map { prefix + $0 })
     }
 
-    /// Begins the item of the next part that has bytes.
-    private func beginItem() throws(CairnError) {
-        while position < stored.count, part >= stored[position].parts.count {
-            position += 1
-            part = 0
-        }
-        guard position < stored.count else { return }
-        let (tensor, parts) = stored[position]
-        let next = parts[part]
+    public func beginItem(_ item: Int) throws {
+        let (tensor, part) = parts[item]
         var description = tensors[tensor].description
-        description.shape = next.region.shape
+        description.shape = part.region.shape
         var archive = try TorchArchiveWriter(
-            files[next.file].writer, at: files[next.file].offset, prefix: Self.archivePrefix,
+            files[part.file].writer, at: files[part.file].offset, prefix: Self.archivePrefix,
             pickle: StatePickle.bytes(
                 of: .tensor(description.name), tensors: [.init(description: description, storage: 0)]))
-        try archive.beginStorage(byteCount: next.byteCount)
-        item = archive
+        try archive.beginStorage(byteCount: part.byteCount)
+        self.archive = archive
+    }
+
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try archive?.append(bytes) }
+
+    public func endItem(_ item: Int) throws {
+        guard var archive else { return }
+        self.archive = nil
+        let (tensor, part) = parts[item]
+        tensors[tensor].pieces.append((part.region, try end(&archive, in: part.file)))
     }
 
     /// Ends an item of a file; where it is.
@@ -160,37 +156,7 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         return location
     }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard !files.isEmpty, !isFinished else { throw wrongOrder("append") }
-        var rest = 0..<bytes.byteCount
-        while !rest.isEmpty {
-            guard position < stored.count, var archive = item else {
-                throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: prefix))
-            }
-            let (tensor, parts) = stored[position]
-            let current = parts[part]
-            let count = min(rest.count, current.byteCount - byteCount)
-            try archive.append(bytes.extracting(rest.lowerBound..<rest.lowerBound + count))
-            item = archive
-            byteCount += count
-            rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == current.byteCount {
-                tensors[tensor].pieces.append((current.region, try end(&archive, in: current.file)))
-                item = nil
-                byteCount = 0
-                part += 1
-                try beginItem()
-            }
-        }
-    }
-
-    public func finish() throws {
-        guard !files.isEmpty, !isFinished else { throw wrongOrder("finish") }
-        guard position == stored.count else {
-            throw CairnError(
-                .incomplete, "not all bytes of a tensor were written",
-                .init(file: prefix, tensor: tensors[stored[position].tensor].name))
-        }
+    public func close() throws {
         try addTies()
         for file in files {
             published.append(prefix + file.name)
@@ -201,8 +167,6 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         // Readers that know of ties take the name that comes first for the one that is kept.
         let kept = tensors.filter { $0.description.tiedTo == nil }, tied = tensors.filter { $0.description.tiedTo != nil }
         try storage.publish(MetadataPickle.bytes(kept + tied, objects), as: key)
-        published = []
-        isFinished = true
     }
 
     /// Gives tied tensors the items of those that they are tied to.
@@ -222,17 +186,9 @@ public final class DistributedCheckpointWriter: CheckpointWriter {
         }
     }
 
-    public func discard() {
-        guard !isFinished else { return }
-        isFinished = true
-        item = nil
+    public func abandon() {
         for file in files { file.writer.discard() }
         // Not synced; files that stay are not a checkpoint without the metadata.
         try? storage.delete(published)
-        published = []
-    }
-
-    private func wrongOrder(_ call: String) -> CairnError {
-        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: prefix))
     }
 }

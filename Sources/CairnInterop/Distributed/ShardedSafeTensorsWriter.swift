@@ -8,7 +8,7 @@ import CairnTensor
 ///
 /// Tensors are sharded along their first dimension. Values and ties, which the format does not know, go into the first
 /// file's metadata as ``SafeTensorsWriter`` puts them there. The files get their names together, when all are whole.
-public final class ShardedSafeTensorsWriter: CheckpointWriter {
+public final class ShardedSafeTensorsWriter: TensorStreamWriter {
     /// Data begins at a multiple of this, so that mapped tensors are aligned for vector instructions.
     private static let alignment = 64
 
@@ -34,12 +34,11 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
     private var files: [File] = []
     /// In the order in which the bytes come.
     private var ranges: [StoredRange] = []
-    private var position = 0
-    private var byteCount = 0
     private var published: [String] = []
-    private var isFinished = false
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: prefix) }
 
-    /// Prepares to write files whose keys begin with `prefix`; nothing happens before ``begin(tensors:values:)``.
+    /// Prepares to write files whose keys begin with `prefix`; nothing happens before it begins.
     ///
     /// - Parameters:
     ///   - fileCount: Over how many files the tensors are sharded.
@@ -61,8 +60,9 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
     /// Plans the files and writes their headers.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for what no header can hold.
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        guard files.isEmpty else { throw wrongOrder("begin") }
+    public func open(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> TensorStream.Plan {
         let stored = tensors.filter { $0.tiedTo == nil }
         let notes = try SafeTensorsNotes(tensors: tensors, values: values)
         var members = [[(entry: SafeTensorsHeader.Entry, offsets: [Int], order: Int)]](repeating: [], count: fileCount)
@@ -86,11 +86,13 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
             }
         }
         try makeRoom()
-        for file in 0..<fileCount { try open(file, members[file], notes: file == 0 ? notes : SafeTensorsNotes()) }
-        return notes.sentences
+        for file in 0..<fileCount { try openFile(file, members[file], notes: file == 0 ? notes : SafeTensorsNotes()) }
+        return .init(
+            items: ranges.map { .init(tensor: $0.name, byteCount: $0.byteCount) },
+            notes: notes.sentences + StateNode.losses(of: structure, in: .flat))
     }
 
-    private func open(
+    private func openFile(
         _ file: Int, _ members: [(entry: SafeTensorsHeader.Entry, offsets: [Int], order: Int)], notes: SafeTensorsNotes
     ) throws(CairnError) {
         var entries: [SafeTensorsHeader.Entry] = []
@@ -138,57 +140,23 @@ public final class ShardedSafeTensorsWriter: CheckpointWriter {
         try storage.delete(old)
     }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard !files.isEmpty, !isFinished else { throw wrongOrder("append") }
-        var rest = 0..<bytes.byteCount
-        while !rest.isEmpty {
-            skipEmpty()
-            guard position < ranges.count else {
-                throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: prefix))
-            }
-            let range = ranges[position]
-            let count = min(rest.count, range.byteCount - byteCount)
-            try files[range.file].writer.write(
-                bytes.extracting(rest.lowerBound..<rest.lowerBound + count), at: range.offset + byteCount)
-            byteCount += count
-            rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == range.byteCount {
-                if fileCount > 1 { files[range.file].writer.pause() }
-                position += 1
-                byteCount = 0
-            }
-        }
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+        try files[ranges[item].file].writer.write(bytes, at: ranges[item].offset + offset)
     }
 
-    private func skipEmpty() {
-        while position < ranges.count, ranges[position].byteCount == 0 { position += 1 }
+    public func endItem(_ item: Int) throws {
+        if fileCount > 1 { files[ranges[item].file].writer.pause() }
     }
 
-    public func finish() throws {
-        guard !files.isEmpty, !isFinished else { throw wrongOrder("finish") }
-        skipEmpty()
-        guard position == ranges.count else {
-            throw CairnError(
-                .incomplete, "not all bytes of a tensor were written",
-                .init(file: prefix, tensor: ranges[position].name))
-        }
+    public func close() throws {
         for file in files {
             published.append(file.key)
             try file.writer.finish(byteCount: file.byteCount)
         }
-        published = []
-        isFinished = true
     }
 
-    public func discard() {
-        guard !isFinished else { return }
-        isFinished = true
+    public func abandon() {
         for file in files { file.writer.discard() }
         try? storage.delete(published)
-        published = []
-    }
-
-    private func wrongOrder(_ call: String) -> CairnError {
-        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: prefix))
     }
 }

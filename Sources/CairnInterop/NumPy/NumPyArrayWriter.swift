@@ -4,16 +4,17 @@ public import CairnStorage
 import CairnTensor
 
 /// Writes the one tensor of a checkpoint as a `.npy` file.
-public final class NumPyArrayWriter: CheckpointWriter {
+public final class NumPyArrayWriter: TensorStreamWriter {
     private let storage: any Storage
     private let key: String
     private let replaces: Bool
     private var writer: (any StorageWriter)?
-    private var position = 0
+    private var headerByteCount = 0
     private var byteCount = 0
-    private var isFinished = false
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: key) }
 
-    /// Prepares to write to `key`, which nothing happens to before ``begin(tensors:values:)``.
+    /// Prepares to write to `key`, which nothing happens to before it begins.
     ///
     /// - Parameter replaces: Whether a file of that name may be there; it is replaced as a whole at the end.
     public init(storage: any Storage, key: String, replaces: Bool = false) {
@@ -32,10 +33,9 @@ public final class NumPyArrayWriter: CheckpointWriter {
 
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` when there are several tensors or
     ///   the one is of a type that NumPy does not have.
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        guard writer == nil, !isFinished else {
-            throw CairnError(.invalidArgument, "the writer has begun before", .init(file: key))
-        }
+    public func open(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> TensorStream.Plan {
         let stored = tensors.filter { $0.tiedTo == nil }
         guard stored.count == 1, let tensor = stored.first else {
             throw CairnError(
@@ -55,33 +55,18 @@ public final class NumPyArrayWriter: CheckpointWriter {
         let writer = try storage.createStreamed(key, byteCount: byteCount)
         self.writer = writer
         try writer.write(header, at: 0)
-        position = header.count
+        headerByteCount = header.count
         var notes = ["the tensor's name, \(tensor.name), is not kept"]
         let others = tensors.filter { $0.tiedTo != nil }.map(\.name) + values.map(\.name)
         if !others.isEmpty { notes.append("left out: \(others.joined(separator: ", "))") }
-        return notes
+        return .init(tensors: tensors, notes: notes + StateNode.losses(of: structure, in: .flat))
     }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard let writer, bytes.byteCount <= byteCount - position else {
-            throw CairnError(.invalidArgument, "more bytes were written than the tensor has", .init(file: key))
-        }
-        try writer.write(bytes, at: position)
-        position += bytes.byteCount
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+        try writer?.write(bytes, at: headerByteCount + offset)
     }
 
-    public func finish() throws {
-        guard let writer, position == byteCount else {
-            throw CairnError(.incomplete, "not all bytes of the tensor were written", .init(file: key))
-        }
-        try writer.finish(byteCount: byteCount)
-        self.writer = nil
-        isFinished = true
-    }
+    public func close() throws { try writer?.finish(byteCount: byteCount) }
 
-    public func discard() {
-        writer?.discard()
-        writer = nil
-        isFinished = true
-    }
+    public func abandon() { writer?.discard() }
 }

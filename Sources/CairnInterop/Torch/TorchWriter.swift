@@ -8,21 +8,20 @@ import CairnTensor
 /// The state is nested as it was in the source where that says so; else it is one dictionary with every tensor and value
 /// under its name. Tied tensors share a storage. Tensors are written as they come, so nothing is held in memory, and every
 /// record has its checksum, which PyTorch does not look at and Cairn does.
-public final class TorchWriter: CheckpointWriter {
+public final class TorchWriter: TensorStreamWriter {
     private let storage: any Storage
     private let key: String
     private let replaces: Bool
     private var stored: [TensorDescription] = []
     private var file: (any StorageWriter)?
     private var archive: TorchArchiveWriter?
-    /// The tensor that comes next, how many of its bytes have come, and whether it has begun.
-    private var position = 0
-    private var byteCount = 0
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: key) }
 
     /// The folder within the archive.
     private static let prefix = "archive"
 
-    /// Prepares to write to `key`, to which nothing happens before ``begin(tensors:values:structure:)``.
+    /// Prepares to write to `key`, to which nothing happens before it begins.
     ///
     /// - Parameter replaces: Whether a file of that name may be there; it is replaced when the new one is whole.
     public init(storage: any Storage, key: String, replaces: Bool = false) {
@@ -39,36 +38,26 @@ public final class TorchWriter: CheckpointWriter {
 
     deinit { discard() }
 
-    public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
-        try begin(tensors: tensors, values: values, structure: nil)
-    }
-
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for tensors that PyTorch has no type
     ///   for.
-    public func begin(
+    public func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
-    ) throws -> [String] {
-        guard file == nil else { throw wrongOrder("begin") }
-        if !replaces, try storage.list(key).contains(where: { ExactString($0.key) == ExactString(key) }) {
-            throw CairnError(
-                .alreadyExists, "there is a file of this name",
-                .init(file: storage.location(of: key), advice: "choose another name, or allow replacing it"))
-        }
+    ) throws -> TensorStream.Plan {
+        if !replaces { try storage.refuseExisting(key) }
         stored = tensors.filter { $0.tiedTo == nil }
         let pickle: (bytes: [UInt8], isOrdered: Bool)
         do throws(CairnError) {
             pickle = try StatePickle.pickle(
                 of: structure ?? StateNode(flat: tensors, values: values), tensors: Self.storages(of: tensors))
         } catch {
-            throw error.adding(.init(file: storage.location(of: key)))
+            throw error.adding(.init(file: destination))
         }
         let total = stored.reduce(pickle.bytes.count) { $0 + $1.byteCount + 256 }
         let file = try storage.createStreamed(key, byteCount: total)
         self.file = file
         archive = try TorchArchiveWriter(
             file, prefix: Self.prefix, pickle: pickle.bytes, isOrdered: pickle.isOrdered)
-        try beginStorages()
-        return structure.map { StateLosses(of: $0, in: .torch).notes } ?? []
+        return .init(tensors: tensors, notes: StateNode.losses(of: structure, in: .torch))
     }
 
     /// Every tensor with the number of its storage.
@@ -87,51 +76,14 @@ public final class TorchWriter: CheckpointWriter {
         return all
     }
 
-    /// Begins the storage of the next tensor that has bytes.
-    private func beginStorages() throws(CairnError) {
-        while position < stored.count {
-            try archive?.beginStorage(byteCount: stored[position].byteCount)
-            guard stored[position].byteCount == 0 else { return }
-            position += 1
-        }
-    }
+    public func beginItem(_ item: Int) throws { try archive?.beginStorage(byteCount: stored[item].byteCount) }
 
-    public func append(_ bytes: RawSpan) throws {
-        guard archive != nil else { throw wrongOrder("append") }
-        var rest = 0..<bytes.byteCount
-        while !rest.isEmpty {
-            guard position < stored.count else {
-                throw CairnError(.invalidArgument, "more bytes were written than the tensors have", .init(file: key))
-            }
-            let count = min(rest.count, stored[position].byteCount - byteCount)
-            try archive?.append(bytes.extracting(rest.lowerBound..<rest.lowerBound + count))
-            byteCount += count
-            rest = rest.lowerBound + count..<rest.upperBound
-            if byteCount == stored[position].byteCount {
-                position += 1
-                byteCount = 0
-                try beginStorages()
-            }
-        }
-    }
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try archive?.append(bytes) }
 
-    public func finish() throws {
-        guard let file, archive != nil else { throw wrongOrder("finish") }
-        guard position == stored.count else {
-            throw CairnError(
-                .incomplete, "not all bytes of a tensor were written", .init(file: key, tensor: stored[position].name))
-        }
-        guard let byteCount = try archive?.finish() else { throw wrongOrder("finish") }
+    public func close() throws {
+        guard let file, let byteCount = try archive?.finish() else { return }
         try file.finish(byteCount: byteCount)
-        archive = nil
     }
 
-    public func discard() {
-        archive = nil
-        file?.discard()
-    }
-
-    private func wrongOrder(_ call: String) -> CairnError {
-        CairnError(.invalidArgument, "\(call) was called before begin or after the end", .init(file: key))
-    }
+    public func abandon() { file?.discard() }
 }
