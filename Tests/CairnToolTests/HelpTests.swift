@@ -1,10 +1,12 @@
+import CairnBase
 import CairnTesting
+import Foundation
 import Testing
 
 @Suite struct Help {
     private static let commands = [
         "ls", "lineage", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard",
-        "plan", "simulate", "average", "merge", "interpolate", "align",
+        "plan", "simulate", "average", "merge", "interpolate", "align", "formats",
     ]
 
     @Test func rootHelpNamesEveryCommandAndTheExitCodes() throws {
@@ -24,6 +26,21 @@ import Testing
         #expect(run.output.contains("Example"))
         #expect(run.output.contains("  cairn \(command) "))
         #expect(run.output.contains("--json"))
+    }
+
+    @Test func formatsAreListedAsThePageHasThem() throws {
+        let run = try ToolRun("formats", in: TemporaryDirectory())
+        #expect(run.exitCode == 0)
+        let page = try String(contentsOfFile: Repository.root + "/Docs/CLI.md", encoding: .utf8)
+        #expect(page.contains("```\n\(run.output)```"))
+        let document = try ToolRun("formats", "--json", in: TemporaryDirectory()).document()
+        let help = try ToolRun("help", "convert", in: TemporaryDirectory()).output
+        for format in try document.array("formats") {
+            for target in try format.asObject().array("targets") {
+                let name = try target.asObject().string("name")
+                #expect(help.contains("\n  \(name) "), "\(name)")
+            }
+        }
     }
 
     @Test(arguments: ["bash", "zsh", "fish"])

@@ -1,14 +1,14 @@
 import CairnBase
 
 /// The name of one of several files of a model: `model-00001-of-00003.safetensors`.
-struct SafeTensorsShardName {
+package struct SafeTensorsShardName {
     /// What ends a file's name.
-    static let fileExtension = ".safetensors"
+    package static let fileExtension = ".safetensors"
     /// What ends the name of the file that says which shard holds what.
-    static let indexExtension = ".safetensors.index.json"
+    package static let indexExtension = ".safetensors.index.json"
 
     /// What stands before the numbers.
-    var stem: String
+    package var stem: String
     /// The shard's number, from 1.
     var number: Int
     /// How many shards there are.
@@ -21,7 +21,7 @@ struct SafeTensorsShardName {
     }
 
     /// The parts of a file's name, `nil` if it is not a shard's.
-    init?(_ name: String) {
+    package init?(_ name: String) {
         guard name.hasSuffix(Self.fileExtension) else { return nil }
         let parts = name.dropLast(Self.fileExtension.count).split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count >= 4, parts[parts.count - 2] == "of", let count = Self.number(parts[parts.count - 1]),

@@ -26,6 +26,11 @@ package enum TorchContainer: Sendable {
         return true
     }
 
+    /// Whether a pickle is of joblib, which names its own class at the beginning and puts bytes of arrays between its parts.
+    package static func isJoblib(_ bytes: [UInt8]) -> Bool {
+        bytes.first == 0x80 && bytes.firstRange(of: Array("joblib.numpy_pickle".utf8)) != nil
+    }
+
     /// A pickle of protocol 2 and later says so.
     private static func isPickle(_ bytes: [UInt8]) -> Bool {
         if bytes.count > 2, bytes[0] == 0x80, (2...5).contains(bytes[1]) { return true }

@@ -1,7 +1,5 @@
 import CairnBase
 import CairnCheckpoint
-import CairnHDF5
-import CairnInterop
 import CairnStorage
 
 /// What a look at one checkpoint found.
@@ -51,46 +49,22 @@ struct CheckpointVerification {
     private static func verify(
         _ location: Location, format: FormatName?, part: Int?, deep: Bool
     ) throws -> [CheckpointVerification] {
-        switch try RecognisedFormat(of: location.path, forced: format) {
-        case .store(let path) where location.selector == nil:
-            return try verifyAll(of: path, deep: deep)
-        case .store(let path):
-            let store = CheckpointStore(path: path)
-            var step: Int?
-            if case .step(let number) = location.selector { step = number } else { step = try store.latest() }
-            guard let step else {
-                throw CairnError(.notFound, "the run has no finished checkpoint", .init(file: path))
-            }
-            return [try verify(store, step: step, path: path, deep: deep)]
-        case .checkpoint(let path, let step) where location.selector == nil:
-            return [try verify(CheckpointStore(path: path), step: step, path: path, deep: deep)]
-        case .safetensors(let path) where location.selector == nil:
-            return [try verifySafetensors(path, deep: deep)]
-        case .torch(let path) where location.selector == nil:
-            return [
-                try verify("torch", path, ["structure"], deep: deep) { try TorchReader(path: path, part: part) }
-            ]
-        case .deepspeed(let path) where location.selector == nil:
-            return [
-                try verify("deepspeed", path, ["structure", "coverage"], deep: deep) { try DeepSpeedReader(path: path) }
-            ]
-        case .distributed(let path) where location.selector == nil:
-            return [
-                try verify("dcp", path, ["structure", "coverage"], deep: deep) {
-                    try DistributedCheckpointReader(path: path)
-                }
-            ]
-        case .hdf5(let path) where location.selector == nil:
-            return [try verify("hdf5", path, ["structure"], deep: deep) { try HDF5Reader(path: path) }]
-        case .keras(let path) where location.selector == nil:
-            return [try verify("keras", path, ["structure"], deep: deep) { try KerasReader(path: path) }]
-        case .numpy(let path) where location.selector == nil:
-            return [try verify("numpy", path, ["structure"], deep: deep) { try NumPyReader(path: path) }]
-        default:
-            throw CairnError(
-                .invalidArgument, "only a run has checkpoints to choose from with @",
-                .init(file: location.path, expected: "a run"))
+        let recognised = try CheckpointFormats.recognise(location.path, as: format)
+        guard let path = recognised.store else {
+            try location.refuseSelector()
+            return [try verify(recognised, part: part, deep: deep)]
         }
+        if let step = recognised.step {
+            try location.refuseSelector()
+            return [try verify(CheckpointStore(path: path), step: step, path: path, deep: deep)]
+        }
+        guard let selector = location.selector else { return try verifyAll(of: path, deep: deep) }
+        let store = CheckpointStore(path: path)
+        let chosen = if case .step(let number) = selector { Optional(number) } else { try store.latest() }
+        guard let chosen else {
+            throw CairnError(.notFound, "the run has no finished checkpoint", .init(file: path))
+        }
+        return [try verify(store, step: chosen, path: path, deep: deep)]
     }
 
     private static func verifyAll(of path: String, deep: Bool) throws -> [CheckpointVerification] {
@@ -126,67 +100,36 @@ struct CheckpointVerification {
     }
 
     private static func verify(
-        _ format: String, _ path: String, _ checked: [String], deep: Bool,
-        opening open: () throws -> any CheckpointReader
+        _ recognised: RecognisedCheckpoint, part: Int?, deep: Bool
     ) throws -> CheckpointVerification {
-        var result = CheckpointVerification(source: path, format: format, step: nil, checked: checked)
+        let format = recognised.format
+        var result = CheckpointVerification(
+            source: recognised.path, format: format.name, step: nil,
+            checked: ["structure"] + (format.checksCoverage ? ["coverage"] : []))
         var report = VerificationReport()
         try result.collecting {
-            let reader = try open()
+            let reader = try format.open(recognised.path, .init(part: part)).reader
             let stored = reader.tensors.filter { $0.tiedTo == nil }
             let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
             report = try reader.verify(deep: deep, progress: bar.add)
             return report.damages.map { Damage($0.error, chunk: $0.chunk) }
         }
-        if deep { result.tell(report) }
+        if deep { result.tell(report, format.withoutChecksums) }
         result.notes += report.notes
         return result
     }
 
     /// Says what of the data was compared with checksums, and what has none.
-    private mutating func tell(_ report: VerificationReport) {
+    private mutating func tell(_ report: VerificationReport, _ reason: String) {
         dataByteCount = report.byteCount
         unsummedByteCount = report.unsummedByteCount
         if report.byteCount > report.unsummedByteCount { checked.append("checksums") }
         checked.append("data")
         guard report.unsummedByteCount > 0 else { return }
-        let reason =
-            switch format {
-            case "hdf5", "keras": "only chunks with a Fletcher-32 filter have them"
-            case "numpy": "the file has none, or its archive leaves them out"
-            case "dcp": "safetensors, and archives that leave them out, have none"
-            default: "files of before PyTorch 1.6, bare pickles, and archives that leave them out have none"
-            }
         let share = report.unsummedByteCount == report.byteCount ? "all" : "\(report.unsummedByteCount) of"
         notes.append(
             "\(share) \(report.byteCount) bytes of data have no checksums, so that changes in them cannot be noticed: \(reason)")
-    }
-
-    private static func verifySafetensors(_ path: String, deep: Bool) throws -> CheckpointVerification {
-        var result = CheckpointVerification(
-            source: path, format: "safetensors", step: nil, checked: ["structure"] + (deep ? ["data"] : []),
-            notes: ["safetensors has no checksums: elements that were changed cannot be noticed"])
-        var read = 0
-        try result.collecting {
-            let reader = try OpenedCheckpoint.safetensors(path)
-            guard deep else { return [] }
-            let blocks = TensorBlocks(reader)
-            let stored = reader.tensors.filter { $0.tiedTo == nil }
-            let bar = ProgressBar("reading", total: stored.totalByteCount)
-            defer { bar.finish() }
-            for tensor in stored {
-                for region in blocks.regions(of: tensor) {
-                    try blocks.withBlock(tensor, region) {
-                        bar.add($0.count)
-                        read += $0.count
-                    }
-                }
-            }
-            return []
-        }
-        (result.dataByteCount, result.unsummedByteCount) = (read, read)
-        return result
     }
 
     /// Adds the damage that `look` returns, or the error that it throws if that means damage.

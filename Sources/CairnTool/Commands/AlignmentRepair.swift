@@ -30,7 +30,7 @@ struct AlignmentRepair {
             throw CairnError(
                 .invalidArgument, "the copy would be written over the file", .init(file: output, advice: "choose another path"))
         }
-        let reader = try OpenedCheckpoint.safetensors(path)
+        let reader = try CheckpointFormat.safetensors.open(path, .init()).reader
         var texts: [String: String] = [:]
         for text in reader.metadata {
             if case .string(let value) = text.value { texts[text.name] = value }

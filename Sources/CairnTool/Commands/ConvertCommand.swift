@@ -10,15 +10,7 @@ struct ConvertCommand: ParsableCommand {
         commandName: "convert", abstract: "Write a checkpoint in another format.",
         discussion: """
             DST is, by format:
-              cairn                a run's directory; --step says which checkpoint
-              safetensors          NAME.safetensors, or a directory
-              safetensors-sharded  a directory, or NAME.safetensors in one
-              torch                a file for torch.load
-              dcp                  a directory of torch.distributed.checkpoint
-              dcp-safetensors      the same as safetensors shards
-              deepspeed-universal  a directory for DeepSpeed's load_universal
-              hdf5, keras-weights  a file; the latter is loaded by Keras 3 as NAME.weights.h5
-              npz, npy             a file; the latter has room for one tensor
+            \(OutputFormat.summary)
             In a directory the files are named model.safetensors, or model-00001-of-0000N.safetensors and an index.
 
             The source is never touched, nothing is replaced without --force, and an interrupted or failed conversion \
@@ -99,11 +91,9 @@ struct ConvertCommand: ParsableCommand {
         if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
         if let shards {
             if !(1...65_536).contains(shards) { throw ValidationError("--shards must be from 1 to 65536 (got \(shards))") }
-            if !outputFormat.isSharded { throw ValidationError("--shards goes with --to dcp and dcp-safetensors only") }
         }
-        if step != nil, outputFormat != .cairn, outputFormat != .universal {
-            throw ValidationError("--step goes with --to cairn and deepspeed-universal only")
-        }
+        try outputFormat.check("--shards", isGiven: shards != nil, .fileCount)
+        try outputFormat.check("--step", isGiven: step != nil, .step)
     }
 
     func run() throws {
@@ -111,25 +101,24 @@ struct ConvertCommand: ParsableCommand {
         let opened = try gather.open(source, format: options.format, part: options.part)
         try opened.checkNotEmpty()
         try losses.check(opened.skippedEntries)
-        let target = Destination(
-            path: destination, format: outputFormat, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
-            fileCount: shards ?? 1, step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
-            lineage: Lineage(
-                operation: "conversion",
-                parents: [
-                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
-                ]))
-        let recognised = try gather.rules != nil
-            ? RecognisedFormat.safetensors(path: location.path)
-            : RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
+        var target = Destination(path: destination, format: outputFormat, options: .init())
+        target.options.replaces = force
+        target.options.maximumShardByteCount = maxShardSize.byteCount
+        target.options.fileCount = shards ?? 1
+        target.options.step = step ?? opened.manifest?.step ?? 0
+        target.options.metrics = opened.manifest?.metrics ?? [:]
+        target.options.lineage = Lineage(
+            operation: "conversion",
+            parents: [.init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)])
+        try target.check(reading: opened.recognised.map { try SourceFiles($0) } ?? SourceFiles(path: location.path))
         let torn = try tornApart(opened)
         let whole = try reduce ? opened.reduced() : opened.reader
         let reader = try view(of: weightsOnly ? ModuleWeights(whole) : whole)
         let absent = try AbsentDirectories(upTo: destination)
         do {
-            let writer = try target.writer(reading: recognised)
+            let writer = try target.writer()
             let notes = try copy(reader, to: writer, of: opened, at: location)
-            try report(reader, step: target.step, notes: opened.skippedEntries + torn + notes)
+            try report(reader, step: target.options.step, notes: opened.skippedEntries + torn + notes)
         } catch {
             absent.removeEmpty()
             throw error
@@ -144,7 +133,7 @@ struct ConvertCommand: ParsableCommand {
         try writer.continueInterrupted {
             try ConversionIdentity.text(
                 of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
-                options: [outputFormat.rawValue, "\(maxShardSize.byteCount)", gather.rules ?? ""])
+                options: [outputFormat.name, "\(maxShardSize.byteCount)", gather.rules ?? ""])
         }
         Interruption.watch()
         let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
@@ -193,10 +182,10 @@ struct ConvertCommand: ParsableCommand {
     private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {
         let byteCount = Self.storedByteCount(reader)
         guard options.json else {
-            let written = outputFormat == .cairn ? "\(destination)@\(step)" : destination
+            let written = outputFormat.isRun ? "\(destination)@\(step)" : destination
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(written) (\(outputFormat.rawValue)): \(reader.tensors.count) tensors, "
+                    "wrote \(written) (\(outputFormat.name)): \(reader.tensors.count) tensors, "
                         + "\(reader.values.count) values, \(ByteCountText.describe(byteCount))"))
             return
         }
@@ -204,8 +193,8 @@ struct ConvertCommand: ParsableCommand {
             schema: "cairn-convert/1",
             [
                 "source": .string(source), "destination": .string(destination),
-                "format": .string(outputFormat.rawValue),
-                "step": outputFormat == .cairn ? .count(step) : .null, "tensors": .count(reader.tensors.count),
+                "format": .string(outputFormat.name),
+                "step": outputFormat.isRun ? .count(step) : .null, "tensors": .count(reader.tensors.count),
                 "values": .count(reader.values.count), "bytes": .count(byteCount), "notes": .strings(notes),
             ])
     }

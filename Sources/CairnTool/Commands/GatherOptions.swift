@@ -1,7 +1,6 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
-import CairnInterop
 import CairnStorage
 import CairnUniversal
 
@@ -28,8 +27,10 @@ struct GatherOptions: ParsableArguments {
         let specification = try RulesFile.read(rules)
         let location = try Location(path)
         let shards: [any CheckpointReader]
-        if case .deepspeed(let directory)? = try? RecognisedFormat(of: location.path, forced: format) {
-            shards = try DeepSpeedReader.ranks(path: directory)
+        if let recognised = try? CheckpointFormats.recognise(location.path, as: format),
+            let openRanks = recognised.format.openRanks
+        {
+            shards = try openRanks(recognised.path)
         } else {
             shards = try ShardSet([location.path], format: format, part: part).readers
         }

@@ -50,19 +50,17 @@ struct ReshardCommand: ParsableCommand {
         let location = try Location(source)
         let opened = try OpenedCheckpoint(source, format: options.format, part: options.part)
         try opened.checkNotEmpty()
-        let recognised = try RecognisedFormat(of: location.path, forced: options.format).narrowed(to: opened.manifest)
         let reader = try reduce ? opened.reduced() : opened.reader
         let flattened = LossOptions.flattened(reader)
         try losses.check(opened.skippedEntries + flattened)
-        let target = Destination(
-            path: destination, format: .cairn, replaces: force, maximumShardByteCount: 0,
-            step: step ?? opened.manifest?.step ?? 0, metrics: opened.manifest?.metrics ?? [:],
-            lineage: Lineage(
-                operation: "reshard",
-                parents: [
-                    .init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)
-                ]))
-        let (store, save) = try target.store(reading: recognised)
+        var target = Destination(path: destination, format: .run, options: .init())
+        target.options.replaces = force
+        target.options.step = step ?? opened.manifest?.step ?? 0
+        target.options.metrics = opened.manifest?.metrics ?? [:]
+        target.options.lineage = Lineage(
+            operation: "reshard",
+            parents: [.init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)])
+        try target.check(reading: opened.recognised.map { try SourceFiles($0) } ?? SourceFiles(path: location.path))
         let resharder = try Resharder(reading: reader, tensors: layouts.tensors(of: reader))
         let ownSkippedEntries = try resharder.skippedEntries
         try losses.check(ownSkippedEntries)
@@ -72,7 +70,7 @@ struct ReshardCommand: ParsableCommand {
         let bar = ProgressBar("resharding", total: resharder.byteCount)
         var settings = Resharder.Options()
         settings.strict = losses.strict
-        settings.save = save
+        settings.save = SaveOptions(target.options)
         settings.save.progress = { count in
             try Interruption.check()
             bar.add(count)
@@ -80,7 +78,7 @@ struct ReshardCommand: ParsableCommand {
         let manifest: Manifest
         do {
             defer { bar.finish() }
-            manifest = try resharder.write(to: store, step: target.step, options: settings)
+            manifest = try resharder.write(to: CheckpointStore(path: destination), step: target.options.step, options: settings)
         }
         let lost = flattened + resharder.losses.map(\.description)
         let aside = manifest.setAside.map { ["\($0.warning)"] } ?? []

@@ -4,7 +4,7 @@ import CairnCheckpoint
 
 /// What every reading command understands.
 struct ReadingOptions: ParsableArguments {
-    @Option(help: "Read PATH as this format (cairn, safetensors, torch, dcp, deepspeed) instead of finding out.")
+    @Option(help: "Read PATH as this format instead of finding out.")
     var format: FormatName?
 
     @Option(help: ArgumentHelp(PartArgument.help, valueName: "n"))

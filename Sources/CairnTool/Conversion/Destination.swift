@@ -1,176 +1,127 @@
 import CairnBase
 import CairnCheckpoint
-import CairnHDF5
-import CairnInterop
 import CairnStorage
 
-/// Where a conversion writes, checked before anything is written.
+/// Where a command writes a checkpoint, checked before anything is written.
 struct Destination {
     let path: String
     let format: OutputFormat
-    let replaces: Bool
-    let maximumShardByteCount: Int
-    /// Over how many files tensors are sharded, for the formats that do so.
-    var fileCount = 1
-    /// The step of the new checkpoint, for our own format.
-    let step: Int
-    /// Numbers that go with it, for our own format.
-    let metrics: [String: Double]
-    /// What it is made from, for our own format, and as text in the metadata of safetensors files where that is asked for.
-    let lineage: Lineage
-    /// Whether safetensors files carry the lineage.
-    var carriesLineage = false
+    var options: CheckpointTarget.Options
 
     /// The writer; nothing has been written yet.
     ///
-    /// - Parameter source: the path that is read, which must not be touched.
-    /// - Throws: ``CairnError/Code/alreadyExists`` for what must not be replaced, ``CairnError/Code/invalidArgument`` when
-    ///   source and destination are the same.
-    func writer(reading source: RecognisedFormat) throws -> any CheckpointWriter {
-        switch format {
-        case .cairn: return try storeWriter(reading: source)
-        case .safetensors, .shardedSafetensors:
-            try refuseSource(source)
-            return try SafeTensorsWriter(
-                path: path, maximumShardByteCount: format == .shardedSafetensors ? maximumShardByteCount : nil,
-                metadata: metadata(), replaces: replaces)
-        case .torch:
-            try refuseFile(over: source)
-            return try TorchWriter(path: path, replaces: replaces)
-        case .dcp:
-            try refuseDirectory(of: source)
-            return DistributedCheckpointWriter(path: path, fileCount: fileCount, replaces: replaces)
-        case .dcpSafetensors:
-            try refuseDirectory(of: source)
-            return ShardedSafeTensorsWriter(path: path, fileCount: fileCount, replaces: replaces)
-        case .universal:
-            try refuseDirectory(of: source)
-            return DeepSpeedUniversalWriter(path: path, step: step, replaces: replaces)
-        case .hdf5, .kerasWeights:
-            try refuseFile(over: source)
-            return try HDF5Writer(path: path, flavour: format == .hdf5 ? .plain : .kerasWeights, replaces: replaces)
-        case .npz:
-            try refuseFile(over: source)
-            return try NumPyWriter(path: path, replaces: replaces)
-        case .npy:
-            try refuseFile(over: source)
-            return try NumPyArrayWriter(path: path, replaces: replaces)
-        }
-    }
+    /// - Throws: ``CairnError/Code/alreadyExists`` for what must not be replaced.
+    func writer() throws -> any CheckpointWriter { try format.target.writer(path, options) }
 
-    private func metadata() throws(CairnError) -> [String: String] {
-        var metadata = SafeTensorsWriter.defaultMetadata
-        if carriesLineage { metadata["cairn.lineage"] = try lineage.text() }
-        return metadata
-    }
-
-    /// A single file replaces nothing but itself: it must not be the source or lie inside of it.
-    private func refuseFile(over source: RecognisedFormat) throws(CairnError) {
-        if try PathInspection.kind(of: path) == .directory {
-            throw CairnError(
-                .invalidArgument, "this format is written as one file", .init(file: path, found: "a directory"))
-        }
-        let target = PathInspection.canonical(path)
-        let isSame: Bool
-        switch source {
-        case .checkpoint(let store, let step):
-            let inside = PathInspection.join(PathInspection.canonical(store), StepName.prefix(step))
-            isSame = target.hasPrefix(inside)
-        // An index stands for the files beside it.
-        case .torch(let path) where path.hasSuffix(".json"):
-            let isBeside = PathInspection.split(target).directory
-                == PathInspection.split(PathInspection.canonical(path)).directory
-            isSame = isBeside ? try PathInspection.kind(of: target) != nil : false
-        default:
-            let origin = PathInspection.canonical(source.path)
-            isSame = target == origin || target.hasPrefix(origin + "/")
-        }
-        if isSame { throw overSource("choose another path") }
-    }
-
-    /// Writers of directories delete old files of their format there: none may belong to the source.
-    private func refuseDirectory(of source: RecognisedFormat) throws(CairnError) {
-        let target = PathInspection.canonical(path)
-        let origin = PathInspection.canonical(source.path)
-        let isInside = try PathInspection.kind(of: origin) != .directory
-            && target == PathInspection.split(origin).directory
-        if target == origin || isInside || target.hasPrefix(origin + "/") { throw overSource("choose another path") }
-    }
-
-    /// The writer of a safetensors checkpoint deletes old files of its name: none may belong to the source.
-    private func refuseSource(_ source: RecognisedFormat) throws(CairnError) {
-        let isFile = path.hasSuffix(".safetensors")
-        let (directory, name) = isFile ? PathInspection.split(path) : (path, "model.safetensors")
-        let target = PathInspection.canonical(directory)
-        let stem = String(name.dropLast(".safetensors".count))
-        let isSame: Bool
-        switch source {
-        case .store(let store): isSame = target == PathInspection.canonical(store)
-        case .checkpoint(let store, let step):
-            let canonical = PathInspection.canonical(store)
-            let inside = PathInspection.join(canonical, StepName.prefix(step))
-            isSame = target == canonical || (target + "/").hasPrefix(inside)
-        case .safetensors(let path):
+    /// - Parameter source: What is read, which must not be touched.
+    /// - Throws: ``CairnError/Code/invalidArgument`` when the result would be written over or into it, or when what is at the
+    ///   path cannot be what is written.
+    func check(reading source: SourceFiles) throws {
+        switch format.target.place {
+        case .file:
             if try PathInspection.kind(of: path) == .directory {
-                isSame = target == PathInspection.canonical(path)
-            } else {
-                let (directory, name) = PathInspection.split(PathInspection.canonical(path))
-                isSame = target == directory && Self.isName(name, ofStem: stem)
+                throw CairnError(
+                    .invalidArgument, "this format is written as one file", .init(file: path, found: "a directory"))
             }
-        case .distributed(let path), .deepspeed(let path): isSame = target == PathInspection.canonical(path)
-        case .torch(let source), .hdf5(let source), .keras(let source), .numpy(let source):
-            isSame = PathInspection.canonical(path) == PathInspection.canonical(source)
-        }
-        if isSame { throw overSource("choose another path") }
-    }
-
-    private func overSource(_ advice: String) -> CairnError {
-        CairnError(
-            .invalidArgument, "the result would be written over or into the source", .init(file: path, advice: advice))
-    }
-
-    private func storeWriter(reading source: RecognisedFormat) throws -> any CheckpointWriter {
-        let (store, options) = try store(reading: source)
-        return try CairnWriter(store: store, step: step, options: options)
-    }
-
-    /// The run to write to and how, for our own format.
-    ///
-    /// - Throws: ``CairnError/Code/invalidArgument`` when the result would be written over or into the source.
-    func store(reading source: RecognisedFormat) throws -> (CheckpointStore, SaveOptions) {
-        if case .checkpoint(let store, let sourceStep) = source {
-            let canonical = PathInspection.canonical(path), origin = PathInspection.canonical(store)
-            let inside = PathInspection.join(origin, StepName.prefix(sourceStep))
-            if (canonical == origin && step == sourceStep) || (canonical + "/").hasPrefix(inside) {
-                throw overSource("choose another --step or another run")
-            }
-        }
-        switch source {
-        case .distributed(let source), .deepspeed(let source):
-            if PathInspection.canonical(path) == PathInspection.canonical(source) {
-                throw overSource("choose another run")
-            }
-        default: break
-        }
-        if try PathInspection.kind(of: path) == .directory {
-            guard case .store = try RecognisedFormat(of: path, forced: .cairn) else {
+        case .run:
+            if try PathInspection.kind(of: path) == .directory,
+                try CheckpointFormats.recognise(path, as: .cairn).step != nil
+            {
                 throw CairnError(
                     .invalidArgument, "this is one checkpoint of a run",
                     .init(file: path, expected: "the directory of a run"))
             }
+        case .directory, .namedFiles: break
         }
-        var options = SaveOptions()
-        options.metrics = metrics
-        options.lineage = lineage
-        options.replacing = replaces
-        return (CheckpointStore(path: path), options)
+        guard try isOver(source) else { return }
+        throw CairnError(
+            .invalidArgument, "the result would be written over or into the source",
+            .init(
+                file: path,
+                advice: format.isRun ? "choose another --step or another run" : "choose another path"))
     }
 
-    /// Whether a file is the one, a shard or the index of a safetensors checkpoint with this stem.
-    private static func isName(_ name: String, ofStem stem: String) -> Bool {
-        if name == stem + ".safetensors" || name == stem + ".safetensors.index.json" { return true }
-        guard name.hasPrefix(stem + "-"), name.hasSuffix(".safetensors") else { return false }
-        let parts = name.dropFirst(stem.count + 1).dropLast(".safetensors".count).split(separator: "-")
-        return parts.count == 3 && parts[1] == "of" && (parts[0] + parts[2]).allSatisfy(\.isNumber)
+    private func isOver(_ source: SourceFiles) throws -> Bool {
+        let target = PathInspection.canonical(path)
+        switch format.target.place {
+        case .file: return try source.includes(target)
+        case .directory:
+            // Old files of the format there are deleted: none may belong to the source.
+            return source.isIn(target)
+        case .namedFiles:
+            let isFile = path.hasSuffix(SafeTensorsShardName.fileExtension)
+            let (directory, name) = isFile ? PathInspection.split(target) : (target, "model" + SafeTensorsShardName.fileExtension)
+            return source.isIn(directory, named: { SafeTensorsShardName.isName($0, ofStem: name) })
+        case .run:
+            if case .step(let store, let step) = source {
+                return target == store && step == options.step || source.isAround(target)
+            }
+            return source.isAround(target)
+        }
+    }
+}
+
+/// The files that a command reads and must not touch, by their canonical paths.
+enum SourceFiles {
+    case file(String)
+    case directory(String)
+    /// One checkpoint of a run.
+    case step(store: String, Int)
+
+    init(_ recognised: RecognisedCheckpoint) throws {
+        if let step = recognised.step {
+            self = .step(store: PathInspection.canonical(recognised.path), step)
+        } else {
+            try self.init(path: recognised.path)
+        }
+    }
+
+    init(path: String) throws {
+        let canonical = PathInspection.canonical(path)
+        self = try PathInspection.kind(of: path) == .directory ? .directory(canonical) : .file(canonical)
+    }
+
+    /// Whether a path is the directory that holds the source, or inside of it.
+    func isAround(_ path: String) -> Bool {
+        switch self {
+        case .file(let file): path == file
+        case .directory(let directory): path == directory || path.hasPrefix(directory + "/")
+        case .step(let store, let step): (path + "/").hasPrefix(PathInspection.join(store, StepName.prefix(step)))
+        }
+    }
+
+    /// Whether a file is one of the source's.
+    func includes(_ path: String) throws -> Bool {
+        // An index stands for the files beside it.
+        if case .file(let file) = self, file.hasSuffix(".json"),
+            PathInspection.split(file).directory == PathInspection.split(path).directory
+        {
+            return try PathInspection.kind(of: path) != nil
+        }
+        return isAround(path)
+    }
+
+    /// Whether files that are written to a directory could be the source's.
+    ///
+    /// - Parameter isWritten: Which names are written or deleted; all by default.
+    func isIn(_ directory: String, named isWritten: (String) -> Bool = { _ in true }) -> Bool {
+        if isAround(directory) { return true }
+        switch self {
+        case .file(let file):
+            let (own, name) = PathInspection.split(file)
+            return own == directory && isWritten(name)
+        case .directory: return false
+        // A run with files of another format in it is neither.
+        case .step(let store, _): return directory == store
+        }
+    }
+}
+
+extension SafeTensorsShardName {
+    /// Whether a file is the one, a shard or the index of a checkpoint that is named so.
+    fileprivate static func isName(_ name: String, ofStem file: String) -> Bool {
+        let stem = String(file.dropLast(fileExtension.utf8.count))
+        if name == file || name == stem + indexExtension { return true }
+        return SafeTensorsShardName(name).map { ExactString($0.stem) == ExactString(stem) } ?? false
     }
 }

@@ -1,4 +1,6 @@
 import CairnBase
+import CairnCheckpoint
+import CairnInterop
 import CairnStorage
 
 /// What a file is that is not a checkpoint, or none that Cairn reads: by its first and last bytes, else by its name.
@@ -19,11 +21,11 @@ struct ForeignFile {
     init?(path: String) throws(CairnError) {
         let (directory, name) = PathInspection.split(path)
         let file = try LocalStorage(root: directory).open(name)
-        let beginning = try file.bytes(in: 0..<min(FileSignature.byteCount, file.byteCount))
+        let beginning = try file.bytes(in: 0..<min(PathContents.beginningByteCount, file.byteCount))
         if file.byteCount == 0 {
             self.init("an empty file", "take another copy")
             isDamaged = true
-        } else if FileSignature.looksLikeSafetensors(beginning) {
+        } else if SafeTensorsReader.mayBegin(with: beginning) {
             // Its first bytes are a number, which may be the mark of anything.
             return nil
         } else if name.contains(".data-"), name.contains("-of-") {
@@ -78,7 +80,7 @@ struct ForeignFile {
         case begins("ustar", at: 257): return ForeignFile("a tar archive", unpack + " (tar -x)")
         case bytes.count > 2 && bytes[0] == 0x78 && [0x01, 0x5E, 0x9C, 0xDA].contains(bytes[1]):
             return ForeignFile("compressed with zlib, as joblib does", "load it with joblib and save it with torch.save or numpy.savez")
-        case isJoblib(bytes):
+        case TorchContainer.isJoblib(bytes):
             return ForeignFile(
                 "a pickle of joblib, with the bytes of arrays between its parts",
                 "load it with joblib and save it with torch.save or numpy.savez")
@@ -100,12 +102,6 @@ struct ForeignFile {
         case bytes.starts(with: [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59]): return ForeignFile("a NumPy array", nil)
         default: return nil
         }
-    }
-
-    /// Whether a pickle is of joblib, which names its own class at the beginning.
-    static func isJoblib(_ bytes: [UInt8]) -> Bool {
-        guard bytes.first == 0x80 else { return false }
-        return bytes.firstRange(of: Array("joblib.numpy_pickle".utf8)) != nil
     }
 
     // MARK: Text
@@ -196,12 +192,12 @@ extension ForeignFile {
 
     /// A checkpoint of one format under a name of another.
     private static func misnamed(_ path: String) -> ForeignFile? {
-        guard let beginning = try? PathInspection.beginning(of: path, byteCount: FileSignature.byteCount) else { return nil }
+        guard let beginning = try? PathInspection.beginning(of: path, byteCount: PathContents.beginningByteCount) else { return nil }
         let isSafetensors = path.hasSuffix(".safetensors")
-        if FileSignature.looksLikeSafetensors(beginning), !isSafetensors {
+        if SafeTensorsReader.mayBegin(with: beginning), !isSafetensors {
             return ForeignFile("safetensors by its content", "give it the name that its content has")
         }
-        if FileSignature.isZipArchive(beginning), isSafetensors {
+        if beginning.starts(with: [0x50, 0x4B, 3, 4]), isSafetensors {
             return ForeignFile("a zip archive by its content, as torch.save writes it", "give it the name that its content has")
         }
         return nil

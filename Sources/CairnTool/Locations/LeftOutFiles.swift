@@ -1,5 +1,4 @@
 import CairnBase
-import CairnInterop
 import CairnStorage
 
 /// What of a trainer's directory is not read with the model in it: the optimizer, the schedule, the state of generators.
@@ -20,12 +19,5 @@ enum LeftOutFiles {
         guard !others.isEmpty else { return [] }
         let shown = others.prefix(8).joined(separator: ", ") + (others.count > 8 ? ", …" : "")
         return ["of the directory the model is read; left out: \(shown)"]
-    }
-
-    /// The same of a directory that is read as safetensors: all of those are the model, unless an index names them.
-    static func note(besideSafetensorsIn path: String) throws(CairnError) -> [String] {
-        guard try PathInspection.kind(of: path) == .directory else { return [] }
-        let suffix = ".safetensors"
-        return try note(beside: PathInspection.names(in: path).filter { $0.hasSuffix(suffix) }, in: path)
     }
 }

@@ -45,4 +45,14 @@ struct Location: Sendable {
         }
         self.path = path
     }
+
+    /// What choosing a checkpoint of something else than a run is.
+    var selectorError: CairnError {
+        CairnError(
+            .invalidArgument, "only a run has checkpoints to choose from with @", .init(file: path, expected: "a run"))
+    }
+
+    func refuseSelector() throws(CairnError) {
+        if selector != nil { throw selectorError }
+    }
 }

@@ -1,7 +1,5 @@
 import CairnBase
 import CairnCheckpoint
-import CairnHDF5
-import CairnInterop
 import CairnStorage
 import CairnUniversal
 
@@ -10,6 +8,8 @@ struct OpenedCheckpoint {
     let reader: any CheckpointReader
     /// What was opened, for people: `cairn, step 400`.
     let description: String
+    /// What the path turned out to be, narrowed to the one checkpoint of a run; `nil` for what was made from others.
+    let recognised: RecognisedCheckpoint?
     /// The commit record, for our own format.
     var manifest: Manifest? { stored?.manifest }
     /// The reader of our own format, if it is that.
@@ -31,65 +31,58 @@ struct OpenedCheckpoint {
     }
 
     private init(_ location: Location, format: FormatName?, part: Int?) throws {
-        let text = location.text
-        let recognised = try RecognisedFormat(of: location.path, forced: format)
-        if part != nil {
-            guard case .torch = recognised else {
-                throw CairnError(
-                    .invalidArgument, "a part can be chosen of a file of torch.save only", .init(file: location.path))
-            }
-        }
-        switch (recognised, location.selector) {
-        case (.store(let path), .step(let step)?):
-            try self.init(store: path, step: step)
-        case (.store(let path), let selector):
-            let latest = try StoreOpening.newest(of: path)
-            if selector == nil { StandardError.note("\(text): taking step \(latest), the latest of the run") }
-            try self.init(store: path, step: latest)
-        case (.checkpoint(let store, let step), nil):
-            try self.init(store: store, step: step)
-        case (.safetensors(let path), nil):
-            let others = try LeftOutFiles.note(besideSafetensorsIn: path)
-            self.init(reader: try Self.safetensors(path), description: "safetensors", notes: others)
-        case (.torch(let path), nil):
-            let reader = try TorchReader(path: path, part: part)
-            let others = try LeftOutFiles.note(beside: reader.files, in: path)
-            self.init(reader: reader, description: "torch.save", notes: others)
-        case (.distributed(let path), nil):
-            let reader = try DistributedCheckpointReader(path: path)
-            self.init(reader: reader, description: "torch.distributed.checkpoint")
-        case (.deepspeed(let path), nil):
-            self.init(reader: try DeepSpeedReader(path: path), description: "DeepSpeed")
-        case (.hdf5(let path), nil):
-            self.init(reader: try HDF5Reader(path: path), description: "HDF5")
-        case (.keras(let path), nil):
-            self.init(reader: try KerasReader(path: path), description: "Keras")
-        case (.numpy(let path), nil):
-            self.init(reader: try NumPyReader(path: path), description: "NumPy")
-        case (_, _?):
+        let recognised = try CheckpointFormats.recognise(location.path, as: format)
+        if part != nil, !recognised.format.hasParts {
             throw CairnError(
-                .invalidArgument, "only a run has checkpoints to choose from with @",
-                .init(file: location.path, expected: "a run"))
+                .invalidArgument, "a part can be chosen of a file of torch.save only", .init(file: location.path))
         }
-    }
-
-    /// Opens safetensors; an error names the file by its path and not only by its name.
-    static func safetensors(_ path: String) throws(CairnError) -> SafeTensorsReader {
-        do throws(CairnError) {
-            return try SafeTensorsReader(path: path)
-        } catch {
-            guard let file = error.context.file, file != path, !file.hasPrefix("/") else { throw error }
-            let isDirectory = try PathInspection.kind(of: path) == .directory
-            var located = error
-            located.context.file = PathInspection.join(isDirectory ? path : PathInspection.split(path).directory, file)
-            throw located
+        guard let store = recognised.store else {
+            try location.refuseSelector()
+            let opened = try recognised.format.open(recognised.path, .init(part: part))
+            let others = try opened.files.map { try LeftOutFiles.note(beside: $0, in: recognised.path) }
+            self.init(opened.reader, recognised.format.title, recognised, notes: others ?? [])
+            return
+        }
+        switch (location.selector, recognised.step) {
+        case (let selector?, nil):
+            let step = if case .step(let step) = selector { step } else { try StoreOpening.newest(of: store) }
+            try self.init(recognised, store: store, step: step)
+        case (nil, let step?): try self.init(recognised, store: store, step: step)
+        case (nil, nil):
+            let latest = try StoreOpening.newest(of: store)
+            StandardError.note("\(location.text): taking step \(latest), the latest of the run")
+            try self.init(recognised, store: store, step: latest)
+        case (_?, _?): throw location.selectorError
         }
     }
 
     /// Opens one checkpoint of a store.
     init(store path: String, step: Int) throws {
+        try self.init(nil, store: path, step: step)
+    }
+
+    private init(_ recognised: RecognisedCheckpoint?, store path: String, step: Int) throws {
         let opened = try CheckpointStore(path: path).open(step: step)
-        self.init(reader: opened, description: "cairn, step \(step)", stored: opened)
+        var claim = CheckpointFormat.Claim(path)
+        claim.step = step
+        self.init(
+            opened, "cairn, step \(step)", RecognisedCheckpoint(format: recognised?.format ?? .cairn, claim: claim),
+            stored: opened)
+    }
+
+    /// A reader that was made from the ranks' parts.
+    init(gathered reader: any CheckpointReader) { self.init(reader, "shards gathered by rules", nil) }
+
+    private init(
+        _ reader: any CheckpointReader, _ description: String, _ recognised: RecognisedCheckpoint?,
+        stored: CairnReader? = nil, notes: [String] = []
+    ) {
+        self.reader = reader
+        self.description = description
+        self.recognised = recognised
+        self.stored = stored
+        self.notes = notes
+        for entry in skippedEntries { StandardError.note("\(reader.source): \(entry)") }
     }
 
     /// What is in the files and not in the reader: a sentence each.
@@ -119,74 +112,5 @@ struct OpenedCheckpoint {
                 .init(file: reader.source, advice: "use rules to reduce partial tensors of foreign shards"))
         }
         return try ReducedReader(stored)
-    }
-
-    /// A reader that was made from others.
-    init(gathered reader: any CheckpointReader) {
-        self.init(reader: reader, description: "shards gathered by rules")
-    }
-
-    private init(
-        reader: any CheckpointReader, description: String, stored: CairnReader? = nil, notes: [String] = []
-    ) {
-        self.reader = reader
-        self.description = description
-        self.stored = stored
-        self.notes = notes
-        for entry in skippedEntries { StandardError.note("\(reader.source): \(entry)") }
-    }
-}
-
-/// Opens a run, for the commands that want all of it.
-enum StoreOpening {
-    /// The newest step of a run that is usable; newer ones that are not are named on standard error.
-    ///
-    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when all are of no
-    ///   use.
-    static func newest(of path: String) throws -> Int {
-        let store = CheckpointStore(path: path)
-        let (step, skipped) = try store.newestUsable()
-        note(skipped, of: path)
-        if let step { return step }
-        guard skipped.isEmpty else { throw store.noneUsable(skipped) }
-        throw CairnError(
-            .notFound, "the run has no finished checkpoint",
-            .init(file: path, advice: "`cairn ls` shows what is there"))
-    }
-
-    /// The steps of a run that are usable, ascending; those that are not are named on standard error.
-    static func usableSteps(of store: CheckpointStore, path: String) throws -> [Int] {
-        var steps: [Int] = []
-        for summary in try store.list() {
-            switch summary.state {
-            case .committed: steps.append(summary.step)
-            case .debris: break
-            case .damaged(let error): note([.init(step: summary.step, error: error)], of: path)
-            case .quarantined(let quarantine):
-                note([.init(step: summary.step, error: quarantine.error(in: store))], of: path)
-            }
-        }
-        return steps
-    }
-
-    private static func note(_ skipped: [CheckpointStore.Skipped], of path: String) {
-        for one in skipped { StandardError.note("\(path)@\(one.step) is skipped: \(one.error)") }
-    }
-
-    /// - Throws: ``CairnError/Code/unsupported`` when the path is something else.
-    static func open(_ path: String) throws -> (store: CheckpointStore, path: String) {
-        guard case .store(let path) = try RecognisedFormat(of: path, forced: .cairn) else {
-            throw CairnError(
-                .invalidArgument, "this is one checkpoint", .init(file: path, expected: "the directory of a run"))
-        }
-        let names = try PathInspection.names(in: path)
-        guard names.isEmpty || names.contains(where: { StepName.step(ofKey: $0 + "/") != nil }) else {
-            throw CairnError(
-                .unsupported, "this is not a run",
-                .init(
-                    file: path, expected: "a directory with step-… directories in it",
-                    found: names.prefix(4).joined(separator: ", ") + (names.count > 4 ? ", …" : "")))
-        }
-        return (CheckpointStore(path: path), path)
     }
 }

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnCheckpoint
 import CairnStorage
 
 /// The message for a directory that is not a checkpoint: what it is instead, or what in it is one.
@@ -58,25 +59,9 @@ enum UnknownDirectory {
             let inner = PathInspection.join(path, name)
             let kind = try PathInspection.kind(of: inner)
             guard kind == .directory || kind == .file && checkpointEnds.contains(where: name.hasSuffix) else { continue }
-            guard let format = try? RecognisedFormat(of: inner, looksInside: false) else { continue }
-            found.append("\(name) (\(format.name))")
+            guard let format = try? CheckpointFormats.recognise(inner, looksInside: false) else { continue }
+            found.append("\(name) (\(format.format.name))")
         }
         return found
-    }
-}
-
-extension RecognisedFormat {
-    /// The format's name, as `--format` takes it.
-    var name: String {
-        switch self {
-        case .store, .checkpoint: "cairn"
-        case .safetensors: "safetensors"
-        case .torch: "torch"
-        case .distributed: "dcp"
-        case .deepspeed: "deepspeed"
-        case .hdf5: "hdf5"
-        case .keras: "keras"
-        case .numpy: "numpy"
-        }
     }
 }

@@ -20,20 +20,22 @@ extension MergeOutput {
         _ reader: any CheckpointReader, lineage: Lineage, notes: [String], of sources: [MergeSource], schema: String,
         metrics: [String: Double] = [:], facts: JSONObject = JSONObject()
     ) throws {
-        let destination = Destination(
-            path: output, format: target, replaces: force, maximumShardByteCount: maxShardSize.byteCount,
-            step: step ?? sources.first?.manifest?.step ?? 0, metrics: metrics, lineage: lineage, carriesLineage: true)
+        var destination = Destination(path: output, format: target, options: .init())
+        destination.options.replaces = force
+        destination.options.maximumShardByteCount = maxShardSize.byteCount
+        destination.options.step = step ?? sources.first?.manifest?.step ?? 0
+        destination.options.metrics = metrics
+        destination.options.lineage = lineage
+        destination.options.metadata = ["cairn.lineage": try lineage.text()]
         try checkPatterns(of: sources)
         var notes = notes
         for source in sources.reversed() {
             if let note = source.note, !notes.contains(note) { notes.insert(note, at: 0) }
         }
-        // Each source is kept from being written over.
-        var writer: (any CheckpointWriter)?
-        for source in sources { writer = try destination.writer(reading: source.recognised) }
+        for source in sources { try destination.check(reading: source.files) }
+        let writer = try destination.writer()
         let left = sources.flatMap(\.skippedEntries)
         try losses.check(left)
-        guard let writer else { throw CairnError(.invalidArgument, "a merge needs at least one checkpoint") }
         for note in notes { StandardError.note(note) }
         Interruption.watch()
         let byteCount = reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
@@ -57,17 +59,17 @@ extension MergeOutput {
         _ reader: any CheckpointReader, _ destination: Destination, _ lineage: Lineage, _ notes: [String],
         _ byteCount: Int, _ schema: String, _ facts: JSONObject
     ) throws {
-        let written = target == .cairn ? "\(output)@\(destination.step)" : output
+        let written = target.isRun ? "\(output)@\(destination.options.step)" : output
         guard json else {
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(written) (\(target.rawValue)): \(reader.tensors.count) tensors, "
+                    "wrote \(written) (\(target.name)): \(reader.tensors.count) tensors, "
                         + "\(ByteCountText.describe(byteCount)), \(LineageText.describe(lineage))"))
             return
         }
         var document: JSONObject = [
-            "destination": .string(output), "format": .string(target.rawValue),
-            "step": target == .cairn ? .count(destination.step) : .null, "tensors": .count(reader.tensors.count),
+            "destination": .string(output), "format": .string(target.name),
+            "step": target.isRun ? .count(destination.options.step) : .null, "tensors": .count(reader.tensors.count),
             "values": .count(reader.values.count), "bytes": .count(byteCount), "lineage": .lineage(lineage),
             "notes": .strings(notes),
         ]

@@ -50,9 +50,7 @@ struct MergeOutput: ParsableArguments {
         if outputFormat == nil, !output.hasSuffix(".safetensors") {
             throw ValidationError("--to is needed unless the output ends with .safetensors")
         }
-        if step != nil, target != .cairn, target != .universal {
-            throw ValidationError("--step goes with --to cairn and deepspeed-universal only")
-        }
+        try target.check("--step", isGiven: step != nil, .step)
     }
 
     var target: OutputFormat { outputFormat ?? .safetensors }
@@ -120,7 +118,7 @@ struct MergeSource {
     let input: MergeInput
     let manifest: Manifest?
     /// What must not be written over.
-    let recognised: RecognisedFormat
+    let files: SourceFiles
     /// What of the files is not in the reader.
     let skippedEntries: [String]
     /// The names of everything that it has.
@@ -139,7 +137,7 @@ struct MergeSource {
         let opened = try OpenedCheckpoint(text, format: format, part: part)
         try opened.checkNotEmpty()
         let location = try Location(text)
-        recognised = try RecognisedFormat(of: location.path, forced: format).narrowed(to: opened.manifest)
+        files = try opened.recognised.map { try SourceFiles($0) } ?? SourceFiles(path: location.path)
         manifest = opened.manifest
         skippedEntries = opened.skippedEntries.map { "\(text): \($0)" }
         let selects: @Sendable (String) -> Bool

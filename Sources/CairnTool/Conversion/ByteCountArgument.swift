@@ -1,23 +1,5 @@
 import ArgumentParser
 
-/// What `cairn convert` can write.
-enum OutputFormat: String, CaseIterable, ExpressibleByArgument {
-    case cairn
-    case safetensors
-    case shardedSafetensors = "safetensors-sharded"
-    case torch
-    case dcp
-    case dcpSafetensors = "dcp-safetensors"
-    case universal = "deepspeed-universal"
-    case hdf5
-    case kerasWeights = "keras-weights"
-    case npz
-    case npy
-
-    /// Whether the tensors can be sharded over files, one for each of so many ranks.
-    var isSharded: Bool { self == .dcp || self == .dcpSafetensors }
-}
-
 /// A size of the command line: `5GB`, `512MiB`.
 struct ByteCountArgument: ExpressibleByArgument, Sendable {
     let byteCount: Int

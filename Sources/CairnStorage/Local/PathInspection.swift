@@ -1,5 +1,4 @@
-import CairnBase
-import CairnStorage
+package import CairnBase
 
 #if canImport(Glibc)
 import Glibc
@@ -8,13 +7,13 @@ import Darwin
 #endif
 
 /// What is at a path of the local file system.
-enum PathInspection {
+package enum PathInspection {
     private static let fileSystem = PosixFileSystem()
 
     /// What is there, links followed; `nil` for nothing.
     ///
     /// - Throws: ``CairnError/Code/inputOutput`` where that cannot be found out.
-    static func kind(of path: String) throws(CairnError) -> FileKind? {
+    package static func kind(of path: String) throws(CairnError) -> FileKind? {
         guard !path.isEmpty else { return nil }
         do throws(SystemCallError) {
             return try fileSystem.status(at: path).kind
@@ -25,7 +24,7 @@ enum PathInspection {
     }
 
     /// The names in a directory, sorted.
-    static func names(in directory: String) throws(CairnError) -> [String] {
+    package static func names(in directory: String) throws(CairnError) -> [String] {
         do throws(SystemCallError) {
             return try fileSystem.entries(of: directory).map(\.name).sorted { ExactString($0) < ExactString($1) }
         } catch {
@@ -34,7 +33,7 @@ enum PathInspection {
     }
 
     /// The first bytes of a file, at most so many.
-    static func beginning(of path: String, byteCount: Int) throws(CairnError) -> [UInt8] {
+    package static func beginning(of path: String, byteCount: Int) throws(CairnError) -> [UInt8] {
         let (directory, name) = split(path)
         let file = try LocalStorage(root: directory).open(name)
         var bytes = [UInt8](repeating: 0, count: min(byteCount, file.byteCount))
@@ -45,7 +44,7 @@ enum PathInspection {
     }
 
     /// The directory of a path and the name in it. A path that names no file has the name ".".
-    static func split(_ path: String) -> (directory: String, name: String) {
+    package static func split(_ path: String) -> (directory: String, name: String) {
         var trimmed = path[...]
         while trimmed.utf8.count > 1, trimmed.utf8.last == UInt8(ascii: "/") { trimmed.removeLast() }
         guard let slash = trimmed.lastIndex(of: "/") else { return (".", String(trimmed)) }
@@ -54,12 +53,12 @@ enum PathInspection {
     }
 
     /// A name inside a directory.
-    static func join(_ directory: String, _ name: String) -> String {
+    package static func join(_ directory: String, _ name: String) -> String {
         directory.hasSuffix("/") ? directory + name : directory + "/" + name
     }
 
     /// The absolute path without links, also of what does not exist yet below directories that do.
-    static func canonical(_ path: String) -> String {
+    package static func canonical(_ path: String) -> String {
         if let resolved = realpath(path, nil) {
             defer { free(resolved) }
             return String(cString: resolved)

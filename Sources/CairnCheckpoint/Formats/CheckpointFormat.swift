@@ -1,0 +1,162 @@
+public import CairnBase
+
+/// A format of checkpoints: how it is recognised, opened and written.
+///
+/// A format is one value of this type, beside its reader and writers, and one entry in a ``CheckpointFormats`` list. What else
+/// knows of formats asks that list: recognition, the names that options take, help, what is kept from being written over.
+public struct CheckpointFormat: Sendable {
+    /// What a path can be.
+    public enum PathKind: String, Sendable, CaseIterable {
+        case file, directory
+    }
+
+    /// How sure a format is of a path. The surest format gets it; two that are equally sure make it ambiguous.
+    public enum Confidence: Int, Sendable, Comparable {
+        /// By the name alone, as of a file that was cut short in its first bytes.
+        case name
+        /// Something in it would be this format's.
+        case trace
+        /// It is of a kind that this format has most of.
+        case kind
+        /// It has this format's mark.
+        case mark
+
+        public static func < (one: Confidence, other: Confidence) -> Bool { one.rawValue < other.rawValue }
+    }
+
+    /// A checkpoint that a format has recognised.
+    public struct Claim: Sendable {
+        /// What is to be opened: the path that was looked at, or another that it stands for.
+        public var path: String
+        public var confidence: Confidence
+        /// The names of formats whose files are this one's by right, so that their claims do not count.
+        public var instead: [String]
+        /// Which checkpoint of a run it is, for our own format.
+        public var step: Int?
+        /// Why it cannot be opened, although it is this format's.
+        public var problem: CairnError?
+
+        public init(_ path: String, _ confidence: Confidence = .mark, instead: [String] = []) {
+            self.path = path
+            self.confidence = confidence
+            self.instead = instead
+        }
+    }
+
+    /// What of a claimed path is wanted.
+    public struct OpenOptions: Sendable {
+        /// Which of several saves in a file, from 1.
+        public var part: Int?
+        /// Which checkpoint of a run.
+        public var step: Int?
+
+        public init(part: Int? = nil, step: Int? = nil) {
+            self.part = part
+            self.step = step
+        }
+    }
+
+    /// A checkpoint that was opened.
+    public struct Opening {
+        public var reader: any CheckpointReader
+        /// Which files of a directory are in it; `nil` where all of them are.
+        public var files: [String]?
+
+        public init(_ reader: any CheckpointReader, files: [String]? = nil) {
+            self.reader = reader
+            self.files = files
+        }
+    }
+
+    /// As options take it: `safetensors`.
+    public let name: String
+    /// For people: `torch.save`.
+    public let title: String
+    /// What a checkpoint of it can be.
+    public let kinds: Set<PathKind>
+    /// Whether a file can hold several saves, of which one is chosen.
+    public var hasParts = false
+    /// Whether opening makes sure that every tensor is covered by what is stored.
+    public var checksCoverage = false
+    /// Why data may have no checksums, as the end of a sentence.
+    public var withoutChecksums = "the format has none"
+    /// What can be written.
+    public var targets: [CheckpointTarget] = []
+    /// Says whether a path is a checkpoint of this format; `nil` when it is not.
+    public let recognise: @Sendable (PathContents) throws(CairnError) -> Claim?
+    /// Opens what was recognised.
+    public let open: @Sendable (_ path: String, OpenOptions) throws -> Opening
+    /// Opens what each rank saved, for rules that gather it; `nil` where the ranks' files are checkpoints themselves.
+    public var openRanks: (@Sendable (_ path: String) throws -> [any CheckpointReader])?
+
+    public init(
+        name: String, title: String, kinds: Set<PathKind>,
+        recognise: @escaping @Sendable (PathContents) throws(CairnError) -> Claim?,
+        open: @escaping @Sendable (_ path: String, OpenOptions) throws -> Opening
+    ) {
+        self.name = name
+        self.title = title
+        self.kinds = kinds
+        self.recognise = recognise
+        self.open = open
+    }
+}
+
+/// What a conversion can write: a format, or one of its forms.
+public struct CheckpointTarget: Sendable {
+    /// What is at the path that is written to.
+    public enum Place: Sendable {
+        /// One file.
+        case file
+        /// A directory of its own; old files of the format in it are replaced.
+        case directory
+        /// A file, or several that are named after it, in a directory with others.
+        case namedFiles
+        /// A checkpoint of a run.
+        case run
+    }
+
+    /// What the user may say of it.
+    public enum Setting: Sendable, Hashable {
+        case step, fileCount, maximumShardSize, compression
+    }
+
+    /// How to write. What a target has no place for is left out.
+    public struct Options: Sendable {
+        /// Whether a checkpoint may be there already.
+        public var replaces = false
+        public var step = 0
+        /// Over how many files tensors are sharded.
+        public var fileCount = 1
+        public var maximumShardByteCount = 5_000_000_000
+        public var compression: Compression = .none
+        /// Numbers that go with it.
+        public var metrics: [String: Double] = [:]
+        /// What it is made from.
+        public var lineage: Lineage?
+        /// Text for files that hold some beside their tensors.
+        public var metadata: [String: String] = [:]
+
+        public init() {}
+    }
+
+    /// As options take it: `safetensors-sharded`.
+    public let name: String
+    /// What is written, for help: `a file for torch.load`.
+    public let summary: String
+    public let place: Place
+    public let settings: Set<Setting>
+    /// Makes the writer; nothing is written yet.
+    public let writer: @Sendable (_ path: String, Options) throws -> any CheckpointWriter
+
+    public init(
+        name: String, summary: String, place: Place, settings: Set<Setting> = [],
+        writer: @escaping @Sendable (_ path: String, Options) throws -> any CheckpointWriter
+    ) {
+        self.name = name
+        self.summary = summary
+        self.place = place
+        self.settings = settings
+        self.writer = writer
+    }
+}

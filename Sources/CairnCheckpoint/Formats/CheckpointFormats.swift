@@ -1,0 +1,97 @@
+public import CairnBase
+
+/// The formats that a program knows.
+///
+/// ```swift
+/// let formats: CheckpointFormats = [.cairn, .safetensors, .torch]
+/// let checkpoint = try formats.open("model.pt")
+/// ```
+public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
+    public let formats: [CheckpointFormat]
+
+    public init(arrayLiteral formats: CheckpointFormat...) { self.formats = formats }
+
+    public init(_ formats: [CheckpointFormat]) { self.formats = formats }
+
+    /// The format of a name.
+    public func named(_ name: String) -> CheckpointFormat? { formats.first { $0.name == name } }
+
+    /// What can be written, in the order of the formats.
+    public var targets: [CheckpointTarget] { formats.flatMap(\.targets) }
+
+    /// The target of a name.
+    public func target(named name: String) -> CheckpointTarget? { targets.first { $0.name == name } }
+
+    /// Finds out what is at a path.
+    ///
+    /// - Parameter forced: The name of the only format to think of.
+    /// - Returns: `nil` when no format knows it.
+    /// - Throws: ``CairnError/Code/notFound``; ``CairnError/Code/unsupported`` for what several formats claim, and where the one
+    ///   that was asked for cannot be it; the problem of a checkpoint that is known to be unusable.
+    public func recognise(_ path: String, forced: String? = nil) throws(CairnError) -> RecognisedCheckpoint? {
+        let contents = try PathContents(path)
+        if let forced { return try recognise(contents, as: forced) }
+        var claims: [RecognisedCheckpoint] = []
+        for format in formats {
+            guard let claim = try format.recognise(contents) else { continue }
+            claims.append(RecognisedCheckpoint(format: format, claim: claim))
+        }
+        let yielding = Set(claims.flatMap(\.claim.instead))
+        claims.removeAll { yielding.contains($0.format.name) }
+        guard let surest = claims.map(\.claim.confidence).max() else { return nil }
+        claims.removeAll { $0.claim.confidence < surest }
+        if let problem = claims.first?.claim.problem { throw problem }
+        guard claims.count > 1 else { return claims.first }
+        let names = claims.map(\.format.name)
+        throw CairnError(
+            .unsupported, "the \(contents.kind.rawValue) can be read as several formats",
+            .init(
+                file: path, found: names.joined(separator: ", "),
+                advice: "say which by --format " + names.joined(separator: " or ")))
+    }
+
+    private func recognise(_ contents: PathContents, as name: String) throws(CairnError) -> RecognisedCheckpoint {
+        guard let format = named(name) else {
+            throw CairnError(
+                .invalidArgument, "no format has this name",
+                .init(file: contents.path, expected: formats.map(\.name).joined(separator: ", "), found: name))
+        }
+        let claim = try format.recognise(contents)
+        if let problem = claim?.problem { throw problem }
+        if let claim { return RecognisedCheckpoint(format: format, claim: claim) }
+        guard format.kinds.contains(contents.kind) else {
+            throw CairnError(
+                .unsupported, "a checkpoint of \(format.title) is a \(format.kinds.first?.rawValue ?? "file")",
+                .init(file: contents.path, found: "a \(contents.kind.rawValue)"))
+        }
+        return RecognisedCheckpoint(format: format, claim: .init(contents.path))
+    }
+
+    /// Opens the checkpoint at a path, whatever its format.
+    ///
+    /// - Throws: As ``recognise(_:forced:)``; ``CairnError/Code/unsupported`` for what no format knows; what opening throws.
+    public func open(_ path: String, options: CheckpointFormat.OpenOptions = .init()) throws -> any CheckpointReader {
+        guard let found = try recognise(path) else {
+            throw CairnError(
+                .unsupported, "this is not a checkpoint of a known format",
+                .init(file: path, expected: formats.map(\.title).joined(separator: ", ")))
+        }
+        var options = options
+        options.step = options.step ?? found.claim.step
+        return try found.format.open(found.claim.path, options).reader
+    }
+}
+
+/// What a path turned out to hold.
+public struct RecognisedCheckpoint: Sendable {
+    public let format: CheckpointFormat
+    public let claim: CheckpointFormat.Claim
+
+    public init(format: CheckpointFormat, claim: CheckpointFormat.Claim) {
+        self.format = format
+        self.claim = claim
+    }
+
+    /// What is to be opened.
+    public var path: String { claim.path }
+}
