@@ -32,6 +32,12 @@ public protocol Storage: Sendable {
     /// Includes what crashed writers left behind, so that a collector sees it: ``StorageEntry/isTemporary``.
     func list(_ prefix: String) throws(CairnError) -> [StorageEntry]
 
+    /// Whether calls reach the device from the calling thread: a file system of this machine. Others may start threads.
+    var isLocal: Bool { get }
+
+    /// What tells this storage from others that call different objects by the same ``location(of:)``; `nil` where none do.
+    var distinction: Distinction? { get }
+
     /// What to call an object, or the objects that begin with a prefix, in messages: a path where there is one.
     func location(of key: String) -> String
 
@@ -43,6 +49,10 @@ public protocol Storage: Sendable {
 }
 
 extension Storage {
+    public var isLocal: Bool { false }
+
+    public var distinction: Distinction? { nil }
+
     /// The key itself.
     public func location(of key: String) -> String { key }
 }

@@ -20,6 +20,10 @@ package final class CountingStorage: Storage {
     /// What was read since the last ``reset()``.
     package var reads: Reads { counted.withLock { $0 } }
 
+    package var isLocal: Bool { storage.isLocal }
+
+    package var distinction: Distinction? { storage.distinction }
+
     package func reset() { counted.withLock { $0 = Reads() } }
 
     package func open(_ key: String) throws(CairnError) -> any StorageFile {

@@ -51,8 +51,8 @@ func smallChunks(_ change: (inout SaveOptions) -> Void = { _ in }) -> SaveOption
 }
 
 /// A storage whose writes a test can hold up or let fail.
-final class ManagedStorage: Storage, Distinguishable {
-    let distinction = Distinction()
+final class ManagedStorage: Storage {
+    let distinction: Distinction? = Distinction()
     private let inner: any Storage
     private let gate = Monitor(Gate())
 

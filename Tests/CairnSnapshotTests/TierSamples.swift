@@ -92,8 +92,8 @@ extension CheckpointStore {
 }
 
 /// A storage that can be pulled out and put back, or made to stand still.
-final class DetachableStorage: Storage, Distinguishable {
-    let distinction = Distinction()
+final class DetachableStorage: Storage {
+    let distinction: Distinction? = Distinction()
     private struct State {
         var isGone = false
         var isHeld = false

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnStorage
 import CairnTensor
 import CairnTesting
 import Foundation
@@ -47,6 +48,36 @@ import Testing
         #expect(try ToolRun(command + ["--force"], in: directory).exitCode == 0)
         let over = ["reshard", "run@4", "run", "--mesh", "dp=2", "--layout", "fsdp", "--force"]
         #expect(try ToolRun(over, in: directory).failedInOneLine)
+    }
+
+    @Test func whateverWritesARunCompresses() throws {
+        let directory = try TemporaryDirectory()
+        var state = TrainingState()
+        // Weights whose exponents hardly vary, and bytes that nothing makes smaller.
+        let count = 1 << 18
+        state.set(Tensor((0..<count).map { 1 + Float($0 % 977) / 977 }), for: "w")
+        var generator = SeededGenerator(seed: 3)
+        state.set(Tensor((0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }), for: "noise")
+        try CheckpointStore(path: directory.path("run")).save(state, step: 1)
+        func byteCount(_ run: String) throws -> Int {
+            try LocalStorage(root: directory.path(run)).list("").reduce(0) { $0 + $1.byteCount }
+        }
+        let before = try ToolRun("digest", "run@1", "--json", in: directory).document()
+        for arguments in [
+            ["convert", "run@1", "out", "--to", "cairn"], ["reshard", "run@1", "out", "--mesh", "dp=3", "--layout", "fsdp"],
+            ["average", "run@1", "run@1", "-o", "out", "--to", "cairn", "--others", "first"],
+        ] {
+            let written = try ToolRun(arguments + ["--compress", "--level", "1"], in: directory)
+            #expect(written.exitCode == 0, "\(written.errors)")
+            #expect(try byteCount("out") < byteCount("run") * 3 / 4, "\(arguments)")
+            #expect(try ToolRun("verify", "out", "--deep", in: directory).exitCode == 0)
+            let after = try ToolRun("digest", "out@1", "--json", in: directory).document()
+            #expect(try before.array("tensors") == after.array("tensors"), "\(arguments)")
+            try LocalStorage(root: directory.path).delete(LocalStorage(root: directory.path).list("out/").map(\.key))
+        }
+        let refused = try ToolRun("convert", "run@1", "x.pt", "--to", "torch", "--compress", in: directory)
+        #expect(refused.exitCode == 64 && refused.errors.contains("--compress goes with --to cairn only"))
+        #expect(try ToolRun("convert", "run@1", "out", "--to", "cairn", "--level", "20", in: directory).exitCode == 64)
     }
 
     @Test func aPlanIsComputedWithoutReading() throws {

@@ -37,10 +37,15 @@ extension Compression {
     /// Which bytes of a fragment tell whether it is worth compressing: a chunk from its middle. `nil` when it is not, whatever
     /// they are.
     package func sampleRange(byteCount: Int, chunkByteCount: Int) -> Range<Int>? {
-        guard level != nil, byteCount >= 1024 else { return nil }
+        guard level != nil, byteCount >= Self.leastByteCount else { return nil }
         let middle = byteCount / 2 / chunkByteCount * chunkByteCount
         return middle..<min(byteCount, middle + chunkByteCount)
     }
+
+    /// How a fragment is stored whose bytes are not there yet. Chunks that do not get smaller stay as they are.
+    package func codec(ofStreamed byteCount: Int) -> ChunkCodec { level == nil || byteCount < Self.leastByteCount ? .raw : .zstdPlanes }
+
+    private static var leastByteCount: Int { 1024 }
 
     /// How a fragment is best stored, judged by that sample.
     package func codec(sample: RawSpan, _ scalarType: ScalarType) -> ChunkCodec {

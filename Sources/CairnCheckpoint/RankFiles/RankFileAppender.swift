@@ -2,87 +2,170 @@ package import CairnBase
 import CairnStorage
 package import CairnTensor
 
-/// Writes a rank file front to back, uncompressed: every fragment has its offset from the start and its bytes are appended in
-/// order, those of several fragments in turns if need be. Checksums are computed on the way, so no byte is read twice.
+/// Writes a rank file front to back: every fragment's bytes are appended in order, those of several fragments in turns if need
+/// be. Checksums are computed on the way, so no byte is read twice.
+///
+/// What is stored as it is goes to its place at once. Compressed fragments are collected chunk by chunk; they are best appended
+/// in the order of their names, since a chunk that comes before its turn waits in memory, compressed.
 ///
 /// `@unchecked Sendable`: its owner calls it from one thread at a time.
 package final class RankFileAppender: @unchecked Sendable {
-    /// How much of a fragment has been written.
+    /// How much of a fragment has been written, and of its current chunk the checksum or, to be compressed, the bytes.
     private struct Progress {
-        var position: Int
         var written = 0
         var checksum: UInt32 = 0
+        var chunk: [UInt8] = []
     }
 
-    private let envelope: RankFileEnvelope
-    /// In the order of the file.
-    private var stored: [StoredFragment]
+    private let builder: RankFileBuilder
+    private let compressing: CompressingThreads?
+    private let chunkByteCount: Int
     /// In the order in which the fragments were given.
     private var progress: [Progress]
 
     /// Makes the file of a rank of a save, without any data yet.
     ///
+    /// - Parameter compressesAside: Whether chunks are compressed by threads of their own, some of them at once, rather than by
+    ///   the caller's.
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow; what the storage throws.
     package init(
-        _ session: SaveSession, rank: Int, fragments: [FragmentRequest], values: [(name: String, value: Value)] = []
+        _ session: SaveSession, rank: Int, fragments: [FragmentRequest], values: [(name: String, value: Value)] = [],
+        compressesAside: Bool = false
     ) throws(CairnError) {
-        envelope = try RankFileEnvelope(session, rank: rank, fragments, values: values, isStreamed: true)
-        stored = envelope.plan.items.map(\.stored)
-        for index in stored.indices { stored[index].chunks = [] }
-        progress = [Progress](repeating: Progress(position: 0), count: fragments.count)
-        for (position, item) in envelope.plan.items.enumerated() { progress[item.request].position = position }
+        builder = try RankFileBuilder(session, rank: rank, fragments, values: values, isStreamed: true)
+        chunkByteCount = builder.envelope.metadata.chunkByteCount
+        let isCompressed = fragments.contains { $0.codec != .raw }
+        compressing = compressesAside && isCompressed ? CompressingThreads(builder) : nil
+        progress = [Progress](repeating: Progress(), count: fragments.count)
     }
 
-    /// Whether all bytes of a fragment are written.
-    package func isComplete(_ fragment: Int) -> Bool {
-        progress[fragment].written == stored[progress[fragment].position].byteRange.count
-    }
+    /// Whether all bytes of a fragment have come.
+    package func isComplete(_ fragment: Int) -> Bool { progress[fragment].written == builder.stored(fragment).byteCount }
 
     /// Writes the next bytes of a fragment.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for more bytes than it has; what the storage throws.
     package func append(_ bytes: RawSpan, to fragment: Int) throws(CairnError) {
-        var state = progress[fragment]
-        let range = stored[state.position].byteRange
-        guard bytes.byteCount <= range.count - state.written else {
+        let stored = builder.stored(fragment)
+        guard bytes.byteCount <= stored.byteCount - progress[fragment].written else {
             throw CairnError(
                 .invalidArgument, "more bytes than the tensor has",
-                .init(file: envelope.writer.key, tensor: stored[state.position].name, rank: envelope.metadata.rank))
+                .init(
+                    file: builder.envelope.writer.key, tensor: stored.name, rank: builder.envelope.metadata.rank))
         }
-        try envelope.write(bytes, at: range.lowerBound + state.written)
-        let chunkByteCount = envelope.metadata.chunkByteCount
+        if stored.codec == .raw {
+            try builder.envelope.write(bytes, at: stored.byteRange.lowerBound + progress[fragment].written)
+        }
         var begin = 0
         while begin < bytes.byteCount {
-            let end = min(bytes.byteCount, begin + chunkByteCount - state.written % chunkByteCount)
-            state.checksum = CRC32C.checksum(bytes.extracting(begin..<end), continuing: state.checksum)
-            state.written += end - begin
+            let written = progress[fragment].written
+            let end = min(bytes.byteCount, begin + chunkByteCount - written % chunkByteCount)
+            try append(bytes.extracting(begin..<end), to: fragment, stored)
             begin = end
-            if state.written % chunkByteCount == 0 || state.written == range.count {
-                let index = stored[state.position].chunks.count
-                stored[state.position].chunks.append(StoredChunk(
-                    offset: range.lowerBound + index * chunkByteCount,
-                    byteCount: state.written - index * chunkByteCount, checksum: state.checksum))
-                state.checksum = 0
-            }
         }
-        progress[fragment] = state
+    }
+
+    /// Takes bytes of one chunk.
+    private func append(_ bytes: RawSpan, to fragment: Int, _ stored: StoredFragment) throws(CairnError) {
+        if stored.codec == .raw {
+            progress[fragment].checksum = CRC32C.checksum(bytes, continuing: progress[fragment].checksum)
+        } else {
+            bytes.withUnsafeBytes { progress[fragment].chunk.append(contentsOf: $0) }
+        }
+        let begin = progress[fragment].written
+        let end = begin + bytes.byteCount
+        progress[fragment].written = end
+        guard end % chunkByteCount == 0 || end == stored.byteCount else { return }
+        let index = begin / chunkByteCount
+        let piece = builder.piece(fragment, chunk: index)
+        guard stored.codec != .raw else {
+            let chunk = StoredChunk(
+                offset: stored.byteRange.lowerBound + index * chunkByteCount, byteCount: end - index * chunkByteCount,
+                checksum: progress[fragment].checksum)
+            progress[fragment].checksum = 0
+            return builder.noteWritten(piece, chunk)
+        }
+        let chunk = progress[fragment].chunk
+        progress[fragment].chunk = []
+        if let compressing { return try compressing.write(piece, chunk) }
+        try builder.write(piece, from: chunk.span.bytes)
     }
 
     /// Releases memory until the next bytes come, for a caller that continues with another file first.
-    package func pause() { envelope.writer.pause() }
+    package func pause() { builder.envelope.writer.pause() }
 
     /// Makes the file durable and part of its save.
     ///
     /// - Throws: ``CairnError/Code/incomplete``, naming the tensor, when bytes are missing; what the storage throws.
     package func finish() throws(CairnError) {
+        try compressing?.wait()
         for index in progress.indices where !isComplete(index) {
-            let fragment = stored[progress[index].position]
-            throw envelope.incomplete(
-                fragment.name, expected: fragment.byteRange.count, found: progress[index].written)
+            let fragment = builder.stored(index)
+            throw builder.envelope.incomplete(
+                fragment.name, expected: fragment.byteCount, found: progress[index].written)
         }
-        try envelope.finish(stored)
+        try builder.finish()
     }
 
     /// Gives up and removes the file, unless it is part of its save already.
-    package func discard() { envelope.writer.discard() }
+    package func discard() {
+        try? compressing?.wait()
+        builder.discard()
+    }
+}
+
+/// Threads that compress and write chunks while the next ones come.
+private final class CompressingThreads: Sendable {
+    private struct State {
+        var count = 0
+        var failure: CairnError?
+    }
+
+    private enum Turn {
+        case go
+        case failed(CairnError)
+    }
+
+    private let builder: RankFileBuilder
+    private let threads = ThreadPool(threadCount: ThreadPool.processorCount)
+    /// The most chunks at once: as many again wait, so that no thread does.
+    private let limit = 2 * ThreadPool.processorCount
+    private let state = Monitor(State())
+
+    init(_ builder: RankFileBuilder) { self.builder = builder }
+
+    /// Has a chunk written, at some time; waits while there are too many.
+    ///
+    /// - Throws: What an earlier one threw.
+    func write(_ piece: RankFileBuilder.Piece, _ bytes: [UInt8]) throws(CairnError) {
+        let turn = state.wait { [limit] state -> Turn? in
+            if let failure = state.failure { return .failed(failure) }
+            guard state.count < limit else { return nil }
+            state.count += 1
+            return .go
+        }
+        if case .failed(let failure)? = turn { throw failure }
+        threads.submit {
+            var failure: CairnError?
+            do throws(CairnError) {
+                try self.builder.write(piece, from: bytes.span.bytes)
+            } catch {
+                failure = error
+            }
+            self.state.change { [failure] state in
+                state.count -= 1
+                state.failure = state.failure ?? failure
+            }
+        }
+    }
+
+    /// Waits until none is being written.
+    ///
+    /// - Throws: What one of them threw.
+    func wait() throws(CairnError) {
+        let turn = state.wait { state -> Turn? in
+            state.count == 0 ? state.failure.map(Turn.failed) ?? .go : nil
+        }
+        if case .failed(let failure)? = turn { throw failure }
+    }
 }

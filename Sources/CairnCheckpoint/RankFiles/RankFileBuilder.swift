@@ -36,9 +36,11 @@ package final class RankFileBuilder: Sendable {
     package let times = BuildTimes()
     /// How many pieces are best written at once.
     package var usefulConcurrency: Int { envelope.writer.usefulConcurrency }
-    private let envelope: RankFileEnvelope
+    let envelope: RankFileEnvelope
     /// For each fragment as it was asked for, its position in the file.
     private let positions: [Int]
+    /// For each fragment as it was asked for, the first of its pieces.
+    private let firstPieces: [Int]
     /// The first piece of the compressed fragments.
     private let firstCompressed: Int
     private let appender: OrderedAppender
@@ -50,21 +52,25 @@ package final class RankFileBuilder: Sendable {
     /// - Parameters:
     ///   - requests: The fragments that the file will hold.
     ///   - values: Values that only this rank has.
+    ///   - isStreamed: Whether the bytes come one after the other, through a ``RankFileAppender``: pieces are then single chunks.
     /// - Throws: ``CairnError/Code/invalidArgument`` for a rank that takes no part, and when sizes overflow; what the
     ///   storage throws.
     package init(
-        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [(name: String, value: Value)] = []
+        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [(name: String, value: Value)] = [],
+        isStreamed: Bool = false
     ) throws(CairnError) {
-        envelope = try RankFileEnvelope(session, rank: rank, requests, values: values)
+        envelope = try RankFileEnvelope(session, rank: rank, requests, values: values, isStreamed: isStreamed)
         level = session.compression.level ?? 1
         let plan = envelope.plan
         let chunkByteCount = envelope.metadata.chunkByteCount
-        let chunksPerPiece = max(1, Self.pieceByteCount / chunkByteCount)
+        let chunksPerPiece = isStreamed ? 1 : max(1, Self.pieceByteCount / chunkByteCount)
         var pieces: [Piece] = []
         var positions = [Int](repeating: 0, count: requests.count)
+        var firstPieces = positions
         var firstCompressed: Int?
         for (position, item) in plan.items.enumerated() {
             positions[item.request] = position
+            firstPieces[item.request] = pieces.count
             if position == plan.rawCount { firstCompressed = pieces.count }
             let (byteCount, chunkCount) = (item.stored.byteCount, item.stored.chunks.count)
             for first in stride(from: 0, to: chunkCount, by: chunksPerPiece) {
@@ -77,6 +83,7 @@ package final class RankFileBuilder: Sendable {
         }
         self.pieces = pieces
         self.positions = positions
+        self.firstPieces = firstPieces
         self.firstCompressed = firstCompressed ?? pieces.count
         appender = OrderedAppender(from: plan.rawByteCount)
         states = Monitor([PieceState](repeating: .waiting, count: pieces.count))
@@ -166,6 +173,15 @@ package final class RankFileBuilder: Sendable {
         for index in chunks.indices { chunks[index].offset += placed.offset }
         record(chunks, firstCompressed + placed.index)
     }
+
+    /// What is known of a fragment before its bytes.
+    func stored(_ fragment: Int) -> StoredFragment { envelope.plan.items[positions[fragment]].stored }
+
+    /// The piece of a fragment that begins with one of its chunks, in a file that is streamed.
+    func piece(_ fragment: Int, chunk: Int) -> Piece { pieces[firstPieces[fragment] + chunk] }
+
+    /// Notes that a piece is written: its bytes stand where those of a fragment that is stored as it is belong.
+    func noteWritten(_ piece: Piece, _ chunk: StoredChunk) { record([chunk], piece.index) }
 
     private func record(_ chunks: [StoredChunk], _ index: Int) {
         states.change { $0[index] = .written(chunks) }

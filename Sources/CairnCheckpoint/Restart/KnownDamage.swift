@@ -17,9 +17,7 @@ package final class KnownDamage: Sendable {
 
         init(_ storage: any Storage, step: Int, saveID: SaveID) {
             location = storage.location(of: StepName.prefix(step))
-            let distinguishable = storage as? any Distinguishable
-                ?? (storage as? LocalStorage)?.fileSystem as? any Distinguishable
-            distinction = distinguishable?.distinction
+            distinction = storage.distinction
             self.saveID = saveID
         }
     }

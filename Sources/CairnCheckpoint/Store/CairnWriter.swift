@@ -3,7 +3,8 @@ import CairnStorage
 import CairnTensor
 
 /// Writes a checkpoint of a store from a stream of tensors: what ``copyCheckpoint(from:to:bufferByteCount:progress:)``
-/// writes to when the target is Cairn's own format. One rank, uncompressed, memory bounded by the caller's buffer.
+/// writes to when the target is Cairn's own format. One rank; memory bounded by the caller's buffer and, where the save is
+/// compressed, a few chunks.
 public final class CairnWriter: TensorStreamWriter {
     private let session: SaveSession
     private var appender: RankFileAppender?
@@ -30,9 +31,10 @@ public final class CairnWriter: TensorStreamWriter {
             ties: tensors.compactMap { tensor in tensor.tiedTo.map { (tensor.name, $0) } })
         let fragments = tensors.filter { $0.tiedTo == nil }.map {
             FragmentRequest(
-                name: $0.name, scalarType: $0.scalarType, globalShape: $0.shape, region: Region(whole: $0.shape))
+                name: $0.name, scalarType: $0.scalarType, globalShape: $0.shape, region: Region(whole: $0.shape),
+                codec: session.compression.codec(ofStreamed: $0.byteCount))
         }
-        appender = try RankFileAppender(session, rank: 0, fragments: fragments, values: rankValues)
+        appender = try RankFileAppender(session, rank: 0, fragments: fragments, values: rankValues, compressesAside: true)
         return .init(tensors: tensors, notes: StateNode.losses(of: structure, in: .flat))
     }
 

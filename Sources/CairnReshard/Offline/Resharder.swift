@@ -16,7 +16,7 @@ import CairnTensor
 public struct Resharder: Sendable {
     /// How a checkpoint is written.
     public struct Options: Sendable {
-        /// What any save may be told. Files are not compressed. Lineage is noted if none is given. `progress` is told of
+        /// What any save may be told. Lineage is noted if none is given. `progress` is told of
         /// bytes that were written.
         public var save = SaveOptions()
         /// The bytes of the two buffers that the source is read into.

@@ -189,7 +189,7 @@ final class SnapshotDrain: Sendable {
 
     /// Only where what is called starts no threads of its own, which would be kept off as well, for as long as they live.
     private func keepOffCaller(of job: SnapshotJob) {
-        if store.storage is LocalStorage { job.processor.keepOff() }
+        if store.storage.isLocal { job.processor.keepOff() }
     }
 
     private func release(_ job: SnapshotJob) {

@@ -1,6 +1,8 @@
 /// The system calls that ``LocalStorage`` makes, one method a call and no policy: interrupted and short calls are the
 /// caller's business. Tests put a simulated disk in its place.
 package protocol FileSystem: Sendable {
+    /// What tells it from others with the same paths; `nil` for that of this machine.
+    var distinction: Distinction? { get }
     /// open(2), never inherited by child processes.
     func open(_ path: String, _ mode: FileOpenMode) throws(SystemCallError) -> Int32
     /// close(2). The descriptor is gone even when this throws.
@@ -48,6 +50,10 @@ package protocol FileSystem: Sendable {
     func removeDirectory(_ path: String) throws(SystemCallError)
     /// A number that no other writer to the same directory uses, as far as chance allows.
     func uniqueToken() -> UInt64
+}
+
+extension FileSystem {
+    package var distinction: Distinction? { nil }
 }
 
 /// What a descriptor is opened for.

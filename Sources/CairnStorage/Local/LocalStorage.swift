@@ -18,6 +18,8 @@ public struct LocalStorage: Storage {
     /// How objects are read.
     public let reading: LocalReading
     package let fileSystem: any FileSystem
+    public var isLocal: Bool { true }
+    public var distinction: Distinction? { fileSystem.distinction }
     /// Directories above or at the root that this process made and whose parents are not known to be on the device.
     private let unsynced = UnsyncedDirectories()
 

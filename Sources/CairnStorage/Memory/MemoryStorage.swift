@@ -7,8 +7,8 @@ import Darwin
 #endif
 
 /// Objects in memory: for tests, and as the fastest tier of a snapshot. Nothing survives the process.
-public final class MemoryStorage: Storage, Distinguishable {
-    package let distinction = Distinction()
+public final class MemoryStorage: Storage {
+    public let distinction: Distinction? = Distinction()
     private let objects = Monitor<[String: MemoryObject]>([:])
 
     /// An empty storage.

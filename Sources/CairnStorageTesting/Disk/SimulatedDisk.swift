@@ -12,8 +12,8 @@ import Darwin
 ///
 /// Everything is deterministic as long as one thread uses it: calls are numbered from 1, and a seed decides what a
 /// crash leaves. Paths are absolute or relative to the root; moving files between directories is not supported.
-package final class SimulatedDisk: FileSystem, Distinguishable {
-    package let distinction = Distinction()
+package final class SimulatedDisk: FileSystem {
+    package let distinction: Distinction? = Distinction()
 
     struct Machine: Sendable {
         var disk: SimulatedDiskState

@@ -73,6 +73,8 @@ struct ConvertCommand: ParsableCommand {
     @Option(help: "The step of the new checkpoint, for cairn. Default: the source's step, or 0.")
     var step: Int?
 
+    @OptionGroup var compressing: CompressionOptions
+
     @Flag(help: "Replace a checkpoint that is there already.")
     var force = false
 
@@ -94,6 +96,7 @@ struct ConvertCommand: ParsableCommand {
         }
         try outputFormat.check("--shards", isGiven: shards != nil, .fileCount)
         try outputFormat.check("--step", isGiven: step != nil, .step)
+        try outputFormat.check("--compress", isGiven: compressing.compress, .compression)
     }
 
     func run() throws {
@@ -103,6 +106,7 @@ struct ConvertCommand: ParsableCommand {
         try losses.check(opened.skippedEntries)
         var target = Destination(path: destination, format: outputFormat, options: .init())
         target.options.replaces = force
+        target.options.compression = compressing.compression
         target.options.maximumShardByteCount = maxShardSize.byteCount
         target.options.fileCount = shards ?? 1
         target.options.step = step ?? opened.manifest?.step ?? 0

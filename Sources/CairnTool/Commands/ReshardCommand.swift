@@ -35,6 +35,8 @@ struct ReshardCommand: ParsableCommand {
     @Option(help: "The step of the new checkpoint. Default: the source's step, or 0.")
     var step: Int?
 
+    @OptionGroup var compressing: CompressionOptions
+
     @Flag(help: "Replace a checkpoint that is there already.")
     var force = false
 
@@ -55,6 +57,7 @@ struct ReshardCommand: ParsableCommand {
         try losses.check(opened.skippedEntries + flattened)
         var target = Destination(path: destination, format: .run, options: .init())
         target.options.replaces = force
+        target.options.compression = compressing.compression
         target.options.step = step ?? opened.manifest?.step ?? 0
         target.options.metrics = opened.manifest?.metrics ?? [:]
         target.options.lineage = Lineage(

@@ -16,6 +16,21 @@ struct ReadingOptions: ParsableArguments {
     func validate() throws { try PartArgument.validate(part) }
 }
 
+/// Whether a checkpoint of a run is compressed, for every command that writes one.
+struct CompressionOptions: ParsableArguments {
+    @Flag(help: "Compress the tensors: byte planes and zstd, where that makes them smaller. For cairn.")
+    var compress = false
+
+    @Option(help: "The level of --compress, from 1 (fast) to 19 (small).")
+    var level = 3
+
+    func validate() throws {
+        if !(1...19).contains(level) { throw ValidationError("--level must be from 1 to 19 (got \(level))") }
+    }
+
+    var compression: Compression { compress ? .zstd(level: level) : .none }
+}
+
 /// Which of several saves in a file is meant.
 enum PartArgument {
     static let help = "Of a file that several states were saved to, one behind the other, take this one, from 1."

@@ -22,6 +22,7 @@ extension MergeOutput {
     ) throws {
         var destination = Destination(path: output, format: target, options: .init())
         destination.options.replaces = force
+        destination.options.compression = compressing.compression
         destination.options.maximumShardByteCount = maxShardSize.byteCount
         destination.options.step = step ?? sources.first?.manifest?.step ?? 0
         destination.options.metrics = metrics

@@ -30,6 +30,8 @@ struct MergeOutput: ParsableArguments {
     @Option(help: "The step of the new checkpoint, for cairn. Default: the first source's step, or 0.")
     var step: Int?
 
+    @OptionGroup var compressing: CompressionOptions
+
     @Flag(help: "Replace a checkpoint that is there already.")
     var force = false
 
@@ -51,6 +53,7 @@ struct MergeOutput: ParsableArguments {
             throw ValidationError("--to is needed unless the output ends with .safetensors")
         }
         try target.check("--step", isGiven: step != nil, .step)
+        try target.check("--compress", isGiven: compressing.compress, .compression)
     }
 
     var target: OutputFormat { outputFormat ?? .safetensors }
