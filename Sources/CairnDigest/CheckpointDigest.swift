@@ -1,3 +1,4 @@
+import COpenSSL
 public import CairnBase
 public import CairnCheckpoint
 public import CairnTensor
@@ -106,5 +107,101 @@ public struct CheckpointDigest: Sendable, Hashable {
             }
         default: leaves.append(Leaf(path: path, value: value))
         }
+    }
+}
+
+extension CheckpointDigest {
+    /// The digest as a JSON document of the schema `cairn-digest/1`, without a newline at the end.
+    ///
+    /// A leaf that JSON has no notation for is an object with one key, as in the files: `$f64` or `$bytes`.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a value that JSON cannot express.
+    public func json() throws -> [UInt8] {
+        var writer = JSONWriter(style: .pretty(maximumInlineWidth: 240))
+        writer.beginObject()
+        writer.key("schema")
+        writer.write("cairn-digest/1")
+        writer.key("format")
+        writer.write(format)
+        writer.key("tensors")
+        writer.beginArray()
+        for tensor in tensors {
+            writer.beginObject()
+            writer.key("fqn")
+            writer.write(tensor.name)
+            writer.key("dtype")
+            writer.write(tensor.scalarType.rawValue)
+            writer.key("shape")
+            writer.beginArray()
+            for extent in tensor.shape.extents { writer.write(extent) }
+            writer.endArray()
+            writer.key("sha256")
+            writer.write(tensor.sha256)
+            writer.endObject()
+        }
+        writer.endArray()
+        writer.key("objects")
+        writer.beginArray()
+        for leaf in objects {
+            writer.beginObject()
+            writer.key("path")
+            writer.beginArray()
+            for component in leaf.path { try writer.write(ValueCoding.json(component)) }
+            writer.endArray()
+            writer.key("value")
+            // An integer is an integer, whichever type held it.
+            if case .unsigned(let value) = leaf.value {
+                writer.write(value)
+            } else {
+                try writer.write(ValueCoding.json(leaf.value))
+            }
+            writer.endObject()
+        }
+        writer.endArray()
+        writer.endObject()
+        return writer.finish()
+    }
+}
+
+/// SHA-256 of bytes that come in pieces, by OpenSSL's libcrypto, which uses the processor's instructions for it.
+package struct SHA256: ~Copyable {
+    private let context: OpaquePointer
+
+    /// Begins with no bytes.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` when the library refuses, for instance because of a policy.
+    package init() throws(CairnError) {
+        guard let context = EVP_MD_CTX_new() else { throw Self.refusal }
+        guard EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1 else {
+            EVP_MD_CTX_free(context)
+            throw Self.refusal
+        }
+        self.context = context
+    }
+
+    deinit { EVP_MD_CTX_free(context) }
+
+    /// Adds the next bytes.
+    package mutating func update(_ bytes: RawSpan) throws(CairnError) {
+        let result = bytes.withUnsafeBytes { EVP_DigestUpdate(context, $0.baseAddress, $0.count) }
+        guard result == 1 else { throw Self.refusal }
+    }
+
+    /// The digest of all bytes: 32 bytes.
+    package consuming func finish() throws(CairnError) -> [UInt8] {
+        var digest = [UInt8](repeating: 0, count: 32)
+        guard EVP_DigestFinal_ex(context, &digest, nil) == 1 else { throw Self.refusal }
+        return digest
+    }
+
+    /// The digest of bytes that are there at once.
+    package static func digest(of bytes: RawSpan) throws(CairnError) -> [UInt8] {
+        var hash = try SHA256()
+        try hash.update(bytes)
+        return try hash.finish()
+    }
+
+    private static var refusal: CairnError {
+        CairnError(.unsupported, "the system's OpenSSL does not compute SHA-256")
     }
 }

@@ -1,6 +1,7 @@
 package import CairnBase
 package import CairnLayout
 package import CairnTensor
+import CairnTesting
 
 /// Random meshes, shapes and layouts of every kind, all valid, from a seed.
 package struct RandomLayouts {
@@ -121,5 +122,144 @@ package struct RandomLayouts {
         return [
             try Region(offsets: box.offsets, shape: Shape(upper)), try Region(offsets: offsets, shape: Shape(lower)),
         ]
+    }
+}
+
+/// A layout in the making: knows the extents that the steps so far leave to the ranks, so that the next one fits.
+struct LayoutBuilder {
+    var steps: [Layout.Step] = []
+    private(set) var padding: [Int: Int] = [:]
+    /// For each dimension the different local extents.
+    private var extents: [Set<Int>]
+    private var isSharded: [Bool]
+    private var isFlat = false
+    private var reduction: Reduction?
+
+    init(shape: Shape, padsAtRandom: Bool, _ random: inout LayoutRandom) {
+        extents = shape.extents.map { [$0] }
+        isSharded = shape.extents.map { _ in false }
+        guard padsAtRandom, let dimension = shape.extents.indices.randomElement(using: &random) else { return }
+        let padded = shape[dimension] + random.pick(0...5)
+        padding[dimension] = padded
+        extents[dimension] = [padded]
+    }
+
+    /// What an axis of `parts` coordinates might do, `nil` for not being named.
+    mutating func placement(parts: Int, _ random: inout LayoutRandom) -> Placement? {
+        switch random.pick(0...11) {
+        case 0: return .replicate
+        case 1: return .present(on: (0..<parts).shuffled(using: &random).prefix(random.pick(1...parts)).sorted())
+        case 2:
+            let kind = reduction ?? random.element(of: Reduction.allCases)
+            reduction = kind
+            return .partial(kind)
+        case 3...4 where !isFlat:
+            isFlat = true
+            return .flatten(flattening(parts: parts, &random))
+        case 5...10 where !isFlat && !extents.isEmpty: return .shard(sharding(parts: parts, &random))
+        default: return nil
+        }
+    }
+
+    private func flattening(parts: Int, _ random: inout LayoutRandom) -> Flattening {
+        let count = extents.reduce(1) { $0 * ($1.max() ?? 0) }
+        let start = random.pick(0...9)
+        switch random.pick(0...2) {
+        case 0: return .perTensor
+        case 1:
+            let least = (start + count + parts - 1) / parts
+            return Flattening(start: start, partition: .equal(max(1, least + random.pick(0...3))))
+        default:
+            let end = start + count + random.pick(0...4)
+            let inner = (1..<max(1, parts)).map { _ in random.pick(0...end) }.sorted()
+            let first = min(random.pick(0...start), inner.first ?? start)
+            return Flattening(start: start, partition: .cuts([first] + inner + [end]))
+        }
+    }
+
+    private mutating func sharding(parts: Int, _ random: inout LayoutRandom) -> Sharding {
+        let divided = isSharded.indices.filter { isSharded[$0] }
+        let dimension =
+            !divided.isEmpty && random.isLucky(50)
+            ? random.element(of: divided) : random.pick(0...extents.count - 1)
+        let sharding = sharding(of: dimension, parts: parts, &random)
+        isSharded[dimension] = true
+        var next: Set<Int> = []
+        for extent in extents[dimension] {
+            let owners = ElementOracle.owners(along: extent, sharding, parts: parts)
+            for part in 0..<parts { next.insert(owners.filter { $0 == part }.count) }
+        }
+        extents[dimension] = next
+        return sharding
+    }
+
+    private mutating func sharding(of dimension: Int, parts: Int, _ random: inout LayoutRandom) -> Sharding {
+        let all = extents[dimension]
+        if all.count == 1, let extent = all.first, extent > 0, random.isLucky(40) {
+            let repeats = random.element(of: (1...extent).filter { extent % $0 == 0 && $0 <= 6 })
+            let sizes = random.sizes(of: extent / repeats, parts: random.pick(1...3))
+            return Sharding(
+                dimension: dimension,
+                sections: sizes.map { section(of: $0, isOpen: false, parts: parts, &random) }, repeats: repeats)
+        }
+        if !isSharded[dimension], padding[dimension] == nil, let extent = all.first, extent % parts != 0,
+            random.isLucky(40)
+        {
+            let padded = (extent + parts - 1) / parts * parts
+            padding[dimension] = padded
+            extents[dimension] = [padded]
+            return Sharding(dimension: dimension)
+        }
+        let repeats = random.element(of: (1...4).filter { repeats in all.allSatisfy { $0 % repeats == 0 } })
+        let sizes = Set(all.map { $0 / repeats })
+        if sizes.count == 1, let size = sizes.first {
+            return Sharding(
+                dimension: dimension, sections: [section(of: size, isOpen: true, parts: parts, &random)],
+                repeats: repeats)
+        }
+        if sizes.allSatisfy({ $0 % parts == 0 }), random.isLucky(50) {
+            return Sharding(dimension: dimension, repeats: repeats)
+        }
+        let division: Division = random.isLucky(50) ? .chunked : .balanced
+        return Sharding(
+            dimension: dimension, sections: [.init(size: nil, division: division, unit: random.pick(1...3))],
+            repeats: repeats)
+    }
+
+    private func section(of size: Int, isOpen: Bool, parts: Int, _ random: inout LayoutRandom) -> Sharding.Section {
+        let unit = random.isLucky(60) ? 1 : random.pick(1...4)
+        let stored = isOpen ? nil : size
+        switch random.pick(0...3) {
+        case 0 where size % (parts * unit) == 0: return .init(size: stored, division: .even, unit: unit)
+        case 1 where size % unit == 0:
+            return .init(
+                size: stored, division: .sizes(random.sizes(of: size, parts: parts, unit: unit)), unit: unit)
+        case 2: return .init(size: stored, division: .balanced, unit: unit)
+        default: return .init(size: stored, division: .chunked, unit: unit)
+        }
+    }
+}
+
+/// Random numbers that a seed determines.
+package struct LayoutRandom: RandomNumberGenerator, Sendable {
+    private var generator: SeededGenerator
+
+    package init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
+
+    package mutating func next() -> UInt64 { generator.next() }
+
+    /// A number in the range, which is not empty.
+    package mutating func pick(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &self) }
+
+    /// True `percent` times out of a hundred.
+    package mutating func isLucky(_ percent: Int) -> Bool { pick(1...100) <= percent }
+
+    /// One of the elements, of which there is at least one.
+    package mutating func element<Element>(of list: [Element]) -> Element { list[pick(0...list.count - 1)] }
+
+    /// Sizes of `parts` parts, some perhaps empty, that sum to `total` units of `unit`.
+    package mutating func sizes(of total: Int, parts: Int, unit: Int = 1) -> [Int] {
+        let borders = [0] + (1..<parts).map { _ in pick(0...total / unit) * unit }.sorted() + [total]
+        return zip(borders, borders.dropFirst()).map { $1 - $0 }
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+package import CairnCommunication
 
 /// The example trainer, over any kind of ranks.
 package enum TrainProgram {
@@ -69,4 +70,27 @@ struct ProcessesCommand: ParsableCommand {
               mpirun -n 4 cairn-train-mpi run --text Fixtures/data/kjv.txt --out runs/four --mesh tp=2,dp=2 --zero
             """,
         version: "0.1.0", subcommands: [RunCommand.self])
+}
+
+/// How the ranks of a run are started: what the executables differ in.
+package struct RankLauncher {
+    /// Whether each rank is a process of a job that has been started already, so that the job says how many there are.
+    package let ranksAreProcesses: Bool
+    /// Calls the body on so many ranks; `nil` is as many as the job has.
+    package let launch: (Int?, @escaping @Sendable (any Communicator) throws -> Void) throws -> Void
+
+    package init(
+        ranksAreProcesses: Bool,
+        launch: @escaping (Int?, @escaping @Sendable (any Communicator) throws -> Void) throws -> Void
+    ) {
+        self.ranksAreProcesses = ranksAreProcesses
+        self.launch = launch
+    }
+
+    /// Each rank a thread of this process.
+    package static var threads: RankLauncher {
+        RankLauncher(ranksAreProcesses: false) { ranks, body in
+            _ = try ThreadCommunicator.run(ranks: ranks ?? 1, body: body)
+        }
+    }
 }

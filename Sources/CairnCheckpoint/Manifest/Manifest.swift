@@ -1,3 +1,4 @@
+package import CairnBase
 public import CairnLayout
 public import CairnTensor
 
@@ -90,4 +91,57 @@ public struct Manifest: Sendable, Equatable {
 
     /// The bytes of all its files, the manifest not counted.
     public var byteCount: Int { files.reduce(0) { $0 + $1.byteCount } }
+}
+
+extension Manifest {
+    /// The tensors that the fragments of all ranks' files make up, sorted by name. Whether they cover anything is for
+    /// ``validate()`` to say.
+    ///
+    /// - Parameter contributions: The fragments of each file, in the order of ranks.
+    /// - Throws: ``CairnError/Code/mismatch`` when ranks disagree about a tensor.
+    static func tensors(of contributions: [[StoredFragment]]) throws(CairnError) -> [StoredTensor] {
+        var tensors: [StoredTensor] = []
+        var positions: [ExactString: Int] = [:]
+        for (rank, fragments) in contributions.enumerated() {
+            for fragment in fragments {
+                let stored = Fragment(file: rank, region: fragment.region)
+                guard let position = positions[ExactString(fragment.name)] else {
+                    positions[ExactString(fragment.name)] = tensors.count
+                    tensors.append(StoredTensor(
+                        name: fragment.name, scalarType: fragment.scalarType, shape: fragment.globalShape,
+                        fragments: [stored]))
+                    continue
+                }
+                let (type, shape) = (tensors[position].scalarType, tensors[position].shape)
+                guard shape == fragment.globalShape, type == fragment.scalarType else {
+                    throw CairnError(
+                        .mismatch, "the ranks disagree about a tensor, so nothing is committed",
+                        .init(tensor: fragment.name, rank: rank, expected: "\(type)\(shape)",
+                            found: "\(fragment.scalarType)\(fragment.globalShape)"))
+                }
+                tensors[position].fragments.append(stored)
+            }
+        }
+        return tensors.sorted { ExactString($0.name) < ExactString($1.name) }
+    }
+}
+
+extension Manifest {
+    /// The manifest of a save under these layouts, before any rank has written: its files have names and lengths
+    /// of the usual form but stand for nothing.
+    ///
+    /// - Throws: What layouts that do not fit throw.
+    package init(planned tensors: [PlacedTensor]) throws(CairnError) {
+        let saveID = SaveID()
+        let rankCount = tensors.first?.layout.mesh.rankCount ?? 1
+        let files = (0..<rankCount).map { rank in
+            File(
+                name: RankFileName.make(rank: rank, saveID: saveID), rank: rank, byteCount: 1 << 32 + rank,
+                headerByteCount: 1 << 16, headerChecksum: UInt32(truncatingIfNeeded: rank &* 0x9E37_79B9))
+        }
+        self.init(
+            producer: Producer.name, saveID: saveID, step: 1, time: 0, metrics: [:], lineage: nil, files: files,
+            tensors: [], ties: [], values: [])
+        try place(tensors.sorted { ExactString($0.name) < ExactString($1.name) })
+    }
 }

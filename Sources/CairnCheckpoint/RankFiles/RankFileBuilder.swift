@@ -1,6 +1,7 @@
 package import CairnBase
 import CairnStorage
 package import CairnTensor
+import Synchronization
 
 /// Builds one rank's file: every fragment has its offset from the start and is cut into pieces, which are checksummed and
 /// written in any order and from any threads, so that the caller can release the bytes piece by piece.
@@ -193,5 +194,55 @@ package final class RankFileBuilder: Sendable {
             .init(
                 file: envelope.writer.key, rank: envelope.metadata.rank,
                 found: "fragment \(piece.fragment), \(piece.byteRange)"))
+    }
+}
+
+/// How long the pieces of a file took, in seconds added up over threads.
+package final class BuildTimes: Sendable {
+    private let encodeNanoseconds = Atomic<Int64>(0)
+    private let storeNanoseconds = Atomic<Int64>(0)
+
+    /// Checksums and compression.
+    package var encode: Double { Double(encodeNanoseconds.load(ordering: .relaxed)) / 1e9 }
+    /// Handing bytes to the storage.
+    package var store: Double { Double(storeNanoseconds.load(ordering: .relaxed)) / 1e9 }
+
+    func add(encode duration: Duration) { encodeNanoseconds.add(duration.nanoseconds, ordering: .relaxed) }
+
+    func add(store duration: Duration) { storeNanoseconds.add(duration.nanoseconds, ordering: .relaxed) }
+}
+
+extension Duration {
+    fileprivate var nanoseconds: Int64 { Int64(self / .nanoseconds(1)) }
+}
+
+/// Writes one rank's file at once, from tensors that are all there.
+struct RankFileWriter {
+    let session: SaveSession
+    let rank: Int
+    let concurrency: Int
+    /// Called from any of the writing threads with the bytes of the last piece; throwing stops the save.
+    let progress: @Sendable (Int) throws -> Void
+
+    func write(_ fragments: [TensorFragment], values: [(name: String, value: Value)]) throws {
+        let requests = fragments.map {
+            FragmentRequest($0, session.compression, chunkByteCount: session.chunkByteCount)
+        }
+        let builder = try RankFileBuilder(session, rank: rank, requests, values: values)
+        do {
+            let progress = self.progress
+            // Threads that wait for the device come on top of those that compute.
+            let width = concurrency == 1 ? 1 : max(concurrency, builder.usefulConcurrency)
+            try ThreadPool.waiting.forEach(builder.pieces.count, width: width) { index in
+                let piece = builder.pieces[index]
+                let tensor = fragments[piece.fragment].tensor
+                try builder.write(piece, from: tensor.bytes.extracting(piece.byteRange))
+                try progress(piece.byteRange.count)
+            }
+            try builder.finish()
+        } catch {
+            builder.discard()
+            throw error
+        }
     }
 }

@@ -1,5 +1,5 @@
-import CairnBase
-import CairnTensor
+public import CairnBase
+public import CairnTensor
 
 /// Where each fragment of a rank file goes, decided before a byte is written.
 struct RankFilePlan: Sendable {
@@ -111,4 +111,90 @@ public struct Compression: Sendable, Hashable {
 
     /// Byte planes and zstd at `level` (1 to 19), for tensors and chunks where that saves space.
     public static func zstd(level: Int = 3) -> Compression { Compression(level: min(19, max(1, level))) }
+}
+
+/// A fragment that a rank file is to hold: all that is known of it before its bytes.
+package struct FragmentRequest: Sendable {
+    /// The fully-qualified name of the whole tensor.
+    package var name: String
+    package var scalarType: ScalarType
+    package var globalShape: Shape
+    /// The part of the whole tensor that the fragment is.
+    package var region: Region
+    package var codec: ChunkCodec
+
+    package init(
+        name: String, scalarType: ScalarType, globalShape: Shape, region: Region, codec: ChunkCodec = .raw
+    ) {
+        self.name = name
+        self.scalarType = scalarType
+        self.globalShape = globalShape
+        self.region = region
+        self.codec = codec
+    }
+
+    /// What asks for the place of `fragment`, compressed if a sample of it gets smaller.
+    package init(_ fragment: TensorFragment, _ compression: Compression, chunkByteCount: Int) {
+        self.init(
+            name: fragment.name, scalarType: fragment.tensor.scalarType, globalShape: fragment.globalShape,
+            region: fragment.region,
+            codec: .raw)
+        if let range = compression.sampleRange(byteCount: fragment.tensor.byteCount, chunkByteCount: chunkByteCount) {
+            codec = compression.codec(sample: fragment.tensor.bytes.extracting(range), scalarType)
+        }
+    }
+}
+
+extension Compression {
+    /// Which bytes of a fragment tell whether it is worth compressing: a chunk from its middle. `nil` when it is not, whatever
+    /// they are.
+    package func sampleRange(byteCount: Int, chunkByteCount: Int) -> Range<Int>? {
+        guard level != nil, byteCount >= Self.leastByteCount else { return nil }
+        let middle = byteCount / 2 / chunkByteCount * chunkByteCount
+        return middle..<min(byteCount, middle + chunkByteCount)
+    }
+
+    /// How a fragment is stored whose bytes are not there yet. Chunks that do not get smaller stay as they are.
+    package func codec(ofStreamed byteCount: Int) -> ChunkCodec { level == nil || byteCount < Self.leastByteCount ? .raw : .zstdPlanes }
+
+    private static var leastByteCount: Int { 1024 }
+
+    /// How a fragment is best stored, judged by that sample.
+    package func codec(sample: RawSpan, _ scalarType: ScalarType) -> ChunkCodec {
+        guard let level else { return .raw }
+        return ChunkCompression.compress(sample, scalarType, level: level) == nil ? .raw : .zstdPlanes
+    }
+}
+
+/// The piece of a tensor that one rank holds.
+public struct TensorFragment: Sendable {
+    /// The fully-qualified name of the whole tensor.
+    public let name: String
+    /// The shape of the whole tensor.
+    public let globalShape: Shape
+    /// The part of it that this is.
+    public let region: Region
+    /// The elements: its shape is the region's.
+    public let tensor: Tensor
+
+    /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside the tensor or has another shape than `tensor`.
+    public init(name: String, globalShape: Shape, region: Region, tensor: Tensor) throws(CairnError) {
+        guard region.isInside(globalShape), region.shape == tensor.shape else {
+            throw CairnError(
+                .mismatch, "a fragment does not fit its tensor",
+                .init(tensor: name, expected: "\(region) inside \(globalShape)", found: "\(tensor)"))
+        }
+        self.name = name
+        self.globalShape = globalShape
+        self.region = region
+        self.tensor = tensor
+    }
+
+    /// A whole tensor as its only fragment.
+    public init(whole tensor: Tensor, name: String) {
+        self.name = name
+        self.globalShape = tensor.shape
+        self.region = Region(whole: tensor.shape)
+        self.tensor = tensor
+    }
 }

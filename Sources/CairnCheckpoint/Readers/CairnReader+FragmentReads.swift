@@ -1,6 +1,61 @@
-import CairnBase
-import CairnTensor
+package import CairnBase
+package import CairnCommunication
+package import CairnTensor
 import Synchronization
+
+/// A region of a stored tensor and the memory of a local tensor that it goes to.
+///
+/// `@unchecked Sendable`: the targets of one load are disjoint parts of tensors that nothing else uses yet.
+package struct ReadTarget: @unchecked Sendable {
+    /// The part of the whole stored tensor.
+    package var region: Region
+    /// The bytes of the local tensor.
+    package var memory: UnsafeMutableRawBufferPointer
+    /// The type of the local tensor's elements; they are converted if the stored ones are of another.
+    package var scalarType: ScalarType
+    /// The shape of the local tensor.
+    package var shape: Shape
+    /// Where the region stands in the local tensor, with the same extents.
+    package var local: Region
+    /// What becomes of numbers that the local tensor's type cannot hold.
+    package var overflow = OverflowBehavior.ieee
+    /// Where that is noted.
+    package var recorder: LossRecorder?
+
+    package init(
+        region: Region, memory: UnsafeMutableRawBufferPointer, scalarType: ScalarType, shape: Shape, local: Region
+    ) {
+        self.region = region
+        self.memory = memory
+        self.scalarType = scalarType
+        self.shape = shape
+        self.local = local
+    }
+
+    /// All of a tensor to memory of its own.
+    package init(whole shape: Shape, of scalarType: ScalarType, memory: UnsafeMutableRawBufferPointer) {
+        self.init(
+            region: Region(whole: shape), memory: memory, scalarType: scalarType, shape: shape, local: Region(whole: shape))
+    }
+
+    /// What a part of the region gets, which lies inside.
+    package func part(_ part: Region) throws(CairnError) -> ReadTarget {
+        var target = self
+        target.region = part
+        target.local = try part.relative(to: region.offsets).shifted(by: local.offsets)
+        return target
+    }
+
+    /// The part of the memory that the region goes to, if that is one run of whole bytes.
+    package var straight: UnsafeMutableRawBufferPointer? {
+        var runs = RegionRuns(of: local, in: shape)
+        guard runs.count == 1, let first = runs.next(), first * scalarType.bitWidth % 8 == 0,
+            let begin = scalarType.byteCount(elementCount: first),
+            let count = scalarType.byteCount(elementCount: local.elementCount), begin + count <= memory.count
+        else { return nil }
+        return UnsafeMutableRawBufferPointer(rebasing: memory[begin..<begin + count])
+    }
+}
 
 /// What is read of one stored fragment, and where it goes.
 package struct FragmentRead: Sendable {
@@ -127,5 +182,104 @@ extension CairnReader {
             position = end
         }
         return runs
+    }
+}
+
+/// A stored fragment that several ranks of a group want parts of.
+package struct SharedRead: Sendable {
+    /// The fragment and what this rank wants of it; no targets where it wants nothing.
+    package var own: FragmentRead
+    /// What each rank of the group wants: regions of the whole tensor.
+    package var wanted: [[Region]]
+
+    package init(own: FragmentRead, wanted: [[Region]]) {
+        self.own = own
+        self.wanted = wanted
+    }
+}
+
+extension CairnReader {
+    /// The bytes that a group passes on at a time.
+    private static let roundByteCount = 64 << 20
+
+    /// A run of chunks that one rank reads and passes on.
+    private struct SharedPiece {
+        var read: Int
+        var chunks: Range<Int>
+        var byteCount: Int
+    }
+
+    /// Reads fragments with the other ranks of a group: each chunk that any of them needs is read once in the group, by
+    /// the rank that has read least so far, and passed on to the others. All ranks call it together with the same
+    /// fragments in the same order.
+    ///
+    /// Takes a buffer of at most 64 MiB: 8 MiB for each rank of the group, less in groups of more than eight. A chunk for
+    /// each rank it takes in any case.
+    ///
+    /// - Returns: The bytes that this rank read.
+    /// - Throws: On every rank the error of the rank that failed.
+    @discardableResult
+    package func read(_ reads: [SharedRead], over group: any Communicator) throws -> Int {
+        do {
+            let scatters = try reads.map { try scatter($0.own) }
+            let rounds = deal(reads, scatters, ranks: group.size)
+            var buffer: [UInt8] = []
+            var readCount = 0
+            for round in rounds {
+                let counts = round.map { $0?.byteCount ?? 0 }
+                let total = counts.reduce(0, +)
+                if buffer.count < total { buffer = [UInt8](repeating: 0, count: total) }
+                try buffer.withUnsafeMutableBytes { memory in
+                    let slots = UnsafeMutableRawBufferPointer(rebasing: memory[..<total])
+                    var begins = [0]
+                    for count in counts { begins.append(begins[begins.count - 1] + count) }
+                    if let piece = round[group.rank] {
+                        let scatter = scatters[piece.read]
+                        var own = UnsafeMutableRawBufferPointer(
+                            rebasing: slots[begins[group.rank]..<begins[group.rank + 1]]).mutableBytes
+                        try scatter.file.read(
+                            scatter.fragment, at: scatter.byteRange(of: piece.chunks).lowerBound, into: &own)
+                        readCount += piece.byteCount
+                    }
+                    try group.allGather(slots, counts: counts)
+                    for (rank, piece) in round.enumerated() {
+                        guard let piece else { continue }
+                        try scatters[piece.read].handOut(
+                            UnsafeRawBufferPointer(rebasing: slots[begins[rank]..<begins[rank + 1]]), chunks: piece.chunks)
+                    }
+                }
+            }
+            return readCount
+        } catch {
+            let failure = error as? CairnError
+                ?? CairnError(.inputOutput, "the rank could not read its part", cause: error)
+            group.fail(failure)
+            throw failure
+        }
+    }
+
+    /// Which rank reads which piece in which round: the same on every rank, since it follows from what all know.
+    private func deal(_ reads: [SharedRead], _ scatters: [FragmentScatter], ranks: Int) -> [[SharedPiece?]] {
+        let byteLimit = min(readBlockByteCount, Self.roundByteCount / ranks)
+        var queues = [[SharedPiece]](repeating: [], count: ranks)
+        var loads = [Int](repeating: 0, count: ranks)
+        for (index, read) in reads.enumerated() {
+            let scatter = scatters[index]
+            let chunkByteCount = scatter.file.metadata.chunkByteCount
+            let takers = read.wanted.indices.filter { !read.wanted[$0].isEmpty }
+            let chunks = NeededChunks(
+                of: read.wanted.flatMap { $0 }, in: scatter.fragment.region, scatter.fragment.scalarType,
+                chunkByteCount: chunkByteCount
+            ).chunks
+            for run in Self.cut(chunks, of: scatter.fragment, scatter.file, byteLimit: byteLimit) {
+                let byteCount = scatter.byteRange(of: run).count
+                let reader = takers.min { (loads[$0], $0) < (loads[$1], $1) } ?? 0
+                queues[reader].append(SharedPiece(read: index, chunks: run, byteCount: byteCount))
+                loads[reader] += byteCount
+            }
+        }
+        return (0..<(queues.map(\.count).max() ?? 0)).map { round in
+            queues.map { round < $0.count ? $0[round] : nil }
+        }
     }
 }

@@ -1,4 +1,5 @@
 public import CairnBase
+public import CairnLayout
 public import CairnTensor
 
 /// A checkpoint, whatever it is made of: something that lists tensors and reads regions of them.
@@ -151,5 +152,89 @@ extension CheckpointReader {
         return try Tensor(description.scalarType, description.shape, pool: pool) { destination in
             try read(name, region: Region(whole: description.shape), into: &destination)
         }
+    }
+}
+
+/// What a checkpoint says of one logical tensor, known without reading its data.
+public struct TensorDescription: Sendable, Hashable {
+    /// The fully-qualified name.
+    public var name: String
+    /// The type of the elements.
+    public var scalarType: ScalarType
+    /// The shape of the whole tensor, unsharded.
+    public var shape: Shape
+    /// The name whose bytes this tensor shares, when the checkpoint stores the two once.
+    public var tiedTo: String?
+
+    public init(name: String, scalarType: ScalarType, shape: Shape, tiedTo: String? = nil) {
+        self.name = name
+        self.scalarType = scalarType
+        self.shape = shape
+        self.tiedTo = tiedTo
+    }
+
+    /// The bytes of the whole tensor. Readers list only tensors whose size is representable.
+    public var byteCount: Int { scalarType.byteCount(elementCount: shape.elementCount) ?? 0 }
+}
+
+extension Sequence<TensorDescription> {
+    /// The bytes of all of them; the greatest number where a checkpoint claims more, which it may before it is read.
+    package var totalByteCount: Int { reduce(0) { $0.adding(clamped: $1.byteCount) } }
+
+    /// The elements of all of them; the greatest number where a checkpoint claims more.
+    package var totalElementCount: Int { reduce(0) { $0.adding(clamped: $1.shape.elementCount) } }
+}
+
+extension [TensorDescription] {
+    /// Where the tensor of this name is in a list that is sorted by the bytes of the names.
+    package func position(of name: String) -> Int? {
+        let wanted = ExactString(name)
+        let position = firstPosition { !(ExactString($0.name) < wanted) }
+        return position < count && ExactString(self[position].name) == wanted ? position : nil
+    }
+
+    /// Where the tensor of this name is, of a checkpoint that `source` names.
+    ///
+    /// - Throws: ``CairnError/Code/notFound``.
+    package func requiredPosition(of name: String, in source: String) throws(CairnError) -> Int {
+        guard let position = position(of: name) else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
+        return position
+    }
+}
+
+/// A piece of a tensor as it is stored, and the file that holds it.
+public struct StoredPiece: Sendable, Hashable {
+    /// The part of the whole tensor.
+    public var region: Region
+    /// The file's name or path, as the format has it.
+    public var file: String
+    /// The type of the stored elements. A view may show them in another one.
+    public var scalarType: ScalarType
+
+    public init(region: Region, file: String, scalarType: ScalarType) {
+        self.region = region
+        self.file = file
+        self.scalarType = scalarType
+    }
+}
+
+/// Which save a checkpoint is, and of which ranks.
+public struct CheckpointIdentity: Sendable, Hashable {
+    /// The step of training.
+    public var step: Int
+    /// What tells the save from every other one.
+    public var saveID: SaveID
+    /// How many ranks saved it.
+    public var rankCount: Int
+    /// The meshes that their layouts name.
+    public var meshes: [DeviceMesh]
+
+    public init(step: Int, saveID: SaveID, rankCount: Int, meshes: [DeviceMesh]) {
+        self.step = step
+        self.saveID = saveID
+        self.rankCount = rankCount
+        self.meshes = meshes
     }
 }

@@ -1,4 +1,6 @@
 public import CairnBase
+package import CairnStorage
+import Synchronization
 
 /// What a training loop finds when it starts: three cases that must not be mixed up.
 ///
@@ -84,5 +86,79 @@ extension CheckpointStore {
         guard let reader else { return }
         if isAsked, error.code == .notFound, try reader.verify(deep: false).isValid { throw error }
         KnownDamage.shared.record(error, of: reader.manifest.saveID, step: step, in: storage)
+    }
+}
+
+/// Which checkpoints this process has found damaged when it loaded them.
+///
+/// Damage within the data shows only when all of it is read. A later save of the same step, or a deletion of old checkpoints,
+/// knows of it by this and need not read the data again.
+package final class KnownDamage: Sendable {
+    /// That of this process: stores of one place are many objects.
+    package static let shared = KnownDamage()
+
+    private struct Key: Hashable {
+        var location: String
+        var distinction: Distinction?
+        var saveID: SaveID
+
+        init(_ storage: any Storage, step: Int, saveID: SaveID) {
+            location = storage.location(of: StepName.prefix(step))
+            distinction = storage.distinction
+            self.saveID = saveID
+        }
+    }
+
+    private let errors = Mutex<[Key: CairnError]>([:])
+
+    /// Records what was found.
+    package func record(_ error: CairnError, of saveID: SaveID, step: Int, in storage: any Storage) {
+        errors.withLock { $0[Key(storage, step: step, saveID: saveID)] = error }
+    }
+
+    /// Forgets it: the checkpoint has been read whole.
+    package func forget(_ saveID: SaveID, step: Int, in storage: any Storage) {
+        errors.withLock { _ = $0.removeValue(forKey: Key(storage, step: step, saveID: saveID)) }
+    }
+
+    /// What is known against a checkpoint.
+    package func error(of saveID: SaveID, step: Int, in storage: any Storage) -> CairnError? {
+        errors.withLock { $0[Key(storage, step: step, saveID: saveID)] }
+    }
+}
+
+/// What an error says about the checkpoint that was being loaded.
+package enum LoadErrorClassification: Sendable {
+    /// The checkpoint is damaged.
+    case damaged(CairnError)
+    /// The checkpoint may be whole but cannot be used.
+    case unusable(CairnError)
+    /// The storage failed.
+    case unreachable(CairnError)
+    /// No other checkpoint would help: the caller asked for something invalid, or stopped the load.
+    case refused(CairnError)
+
+    /// - Parameter reader: The checkpoint, if its manifest could be read.
+    package init(of error: CairnError, reading reader: CairnReader?) {
+        switch error.code {
+        case .corrupted, .malformed, .incomplete: self = .damaged(error)
+        case .unsupported: self = .unusable(error)
+        case .mismatch, .notFound: self = Self.classify(error, reader)
+        case .cancelled, .invalidArgument: self = .refused(error)
+        default: self = .unreachable(error)
+        }
+    }
+
+    /// A missing file, or one of another save, is damage; a name that the checkpoint never had, or a checkpoint that was
+    /// deleted meanwhile, is not.
+    private static func classify(_ error: CairnError, _ reader: CairnReader?) -> LoadErrorClassification {
+        guard let reader else { return .unusable(error) }
+        do throws(CairnError) {
+            let damages = try reader.verify(deep: false).damages.map(\.error)
+            if let trouble = damages.first(where: { !$0.isDamage }) { return .unreachable(trouble) }
+            return damages.isEmpty ? .unusable(error) : .damaged(error)
+        } catch {
+            return .unreachable(error)
+        }
     }
 }

@@ -61,3 +61,101 @@ extension CheckpointView {
         try base.verify(deep: deep, progress: progress)
     }
 }
+
+/// Another checkpoint with elements of another type, converted as they are read.
+///
+/// Floats round to nearest even. Numbers that the new type cannot hold are noted as they are read, in ``losses``. A tensor that
+/// is tied to one that keeps its type becomes one by itself.
+public struct CastReader: CheckpointView {
+    /// Which tensors are converted.
+    public enum Scope: Sendable, Hashable {
+        /// Those whose elements are real floating-point numbers.
+        case floatingPoint
+        /// All.
+        case all
+    }
+
+    public let base: any CheckpointReader
+    private let overflow: OverflowBehavior
+    private let ledger = LossLedger()
+    public let tensors: [TensorDescription]
+
+    public var values: [NamedValue] { base.values }
+    public var structure: StateNode? { base.structure }
+    public var losses: [LossNote]? { (base.losses ?? []) + ledger.notes }
+
+    /// Converts the tensors that fit one of the patterns, or any if there are none.
+    ///
+    /// - Parameter overflow: What becomes of numbers that the new type cannot hold.
+    /// - Throws: ``CairnError/Code/unsupported`` for a tensor whose type does not convert, or that is part of a weight in codes
+    ///   (``QuantisedWeights``), ``CairnError/Code/notFound`` for a pattern that fits no tensor,
+    ///   ``CairnError/Code/invalidArgument`` for an invalid one.
+    public init(
+        _ base: any CheckpointReader, to scalarType: ScalarType, patterns: [String] = [],
+        scope: Scope = .floatingPoint, overflow: OverflowBehavior = .ieee
+    ) throws(CairnError) {
+        self.base = base
+        self.overflow = overflow
+        let selected = try PatternList(patterns, applyingTo: base.tensors.map(\.name), of: base.source)
+        try QuantisedWeights(in: base.tensors).refuse("a conversion of types", of: base.source) { name in
+            patterns.isEmpty || selected.match(name)
+        }
+        var viewed: [ViewedTensor] = []
+        for tensor in base.tensors {
+            var description = tensor
+            let isInScope = scope == .all || tensor.scalarType.isFloatingPoint
+            if isInScope && (patterns.isEmpty || selected.match(tensor.name)) {
+                guard ScalarConversion.isSupported(from: tensor.scalarType, to: scalarType) else {
+                    throw CairnError(
+                        .unsupported, "\(tensor.scalarType) does not convert to \(scalarType)",
+                        .init(file: base.source, tensor: tensor.name, advice: "leave this tensor out by patterns"))
+                }
+                guard scalarType.byteCount(elementCount: tensor.shape.elementCount) != nil else {
+                    throw CairnError(
+                        .unsupported, "the converted tensor is too large",
+                        .init(file: base.source, tensor: tensor.name))
+                }
+                description.scalarType = scalarType
+            }
+            viewed.append(ViewedTensor(description: description, originalName: tensor.name))
+        }
+        tensors = viewed.retied(below: base.tensors).map(\.description)
+    }
+
+    public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        let original = try base.description(of: name)
+        let scalarType = try description(of: name).scalarType
+        guard original.scalarType != scalarType else {
+            return try base.read(name, region: region, into: &destination)
+        }
+        let view = CastView(
+            ReaderView(base, original), to: scalarType, overflow: overflow, recorder: LossRecorder(ledger: ledger, tensor: name))
+        do throws(CairnError) {
+            try view.read(region, into: &destination)
+        } catch {
+            throw error.adding(.init(file: source, tensor: name))
+        }
+    }
+
+    public func baseName(of name: String) throws(CairnError) -> String? {
+        try base.description(of: name).scalarType == description(of: name).scalarType ? name : nil
+    }
+
+    /// The base converts on the way, unless the memory is of a third type.
+    public func read(_ requests: [RegionRequest], options: BulkReadOptions) throws {
+        try forward(requests, to: base, options) { request throws(CairnError) in
+            guard try baseName(of: request.name) == nil else { return request }
+            guard try description(of: request.name).scalarType == request.target.scalarType else { return nil }
+            var converting = request
+            converting.target.overflow = overflow
+            converting.target.recorder = LossRecorder(ledger: ledger, tensor: request.name)
+            return converting
+        }
+    }
+
+    public func requireStored(_ name: String) throws(CairnError) { try base.requireStored(name) }
+
+    public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
+        try base.storedPieces(of: name, in: region)
+    }
+}

@@ -1,4 +1,5 @@
 import CairnBase
+import CairnStorage
 import CairnTensor
 
 /// Attributes and small datasets as values.
@@ -151,4 +152,80 @@ enum HDF5Value {
         if padding == 2 { while bytes.last == UInt8(ascii: " ") { bytes.removeLast() } }
         return String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .bytes(bytes)
     }
+}
+
+/// Strings of variable length: an element holds the length of its string and its location in a global heap.
+enum VariableLengthString {
+    /// The string of an element, or its bytes when they are not UTF-8.
+    static func value(_ element: UnsafeRawBufferPointer, in file: HDF5File) throws(CairnError) -> Value {
+        // A length of four bytes, an address, a number of four.
+        let width = element.count - 8
+        guard let length = ObjectHeaderBlock.integer(element, 0, 4), length > 0,
+            let address = ObjectHeaderBlock.integer(element, 4, width), address > 0,
+            let index = ObjectHeaderBlock.integer(element, 4 + width, 4)
+        else { return .string("") }
+        let object = try file.heapObject(address, index)
+        guard length <= object.count else {
+            throw CairnError(
+                .malformed, "a string is longer than its space in the file",
+                .init(offset: address, expected: "at most \(object.count) bytes", found: "\(length)"))
+        }
+        // Some writers count the NUL at the end.
+        let bytes = object.prefix(length).prefix { $0 != 0 }
+        return String(validating: bytes, as: UTF8.self).map { .string($0) } ?? .bytes(Array(bytes))
+    }
+}
+
+/// A block of a file where text of any length is.
+///
+/// Read here and not by HDF5, which believes the sizes and numbers in it: wrong ones make 1.10 read and write beyond
+/// its memory, or never stop. Source: HDF5 File Format Specification 3.0, III.E.
+struct GlobalHeap {
+    /// Where it is, as the file counts.
+    let address: Int
+    private let bytes: [UInt8]
+    private let objects: [Int: Range<Int>]
+
+    private static let signature: [UInt8] = Array("GCOL".utf8)
+    private static let greatestByteCount = 256 << 20
+
+    /// - Throws: ``CairnError/Code/malformed`` when its objects do not fill it.
+    init(_ address: Int, in parts: MetadataParts) throws(CairnError) {
+        let (file, lengthWidth) = (parts.file, parts.widths.length)
+        // Of the heap, and of each object in it.
+        let headerByteCount = (8 + lengthWidth).roundedUpToEight
+        func damaged() -> CairnError {
+            CairnError(
+                .malformed, "the heap with text of any length is damaged", .init(file: file.key, offset: address))
+        }
+        guard address >= 0, let offset = address.adding(checked: parts.base), offset <= file.byteCount - headerByteCount
+        else { throw damaged() }
+        let header = try file.bytes(in: offset..<offset + headerByteCount)
+        guard header.starts(with: Self.signature), let byteCount = ByteFields(header).integer(8, lengthWidth),
+            byteCount >= headerByteCount, byteCount <= min(Self.greatestByteCount, file.byteCount - offset)
+        else { throw damaged() }
+        let bytes = try file.bytes(in: offset..<offset + byteCount)
+        let fields = ByteFields(bytes)
+        var objects: [Int: Range<Int>] = [:]
+        var position = headerByteCount
+        while byteCount - position >= headerByteCount {
+            guard let index = fields.integer(position, 2), let size = fields.integer(position + 8, lengthWidth),
+                size <= byteCount - position - headerByteCount || index == 0
+            else { throw damaged() }
+            // Number 0 is what is free: all that is left.
+            if index == 0 { break }
+            let start = position + headerByteCount
+            guard start + size <= byteCount, objects.updateValue(start..<start + size, forKey: index) == nil else {
+                throw damaged()
+            }
+            position = start + (size + 7) / 8 * 8
+        }
+        self.address = address
+        self.bytes = bytes
+        self.objects = objects
+    }
+
+    var byteCount: Int { bytes.count }
+
+    func object(_ index: Int) -> ArraySlice<UInt8>? { objects[index].map { bytes[$0] } }
 }

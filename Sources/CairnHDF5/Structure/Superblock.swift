@@ -73,3 +73,87 @@ struct ByteFields {
         return address
     }
 }
+
+/// Parts of a file's description, read past the library and each checked against its checksum.
+struct MetadataParts: Sendable {
+    let file: any StorageFile
+    /// What is added to addresses.
+    let base: Int
+    let widths: FieldWidths
+
+    /// A part that begins with a signature and ends with a checksum.
+    ///
+    /// - Throws: ``CairnError/Code/corrupted`` for one that is neither, or not in the file.
+    func part(_ address: Int, _ byteCount: Int, _ signature: String?) throws(CairnError) -> ByteFields {
+        let fields = ByteFields(try bytes(address, byteCount))
+        if let signature, !fields.bytes.starts(with: signature.utf8) {
+            throw damaged("a part of it has no \(signature)", address)
+        }
+        guard byteCount >= 4, fields.integer(byteCount - 4, 4) == Int(Lookup3.checksum(fields.bytes.dropLast(4))) else {
+            throw damaged("a checksum differs", address)
+        }
+        return fields
+    }
+
+    /// Bytes that are all in the file.
+    func bytes(_ address: Int, _ byteCount: Int) throws(CairnError) -> [UInt8] {
+        guard address >= 0, let offset = address.adding(checked: base), byteCount > 0,
+            let end = offset.adding(checked: byteCount), end <= file.byteCount
+        else { throw damaged("a part of it lies outside of the file", address) }
+        return try file.bytes(in: offset..<end)
+    }
+
+    func damaged(_ reason: String, _ address: Int) -> CairnError {
+        CairnError(
+            .corrupted, "a part of the file's description is damaged: \(reason)",
+            .init(file: file.key, offset: address))
+    }
+}
+
+/// The checksum of HDF5's metadata: Bob Jenkins's lookup3, `hashlittle` with the initial value 0.
+enum Lookup3 {
+    static func checksum(_ bytes: some Collection<UInt8>) -> UInt32 {
+        let bytes = Array(bytes)
+        var a = 0xDEAD_BEEF &+ UInt32(truncatingIfNeeded: bytes.count)
+        var (b, c) = (a, a)
+        func word(_ position: Int) -> UInt32 {
+            var word: UInt32 = 0
+            for byte in (0..<4).reversed() where position + byte < bytes.count {
+                word = word << 8 | UInt32(bytes[position + byte])
+            }
+            return word
+        }
+        func rotated(_ value: UInt32, _ count: UInt32) -> UInt32 { value << count | value >> (32 - count) }
+        var position = 0
+        while bytes.count - position > 12 {
+            a = a &+ word(position)
+            b = b &+ word(position + 4)
+            c = c &+ word(position + 8)
+            a = (a &- c) ^ rotated(c, 4)
+            c = c &+ b
+            b = (b &- a) ^ rotated(a, 6)
+            a = a &+ c
+            c = (c &- b) ^ rotated(b, 8)
+            b = b &+ a
+            a = (a &- c) ^ rotated(c, 16)
+            c = c &+ b
+            b = (b &- a) ^ rotated(a, 19)
+            a = a &+ c
+            c = (c &- b) ^ rotated(b, 4)
+            b = b &+ a
+            position += 12
+        }
+        guard position < bytes.count else { return c }
+        a = a &+ word(position)
+        b = b &+ word(position + 4)
+        c = c &+ word(position + 8)
+        c = (c ^ b) &- rotated(b, 14)
+        a = (a ^ c) &- rotated(c, 11)
+        b = (b ^ a) &- rotated(a, 25)
+        c = (c ^ b) &- rotated(b, 16)
+        a = (a ^ c) &- rotated(c, 4)
+        b = (b ^ a) &- rotated(a, 14)
+        c = (c ^ b) &- rotated(b, 24)
+        return c
+    }
+}

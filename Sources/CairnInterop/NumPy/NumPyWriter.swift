@@ -91,3 +91,71 @@ public final class NumPyWriter: TensorStreamWriter {
 
     public func abandon() { writer?.discard() }
 }
+
+/// Writes the one tensor of a checkpoint as a `.npy` file.
+public final class NumPyArrayWriter: TensorStreamWriter {
+    private let storage: any Storage
+    private let key: String
+    private let replaces: Bool
+    private var writer: (any StorageWriter)?
+    private var headerByteCount = 0
+    private var byteCount = 0
+    public var stream = TensorStream()
+    public var destination: String { storage.location(of: key) }
+
+    /// Prepares to write to `key`, which nothing happens to before it begins.
+    ///
+    /// - Parameter replaces: Whether a file of that name may be there; it is replaced as a whole at the end.
+    public init(storage: any Storage, key: String, replaces: Bool = false) {
+        self.storage = storage
+        self.key = key
+        self.replaces = replaces
+    }
+
+    /// Prepares to write to a plain path.
+    public convenience init(path: String, replaces: Bool = false) throws(CairnError) {
+        let (storage, key) = try LocalStorage.locate(path)
+        self.init(storage: storage, key: key, replaces: replaces)
+    }
+
+    deinit { discard() }
+
+    /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` when there are several tensors or
+    ///   the one is of a type that NumPy does not have.
+    public func open(
+        tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
+    ) throws -> TensorStream.Plan {
+        let stored = tensors.filter { $0.tiedTo == nil }
+        guard stored.count == 1, let tensor = stored.first else {
+            throw CairnError(
+                .unsupported, "a .npy file holds one tensor",
+                .init(file: key, found: "\(stored.count)", advice: "choose one with --include, or write npz"))
+        }
+        guard let code = NumPyType.code(of: tensor.scalarType) else {
+            throw CairnError(
+                .unsupported, "NumPy does not have the type of the tensor",
+                .init(
+                    file: key, tensor: tensor.name, found: "\(tensor.scalarType)",
+                    advice: "convert it with --dtype, or write npz"))
+        }
+        if !replaces { try storage.refuseExisting(key) }
+        let header = NumPyPlan.header(code, tensor.shape.extents)
+        byteCount = header.count + tensor.byteCount
+        let writer = try storage.createStreamed(key, byteCount: byteCount)
+        self.writer = writer
+        try writer.write(header, at: 0)
+        headerByteCount = header.count
+        var notes = ["the tensor's name, \(tensor.name), is not kept"]
+        let others = tensors.filter { $0.tiedTo != nil }.map(\.name) + values.map(\.name)
+        if !others.isEmpty { notes.append("left out: \(others.joined(separator: ", "))") }
+        return .init(tensors: tensors, notes: notes + StateNode.losses(of: structure, in: .flat))
+    }
+
+    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+        try writer?.write(bytes, at: headerByteCount + offset)
+    }
+
+    public func close() throws { try writer?.finish(byteCount: byteCount) }
+
+    public func abandon() { writer?.discard() }
+}

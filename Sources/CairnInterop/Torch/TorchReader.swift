@@ -160,3 +160,111 @@ public final class TorchReader: CheckpointReader {
         return report
     }
 }
+
+extension TorchReader {
+    /// Opens what is at a path: a file, an index of shards (a name that ends with `.index.json`), or a directory with
+    /// either, with shards that are named as such, or with the files of all ranks.
+    ///
+    /// - Parameter part: Which of several saves in a file, counted from 1.
+    /// - Throws: As ``init(storage:file:source:part:)``, ``CairnError/Code/notFound`` when a directory holds none of
+    ///   that.
+    public convenience init(path: String, part: Int? = nil) throws(CairnError) {
+        let directory = LocalStorage(root: path)
+        if let names = try Self.names(in: directory) {
+            try self.init(directory: directory, names: names, part: part)
+            return
+        }
+        let (storage, key) = try LocalStorage.locate(path)
+        if key.hasSuffix(".index.json") {
+            try Self.refuse(part, of: path)
+            try self.init(storage: storage, index: key, source: path)
+        } else {
+            try self.init(storage: storage, file: key, source: path, part: part)
+        }
+    }
+
+    private convenience init(directory storage: LocalStorage, names: [String], part: Int?) throws(CairnError) {
+        let path = storage.root
+        switch TorchDirectory(names) {
+        case .file(let name): try self.init(storage: storage, file: name, source: path, part: part)
+        case .index(let name):
+            try Self.refuse(part, of: path)
+            try self.init(storage: storage, index: name, source: path)
+        case .shards(let names):
+            try Self.refuse(part, of: path)
+            try self.init(storage: storage, shards: names, source: path)
+        case .ranks(let names):
+            try Self.refuse(part, of: path)
+            try self.init(storage: storage, ranks: names, source: path)
+        case nil:
+            throw CairnError(
+                .notFound, "the directory holds no file that is known to be a model of PyTorch",
+                .init(file: path, expected: "pytorch_model.bin or an index of shards", advice: "name the file to open"))
+        }
+    }
+
+    private static func refuse(_ part: Int?, of path: String) throws(CairnError) {
+        guard part != nil else { return }
+        throw CairnError(
+            .invalidArgument, "a part can be chosen of one file, not of a state in several", .init(file: path))
+    }
+
+    /// The names in a storage's root, sorted; `nil` if that is not a directory or nothing.
+    private static func names(in storage: LocalStorage) throws(CairnError) -> [String]? {
+        let path = storage.root
+        do throws(SystemCallError) {
+            guard try storage.fileSystem.status(at: path).kind == .directory else { return nil }
+            return try storage.fileSystem.entries(of: path).map(\.name).sorted { ExactString($0) < ExactString($1) }
+        } catch {
+            if error.isMissing { return nil }
+            throw error.explained("list", path)
+        }
+    }
+}
+
+/// The kinds of files that PyTorch has written, by their first bytes.
+package enum TorchContainer: Sendable {
+    /// `torch.save` since version 1.6, TorchScript, `torch.export`.
+    case zip
+    /// `torch.save` before version 1.6.
+    case legacy
+    /// The same before version 0.1.13.
+    case tar
+    /// Python's `pickle`, nothing beside it.
+    case pickle
+
+    /// - Parameter bytes: The first 512 bytes, or all of a shorter file. What is none of the others is taken for a zip
+    ///   archive, whose errors say what is missing.
+    package init(beginning bytes: [UInt8]) {
+        switch true {
+        case LegacyTorchFile.isBeginning(bytes): self = .legacy
+        case Self.isPickle(bytes): self = .pickle
+        case Self.isTar(bytes): self = .tar
+        default: self = .zip
+        }
+    }
+
+    /// Whether a file that begins with these bytes is one of them, and no other kind of zip archive is meant.
+    package static func isTorch(_ bytes: [UInt8]) -> Bool {
+        if case .zip = TorchContainer(beginning: bytes) { return bytes.starts(with: [0x50, 0x4B, 3, 4]) }
+        return true
+    }
+
+    /// Whether a pickle is of joblib, which names its own class at the beginning and puts bytes of arrays between its parts.
+    package static func isJoblib(_ bytes: [UInt8]) -> Bool {
+        bytes.first == 0x80 && bytes.firstRange(of: Array("joblib.numpy_pickle".utf8)) != nil
+    }
+
+    /// A pickle of protocol 2 and later says so.
+    private static func isPickle(_ bytes: [UInt8]) -> Bool {
+        if bytes.count > 2, bytes[0] == 0x80, (2...5).contains(bytes[1]) { return true }
+        return PickleInterpreter.isPlausible(bytes)
+    }
+
+    /// The mark of POSIX archives, and the first of the files that PyTorch put into its own.
+    private static func isTar(_ bytes: [UInt8]) -> Bool {
+        guard bytes.count >= 262, bytes[257..<262].elementsEqual("ustar".utf8) else { return false }
+        let name = bytes.prefix { $0 != 0 }
+        return ["sys_info", "./sys_info", "pickle", "storages", "tensors"].contains { name.elementsEqual($0.utf8) }
+    }
+}

@@ -1,3 +1,5 @@
+public import CairnBase
+
 /// How a dimension is split over a mesh axis.
 ///
 /// The extent that the earlier steps left to a rank is laid out as `sections`, side by side, the whole pattern
@@ -46,4 +48,77 @@ public enum Division: Sendable, Hashable {
     case balanced
     /// The size of each part, in elements; they sum to the extent.
     case sizes([Int])
+}
+
+/// How the row-major run of a rank's local tensor is cut over a mesh axis.
+///
+/// The local tensor is what the earlier steps left to the rank, padding included. Each coordinate holds one stretch of
+/// the run, a one-dimensional tensor.
+public struct Flattening: Sendable, Hashable {
+    /// Where the cuts are.
+    public enum Partition: Sendable, Hashable {
+        /// Each tensor by itself: `ceil(count / n)` elements a coordinate until none is left (ZeRO-3).
+        case perTensor
+        /// Coordinate `c` holds `[c * size, (c + 1) * size)` of a flat buffer in which the tensor begins at `start`.
+        case equal(Int)
+        /// Coordinate `c` holds `[cuts[c], cuts[c + 1])` of that buffer: one boundary more than there are coordinates,
+        /// ascending.
+        case cuts([Int])
+    }
+
+    /// Where the tensor begins in the flat buffer, in elements; 0 with ``Partition/perTensor``.
+    public let start: Int
+    /// Where the cuts are.
+    public let partition: Partition
+
+    public init(start: Int = 0, partition: Partition) {
+        self.start = start
+        self.partition = partition
+    }
+
+    /// Each tensor by itself, as ZeRO-3 does.
+    public static let perTensor = Flattening(partition: .perTensor)
+
+    /// One flat buffer over many tensors, cut into equal parts regardless of where tensors end (ZeRO-1 and -2, FSDP1).
+    ///
+    /// - Parameters:
+    ///   - counts: The local element counts of the tensors, in the order of the buffer.
+    ///   - parts: The size of the axis.
+    ///   - alignment: Every tensor begins at a multiple of it.
+    ///   - multiple: The buffer is padded at its end to a multiple of it, and of `parts`.
+    /// - Returns: A flattening for each tensor.
+    /// - Throws: ``CairnError/Code/invalidArgument`` on negative counts, on other numbers below 1, and on overflow.
+    public static func group(
+        counts: [Int], parts: Int, alignment: Int = 1, paddedToMultipleOf multiple: Int = 1
+    ) throws(CairnError) -> [Flattening] {
+        guard parts >= 1, alignment >= 1, multiple >= 1, counts.allSatisfy({ $0 >= 0 }) else {
+            throw CairnError(
+                .invalidArgument, "a flat group needs parts, alignment and padding of at least 1 and no negative count",
+                .init(found: "parts \(parts), alignment \(alignment), multiple of \(multiple)"))
+        }
+        var starts: [Int] = []
+        var end = 0
+        for count in counts {
+            guard let start = end.roundedUp(toMultipleOf: alignment), let next = start.adding(checked: count) else {
+                throw Self.tooLarge
+            }
+            starts.append(start)
+            end = next
+        }
+        guard let padded = end.roundedUp(toMultipleOf: multiple),
+            let common = leastCommonMultiple(multiple, parts),
+            let total = padded.roundedUp(toMultipleOf: common)
+        else { throw Self.tooLarge }
+        return starts.map { Flattening(start: $0, partition: .equal(total / parts)) }
+    }
+
+    private static var tooLarge: CairnError {
+        CairnError(.invalidArgument, "the element count of a flat group overflows")
+    }
+
+    private static func leastCommonMultiple(_ one: Int, _ other: Int) -> Int? {
+        var (large, small) = (one, other)
+        while small != 0 { (large, small) = (small, large % small) }
+        return (one / large).multiplied(checked: other)
+    }
 }

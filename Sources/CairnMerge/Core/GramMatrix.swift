@@ -86,3 +86,113 @@ struct GramMatrix: Sendable {
 
 /// The instructions that the kernels may use: all that there are.
 let kernelLevel = Int32(CAIRN_LEVEL_HIGHEST)
+
+/// Tensors as vectors of the space that they span, in coordinates of an orthonormal basis of it.
+///
+/// Lengths and angles of sums come from coordinates and not from scalar products, where they would be differences of
+/// squares: of directions that nearly cancel out nothing would be left but rounding.
+struct SpannedVectors: Sendable {
+    let count: Int
+    /// Their lengths.
+    let norms: [Double]
+    private let coordinates: [[Double]]
+
+    /// Takes the Gram matrix apart by Cholesky's method.
+    init(_ gram: GramMatrix) {
+        let count = gram.count
+        // What is less than this of a vector's square is the rounding of its scalar products.
+        let noise = 1e-15
+        var rows = [[DoubleDouble]](repeating: [], count: count)
+        for column in 0..<count {
+            var pivot = gram.exactly(column, column)
+            for entry in rows[column] { pivot = pivot - entry * entry }
+            let isNew = pivot.high > noise * noise * gram[column, column]
+            let length = pivot.squareRoot()
+            for row in column..<count {
+                guard isNew else {
+                    rows[row].append(.zero)
+                    continue
+                }
+                if row == column {
+                    rows[row].append(length)
+                    continue
+                }
+                var rest = gram.exactly(row, column)
+                for index in 0..<column { rest = rest - rows[row][index] * rows[column][index] }
+                rows[row].append(rest / length)
+            }
+        }
+        self.count = count
+        norms = (0..<count).map(gram.norm)
+        coordinates = rows.map { row in row.map(\.high) + [Double](repeating: 0, count: count - row.count) }
+    }
+
+    /// The sum of the vectors with coefficients.
+    func sum(_ coefficients: [Double]) -> [Double] {
+        var result = [Double](repeating: 0, count: count)
+        for (vector, coefficient) in zip(coordinates, coefficients) where coefficient != 0 {
+            for index in 0..<count { result[index] += coefficient * vector[index] }
+        }
+        return result
+    }
+
+    /// One of the vectors divided by its length, which is not zero.
+    func unit(_ index: Int) -> [Double] { coordinates[index].map { $0 / norms[index] } }
+
+    static func product(_ one: [Double], _ other: [Double]) -> Double { zip(one, other).reduce(0) { $0 + $1.0 * $1.1 } }
+
+    static func norm(_ vector: [Double]) -> Double { product(vector, vector).squareRoot() }
+}
+
+/// A number as the sum of two doubles, which has twice their digits: for sums in which nearly everything cancels out.
+/// (Dekker 1971)
+struct DoubleDouble: Sendable, Equatable {
+    /// The number rounded to a double.
+    let high: Double
+    /// What that rounding left out.
+    let low: Double
+
+    static let zero = DoubleDouble(0)
+
+    init(_ value: Double) {
+        high = value
+        low = 0
+    }
+
+    /// The sum of two numbers of any size.
+    init(_ one: Double, _ other: Double) {
+        let sum = one + other, back = sum - one
+        high = sum
+        low = (one - (sum - back)) + (other - back)
+    }
+
+    static func + (one: DoubleDouble, other: DoubleDouble) -> DoubleDouble {
+        let sum = DoubleDouble(one.high, other.high)
+        return DoubleDouble(sum.high, sum.low + one.low + other.low)
+    }
+
+    static func - (one: DoubleDouble, other: DoubleDouble) -> DoubleDouble {
+        let sum = DoubleDouble(one.high, -other.high)
+        return DoubleDouble(sum.high, sum.low + one.low - other.low)
+    }
+
+    static func * (one: DoubleDouble, other: DoubleDouble) -> DoubleDouble {
+        let product = one.high * other.high
+        let error = (-product).addingProduct(one.high, other.high)
+        return DoubleDouble(product, error + (one.high * other.low + one.low * other.high))
+    }
+
+    static func / (one: DoubleDouble, other: DoubleDouble) -> DoubleDouble {
+        let quotient = one.high / other.high
+        let rest = one - other * DoubleDouble(quotient)
+        return DoubleDouble(quotient, rest.high / other.high)
+    }
+
+    /// The root of a number that is above zero; zero for others.
+    func squareRoot() -> DoubleDouble {
+        guard high > 0 else { return .zero }
+        let root = high.squareRoot()
+        let rest = self - DoubleDouble(root) * DoubleDouble(root)
+        return DoubleDouble(root, rest.high / (2 * root))
+    }
+}

@@ -218,3 +218,87 @@ public struct UnitPermutations: Sendable, Hashable {
         CairnError(.malformed, "it is not an order of units", .init(found: label))
     }
 }
+
+extension PermutationSpec {
+    /// How far outputs were apart in a check, in which label's check.
+    public struct Deviation: Sendable, Hashable {
+        /// The label that was rearranged by itself; `nil` for all at once.
+        public var label: String?
+        /// The greatest difference of outputs, relative to the greatest output.
+        public var relative: Double
+    }
+
+    /// Whether a network computes the same with its units in random orders, each label by itself and all at once.
+    ///
+    /// - Parameters:
+    ///   - tolerance: How far outputs may be apart, relative to the greatest.
+    ///   - evaluate: The network's outputs, on whatever inputs, for weights that it reads.
+    /// - Returns: What went beyond the tolerance, the worst first; nothing for a right specification.
+    /// - Throws: As ``unitCounts(in:)``, and what `evaluate` throws.
+    public func check(
+        _ reader: any CheckpointReader, tolerance: Double = 1e-4, generator: inout some RandomNumberGenerator,
+        evaluating evaluate: (any CheckpointReader) throws -> [Double]
+    ) throws -> [Deviation] {
+        let expected = try evaluate(reader)
+        let scale = max(expected.lazy.map(abs).max() ?? 0, .leastNormalMagnitude)
+        let all = try UnitPermutations(randomFor: self, in: reader, using: &generator)
+        var deviations: [Deviation] = []
+        for label in labels.map(Optional.some) + [nil] {
+            let chosen = label.map { label in UnitPermutations(all.orders.filter { $0.key == label }) } ?? all
+            let outputs = try evaluate(PermutedReader(reader, chosen, by: self))
+            guard outputs.count == expected.count else {
+                throw CairnError(
+                    .mismatch, "the network has another number of outputs with its units rearranged",
+                    .init(expected: "\(expected.count)", found: "\(outputs.count)"))
+            }
+            let worst = zip(outputs, expected).reduce(0.0) { worst, pair in
+                let difference = abs(pair.0 - pair.1) / scale
+                return difference.isNaN ? .infinity : max(worst, difference)
+            }
+            if worst > tolerance { deviations.append(Deviation(label: label, relative: worst)) }
+        }
+        return deviations.sorted { $0.relative > $1.relative }
+    }
+}
+
+extension PermutationSpec {
+    /// Makes sure that nothing is left behind: every tensor with an axis as long as one that is rearranged is named, as
+    /// rearranged or, with `nil` for its axes, as keeping its order.
+    ///
+    /// A norm or a bias along the residual stream that a specification forgets would stay as it is while everything around
+    /// it moves, and the network would compute something else.
+    ///
+    /// - Throws: ``CairnError/Code/unsupported`` that names the tensors; as ``unitCounts(in:)``.
+    public func requireEveryTensor(in reader: any CheckpointReader) throws(CairnError) {
+        let counts = try unitCounts(in: reader)
+        // A label of one unit moves nothing.
+        let moving = Set(counts.filter { $0.value > 1 }.keys)
+        var lengths = Set<Int>()
+        for (name, axes) in axes {
+            let shape = try reader.description(of: name).shape
+            for (dimension, axis) in axes.enumerated() {
+                if let axis, moving.contains(axis.label) { lengths.insert(shape[dimension]) }
+            }
+        }
+        var named = Set((Array(axes.keys) + stacks.values.joined().joined()).map { ExactString($0) })
+        // One tensor under several names moves as any of them says.
+        for tensor in reader.tensors {
+            guard let target = tensor.tiedTo else { continue }
+            if named.contains(ExactString(tensor.name)) { named.insert(ExactString(target)) }
+        }
+        let left = reader.tensors.filter { tensor in
+            tensor.shape.extents.contains(where: lengths.contains) && !named.contains(ExactString(tensor.name))
+                && !(tensor.tiedTo.map { named.contains(ExactString($0)) } ?? false)
+        }
+        guard let first = left.first else { return }
+        let list = left.prefix(4).map { "\($0.name) \($0.shape)" }.joined(separator: ", ")
+        throw CairnError(
+            .unsupported, "nothing says whether tensors move that have an axis as long as one that is rearranged",
+            .init(
+                file: reader.source, tensor: first.name,
+                expected: "every such tensor named as rearranged or as fixed",
+                found: list + (left.count > 4 ? ", … (\(left.count) tensors)" : ""),
+                advice: "name them in a specification, with null for axes that keep their order; rearrange what belongs to "
+                    + "weights by --along; or leave them out by --exclude"))
+    }
+}

@@ -1,5 +1,7 @@
-import CairnBase
+private import CCairnSystem
+public import CairnBase
 public import CairnCheckpoint
+import CairnTensor
 import Synchronization
 
 /// A snapshot that a pipeline has taken: on its way to the storage, or arrived.
@@ -94,4 +96,101 @@ public final class Snapshot: Sendable {
         }
         for waiter in waiters { waiter.resume(returning: report.outcome) }
     }
+}
+
+/// What became of a snapshot.
+public enum SnapshotOutcome: Sendable {
+    /// It is a durable checkpoint of this save id.
+    case committed(SaveID)
+    /// It was not taken, or given up, because of back-pressure; the sentence says why.
+    case skipped(String)
+    /// It was cancelled.
+    case cancelled
+    /// It could not be saved. Older checkpoints are untouched, and later snapshots may succeed.
+    case failed(CairnError)
+
+    /// Whether there is a checkpoint.
+    public var isCommitted: Bool {
+        if case .committed = self { true } else { false }
+    }
+}
+
+extension SnapshotOutcome: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .committed: "committed"
+        case .skipped(let reason): "skipped: \(reason)"
+        case .cancelled: "cancelled"
+        case .failed(let error): "failed: \(error)"
+        }
+    }
+}
+
+/// A snapshot that has ended.
+public struct SnapshotReport: Sendable {
+    public var step: Int
+    public var outcome: SnapshotOutcome
+    /// How long each phase took, and what it cost.
+    public var timeline: SnapshotTimeline
+    /// What went wrong without harming the checkpoint: retention that could not delete, for example.
+    public var warnings: [CairnError] = []
+}
+
+/// A snapshot on its way, with what it holds.
+final class SnapshotJob: Sendable {
+    let snapshot: Snapshot
+    let content: SnapshotContent
+    let options: SaveOptions
+    /// The names in the order in which training will update them.
+    let order: [String]
+    /// Where training called for it.
+    let processor = Processor.current
+    let taken: ContinuousClock.Instant
+    /// What training had paid for snapshots until then.
+    let copies: CopyStatistics
+    /// Times as far as they were known when it was taken.
+    let timeline: SnapshotTimeline
+    private let isHolding = Atomic(true)
+    private let budget: CopyBudget?
+
+    init(
+        _ snapshot: Snapshot, _ content: SnapshotContent, _ options: SaveOptions, order: [String],
+        taken: ContinuousClock.Instant, timeline: SnapshotTimeline, budget: CopyBudget?
+    ) {
+        self.snapshot = snapshot
+        self.content = content
+        self.options = options
+        self.order = order
+        self.taken = taken
+        self.timeline = timeline
+        self.budget = budget
+        copies = budget?.statistics ?? CopyStatistics()
+        budget?.beginDrain()
+    }
+
+    /// Releases everything that is still held.
+    ///
+    /// - Returns: Whether this is the first call.
+    @discardableResult
+    func letGo() -> Bool {
+        content.letGo()
+        let isFirst = isHolding.exchange(false, ordering: .acquiringAndReleasing)
+        if isFirst { budget?.endDrain() }
+        budget?.noteRelease()
+        return isFirst
+    }
+}
+
+/// One of the machine's processors.
+///
+/// Training continues where it called for a snapshot. Writers that run there, too, take its place each time the disk wakes
+/// them, although another processor may be idle; kept off it they cost training a third less.
+package struct Processor: Hashable {
+    private let number: Int32
+
+    /// The one that this thread runs on.
+    package static var current: Processor { Processor(number: cairn_current_processor()) }
+
+    /// Keeps this thread off it until the next call for another, as long as there is another that the thread may use.
+    package func keepOff() { cairn_keep_off_processor(number) }
 }

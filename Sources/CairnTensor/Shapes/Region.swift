@@ -89,3 +89,92 @@ extension Region: CustomStringConvertible {
         "[" + zip(offsets, shape.extents).map { "\($0)..<\($0 + $1)" }.joined(separator: ", ") + "]"
     }
 }
+
+extension Region {
+    /// The same box with its offsets counted on from `origin`.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` when an offset would be out of range.
+    package func shifted(by origin: [Int]) throws(CairnError) -> Region {
+        guard offsets.count == origin.count else {
+            throw CairnError(
+                .mismatch, "a region is moved by another number of dimensions than it has",
+                .init(expected: "\(offsets.count)", found: "\(origin.count)"))
+        }
+        return try Region(offsets: zip(offsets, origin).map { $0.adding(clamped: $1) }, shape: shape)
+    }
+
+    /// Makes sure that a read of this region makes sense: it lies inside of the tensor, begins and ends at whole bytes, and
+    /// fills the destination.
+    ///
+    /// - Throws: ``CairnError/Code/mismatch`` when it lies outside or the destination has another size,
+    ///   ``CairnError/Code/unsupported`` when a run of packed elements does not begin and end at a byte.
+    package func check(
+        inside shape: Shape, of scalarType: ScalarType, filling destinationByteCount: Int
+    ) throws(CairnError) {
+        guard isInside(shape) else {
+            throw CairnError(
+                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(self)"))
+        }
+        if scalarType.isPacked, elementCount > 0 {
+            let runs = RegionRuns(of: self, in: shape)
+            let isWhole = { (count: Int) in count % 8 * scalarType.bitWidth % 8 == 0 }
+            guard isWhole(runs.runLength), runs.allSatisfy(isWhole) else {
+                throw CairnError(
+                    .unsupported, "a region of packed elements must begin and end at whole bytes",
+                    .init(found: "\(self) of \(scalarType)\(shape)"))
+            }
+        }
+        guard scalarType.byteCount(elementCount: elementCount) == destinationByteCount else {
+            throw CairnError(
+                .mismatch, "the destination of a region has another size",
+                .init(expected: "\(self) of \(scalarType)", found: "\(destinationByteCount) bytes"))
+        }
+    }
+}
+
+/// Boxes of one tensor, arranged so that those that meet a region are found without looking at all.
+package struct RegionIndex: Sendable {
+    private let regions: [Region]
+    /// The dimension in which the boxes start at most different places; `nil` for scalars.
+    package let dimension: Int?
+    /// The positions of the boxes by their start along `dimension`.
+    package let order: [Int]
+    /// For each of `order` the furthest end, along `dimension`, of it and the ones before.
+    private let furthestEnds: [Int]
+
+    /// - Parameter regions: Boxes with as many dimensions as each other.
+    package init(_ regions: [Region]) {
+        self.regions = regions
+        let dimension = (regions.first?.offsets.indices ?? 0..<0)
+            .map { dimension in (dimension, Set(regions.map { $0.offsets[dimension] }).count) }
+            .max { ($0.1, -$0.0) < ($1.1, -$1.0) }?.0
+        self.dimension = dimension
+        guard let dimension else {
+            order = Array(regions.indices)
+            furthestEnds = []
+            return
+        }
+        order = regions.indices.sorted {
+            (regions[$0].offsets[dimension], $0) < (regions[$1].offsets[dimension], $1)
+        }
+        var furthest = 0
+        furthestEnds = order.map { position in
+            furthest = max(furthest, regions[position].offsets[dimension] + regions[position].shape[dimension])
+            return furthest
+        }
+    }
+
+    /// The positions, ascending, of the boxes that share an element with a region.
+    package func positions(meeting query: Region) -> [Int] {
+        order[candidates(meeting: query)].filter { regions[$0].overlaps(query) }.sorted()
+    }
+
+    /// Which of ``order`` may meet a region, judged by one dimension.
+    package func candidates(meeting query: Region) -> Range<Int> {
+        guard let dimension, dimension < query.offsets.count else { return order.indices }
+        let begin = query.offsets[dimension], end = begin + query.shape[dimension]
+        let first = furthestEnds.firstPosition { $0 > begin }
+        let last = order.firstPosition { regions[$0].offsets[dimension] >= end }
+        return first..<max(first, last)
+    }
+}

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnStorage
 
 /// `cairn verify`
 struct VerifyCommand: ParsableCommand {
@@ -79,5 +80,164 @@ struct VerifyCommand: ParsableCommand {
             try StandardOutput.line("  " + PrintableText.escape(text))
         }
         for note in result.notes { StandardError.note("\(result.source): \(note)") }
+    }
+}
+
+/// What a look at one checkpoint found.
+struct CheckpointVerification {
+    /// Damage at one location of a checkpoint.
+    struct Damage {
+        var file: String?
+        var tensor: String?
+        var offset: Int?
+        /// Which chunk of the tensor's fragment.
+        var chunk: Int?
+        var message: String
+    }
+
+    var source: String
+    var format: String
+    var step: Int?
+    /// What was looked at: `structure`, `coverage`; `checksums of the description`, or `checksums` where those of data were
+    /// compared too; `data`, where all of it was read.
+    var checked: [String]
+    /// How many bytes of data were read, and how many of them have no checksum to compare with.
+    var dataByteCount = 0
+    var unsummedByteCount = 0
+    var damage: [Damage] = []
+    var notes: [String] = []
+
+    /// Verifies what a path names; for a run without a step, each of its checkpoints.
+    ///
+    /// - Throws: errors that do not mean damage: nothing there, no right to read, an unknown format or version.
+    static func verify(
+        _ text: String, format: FormatName?, part: Int? = nil, deep: Bool
+    ) throws -> [CheckpointVerification] {
+        let location = try Location(text)
+        do {
+            return try verify(location, format: format, part: part, deep: deep)
+        } catch let error as CairnError {
+            let explained = ForeignFile.explaining(error, opening: location.path)
+            // A file of which too little is left to tell its format by is damaged like any other.
+            guard isDamage(explained), try PathInspection.kind(of: location.path) == .file else { throw explained }
+            var result = CheckpointVerification(
+                source: location.path, format: "unknown", step: nil, checked: ["structure"])
+            result.damage.append(Damage(explained))
+            return [result]
+        }
+    }
+
+    private static func verify(
+        _ location: Location, format: FormatName?, part: Int?, deep: Bool
+    ) throws -> [CheckpointVerification] {
+        let recognised = try CheckpointFormats.recognise(location.path, as: format)
+        guard let path = recognised.store else {
+            try location.refuseSelector()
+            return [try verify(recognised, part: part, deep: deep)]
+        }
+        if let step = recognised.step {
+            try location.refuseSelector()
+            return [try verify(CheckpointStore(path: path), step: step, path: path, deep: deep)]
+        }
+        guard let selector = location.selector else { return try verifyAll(of: path, deep: deep) }
+        let store = CheckpointStore(path: path)
+        let chosen = if case .step(let number) = selector { Optional(number) } else { try store.latest() }
+        guard let chosen else {
+            throw CairnError(.notFound, "the run has no finished checkpoint", .init(file: path))
+        }
+        return [try verify(store, step: chosen, path: path, deep: deep)]
+    }
+
+    private static func verifyAll(of path: String, deep: Bool) throws -> [CheckpointVerification] {
+        let store = CheckpointStore(path: path)
+        var results: [CheckpointVerification] = []
+        for summary in try store.list() {
+            if case .debris = summary.state {
+                StandardError.note("\(path)@\(summary.step) was never finished and is not looked at")
+                continue
+            }
+            results.append(try verify(store, step: summary.step, path: path, deep: deep))
+        }
+        return results
+    }
+
+    private static func verify(
+        _ store: CheckpointStore, step: Int, path: String, deep: Bool
+    ) throws -> CheckpointVerification {
+        var result = CheckpointVerification(
+            source: "\(path)@\(step)", format: "cairn", step: step,
+            checked: ["structure", "coverage"] + (deep ? ["checksums", "data"] : ["checksums of the description"]))
+        var read = 0
+        try result.collecting {
+            let reader = try store.open(step: step)
+            let bar = ProgressBar("reading", total: reader.manifest.byteCount)
+            defer { bar.finish() }
+            let report = try reader.verify(deep: deep, progress: bar.add)
+            read = report.byteCount
+            return report.damages.map { Damage($0.error, chunk: $0.chunk) }
+        }
+        result.dataByteCount = read
+        return result
+    }
+
+    private static func verify(
+        _ recognised: RecognisedCheckpoint, part: Int?, deep: Bool
+    ) throws -> CheckpointVerification {
+        let format = recognised.format
+        var result = CheckpointVerification(
+            source: recognised.path, format: format.name, step: nil,
+            checked: ["structure"] + (format.checksCoverage ? ["coverage"] : []))
+        var report = VerificationReport()
+        try result.collecting {
+            let reader = try format.open(recognised.path, .init(part: part)).reader
+            let stored = reader.tensors.filter { $0.tiedTo == nil }
+            let bar = ProgressBar("reading", total: stored.totalByteCount)
+            defer { bar.finish() }
+            report = try reader.verify(deep: deep, progress: bar.add)
+            return report.damages.map { Damage($0.error, chunk: $0.chunk) }
+        }
+        if deep { result.tell(report, format.withoutChecksums) }
+        result.notes += report.notes
+        return result
+    }
+
+    /// Says what of the data was compared with checksums, and what has none.
+    private mutating func tell(_ report: VerificationReport, _ reason: String) {
+        dataByteCount = report.byteCount
+        unsummedByteCount = report.unsummedByteCount
+        if report.byteCount > report.unsummedByteCount { checked.append("checksums") }
+        checked.append("data")
+        guard report.unsummedByteCount > 0 else { return }
+        let share = report.unsummedByteCount == report.byteCount ? "all" : "\(report.unsummedByteCount) of"
+        notes.append(
+            "\(share) \(report.byteCount) bytes of data have no checksums, so that changes in them cannot be noticed: \(reason)")
+    }
+
+    /// Adds the damage that `look` returns, or the error that it throws if that means damage.
+    private mutating func collecting(_ look: () throws -> [Damage]) throws {
+        do {
+            damage += try look()
+        } catch let error as CairnError {
+            let explained = ForeignFile.explaining(error, opening: source)
+            guard Self.isDamage(explained) else { throw explained }
+            damage.append(Damage(explained))
+        }
+    }
+
+    private static func isDamage(_ error: CairnError) -> Bool {
+        [.corrupted, .malformed, .incomplete, .mismatch].contains(error.code)
+    }
+}
+
+extension CheckpointVerification.Damage {
+    /// What an error says, without its location.
+    fileprivate init(_ error: CairnError, chunk: Int? = nil) {
+        var plain = error
+        plain.context.file = nil
+        plain.context.tensor = nil
+        plain.context.offset = nil
+        self.init(
+            file: error.context.file, tensor: error.context.tensor, offset: error.context.offset,
+            chunk: chunk, message: plain.description)
     }
 }

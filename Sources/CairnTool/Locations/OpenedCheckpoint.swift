@@ -114,3 +114,139 @@ struct OpenedCheckpoint {
         return try ReducedReader(stored)
     }
 }
+
+/// A path as the user wrote it, taken apart: `runs/kjv@400` is the checkpoint of step 400 in the store `runs/kjv`.
+struct Location: Sendable {
+    /// Which checkpoint of a store.
+    enum Selector: Sendable, Equatable {
+        case latest
+        case step(Int)
+    }
+
+    /// As the user wrote it, for messages.
+    let text: String
+    /// The path without the selector.
+    let path: String
+    let selector: Selector?
+
+    /// Something that exists under the whole text wins over the reading with `@`.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` when neither exists, ``CairnError/Code/invalidArgument`` for an invalid
+    ///   selector.
+    init(_ text: String) throws(CairnError) {
+        self.text = text
+        if try PathInspection.kind(of: text) != nil {
+            path = text
+            selector = nil
+            return
+        }
+        guard let at = text.lastIndex(of: "@"), at > text.startIndex else {
+            throw CairnError(.notFound, "there is no such file or directory", .init(file: text))
+        }
+        let path = String(text[..<at])
+        guard try PathInspection.kind(of: path) != nil else {
+            throw CairnError(.notFound, "there is no such file or directory", .init(file: path))
+        }
+        let name = String(text[text.index(after: at)...])
+        if name == "latest" {
+            selector = .latest
+        } else if let step = Int(name), step >= 0 {
+            selector = .step(step)
+        } else {
+            throw CairnError(
+                .invalidArgument, "this does not name a checkpoint of a run",
+                .init(file: text, expected: "@latest or @ and a step", found: "@" + name))
+        }
+        self.path = path
+    }
+
+    /// What choosing a checkpoint of something else than a run is.
+    var selectorError: CairnError {
+        CairnError(
+            .invalidArgument, "only a run has checkpoints to choose from with @", .init(file: path, expected: "a run"))
+    }
+
+    func refuseSelector() throws(CairnError) {
+        if selector != nil { throw selectorError }
+    }
+}
+
+/// Opens a run, for the commands that want all of it.
+enum StoreOpening {
+    /// The newest step of a run that is usable; newer ones that are not are named on standard error.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when all are of no
+    ///   use.
+    static func newest(of path: String) throws -> Int {
+        let store = CheckpointStore(path: path)
+        let (step, skipped) = try store.newestUsable()
+        note(skipped, of: path)
+        if let step { return step }
+        guard skipped.isEmpty else { throw store.noneUsable(skipped) }
+        throw CairnError(
+            .notFound, "the run has no finished checkpoint",
+            .init(file: path, advice: "`cairn ls` shows what is there"))
+    }
+
+    /// The steps of a run that are usable, ascending; those that are not are named on standard error.
+    static func usableSteps(of store: CheckpointStore, path: String) throws -> [Int] {
+        var steps: [Int] = []
+        for summary in try store.list() {
+            switch summary.state {
+            case .committed: steps.append(summary.step)
+            case .debris: break
+            case .damaged(let error): note([.init(step: summary.step, error: error)], of: path)
+            case .quarantined(let quarantine):
+                note([.init(step: summary.step, error: quarantine.error(in: store))], of: path)
+            }
+        }
+        return steps
+    }
+
+    private static func note(_ skipped: [CheckpointStore.Skipped], of path: String) {
+        for one in skipped { StandardError.note("\(path)@\(one.step) is skipped: \(one.error)") }
+    }
+
+    /// - Throws: ``CairnError/Code/unsupported`` when the path is something else.
+    static func open(_ path: String) throws -> (store: CheckpointStore, path: String) {
+        let recognised = try CheckpointFormats.recognise(path, as: .cairn)
+        guard recognised.step == nil else {
+            throw CairnError(
+                .invalidArgument, "this is one checkpoint", .init(file: path, expected: "the directory of a run"))
+        }
+        let names = try PathInspection.names(in: path)
+        guard names.isEmpty || names.contains(where: { StepName.step(ofKey: $0 + "/") != nil }) else {
+            throw CairnError(
+                .unsupported, "this is not a run",
+                .init(
+                    file: path, expected: "a directory with step-… directories in it",
+                    found: names.prefix(4).joined(separator: ", ") + (names.count > 4 ? ", …" : "")))
+        }
+        return (CheckpointStore(path: path), path)
+    }
+}
+
+/// The `config.json` that lies beside a model, or in its directory.
+enum ModelConfigurationFile {
+    private static let greatestByteCount = 4 << 20
+
+    /// Its path, if there is one.
+    ///
+    /// - Throws: As ``Location``.
+    static func path(beside text: String) throws(CairnError) -> String? {
+        let path = try Location(text).path
+        let directory = try PathInspection.kind(of: path) == .directory ? path : PathInspection.split(path).directory
+        let file = PathInspection.join(directory, ModelConfiguration.fileName)
+        return try PathInspection.kind(of: file) == .file ? file : nil
+    }
+
+    /// What it says.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` for a file that is not one.
+    static func beside(_ text: String) throws(CairnError) -> ModelConfiguration? {
+        guard let file = try path(beside: text) else { return nil }
+        let (directory, name) = PathInspection.split(file)
+        return try ModelConfiguration(
+            json: LocalStorage(root: directory).readAll(name, limit: greatestByteCount), file: file)
+    }
+}

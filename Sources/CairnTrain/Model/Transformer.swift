@@ -141,3 +141,102 @@ package struct Transformer: Network {
         TransformerWorker(self, sequences: exampleCapacity, partners: NoPartners(), pool: pool)
     }
 }
+
+/// The part of a transformer that one rank computes: some of the layers, and of their matrices some of the heads, of
+/// the inner columns and of the tokens, and of the experts some.
+package struct TransformerPart: Sendable, Hashable {
+    /// The layers of this rank's pipeline stage; the first stage also has the embedding, the last one the head.
+    package let layers: Range<Int>
+    /// The attention heads whose queries, keys and values are computed here.
+    package let heads: Range<Int>
+    /// The columns inside the feed-forward part.
+    package let inner: Range<Int>
+    /// The columns inside each expert.
+    package let expertInner: Range<Int>
+    /// The experts of each layer that has some.
+    package let experts: Range<Int>
+    /// The tokens whose vectors and scores are kept here.
+    package let vocabulary: Range<Int>
+    /// Whether tokens come in here.
+    package let isFirstStage: Bool
+    /// Whether the loss is computed here.
+    package let isLastStage: Bool
+
+    /// The whole model.
+    package init(wholeOf configuration: TransformerConfiguration) {
+        self.init(of: configuration, layers: 0..<configuration.layers, share: 0, shareCount: 1)
+    }
+
+    /// - Parameters:
+    ///   - layers: the stage's, not empty.
+    ///   - share: which of the `shareCount` parts of each matrix.
+    ///   - expertShare: which of the `expertShareCount` parts of the experts.
+    package init(
+        of configuration: TransformerConfiguration, layers: Range<Int>, share: Int, shareCount: Int,
+        expertShare: Int = 0, expertShareCount: Int = 1
+    ) {
+        self.layers = layers
+        heads = Self.balanced(configuration.heads, part: share, of: shareCount)
+        inner = Self.balanced(configuration.innerWidth, part: share, of: shareCount)
+        expertInner = Self.balanced(configuration.experts?.width ?? 0, part: share, of: shareCount)
+        experts = Self.balanced(configuration.experts?.count ?? 0, part: expertShare, of: expertShareCount)
+        vocabulary = Self.balanced(configuration.vocabularySize, part: share, of: shareCount)
+        isFirstStage = layers.lowerBound == 0
+        isLastStage = layers.upperBound == configuration.layers
+    }
+
+    /// Part `part` of `0..<count` in `parts` parts that differ by at most one, the larger ones first.
+    package static func balanced(_ count: Int, part: Int, of parts: Int) -> Range<Int> {
+        func start(_ part: Int) -> Int { count / parts * part + min(part, count % parts) }
+        return start(part)..<start(part + 1)
+    }
+}
+
+/// The ranks that compute parts of the same layers, as one of them sees the others in a pass.
+///
+/// What is computed of parts of a matrix is a term of a sum, and what an expert computes goes back to the rank whose
+/// tokens they are; these calls join it. A single rank has no partners: ``NoPartners``, at no cost.
+protocol LayerPartners: Sendable {
+    /// What a call may throw; `Never` where nothing can fail.
+    associatedtype Failure: Error
+    /// How many ranks hold parts of the same matrices, this one included.
+    var count: Int { get }
+    /// Which one this is.
+    var index: Int { get }
+    /// Replaces the values by the sums over those ranks; all get the same bits.
+    func sum(_ values: UnsafeMutablePointer<Float>, count: Int) throws(Failure)
+    /// Fills `values`, [ranks, count], with what every one of those ranks has in its own row.
+    func gather(_ values: UnsafeMutablePointer<Float>, count: Int) throws(Failure)
+
+    /// Over how many ranks the experts of a layer are divided, this one included.
+    var expertRankCount: Int { get }
+    /// Which one this is.
+    var expertRankIndex: Int { get }
+    /// The numbers of each of those ranks, in their order.
+    func gatherCounts(_ counts: [Int]) throws(Failure) -> [[Int]]
+    /// Gives each of those ranks its part of `values` and takes what they have for this one; parts lie in the ranks'
+    /// order.
+    func exchange(
+        _ values: UnsafePointer<Float>, counts: [Int], into received: UnsafeMutablePointer<Float>,
+        receivedCounts: [Int]
+    ) throws(Failure)
+}
+
+/// A rank that holds whole matrices and all experts.
+struct NoPartners: LayerPartners {
+    var count: Int { 1 }
+    var index: Int { 0 }
+    var expertRankCount: Int { 1 }
+    var expertRankIndex: Int { 0 }
+
+    @inline(__always) func sum(_ values: UnsafeMutablePointer<Float>, count: Int) {}
+    @inline(__always) func gather(_ values: UnsafeMutablePointer<Float>, count: Int) {}
+    func gatherCounts(_ counts: [Int]) -> [[Int]] { [counts] }
+
+    func exchange(
+        _ values: UnsafePointer<Float>, counts: [Int], into received: UnsafeMutablePointer<Float>,
+        receivedCounts: [Int]
+    ) {
+        received.update(from: values, count: counts.reduce(0, +))
+    }
+}

@@ -151,3 +151,138 @@ public struct TransformerConfiguration: Sendable, Hashable {
         return .dictionary(fields)
     }
 }
+
+/// A mixture of experts in place of the feed-forward part of some layers (Shazeer et al. 2017; Fedus et al. 2022): a
+/// router gives each token to a few of many feed-forward parts, whose outputs are added with weights that sum to one.
+///
+/// No token is dropped, however many want the same expert. That each token gets the same sum of weights makes a layer
+/// of equal experts compute what one of them does.
+public struct ExpertConfiguration: Sendable, Hashable {
+    /// How many experts a layer has.
+    public var count: Int
+    /// How many each token goes to.
+    public var chosen: Int
+    /// The width inside each expert.
+    public var width: Int
+    /// Which layers have experts: every one, every second, …, of each such group the last.
+    public var every: Int
+    /// How much an uneven distribution of tokens adds to the loss.
+    public var balance: Double
+    /// What the sum over a token's experts is multiplied by: as many as it takes to make up one feed-forward part.
+    public var scale: Double
+
+    public init(
+        count: Int, chosen: Int = 2, width: Int, every: Int = 2, balance: Double = 0.01, scale: Double = 1
+    ) {
+        self.count = count
+        self.chosen = chosen
+        self.width = width
+        self.every = every
+        self.balance = balance
+        self.scale = scale
+    }
+
+    /// Whether a layer has experts.
+    func isIn(layer: Int) -> Bool { layer % every == every - 1 }
+
+    /// Throws ``CairnError/Code/invalidArgument`` unless a model of so many layers can have such experts.
+    func validate(layers: Int) throws(CairnError) {
+        // 2¹² experts of 2²⁴ columns stay within what the model's other sizes may be.
+        guard (1...1 << 12).contains(count), (1...count).contains(chosen), (1...1 << 24).contains(width),
+            (1...layers).contains(every), balance.isFinite, balance >= 0, scale.isFinite, scale > 0
+        else {
+            throw CairnError(
+                .invalidArgument, "there cannot be such experts",
+                .init(
+                    expected: "1 to \(1 << 12) experts, no more chosen than there are, width 1 to \(1 << 24), in a "
+                        + "layer of 1 to \(layers), a balance of 0 or more, a scale above 0",
+                    found: "\(count) experts, \(chosen) chosen, width \(width), in a layer of \(every), "
+                        + "balance \(balance), scale \(scale)"))
+        }
+    }
+
+    var value: Value {
+        .dictionary([
+            "count": .integer(Int64(count)), "chosen": .integer(Int64(chosen)), "width": .integer(Int64(width)),
+            "every": .integer(Int64(every)), "balance": .double(balance), "scale": .double(scale),
+        ])
+    }
+
+    init(_ fields: ValueFields) throws(CairnError) {
+        self.init(
+            count: try fields.integer("count"), chosen: try fields.integer("chosen"),
+            width: try fields.integer("width"),
+            every: try fields.integer("every"), balance: try fields.double("balance"),
+            scale: try fields.double("scale"))
+        try fields.allowOnly(["count", "chosen", "width", "every", "balance", "scale"])
+    }
+}
+
+/// A tensor of a run's state, known without a trainer.
+package struct StateTensor: Sendable, Hashable {
+    package let name: String
+    package let scalarType: ScalarType
+    package let shape: Shape
+    /// The parameter that it is, or that it is kept for.
+    package let parameter: String
+    /// What it is kept as: `exp_avg`, `master`, …, `average`; `nil` for the parameter itself.
+    package let slot: String?
+}
+
+extension TransformerConfiguration {
+    /// All tensors of the state of a run of such a model, as ``Trainer/state()`` lists them.
+    ///
+    /// - Parameters:
+    ///   - optimizer: the value `optimizer` of the state; without one no tensors of the optimizer are listed.
+    ///   - trainer: the value `trainer`, which tells how the weights are kept.
+    ///   - hasAverage: whether there is a moving average of the weights.
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for values that are not a trainer's.
+    package func stateTensors(
+        optimizer: Value?, trainer: Value?, hasAverage: Bool
+    ) throws(CairnError) -> [StateTensor] {
+        let precision: WeightPrecision = try ValueFields("trainer", trainer).choice("precision")
+        let parameters = Transformer(self).parameters
+        var tensors = parameters.map {
+            StateTensor(
+                name: $0.name, scalarType: precision.scalarType, shape: $0.shape, parameter: $0.name, slot: nil)
+        }
+        if hasAverage {
+            tensors += parameters.map {
+                StateTensor(
+                    name: ParameterUpdate.averageName(of: $0.name), scalarType: .f32, shape: $0.shape,
+                    parameter: $0.name, slot: "average")
+            }
+        }
+        guard let optimizer else { return tensors }
+        let kind: OptimizerConfiguration.Kind = try ValueFields("optimizer", optimizer).choice("kind")
+        for parameter in parameters {
+            let rule = ParameterUpdate.rule(kind, parameter.role)
+            for slot in ParameterUpdate.slots(rule, hasMaster: precision.scalarType != .f32) {
+                tensors.append(
+                    StateTensor(
+                        name: "optimizer.\(slot).\(parameter.name)", scalarType: .f32, shape: parameter.shape,
+                        parameter: parameter.name, slot: slot))
+            }
+        }
+        return tensors
+    }
+
+    /// The first values of the routers, drawn from a sequence of their own, by name.
+    ///
+    /// - Parameter granularity: how many experts behind one another are parts of one, and always wanted together.
+    package func initialRouters(seed: UInt64, granularity: Int) throws -> [String: Tensor] {
+        var random = PhiloxGenerator(key: seed, stream: 2)
+        var routers: [String: Tensor] = [:]
+        for parameter in Transformer(self).parameters where parameter.name.hasSuffix(".mlp.router.weight") {
+            let values = parameter.initialization.values(parameter.shape.elementCount / granularity, &random)
+            let rows = (0..<parameter.shape[0]).flatMap { row in
+                values[row / granularity * width..<(row / granularity + 1) * width]
+            }
+            routers[parameter.name] = try Tensor(rows, parameter.shape)
+        }
+        return routers
+    }
+
+    /// Names that stand for a parameter of another name.
+    package var ties: [(name: String, target: String)] { Transformer(self).ties }
+}

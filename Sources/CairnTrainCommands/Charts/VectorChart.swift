@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 /// Loss curves as an SVG picture: panels one below the other over the same steps, and maps below those.
 struct VectorChart {
     var title: String
@@ -95,5 +101,96 @@ struct VectorChart {
     static func escape(_ text: String) -> String {
         text.split(separator: "&", omittingEmptySubsequences: false).joined(separator: "&amp;")
             .split(separator: "<", omittingEmptySubsequences: false).joined(separator: "&lt;")
+    }
+}
+
+/// Curves over one scale: a part of a chart.
+struct ChartPanel {
+    enum Scale {
+        case linear
+        /// Whole powers of ten; what is less than the smallest, zero too, stands at the bottom.
+        case logarithmic(smallest: Double)
+    }
+
+    /// What the vertical axis is.
+    var label: String
+    var scale = Scale.linear
+    var curves: [LossCurve]
+    var hasLegend = false
+    /// A dashed line and what it means.
+    var limit: (value: Double, label: String)?
+
+    /// The ends of the vertical axis, and where it is marked, as heights.
+    func axis() -> (range: ClosedRange<Double>, ticks: [(height: Double, label: String)])? {
+        let values = curves.flatMap(\.points).map(\.loss).filter(\.isFinite) + [limit?.value].compactMap { $0 }
+        guard let low = values.min(), let high = values.max() else { return nil }
+        switch scale {
+        case .linear:
+            let span = max(high - low, 1e-12)
+            let ticks = (0...5).map { low + span * Double($0) / 5 }.map { ($0, decimal($0)) }
+            return (low...low + span, ticks)
+        case .logarithmic(let smallest):
+            let bottom = log10(smallest).rounded()
+            let top = max(bottom + 1, log10(max(high, smallest)).rounded(.up))
+            let ticks = stride(from: bottom, through: top, by: 1).map { exponent in
+                (exponent, exponent == bottom ? "0" : "1e\(Int(exponent))")
+            }
+            return (bottom...top, ticks)
+        }
+    }
+
+    /// How high a value stands on that axis.
+    func height(_ value: Double) -> Double {
+        switch scale {
+        case .linear: value
+        case .logarithmic(let smallest): log10(max(value, smallest))
+        }
+    }
+}
+
+/// A named row of losses for a chart.
+struct LossCurve {
+    var name: String
+    var points: [(step: Int, loss: Double)]
+    /// A colour of SVG.
+    var colour: String
+    /// The character that draws it on a terminal.
+    var mark: Character
+    /// In pixels.
+    var width = 3.0
+    var isDashed = false
+}
+
+/// Loss curves in characters.
+struct TerminalChart {
+    var width = 72
+    var height = 16
+
+    func draw(_ curves: [LossCurve]) -> String {
+        let points = curves.flatMap(\.points).filter { $0.loss.isFinite }
+        guard let low = points.map(\.loss).min(), let high = points.map(\.loss).max(),
+            let first = points.map(\.step).min(), let last = points.map(\.step).max()
+        else { return "" }
+        var grid = [[Character]](repeating: [Character](repeating: " ", count: width), count: height)
+        // Later curves draw over earlier ones.
+        for curve in curves {
+            for point in curve.points where point.loss.isFinite {
+                let column = Int(Double(point.step - first) / Double(max(1, last - first)) * Double(width - 1))
+                let row = Int((high - point.loss) / max(high - low, .leastNonzeroMagnitude) * Double(height - 1))
+                grid[row][column] = curve.mark
+            }
+        }
+        var lines: [String] = []
+        for (row, cells) in grid.enumerated() {
+            let value = high - (high - low) * Double(row) / Double(height - 1)
+            let label = row % 5 == 0 || row == height - 1 ? decimal(value) : ""
+            lines.append(String(repeating: " ", count: max(0, 8 - label.count)) + label + " │" + String(cells))
+        }
+        lines.append("         └" + String(repeating: "─", count: width))
+        let right = "step \(last)"
+        lines.append(
+            "          \(first)" + String(repeating: " ", count: max(1, width - right.count - "\(first)".count)) + right)
+        for curve in curves { lines.append("          \(curve.mark) \(curve.name)") }
+        return lines.joined(separator: "\n")
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Cairn
 import CairnCommunication
+import CairnLayout
 import CairnTrain
 
 /// What is trained: the options that every run of an experiment shares.
@@ -136,4 +137,71 @@ struct RunOptions: ParsableArguments {
         }
         return LearningRateSchedule(peak: rate, warmupSteps: warmup, shape: shape)
     }
+}
+
+extension RunOptions {
+    /// The options as they would be typed.
+    var arguments: [String] {
+        var words = ["--model", model.rawValue, "--steps", "\(steps)", "--layers", "\(layers)", "--heads", "\(heads)"]
+        words += ["--width", "\(width)", "--context", "\(context)", "--batch", "\(batch)"]
+        words += ["--vocabulary", "\(vocabulary)", "--optimizer", optimizer.rawValue]
+        words += ["--schedule", schedule.rawValue, "--rate", "\(rate)", "--seed", "\(seed)"]
+        if experts > 0 {
+            words += ["--experts", "\(experts)", "--experts-per-token", "\(expertsPerToken)"]
+            words += ["--experts-every", "\(expertsEvery)", "--expert-balance", "\(expertBalance)"]
+            words += ["--expert-scale", "\(expertScale)"]
+            if let expertWidth { words += ["--expert-width", "\(expertWidth)"] }
+        }
+        if let ema { words += ["--ema", "\(ema)"] }
+        if let text { words += ["--text", text] }
+        if let digits { words += ["--digits", digits] }
+        if bf16 { words.append("--bf16") }
+        return words
+    }
+}
+
+/// How a run is sharded over ranks.
+struct ParallelOptions: ParsableArguments {
+    @Option(help: "How many ranks train together.")
+    var ranks: Int?
+    @Option(help: """
+        What they divide: dp the batch, ep the batch and the experts, tp the matrices, pp the layers, as in dp=2,tp=2. \
+        By default dp.
+        """)
+    var mesh: String?
+    @Flag(help: "Share the optimizer's state over dp (ZeRO stage 1).")
+    var zero = false
+    @Option(help: "Into how many parts a rank's examples go through the pipeline.")
+    var microBatches: Int?
+
+    /// How many ranks the options ask for, if they say.
+    func rankCount() throws -> Int? {
+        guard let mesh else { return ranks }
+        let count = try DeviceMesh(parsing: mesh).rankCount
+        if let ranks, ranks != count { throw ValidationError("the mesh \(mesh) has \(count) ranks, not \(ranks)") }
+        return count
+    }
+
+    func configuration(rankCount: Int) throws -> ParallelConfiguration {
+        var configuration = ParallelConfiguration(
+            mesh: try DeviceMesh(parsing: mesh ?? "dp=\(rankCount)"), zero: zero)
+        configuration.microBatches = microBatches
+        return configuration
+    }
+
+    /// The options as they would be typed.
+    var arguments: [String] {
+        var words: [String] = []
+        if let ranks { words += ["--ranks", "\(ranks)"] }
+        if let mesh { words += ["--mesh", mesh] }
+        if zero { words.append("--zero") }
+        if let microBatches { words += ["--micro-batches", "\(microBatches)"] }
+        return words
+    }
+}
+
+/// The bytes of a data file.
+func readFile(_ path: String) throws -> [UInt8] {
+    let place = try LocalStorage.locate(path)
+    return try place.storage.readAll(place.key, limit: 1 << 30)
 }

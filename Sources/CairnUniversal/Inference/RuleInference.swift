@@ -145,3 +145,43 @@ struct NameGroup {
         }.joined(separator: ".")
     }
 }
+
+/// Compares a tensor of two checkpoints a block at a time.
+enum TensorEquality {
+    private static let blockByteCount = 4 << 20
+
+    static func equal(
+        _ one: any CheckpointReader, _ other: any CheckpointReader, _ name: String
+    ) throws(CairnError) -> Bool {
+        let description = try one.description(of: name), otherDescription = try other.description(of: name)
+        guard description.shape == otherDescription.shape, description.scalarType == otherDescription.scalarType else {
+            return false
+        }
+        let first = ReaderView(one, description), second = ReaderView(other, otherDescription)
+        for slab in SlabSequence(of: description, byteLimit: blockByteCount) {
+            guard try first.bytes(of: slab) == second.bytes(of: slab) else { return false }
+        }
+        return true
+    }
+}
+
+/// One tensor of a checkpoint, or none.
+struct SingleTensorReader: CheckpointReader {
+    let base: any CheckpointReader
+    let tensors: [TensorDescription]
+
+    var format: String { base.format }
+    var source: String { base.source }
+    var values: [NamedValue] { [] }
+
+    init(_ base: any CheckpointReader, _ name: String) {
+        self.base = base
+        var tensors: [TensorDescription] = []
+        if let position = base.tensors.position(of: name) { tensors = [base.tensors[position]] }
+        self.tensors = tensors
+    }
+
+    func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {
+        try base.read(name, region: region, into: &destination)
+    }
+}

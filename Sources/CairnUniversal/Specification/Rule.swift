@@ -98,3 +98,132 @@ public struct Rule: Sendable, Hashable {
         return rule
     }
 }
+
+/// What stands in the braces of a ``Rule``.
+public protocol RuleElement: Sendable {
+    /// Adds it to the rule.
+    func apply(to rule: inout Rule)
+}
+
+/// What one mesh axis does; the order of these is the order of sharding.
+public struct On: RuleElement, Hashable {
+    /// The mesh axis.
+    public var axis: String
+    /// What it does.
+    public var placement: PlacementRule
+
+    public init(_ axis: String, _ placement: PlacementRule) {
+        self.axis = axis
+        self.placement = placement
+    }
+
+    public func apply(to rule: inout Rule) { rule.placement.append(self) }
+}
+
+/// A transform; the order of these is the order in which they are applied.
+public struct Apply: RuleElement {
+    /// The transform.
+    public var transform: RuleTransform
+
+    public init(_ transform: RuleTransform) { self.transform = transform }
+
+    public func apply(to rule: inout Rule) { rule.transforms.append(transform) }
+}
+
+/// The shape of the whole foreign tensor.
+public struct WholeShape: RuleElement {
+    /// Outermost first.
+    public var extents: [IntegerExpression]
+
+    public init(_ extents: IntegerExpression...) { self.extents = extents }
+
+    public func apply(to rule: inout Rule) { rule.shape = extents }
+}
+
+/// Names that fit the rule and are not meant.
+public struct Except: RuleElement {
+    /// Patterns of foreign names.
+    public var patterns: [String]
+
+    public init(_ patterns: String...) { self.patterns = patterns }
+
+    public func apply(to rule: inout Rule) { rule.except += patterns }
+}
+
+/// Which moments go the same way.
+public struct WithMoments: RuleElement {
+    /// Which.
+    public var moments: Rule.Moments
+
+    public init(_ moments: Rule.Moments) { self.moments = moments }
+
+    public func apply(to rule: inout Rule) { rule.moments = moments }
+}
+
+/// The tensor is a copy of another logical one.
+public struct Tied: RuleElement {
+    /// The pattern of that one's name.
+    public var target: String
+
+    public init(to target: String) { self.target = target }
+
+    public func apply(to rule: inout Rule) { rule.outcome = .tie(to: target) }
+}
+
+/// Collects what stands in the braces of a ``Rule``.
+@resultBuilder
+public enum RuleBuilder {
+    public static func buildExpression(_ element: any RuleElement) -> [any RuleElement] { [element] }
+    public static func buildPartialBlock(first: [any RuleElement]) -> [any RuleElement] { first }
+    public static func buildPartialBlock(
+        accumulated: [any RuleElement], next: [any RuleElement]
+    ) -> [any RuleElement] { accumulated + next }
+    public static func buildBlock() -> [any RuleElement] { [] }
+    public static func buildOptional(_ elements: [any RuleElement]?) -> [any RuleElement] { elements ?? [] }
+    public static func buildEither(first elements: [any RuleElement]) -> [any RuleElement] { elements }
+    public static func buildEither(second elements: [any RuleElement]) -> [any RuleElement] { elements }
+    public static func buildArray(_ elements: [[any RuleElement]]) -> [any RuleElement] { elements.flatMap { $0 } }
+}
+
+/// What stands in the braces of a ``UniversalSpec``: rules, moments, flat buffers.
+public protocol SpecificationElement: Sendable {
+    /// Adds it to the specification.
+    func add(to specification: inout UniversalSpec)
+}
+
+extension Rule: SpecificationElement {
+    public func add(to specification: inout UniversalSpec) { specification.rules.append(self) }
+}
+
+extension Moment: SpecificationElement {
+    public func add(to specification: inout UniversalSpec) { specification.moments.append(self) }
+}
+
+extension FlatBuffer: SpecificationElement {
+    public func add(to specification: inout UniversalSpec) { specification.buffers.append(self) }
+}
+
+/// Collects what stands in the braces of a ``UniversalSpec``.
+@resultBuilder
+public enum SpecificationBuilder {
+    public static func buildExpression(_ element: any SpecificationElement) -> [any SpecificationElement] { [element] }
+    public static func buildPartialBlock(
+        first: [any SpecificationElement]
+    ) -> [any SpecificationElement] { first }
+    public static func buildPartialBlock(
+        accumulated: [any SpecificationElement], next: [any SpecificationElement]
+    ) -> [any SpecificationElement] { accumulated + next }
+    public static func buildBlock() -> [any SpecificationElement] { [] }
+    public static func buildOptional(
+        _ elements: [any SpecificationElement]?
+    ) -> [any SpecificationElement] { elements ?? [] }
+    public static func buildEither(
+        first elements: [any SpecificationElement]
+    ) -> [any SpecificationElement] { elements }
+    public static func buildEither(
+        second elements: [any SpecificationElement]
+    ) -> [any SpecificationElement] { elements }
+    public static func buildArray(_ elements: [[any SpecificationElement]]) -> [any SpecificationElement] {
+        elements.flatMap { $0 }
+    }
+}

@@ -1,0 +1,178 @@
+import Cairn
+import CairnCommunication
+import CairnLayout
+import CairnReshard
+import CairnSnapshot
+import CairnTrain
+
+/// A run on one rank, which computes on several threads.
+struct SingleRun {
+    var plan: RunPlan
+
+    func run() throws {
+        let began = ContinuousClock.now
+        let trainer = try plan.options.makeTrainer()
+        let store = plan.store
+        let source = try plan.source()
+        var log = LossLog(folder: plan.folder)
+        var parent: Manifest?
+        if let source {
+            let loaded = try source.loadLatest()
+            try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
+            let manifest = try source.open(step: loaded.step).manifest
+            plan.noteResume(manifest, of: source, skipped: loaded.skipped)
+            try plan.checkFingerprint(loaded.state.values) { trainer.fingerprint() }
+            try log.load(upTo: loaded.step)
+            parent = manifest
+        }
+        try plan.removeDebris()
+        let signal = TerminationSignal.shared
+        signal.watch()
+        let saves = RunSaves(
+            plan, SnapshotPipeline(store, pool: trainer.statePool, options: RunSaves.pipelineOptions(plan)),
+            from: trainer.stepCount, began: began, isFirst: true)
+        var evaluation = try plan.evaluateEvery.map { every throws(CairnError) in
+            try RunEvaluation(every: every, latest: plan.latest)
+        }
+        while trainer.stepCount < plan.end {
+            let report = try saves.step { try trainer.step() }
+            log.append(report)
+            plan.noteStep(trainer.stepCount, report)
+            saves.noteReports()
+            let losses = try evaluation?.evaluate(trainer, end: plan.end)
+            if let losses { plan.noteEvaluation(trainer.stepCount, losses) }
+            let isLast = signal.isRequested
+            guard isLast || saves.isDue(after: trainer.stepCount) else { continue }
+            var options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
+            var state = trainer.trainingState
+            if plan.hasFingerprint { state.set(trainer.fingerprint().value, for: "fingerprint") }
+            if let hold = plan.hold, hold.step == trainer.stepCount {
+                options.progress = hold.progress(byteCount: state.byteCount)
+            }
+            saves.save(step: trainer.stepCount, options: options, log: log) { pipeline, options in
+                pipeline.snapshot(state, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+            }
+            guard !isLast else {
+                plan.noteTermination(trainer.stepCount)
+                break
+            }
+        }
+        try saves.finish(lastStep: trainer.stepCount)
+    }
+}
+
+/// How well the weights of a run do on the validation data, and averages of them.
+struct RunEvaluation {
+    /// Every how many steps.
+    let every: Int
+    private var latest: LatestWeights?
+
+    /// - Parameter latest: how many of the latest weights are averaged, and how many steps apart.
+    init(every: Int, latest: (count: Int, spacing: Int)?) throws(CairnError) {
+        self.every = every
+        if let latest { self.latest = try LatestWeights(count: latest.count, spacing: latest.spacing) }
+    }
+
+    /// Keeps what later averages need, and evaluates when it is time.
+    ///
+    /// - Returns: Losses by the names under which checkpoints keep them; `nil` when it is not time.
+    mutating func evaluate(_ trainer: Trainer, end: Int) throws -> [(name: String, loss: Double)]? {
+        latest?.note(trainer.stepCount, trainer.parameters)
+        guard trainer.stepCount % every == 0 || trainer.stepCount == end else { return nil }
+        var losses = [(name: "validation", loss: trainer.evaluate().loss)]
+        if let average = try trainer.averagedParameters() {
+            losses.append(("validation_average", try trainer.evaluate(weights: average).loss))
+        }
+        if let mean = try latest?.mean() {
+            losses.append(("validation_latest", try trainer.evaluate(weights: mean).loss))
+        }
+        return losses
+    }
+}
+
+/// A run on many ranks: each trains its part, and all save one checkpoint together.
+///
+/// The checkpoint is that of a run on one rank: either continues from the other's, and from one of any other mesh.
+struct ParallelRun: Sendable {
+    var plan: RunPlan
+    var parallel: ParallelConfiguration
+    var text: TextDataset
+
+    /// A collective call.
+    func run(_ communicator: any Communicator) throws {
+        let began = ContinuousClock.now
+        let trainer = try plan.options.makeTrainer(text, parallel, communicator)
+        let isFirst = communicator.rank == 0
+        let (parent, source) = try restore(trainer, communicator)
+        let shared = try ShardedStore(plan.store, over: communicator)
+        var log = LossLog(folder: plan.folder)
+        if isFirst, parent != nil { try log.load(upTo: trainer.stepCount) }
+        if isFirst { try plan.removeDebris() }
+        let signal = TerminationSignal.shared
+        signal.watch()
+        let saves = RunSaves(
+            plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)),
+            from: trainer.stepCount, began: began, isFirst: isFirst)
+        while trainer.stepCount < plan.end {
+            let report = try saves.step { try trainer.step() }
+            if isFirst {
+                log.append(report)
+                plan.noteStep(trainer.stepCount, report)
+            }
+            saves.noteReports()
+            var losses: [(name: String, loss: Double)] = []
+            if let every = plan.evaluateEvery, trainer.stepCount % every == 0 || trainer.stepCount == plan.end {
+                losses = [("validation", try trainer.evaluate().loss)]
+                if isFirst { plan.noteEvaluation(trainer.stepCount, losses) }
+            }
+            // The signal may reach some ranks a step later than others, and each measures other times.
+            let (isLast, isDue) = try agree(
+                isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
+            guard isLast || isDue else { continue }
+            var state = try trainer.shardedState
+            if plan.hasFingerprint { state.values.append(("fingerprint", try trainer.fingerprint().value)) }
+            var options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
+            if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
+                options.progress = hold.progress(
+                    byteCount: try WritePlan(state.tensors).byteCount(ofRank: communicator.rank))
+            }
+            saves.save(step: trainer.stepCount, options: options, log: isFirst ? log : nil) { pipeline, options in
+                pipeline.snapshot(state, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+            }
+            guard !isLast else {
+                if isFirst { plan.noteTermination(trainer.stepCount) }
+                break
+            }
+        }
+        try saves.finish(lastStep: trainer.stepCount)
+    }
+
+    /// Whether any rank says so.
+    private func agree(
+        isLast: Bool, isDue: Bool, _ communicator: any Communicator
+    ) throws(CairnError) -> (isLast: Bool, isDue: Bool) {
+        var sums = [isLast ? 1.0 : 0, isDue ? 1 : 0]
+        try communicator.allReduceSum(&sums)
+        return (sums[0] > 0, sums[1] > 0)
+    }
+
+    /// - Returns: What the run continues from, and where that is.
+    private func restore(
+        _ trainer: ParallelTrainer, _ communicator: any Communicator
+    ) throws -> (parent: Manifest?, source: CheckpointStore?) {
+        // One rank looks, so that all do the same.
+        let isFirst = communicator.rank == 0
+        let found = isFirst ? try plan.source() : nil
+        let answer = try communicator.broadcast(message: isFirst ? Array((found?.name ?? "").utf8) : nil, from: 0)
+        guard !answer.isEmpty else { return (nil, nil) }
+        let source = CheckpointStore(path: String(decoding: answer, as: UTF8.self))
+        let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
+        let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
+        try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
+        if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }
+        var quiet = plan
+        if !isFirst { quiet.note = { _ in } }
+        try quiet.checkFingerprint(loaded.state.values) { try trainer.fingerprint() }
+        return (loaded.manifest, source)
+    }
+}
