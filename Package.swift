@@ -1,7 +1,13 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-let swiftSettings: [SwiftSetting] = [
+// Sources shows the floors, each of which builds on those before it; Tests/Support is what only tests use.
+enum Room: String {
+    case core = "Sources/1-Core", formats = "Sources/2-Formats", models = "Sources/3-Models", tools = "Sources/4-Tools"
+    case c = "Sources/C", support = "Tests/Support"
+}
+
+let settings: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
@@ -9,37 +15,57 @@ let swiftSettings: [SwiftSetting] = [
     .enableExperimentalFeature("Lifetimes"),
 ]
 
-// Dependencies of the tools, of the YAML reader and of the metrics. Behind traits, so that a package that asks for none of them
-// (`traits: []`) resolves nothing but Cairn; the package itself builds with all.
+/// A module of Swift.
+func module(_ room: Room, _ name: String, _ dependencies: Target.Dependency...) -> Target {
+    .target(name: name, dependencies: dependencies, path: "\(room.rawValue)/\(name)", swiftSettings: settings)
+}
+
+/// An executable; `folder` where it is not called as the target.
+func tool(_ name: String, folder: String? = nil, _ dependencies: Target.Dependency...) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies, path: "\(Room.tools.rawValue)/\(folder ?? name)", swiftSettings: settings)
+}
+
+/// The tests of a module.
+func tests(_ name: String, _ dependencies: Target.Dependency...) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// A module of C.
+func c(_ name: String, _ dependencies: Target.Dependency...) -> Target {
+    .target(name: name, dependencies: dependencies, path: "\(Room.c.rawValue)/\(name)")
+}
+
+/// A library of the system.
+func system(_ name: String, _ pkgConfig: String, apt: String, brew: String) -> Target {
+    .systemLibrary(
+        name: name, path: "\(Room.c.rawValue)/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt]), .brew([brew])])
+}
+
+/// A product of one library.
+func library(_ name: String) -> Product { .library(name: name, targets: [name]) }
+
+// Behind traits, so that a package that asks for none of them (`traits: []`) resolves nothing but Cairn; the package itself
+// builds with all.
 let argumentParser: Target.Dependency = .product(
     name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Tools"]))
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams", condition: .when(traits: ["YAML"]))
 let coreMetrics: Target.Dependency = .product(
     name: "CoreMetrics", package: "swift-metrics", condition: .when(traits: ["Metrics"]))
+let metricsTestKit: Target.Dependency = .product(
+    name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"]))
 
 let package = Package(
     name: "Cairn",
     platforms: [.macOS(.v15)],
     products: [
-        .library(name: "Cairn", targets: ["Cairn"]),
-        .library(name: "CairnTensor", targets: ["CairnTensor"]),
-        .library(name: "CairnLayout", targets: ["CairnLayout"]),
-        .library(name: "CairnStorage", targets: ["CairnStorage"]),
-        .library(name: "CairnCheckpoint", targets: ["CairnCheckpoint"]),
-        .library(name: "CairnCommunication", targets: ["CairnCommunication"]),
-        .library(name: "CairnMPI", targets: ["CairnMPI"]),
-        .library(name: "CairnSnapshot", targets: ["CairnSnapshot"]),
-        .library(name: "CairnMetrics", targets: ["CairnMetrics"]),
-        .library(name: "CairnReshard", targets: ["CairnReshard"]),
-        .library(name: "CairnMerge", targets: ["CairnMerge"]),
-        .library(name: "CairnTrain", targets: ["CairnTrain"]),
-        .library(name: "CairnUniversal", targets: ["CairnUniversal"]),
-        .library(name: "CairnDigest", targets: ["CairnDigest"]),
-        .library(name: "CairnInterop", targets: ["CairnInterop"]),
-        .library(name: "CairnHDF5", targets: ["CairnHDF5"]),
+        library("Cairn"), library("CairnTensor"), library("CairnLayout"), library("CairnStorage"), library("CairnCheckpoint"),
+        library("CairnCommunication"), library("CairnMPI"), library("CairnSnapshot"), library("CairnMetrics"),
+        library("CairnReshard"), library("CairnMerge"), library("CairnTrain"), library("CairnUniversal"),
+        library("CairnDigest"), library("CairnInterop"), library("CairnHDF5"),
+        .executable(name: "cairn", targets: ["CairnTool"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
         .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
-        .executable(name: "cairn", targets: ["CairnTool"]),
     ],
     traits: [
         .trait(name: "Tools", description: "The executables, on swift-argument-parser."),
@@ -53,247 +79,120 @@ let package = Package(
         .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
     ],
     targets: [
-        // What every module shares: errors, checked arithmetic, threads, JSON.
-        .target(name: "CairnBase", dependencies: ["CCairnKernels"], swiftSettings: swiftSettings),
-        // What all tests share: random numbers from a seed, temporary folders, the fixtures' place.
-        .target(name: "CairnTesting", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
-        .target(name: "CCairnSystem"),
-        .target(name: "CCairnKernels"),
-        .target(name: "CairnTensor", dependencies: ["CairnBase", "CCairnKernels"], swiftSettings: swiftSettings),
-        .target(name: "CairnLayout", dependencies: ["CairnBase", "CairnTensor"], swiftSettings: swiftSettings),
-        // Random layouts, for tests of layouts and of everything above them.
-        .target(
-            name: "CairnLayoutTesting", dependencies: ["CairnBase", "CairnLayout", "CairnTensor", "CairnTesting"],
-            swiftSettings: swiftSettings),
-        .target(name: "CairnStorage", dependencies: ["CairnBase", "CCairnSystem"], swiftSettings: swiftSettings),
-        // What tests of storage and of everything above it share: the conformance checks and a disk that crashes.
-        .target(
-            name: "CairnStorageTesting", dependencies: ["CairnBase", "CairnStorage", "CairnTesting"],
-            swiftSettings: swiftSettings),
-        // Checkpoints in memory, for tests of readers and writers and of everything above them.
-        .target(
-            name: "CairnCheckpointTesting", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTesting"],
-            swiftSettings: swiftSettings),
-        // Ranks that talk to each other: the protocol, and ranks that are threads of one process.
-        .target(name: "CairnCommunication", dependencies: ["CairnBase"], swiftSettings: swiftSettings),
-        // The conformance checks of every implementation, for unit tests and for a job under mpirun.
-        .target(
-            name: "CairnCommunicationTesting", dependencies: ["CairnBase", "CairnCommunication", "CairnTesting"],
-            swiftSettings: swiftSettings),
-        // Ranks that are processes of an MPI job, a product of its own: nobody else needs an MPI.
-        .systemLibrary(
-            name: "CMPI", pkgConfig: "ompi-c", providers: [.apt(["libopenmpi-dev"]), .brew(["open-mpi"])]),
-        .target(name: "CMPICalls", dependencies: ["CMPI"]),
-        .target(
-            name: "CairnMPI", dependencies: ["CMPICalls", "CairnBase", "CairnCommunication"],
-            swiftSettings: swiftSettings),
-        .executableTarget(
-            name: "cairn-mpi-check",
-            dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting", "CairnMPI"],
-            path: "Sources/CairnMPICheck", swiftSettings: swiftSettings),
-        .systemLibrary(
-            name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
-        .target(
-            name: "CairnCheckpoint",
-            dependencies: ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"],
-            swiftSettings: swiftSettings),
-        // Snapshots that training does not feel.
-        .target(
-            name: "CairnSnapshot",
-            dependencies: [
-                "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnStorage",
-                "CairnTensor",
-            ],
-            swiftSettings: swiftSettings),
-        // What snapshots measure, for those who collect metrics: a product of its own, so that nobody else builds swift-metrics.
-        .target(
-            name: "CairnMetrics",
-            dependencies: ["CairnSnapshot", coreMetrics],
-            swiftSettings: swiftSettings),
-        // Reading under any layout what was saved under any other.
-        .target(
-            name: "CairnReshard",
-            dependencies: ["CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor"],
-            swiftSettings: swiftSettings),
-        // What reads YAML files with errors that name the line, for rules and recipes.
-        .target(name: "CairnYAML", dependencies: ["CairnBase", yams], swiftSettings: swiftSettings),
-        // The universal checkpoint language, a target of its own so that nobody else needs a YAML reader.
-        .target(
-            name: "CairnUniversal",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor", "CairnYAML",
-            ],
-            swiftSettings: swiftSettings),
-        // What is made of stored weights: averages, merges, searches, permutations.
-        .target(
-            name: "CairnMerge",
-            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", "CairnYAML"],
-            swiftSettings: swiftSettings),
-        .systemLibrary(
-            name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl"])]),
-        .target(
-            name: "CairnDigest", dependencies: ["CairnBase", "CairnCheckpoint", "CairnTensor", "COpenSSL"],
-            swiftSettings: swiftSettings),
-        .target(
-            name: "Cairn",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor",
-            ],
-            swiftSettings: swiftSettings),
-        // What other frameworks write.
-        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
-        .target(
-            name: "CairnInterop",
-            dependencies: ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"],
-            swiftSettings: swiftSettings),
-        // HDF5 and Keras, a product of its own: nobody else needs libhdf5.
-        .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"]), .brew(["hdf5"])]),
-        .target(name: "CHDF5Calls", dependencies: ["CHDF5"]),
-        .target(
-            name: "CairnHDF5",
-            dependencies: [
-                "CHDF5", "CHDF5Calls", "CairnBase", "CairnCheckpoint", "CairnInterop", "CairnStorage", "CairnTensor",
-            ],
-            swiftSettings: swiftSettings),
-        // The trainer, a product of its own: nobody else needs OpenBLAS.
-        .systemLibrary(
-            name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
-        .target(name: "CTrainKernels"),
-        .target(
-            name: "CairnTrain",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor", "COpenBLAS",
-                "CTrainKernels",
-            ],
-            swiftSettings: swiftSettings),
-        // The commands of the trainer, over whatever ranks an executable gives them.
-        .target(
-            name: "CairnTrainCommands",
-            dependencies: [
-                "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnReshard",
-                "CairnSnapshot", "CairnTrain", "CairnUniversal",
-                argumentParser,
-            ],
-            swiftSettings: swiftSettings),
-        .executableTarget(
-            name: "CairnTrainTool", dependencies: ["CairnTrainCommands"], swiftSettings: swiftSettings),
-        .executableTarget(
-            name: "CairnTrainMPI", dependencies: ["CairnBase", "CairnMPI", "CairnTrainCommands"],
-            swiftSettings: swiftSettings),
-        // The tool. Its product is `cairn`; a module of that name would clash with `Cairn` where case is not told apart.
-        .executableTarget(
-            name: "CairnTool",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout", "CairnMerge",
-                "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
-                argumentParser,
-            ],
-            swiftSettings: swiftSettings),
-        .executableTarget(
-            name: "cairn-bench",
-            dependencies: [
-                "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase", "CairnDigest", "CairnInterop",
-                "CairnReshard", "CairnSnapshot", "CairnTensor",
-                argumentParser,
-            ],
-            path: "Sources/CairnBench", swiftSettings: swiftSettings),
-        .testTarget(name: "CairnBaseTests", dependencies: ["CairnBase", "CairnTesting"], swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnLayoutTests", dependencies: ["CairnBase", "CairnLayout", "CairnLayoutTesting", "CairnTensor"],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnTensorTests", dependencies: ["CairnTensor", "CairnTesting"],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnStorageTests",
-            dependencies: ["CairnBase", "CairnStorage", "CairnStorageTesting", "CairnTesting"],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnCheckpointTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnLayout",
-                "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnMetricsTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
-                coreMetrics,
-                .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnCommunicationTests",
-            dependencies: ["CairnBase", "CairnCommunication", "CairnCommunicationTesting"],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnSnapshotTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot", "CairnStorage",
-                "CairnStorageTesting", "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnReshardTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnInterop", "CairnLayout",
-                "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnUniversalTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnLayout",
-                "CairnStorage", "CairnTensor", "CairnTesting", "CairnUniversal",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnMergeTests",
-            dependencies: [
-                "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnMerge", "CairnStorage",
-                "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnDigestTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnInteropTests",
-            dependencies: [
-                "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
-                "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnHDF5Tests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDigest", "CairnHDF5", "CairnInterop",
-                "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnTrainToolTests",
-            dependencies: [
-                "Cairn", "CairnSnapshot", "CairnTesting", "CairnTrain", "CairnTrainCommands", "CairnTrainTool",
-                "CairnUniversal",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnTrainTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnMerge", "CairnStorage",
-                "CairnTensor", "CairnTesting", "CairnTrain", "CTrainKernels",
-            ],
-            swiftSettings: swiftSettings),
-        .testTarget(
-            name: "CairnToolTests",
-            dependencies: [
-                "CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting", "CairnTool",
-            ],
-            swiftSettings: swiftSettings),
+        // C: system calls and kernels, and what binds libraries.
+        c("CCairnSystem"),
+        c("CCairnKernels"),
+        c("CTrainKernels"),
+        c("CHDF5Calls", "CHDF5"),
+        c("CMPICalls", "CMPI"),
+        system("CZstd", "libzstd", apt: "libzstd-dev", brew: "zstd"),
+        system("CZlib", "zlib", apt: "zlib1g-dev", brew: "zlib"),
+        system("COpenSSL", "libcrypto", apt: "libssl-dev", brew: "openssl"),
+        system("CHDF5", "hdf5", apt: "libhdf5-dev", brew: "hdf5"),
+        system("COpenBLAS", "openblas", apt: "libopenblas-dev", brew: "openblas"),
+        system("CMPI", "ompi-c", apt: "libopenmpi-dev", brew: "open-mpi"),
+
+        // Core: what a training loop needs.
+        module(.core, "CairnBase", "CCairnKernels"),
+        module(.core, "CairnTensor", "CCairnKernels", "CairnBase"),
+        module(.core, "CairnLayout", "CairnBase", "CairnTensor"),
+        module(.core, "CairnStorage", "CCairnSystem", "CairnBase"),
+        module(.core, "CairnCommunication", "CairnBase"),
+        module(
+            .core, "CairnCheckpoint", "CZstd", "CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor"),
+        module(.core, "CairnReshard", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnTensor"),
+        module(
+            .core, "CairnSnapshot", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout",
+            "CairnStorage", "CairnTensor"),
+        module(
+            .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor"),
+        // Products of their own, so that nobody else needs an MPI, OpenSSL or swift-metrics.
+        module(.core, "CairnMPI", "CMPICalls", "CairnBase", "CairnCommunication"),
+        module(.core, "CairnDigest", "COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"),
+        module(.core, "CairnMetrics", "CairnSnapshot", coreMetrics),
+
+        // Formats: what others write.
+        module(
+            .formats, "CairnInterop", "CCairnKernels", "CZlib", "CZstd", "CairnBase", "CairnCheckpoint", "CairnStorage",
+            "CairnTensor"),
+        module(
+            .formats, "CairnHDF5", "CHDF5", "CHDF5Calls", "CairnBase", "CairnCheckpoint", "CairnInterop", "CairnStorage",
+            "CairnTensor"),
+        module(.formats, "CairnYAML", "CairnBase", yams),
+        module(
+            .formats, "CairnUniversal", "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnStorage", "CairnTensor",
+            "CairnYAML"),
+
+        // Models: what is made of stored weights, and the example trainer.
+        module(.models, "CairnMerge", "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", "CairnYAML"),
+        module(
+            .models, "CairnTrain", "COpenBLAS", "CTrainKernels", "CairnBase", "CairnCheckpoint", "CairnCommunication",
+            "CairnLayout", "CairnTensor"),
+        module(
+            .models, "CairnTrainCommands", "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge",
+            "CairnReshard", "CairnSnapshot", "CairnTrain", "CairnUniversal", argumentParser),
+
+        // Tools. The product of CairnTool is `cairn`: a module of that name would clash with `Cairn` where case is not told
+        // apart.
+        tool(
+            "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout", "CairnMerge",
+            "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal", argumentParser),
+        tool("CairnTrainTool", "CairnTrainCommands"),
+        tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
+        tool(
+            "cairn-bench", folder: "CairnBench", "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase",
+            "CairnDigest", "CairnInterop", "CairnReshard", "CairnSnapshot", "CairnTensor", argumentParser),
+        tool(
+            "cairn-mpi-check", folder: "CairnMPICheck", "CairnBase", "CairnCommunication", "CairnCommunicationTesting",
+            "CairnMPI"),
+
+        // What tests share: seeds and temporary folders; random layouts; a disk that crashes; checkpoints in memory; the
+        // conformance checks of storages and communicators.
+        module(.support, "CairnTesting", "CairnBase"),
+        module(.support, "CairnLayoutTesting", "CairnBase", "CairnLayout", "CairnTensor", "CairnTesting"),
+        module(.support, "CairnStorageTesting", "CairnBase", "CairnStorage", "CairnTesting"),
+        module(.support, "CairnCheckpointTesting", "CairnBase", "CairnCheckpoint", "CairnTensor", "CairnTesting"),
+        module(.support, "CairnCommunicationTesting", "CairnBase", "CairnCommunication", "CairnTesting"),
+
+        tests("CairnBaseTests", "CairnBase", "CairnTesting"),
+        tests("CairnTensorTests", "CairnTensor", "CairnTesting"),
+        tests("CairnLayoutTests", "CairnBase", "CairnLayout", "CairnLayoutTesting", "CairnTensor"),
+        tests("CairnStorageTests", "CairnBase", "CairnStorage", "CairnStorageTesting", "CairnTesting"),
+        tests("CairnCommunicationTests", "CairnBase", "CairnCommunication", "CairnCommunicationTesting"),
+        tests(
+            "CairnCheckpointTests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication",
+            "CairnLayout", "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnReshardTests", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnInterop", "CairnLayout",
+            "CairnLayoutTesting", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnSnapshotTests", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot",
+            "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnMetricsTests", "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
+            coreMetrics, metricsTestKit),
+        tests(
+            "CairnDigestTests", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnInteropTests", "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
+            "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnHDF5Tests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDigest", "CairnHDF5",
+            "CairnInterop", "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnUniversalTests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnLayout",
+            "CairnStorage", "CairnTensor", "CairnTesting", "CairnUniversal"),
+        tests(
+            "CairnMergeTests", "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnMerge",
+            "CairnStorage", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnTrainTests", "CTrainKernels", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout",
+            "CairnMerge", "CairnStorage", "CairnTensor", "CairnTesting", "CairnTrain"),
+        tests(
+            "CairnTrainToolTests", "Cairn", "CairnSnapshot", "CairnTesting", "CairnTrain", "CairnTrainCommands",
+            "CairnTrainTool", "CairnUniversal"),
+        tests(
+            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting",
+            "CairnTool"),
     ]
 )

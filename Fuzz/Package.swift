@@ -10,8 +10,8 @@ let swiftSettings: [SwiftSetting] = [
 ]
 
 /// A module of the library, from its own sources.
-func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-    .target(name: name, dependencies: dependencies, path: "Cairn/" + name, swiftSettings: swiftSettings)
+func module(_ name: String, in folder: String = "1-Core", _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, path: "Cairn/\(folder)/\(name)", swiftSettings: swiftSettings)
 }
 
 // A package of its own, so that no other build needs what only a fuzzer can link. Scripts/fuzz builds and runs it. It
@@ -20,12 +20,12 @@ let package = Package(
     name: "CairnFuzz",
     platforms: [.macOS(.v15)],
     targets: [
-        .target(name: "CCairnSystem", path: "Cairn/CCairnSystem"),
-        .target(name: "CCairnKernels", path: "Cairn/CCairnKernels"),
-        .systemLibrary(name: "CZstd", path: "Cairn/CZstd", pkgConfig: "libzstd"),
-        .systemLibrary(name: "CZlib", path: "Cairn/CZlib", pkgConfig: "zlib"),
-        .systemLibrary(name: "CHDF5", path: "Cairn/CHDF5", pkgConfig: "hdf5"),
-        .target(name: "CHDF5Calls", dependencies: ["CHDF5"], path: "Cairn/CHDF5Calls"),
+        .target(name: "CCairnSystem", path: "Cairn/C/CCairnSystem"),
+        .target(name: "CCairnKernels", path: "Cairn/C/CCairnKernels"),
+        .systemLibrary(name: "CZstd", path: "Cairn/C/CZstd", pkgConfig: "libzstd"),
+        .systemLibrary(name: "CZlib", path: "Cairn/C/CZlib", pkgConfig: "zlib"),
+        .systemLibrary(name: "CHDF5", path: "Cairn/C/CHDF5", pkgConfig: "hdf5"),
+        .target(name: "CHDF5Calls", dependencies: ["CHDF5"], path: "Cairn/C/CHDF5Calls"),
         module("CairnBase", ["CCairnKernels"]),
         module("CairnTensor", ["CairnBase", "CCairnKernels"]),
         module("CairnLayout", ["CairnBase", "CairnTensor"]),
@@ -35,10 +35,10 @@ let package = Package(
             "CairnCheckpoint",
             ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"]),
         module(
-            "CairnInterop",
+            "CairnInterop", in: "2-Formats",
             ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"]),
         module(
-            "CairnHDF5",
+            "CairnHDF5", in: "2-Formats",
             [
                 "CHDF5", "CHDF5Calls", "CairnBase", "CairnCheckpoint", "CairnInterop", "CairnStorage", "CairnTensor",
             ]),

@@ -9,7 +9,7 @@ import Darwin
 /// Where the sources and fixtures are that a test was built from.
 package enum Repository {
     /// The folder that holds Package.swift.
-    package static let root = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3)
+    package static let root = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(4)
         .joined(separator: "/")
 
     /// The path of a fixture, such as `cairn/v1`.
