@@ -6,7 +6,8 @@ import Testing
     @Test func blocksOfAllSizesAreAlignedApartAndWhole() {
         let seed = UInt64.random(in: 0...UInt64.max)
         var random = SeededGenerator(seed: seed)
-        let sizes = [0, 1, 63, 4_095, 4_096, HugePages.byteCount - 1, HugePages.byteCount, HugePages.byteCount + 1]
+        let sizes =
+            [0, 1, 63, 4_095, 4_096, HugePages.byteCount - 1, HugePages.byteCount, HugePages.byteCount + 1]
             + (0..<40).map { _ in Int.random(in: 0...(6 << 20), using: &random) }
         let blocks = sizes.map(AlignedMemory.init(byteCount:))
         for (index, block) in blocks.enumerated() {

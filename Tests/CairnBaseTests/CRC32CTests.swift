@@ -73,7 +73,8 @@ import Testing
                 return CRC32C.copy(source, into: &part, continuing: 77, level: level)
             }
             #expect(found == CRC32C.checksum(source, continuing: 77, level: 0), "seed \(seed), \(count) bytes")
-            let isRight = copy[gap..<gap + count].elementsEqual(bytes[start..<start + count])
+            let isRight =
+                copy[gap..<gap + count].elementsEqual(bytes[start..<start + count])
                 && copy[..<gap].allSatisfy { $0 == 0xA5 } && copy.suffix(64).allSatisfy { $0 == 0xA5 }
             #expect(isRight, "seed \(seed), \(count) bytes")
         }

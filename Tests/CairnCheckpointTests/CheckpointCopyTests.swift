@@ -85,9 +85,11 @@ import Testing
 
     @Test func whatIsLeftOfANestedStateKeepsItsPlaces() throws {
         let state: StateNode = .dictionary([
-            .init(key: "model", node: .dictionary([
-                .init(key: "a", node: .tensor("model.a")), .init(key: "b", node: .tensor("model.b")),
-            ])),
+            .init(
+                key: "model",
+                node: .dictionary([
+                    .init(key: "a", node: .tensor("model.a")), .init(key: "b", node: .tensor("model.b")),
+                ])),
             .init(key: "list", node: .list([.tensor("list.0"), .value(5)])),
             .init(key: "step", node: .value(3)),
         ])

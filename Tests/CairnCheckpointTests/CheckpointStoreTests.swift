@@ -44,7 +44,11 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
     func whatIsSavedIsLoadedBitForBit(compression: Compression) throws {
         let store = store()
         let state = try sampleState()
-        try store.save(state, step: 7, options: options { $0.compression = compression; $0.metrics = ["loss": .nan] })
+        try store.save(
+            state, step: 7,
+            options: options {
+                $0.compression = compression; $0.metrics = ["loss": .nan]
+            })
         #expect(try store.load(step: 7) == state)
         let reader = try store.open(step: 7)
         #expect(try reader.verify().isValid)
@@ -131,10 +135,14 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
         }
         let missing = try store.beginSave(step: 1, rankCount: 2)
         try missing.write(rank: 0, fragments: [fragment(0)])
-        #expect { try missing.commit() } throws: { ($0 as? CairnError)?.code == .incomplete && ($0 as? CairnError)?.context.rank == 1 }
+        #expect { try missing.commit() } throws: {
+            ($0 as? CairnError)?.code == .incomplete && ($0 as? CairnError)?.context.rank == 1
+        }
         let hole = try store.beginSave(step: 2, rankCount: 1)
         try hole.write(rank: 0, fragments: [fragment(0)])
-        #expect { try hole.commit() } throws: { ($0 as? CairnError)?.code == .incomplete && ($0 as? CairnError)?.context.tensor == "w" }
+        #expect { try hole.commit() } throws: {
+            ($0 as? CairnError)?.code == .incomplete && ($0 as? CairnError)?.context.tensor == "w"
+        }
         let overlap = try store.beginSave(step: 3, rankCount: 2)
         try overlap.write(rank: 0, fragments: [fragment(0), fragment(2)])
         try overlap.write(rank: 1, fragments: [fragment(1)])

@@ -38,11 +38,13 @@ import Testing
             for order in orders {
                 for secondCommits in [false, true] {
                     for replacing in [[false, false], [false, true], [true, false], [true, true]] {
-                        cases.append(Case(
-                            order: order, hasOlder: false, replacing: replacing, secondCommits: secondCommits))
+                        cases.append(
+                            Case(
+                                order: order, hasOlder: false, replacing: replacing, secondCommits: secondCommits))
                     }
-                    cases.append(Case(
-                        order: order, hasOlder: true, replacing: [true, true], secondCommits: secondCommits))
+                    cases.append(
+                        Case(
+                            order: order, hasOlder: true, replacing: [true, true], secondCommits: secondCommits))
                 }
             }
             return cases

@@ -33,9 +33,12 @@ enum FixtureContent {
         ("nan", .double(Double(bitPattern: 0x7FF8_0000_0000_1234))), ("infinity", .double(-.infinity)),
         ("text", .string("π \"quoted\"\n\u{1}")), ("bytes", .bytes([0, 1, 254, 255])), ("none", .null),
         ("flag", .bool(true)),
-        ("nested", .dictionary([
-            "$odd": .list([.null, .bool(false), .integer(7)]), "plain": .dictionary(["a": .double(0.5)]),
-        ])),
+        (
+            "nested",
+            .dictionary([
+                "$odd": .list([.null, .bool(false), .integer(7)]), "plain": .dictionary(["a": .double(0.5)]),
+            ])
+        ),
     ]
 
     static func values(ofRank rank: Int) -> [NamedValue] {
@@ -104,17 +107,23 @@ enum FixtureContent {
                 rank: rank, fragments: fragments, values: values(ofRank: rank).map { ($0.name, $0.value) })
         }
         // Two fragments of one tensor in one file, a tensor cut inside a chunk, and a grid of unequal pieces.
-        try write(0, [
-            piece("model.embedding.weight", [0, 0], [1, 10]), piece("model.embedding.weight", [1, 0], [1, 10]),
-            piece("größe.重み", [0], [4500]), whole("count"), whole("empty"),
-        ])
-        try write(1, [
-            piece("model.embedding.weight", [2, 0], [4, 5]), whole("model.ramp"), whole("packed"),
-        ])
-        try write(2, [
-            piece("model.embedding.weight", [2, 5], [4, 5]), piece("größe.重み", [4500], [500]),
-            whole("model.norm.weight"), whole("optimizer.moment"), whole("mask"),
-        ])
+        try write(
+            0,
+            [
+                piece("model.embedding.weight", [0, 0], [1, 10]), piece("model.embedding.weight", [1, 0], [1, 10]),
+                piece("größe.重み", [0], [4500]), whole("count"), whole("empty"),
+            ])
+        try write(
+            1,
+            [
+                piece("model.embedding.weight", [2, 0], [4, 5]), whole("model.ramp"), whole("packed"),
+            ])
+        try write(
+            2,
+            [
+                piece("model.embedding.weight", [2, 5], [4, 5]), piece("größe.重み", [4500], [500]),
+                whole("model.norm.weight"), whole("optimizer.moment"), whole("mask"),
+            ])
         try session.commit()
     }
 

@@ -28,7 +28,8 @@ import Testing
             .scaledBlocks, "e.gate_up_proj", [("e.gate_up_proj", .f8e4m3), ("e.gate_up_proj_scale_inv", .f32)]),
         Case(
             .scaledFloats, "l.weight",
-            [("l.weight", .f8e4m3), ("l.weight_scale", .bf16)], #"{"quantization_config": {"quant_method": "compressed-tensors"}}"#),
+            [("l.weight", .f8e4m3), ("l.weight_scale", .bf16)],
+            #"{"quantization_config": {"quant_method": "compressed-tensors"}}"#),
         Case(.scaledFloats, "l.weight", [("l.weight", .f8e5m2), ("l.scale_weight", .f32)]),
         Case(.scaledFloats, "l.weight", [("l.weight", .f8e4m3), ("l.scale", .f8e8m0)]),
         Case(.scaledIntegers, "l.weight", [("l.weight", .i8), ("l.weight_scale", .bf16)]),
@@ -101,13 +102,15 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        [("l.weight", .f8e4m3)], [("l.weight", .bf16), ("l.weight_scale", .f32)], [("l.weight", .f32), ("l.scale", .f32)],
-        [("attention.W_q", .f32), ("attention.scale", .f32)], [("attention.W_q", .i8)], [("codes", .i32)],
-        [("mask", .u8), ("scale", .f32)], [("w_blocks", .u8)], [("tokens", .i32), ("scales", .f16)],
-        [("qweight", .f32), ("scales", .f32)], [("x.absmax", .f32), ("x", .f32)], [("embed.weight", .i8)],
-        [("l.norm.weight", .bf16), ("l.k_scale", .f32), ("l.v_scale", .f32)], [("position_ids", .i64)],
-    ] as [[(String, ScalarType)]]) func whatIsNumbersStaysNumbers(tensors: [(String, ScalarType)]) throws {
+    @Test(
+        arguments: [
+            [("l.weight", .f8e4m3)], [("l.weight", .bf16), ("l.weight_scale", .f32)], [("l.weight", .f32), ("l.scale", .f32)],
+            [("attention.W_q", .f32), ("attention.scale", .f32)], [("attention.W_q", .i8)], [("codes", .i32)],
+            [("mask", .u8), ("scale", .f32)], [("w_blocks", .u8)], [("tokens", .i32), ("scales", .f16)],
+            [("qweight", .f32), ("scales", .f32)], [("x.absmax", .f32), ("x", .f32)], [("embed.weight", .i8)],
+            [("l.norm.weight", .bf16), ("l.k_scale", .f32), ("l.v_scale", .f32)], [("position_ids", .i64)],
+        ] as [[(String, ScalarType)]]) func whatIsNumbersStaysNumbers(tensors: [(String, ScalarType)]) throws
+    {
         #expect(QuantisedWeights(in: try Self.checkpoint(tensors).tensors).isEmpty, "\(tensors)")
     }
 

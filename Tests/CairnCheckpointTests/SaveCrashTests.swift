@@ -32,7 +32,8 @@ import Testing
     /// Runs `work` after a first checkpoint is saved, and hands every state that a crash can leave to `check`, with
     /// whether `work` had returned.
     private func explore(
-        _ writing: LocalWriting = .buffered, work: (CheckpointStore) throws -> Void, check: (CheckpointStore, Bool, String) throws -> Void
+        _ writing: LocalWriting = .buffered, work: (CheckpointStore) throws -> Void,
+        check: (CheckpointStore, Bool, String) throws -> Void
     ) throws -> Int {
         let disk = SimulatedDisk()
         try store(on: disk).save(state(1), step: 1, options: options)

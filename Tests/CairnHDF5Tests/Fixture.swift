@@ -20,8 +20,7 @@ enum Fixture {
     }
 
     /// Compares the tensors of a digest with a truth; those of `others` may be there too.
-    static func check(_ digest: CheckpointDigest, _ truth: JSONObject, others: Set<String> = [], _ name: String) throws
-    {
+    static func check(_ digest: CheckpointDigest, _ truth: JSONObject, others: Set<String> = [], _ name: String) throws {
         var expected: [String: JSONObject] = [:]
         for element in try truth.array("tensors") {
             let tensor = try element.asObject()

@@ -73,7 +73,7 @@ import Testing
         for name in [
             "external_link", "external_data", "virtual", "reference", "ragged", "long_double", "soft_cycle",
             "soft_group",
-            "group/up", "other", "opaque"
+            "group/up", "other", "opaque",
         ] {
             #expect(reader.skippedEntries.contains { $0.hasPrefix(name + " ") }, "\(name)")
         }

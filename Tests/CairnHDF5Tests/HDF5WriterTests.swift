@@ -31,7 +31,7 @@ import Testing
             .init(name: "list", value: [1, 2.5, "x", [1, 2], ["a": 1]]), .init(name: "many", value: many),
             .init(name: "null", value: .null), .init(name: "text", value: "ünï"), .init(name: "nothing", value: ""),
             .init(name: "texts", value: ["a", "", "ccc"]), .init(name: "truths", value: [true, false]),
-            .init(name: "unsigned", value: .unsigned(.max)), .init(name: "with nul", value: "a\0b")
+            .init(name: "unsigned", value: .unsigned(.max)), .init(name: "with nul", value: "a\0b"),
         ]
         return state
     }
@@ -111,7 +111,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ["a", "a/b"], ["a//b"], ["/a"], ["a/"], [""], ["a/./b"], ["a\0b"]
+        ["a", "a/b"], ["a//b"], ["/a"], ["a/"], [""], ["a/./b"], ["a\0b"],
     ])
     func namesThatAreNoPathsAreRefused(names: [String]) throws {
         let error = refusal { _ = try written(bytes(names)) }

@@ -79,7 +79,7 @@ import Testing
     }
 
     @Test(arguments: [
-        #"{"weight_map": {"a": "../x.h5"}}"#, #"{"weight_map": {"a": 5}}"#, #"{"weight_map": {}}"#, "{}", "["
+        #"{"weight_map": {"a": "../x.h5"}}"#, #"{"weight_map": {"a": 5}}"#, #"{"weight_map": {}}"#, "{}", "[",
     ])
     func anIndexThatIsNoneIsRefused(text: String) throws {
         let storage = MemoryStorage()

@@ -92,7 +92,9 @@ import Testing
         .init(key: "empty", node: .typed(.set, .list([]))),
         .init(
             key: "ordered",
-            node: .typed(.orderedDictionary, .dictionary([.init(key: .index(-2), node: .typed(.parameter(requiresGradient: true), .tensor("p")))]))),
+            node: .typed(
+                .orderedDictionary,
+                .dictionary([.init(key: .index(-2), node: .typed(.parameter(requiresGradient: true), .tensor("p")))]))),
         .init(key: "counter", node: .typed(.counter, .dictionary([.init(key: "x", node: .value(2))]))),
         .init(key: "bytes", node: .typed(.byteArray, .value(.bytes([0, 255])))),
         .init(key: "complex", node: .typed(.complex, .value(.list([.double(1.5), .double(-0.0)])))),
@@ -137,10 +139,11 @@ import Testing
         let reader = try TorchReader(storage: storage, file: "file.pt")
         #expect(description(reader.structure) == description(source.structure))
         #expect(description(source.structure).contains("sparseTensor{"))
-        #expect(notes == [
-            "\"nested\", \"jagged\": was a nested tensor and becomes a dictionary of its parts",
-            "\"jagged.values\": was a tensor of a class or with attributes of its own and becomes a plain tensor",
-        ])
+        #expect(
+            notes == [
+                "\"nested\", \"jagged\": was a nested tensor and becomes a dictionary of its parts",
+                "\"jagged.values\": was a tensor of a class or with attributes of its own and becomes a plain tensor",
+            ])
         let flat = try copyCheckpoint(from: source, to: SafeTensorsWriter(storage: storage, key: "m.safetensors"))
         #expect(flat.contains { $0.contains("was a sparse tensor and becomes a dictionary of its parts") })
         #expect(flat.contains { $0.contains("was a quantized tensor and becomes a dictionary of its parts") })

@@ -12,7 +12,8 @@ import Testing
 
     /// A pickle with the tensor `t` of so many single-precision numbers, the whole of storage 0.
     private static func pickle(ofTensor count: Int) -> [UInt8] {
-        Array("""
+        Array(
+            """
             (dVt
             ctorch._utils
             _rebuild_tensor_v2
@@ -162,9 +163,10 @@ import Testing
         await #expect(processExitsWith: .success) {
             let header = HostileArchiveTests.header(count: 4_000_000)
             let elements = [UInt8](repeating: 0, count: 4_000_000)
-            let archive = TestArchive((0..<64).map { index in
-                .init("t\(index).npy", deflating: header + elements)
-            })
+            let archive = TestArchive(
+                (0..<64).map { index in
+                    .init("t\(index).npy", deflating: header + elements)
+                })
             try PeakMemory.requireGrowth(below: 48 << 20) {
                 let storage = MemoryStorage()
                 try storage.publish(archive.bytes, as: "file.npz")

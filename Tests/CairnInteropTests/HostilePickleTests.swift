@@ -61,10 +61,12 @@ import Testing
             let lists = [UInt8](repeating: 0x5D, count: count) + [UInt8](repeating: 0x61, count: count - 1) + [0x2E]
             let tuples = [0x29] + [UInt8](repeating: 0x85, count: count) + [0x2E]
             let pair = [0x7D] + HostilePickleTests.text("k")
-            let dictionaries = Array(repeatElement(pair, count: count).joined()) + [0x4E]
+            let dictionaries =
+                Array(repeatElement(pair, count: count).joined()) + [0x4E]
                 + [UInt8](repeating: 0x73, count: count) + [0x2E]
             let call = Array("ctorch.jit._pickle\nrestore_type_tag\n".utf8) + HostilePickleTests.put(1)
-            let wrappers = call + [0x30]
+            let wrappers =
+                call + [0x30]
                 + Array(repeatElement(HostilePickleTests.get(1), count: count).joined()) + [0x4E]
                 + Array(repeatElement([0x85, 0x52], count: count).joined()) + [0x2E]
             PeakMemory.requireGrowth(below: 160 << 20) {
@@ -82,7 +84,8 @@ import Testing
                 var pickle: [UInt8] = HostilePickleTests.text("leaf")
                 for step in 0..<30 {
                     pickle += HostilePickleTests.put(step)
-                    pickle += end == 0x86
+                    pickle +=
+                        end == 0x86
                         ? HostilePickleTests.get(step) + [0x86]
                         : [0x5D] + HostilePickleTests.get(step) + [0x61] + HostilePickleTests.get(step) + [0x61]
                 }
@@ -98,7 +101,8 @@ import Testing
     @Test func textThatBecomesBytesOverAndOverIsRefused() async {
         await #expect(processExitsWith: .success) {
             // A megabyte of text, of which sixteen thousand calls would make bytes.
-            let arguments = HostilePickleTests.text(String(repeating: "x", count: 1 << 20))
+            let arguments =
+                HostilePickleTests.text(String(repeating: "x", count: 1 << 20))
                 + HostilePickleTests.text("latin1") + [0x86] + HostilePickleTests.put(1) + [0x30]
             let function = Array("c_codecs\nencode\n".utf8) + HostilePickleTests.put(2) + [0x30]
             let call = HostilePickleTests.get(2) + HostilePickleTests.get(1) + [0x52]
@@ -127,7 +131,8 @@ import Testing
     @Test func aListOfOneSharedThingIsRead() throws {
         // What is short because it repeats itself is not an attack.
         let count = 300_000
-        let list = HostilePickleTests.text("cpu") + Self.put(1) + [0x30, 0x5D, 0x28]
+        let list =
+            HostilePickleTests.text("cpu") + Self.put(1) + [0x30, 0x5D, 0x28]
             + Array(repeatElement([0x68, 1], count: count).joined()) + [0x65, 0x2E]
         let storage = MemoryStorage()
         try storage.publish(TestArchive([("a/data.pkl", list)]).bytes, as: "f")
@@ -136,7 +141,8 @@ import Testing
 
     @Test func absurdShapesAreRefused() {
         func pickle(_ extents: String, _ strides: String, _ count: String = "I2\n") -> [UInt8] {
-            Array("""
+            Array(
+                """
                 (dVt
                 ctorch._utils
                 _rebuild_tensor_v2

@@ -59,7 +59,7 @@ import Testing
 
     @Test(arguments: [
         "{'descr': '<f4', 'fortran_order': False, 'shape': (3,)} ",
-        "{\"shape\":(3L,),'fortran_order':False,'descr':\"<f4\",}\n"
+        "{\"shape\":(3L,),'fortran_order':False,'descr':\"<f4\",}\n",
     ])
     func headersMayBeSpeltDifferently(header: String) throws {
         #expect(try reader(array(header, [UInt8](repeating: 0, count: 12))).tensors.map(\.shape) == [[3]])
@@ -76,7 +76,7 @@ import Testing
         "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4611686018427387904)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (1,", "",
-        String(repeating: "(", count: 50_000)
+        String(repeating: "(", count: 50_000),
     ])
     func hostileHeadersAreRefused(header: String) throws {
         #expect(refusal { _ = try reader(array(header, [0, 0, 0, 0])) }?.code == .malformed)

@@ -27,7 +27,7 @@ import Testing
             "list": [1, 2.5, "x", [1, 2], ["a": 1]], "tree": ["a": ["b": 1, "c": "x"], "empty": [:]], "text": "ünï",
             "nothing": "", "texts": ["a", "", "ccc"], "truths": [true, false], "unsigned": .unsigned(.max),
             "nul": "a\0", "numbers": .list((0..<100).map { .integer($0) }),
-            "wide": ["x", .string(String(repeating: "y", count: 70_000))]
+            "wide": ["x", .string(String(repeating: "y", count: 70_000))],
         ]
         for (name, value) in values { state.set(value, for: name) }
         // The name of a value may be that of an array.

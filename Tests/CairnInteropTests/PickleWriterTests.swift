@@ -12,10 +12,12 @@ struct PickleWriterTests {
         return try PickleInterpreter.read(writer.finish(), file: "pickle")
     }
 
-    @Test("Integers of every width come back", arguments: [
-        0, 1, 255, 256, 65_535, 65_536, -1, -128, -32_769, Int(Int32.max), Int(Int32.min), Int(Int32.max) + 1,
-        Int(Int32.min) - 1, Int.max, Int.min,
-    ])
+    @Test(
+        "Integers of every width come back",
+        arguments: [
+            0, 1, 255, 256, 65_535, 65_536, -1, -128, -32_769, Int(Int32.max), Int(Int32.min), Int(Int32.max) + 1,
+            Int(Int32.min) - 1, Int.max, Int.min,
+        ])
     func integers(value: Int) throws {
         let graph = try graph { $0.integer(value) }
         #expect(graph.integer(graph.root) == value)

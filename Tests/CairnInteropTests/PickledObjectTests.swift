@@ -114,13 +114,15 @@ import Testing
     @Test func keysThatAreSpeltAlikeLoseNothing() throws {
         // Two keys of three bytes, the value None and its name, and two tensors as keys.
         let bytes = { (text: String) in "c_codecs\nencode\n(V\(text)\nVlatin1\ntR" }
-        let all = "(d\(bytes("abc"))\(Self.tensor)s\(bytes("xyz"))\(Self.tensor)sN\(Self.tensor)sVNone\n\(Self.tensor)s"
+        let all =
+            "(d\(bytes("abc"))\(Self.tensor)s\(bytes("xyz"))\(Self.tensor)sN\(Self.tensor)sVNone\n\(Self.tensor)s"
             + "\(Self.tensor)\(Self.tensor)s\(Self.tensor)\(Self.tensor)s."
         #expect(try names(all) == ["None", "None#2", "b'abc'", "b'xyz'", "tensor", "tensor#2"])
     }
 
     @Test func aTensorOfPaddleIsReadUnderItsName() throws {
-        let array = "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR(I1\n(I2\ntcnumpy\ndtype\n(Vf4\nI0\nI1\ntR"
+        let array =
+            "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR(I1\n(I2\ntcnumpy\ndtype\n(Vf4\nI0\nI1\ntR"
             + "(I3\nV<\nNNNI-1\nI-1\nI0\ntbI00\nc_codecs\nencode\n(Vabcdefgh\nVlatin1\ntRtb"
         let reader = try reader("(dVa\ncbuiltins\ntuple\n((Va_0\n\(array)ttRsVb\ncbuiltins\neval\n(Vdata\n(dVdata\n\(array)stRs.")
         #expect(reader.tensors.map(\.name) == ["a", "b"])

@@ -91,12 +91,14 @@ struct TensorParallelTests {
         #expect(throws: Never.self) { _ = try reader.tensor("norm.weight.param") }
     }
 
-    @Test("Patterns match as Python's re.match does", arguments: [
-        ("a.b", "axb.c", true), ("a\\.b", "axb", false), ("^layers\\.\\d+\\.w$", "layers.12.w", true),
-        ("^layers\\.\\d+\\.w$", "layers.12.w.x", false), ("(a|bc)*d", "abcabcd", true), ("(a|bc)*d", "abxd", false),
-        ("[a-c_]+x", "abc_x", true), ("[^.]+\\.q", "k.q", true), ("[^.]+\\.q", "k.k.q", false),
-        ("a{2,3}b", "aab", true), ("a{2,3}b", "aaaab", false), ("", "anything", true), ("x??y", "y", true),
-    ])
+    @Test(
+        "Patterns match as Python's re.match does",
+        arguments: [
+            ("a.b", "axb.c", true), ("a\\.b", "axb", false), ("^layers\\.\\d+\\.w$", "layers.12.w", true),
+            ("^layers\\.\\d+\\.w$", "layers.12.w.x", false), ("(a|bc)*d", "abcabcd", true), ("(a|bc)*d", "abxd", false),
+            ("[a-c_]+x", "abc_x", true), ("[^.]+\\.q", "k.q", true), ("[^.]+\\.q", "k.k.q", false),
+            ("a{2,3}b", "aab", true), ("a{2,3}b", "aaaab", false), ("", "anything", true), ("x??y", "y", true),
+        ])
     func patterns(pattern: String, name: String, fits: Bool) throws {
         #expect(try NamePattern(pattern).matchesBeginning(of: name) == fits)
     }

@@ -55,10 +55,12 @@ struct TestArchive {
             let field = extra.isEmpty ? [] : Self.number(1, 2) + Self.number(extra.count, 2) + extra
             let size = extra.isEmpty ? record.byteCount : 0xFFFF_FFFF
             let storedSize = extra.count < 16 ? record.storedByteCount : 0xFFFF_FFFF
-            let common = Self.number(0, 4) + Self.number(record.method, 2) + Self.number(0, 4)
+            let common =
+                Self.number(0, 4) + Self.number(record.method, 2) + Self.number(0, 4)
                 + Self.number(record.checksum, 4) + Self.number(storedSize, 4) + Self.number(size, 4)
                 + Self.number(record.name.utf8.count, 2)
-            directory += Self.number(0x0201_4B50, 4) + Self.number(0, 2) + common + Self.number(field.count, 2)
+            directory +=
+                Self.number(0x0201_4B50, 4) + Self.number(0, 2) + common + Self.number(field.count, 2)
                 + Self.number(record.comment.utf8.count, 2) + Self.number(0, 2) + Self.number(0, 2)
                 + Self.number(0, 4) + Self.number(record.headerOffset ?? file.count, 4) + Array(record.name.utf8)
                 + field + Array(record.comment.utf8)
@@ -69,7 +71,8 @@ struct TestArchive {
         if let wideEnd {
             let start = file.count
             let counts = [wideEnd[0], wideEnd[0], wideEnd[1], wideEnd[2]]
-            file += Self.number(0x0606_4B50, 4) + Self.number(44, 8) + Self.number(0, 4) + Self.number(0, 8)
+            file +=
+                Self.number(0x0606_4B50, 4) + Self.number(44, 8) + Self.number(0, 4) + Self.number(0, 8)
                 + counts.flatMap { Self.number(Int(truncatingIfNeeded: $0), 8) }
             file += Self.number(0x0706_4B50, 4) + Self.number(0, 4) + Self.number(start, 8) + Self.number(1, 4)
         }

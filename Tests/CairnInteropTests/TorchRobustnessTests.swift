@@ -104,7 +104,8 @@ import Testing
 
     /// A pickle with one tensor `t` of so many elements of a storage of eight bytes.
     private func pickle(offset: Int, size: String, stride: String) -> [UInt8] {
-        Array("""
+        Array(
+            """
             (dVt
             ctorch._utils
             _rebuild_tensor_v2

@@ -34,7 +34,8 @@ struct ZipWriterTests {
         return try ZipArchive(storage.open("archive"))
     }
 
-    @Test("A file of torch.save, read and written again, is the same to the last byte",
+    @Test(
+        "A file of torch.save, read and written again, is the same to the last byte",
         arguments: ["torch/dtypes/dtypes.pt", "torch/views/views.pt"])
     func isPyTorchsOwnLayout(name: String) throws {
         let bytes = try Fixture.bytes(name)

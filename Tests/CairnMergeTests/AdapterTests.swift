@@ -48,7 +48,8 @@ import Testing
         /// A weight plus its product, row-major in `[outputs, inputs]`.
         func sum(_ weight: String, _ module: String, outputs: Int, inputs: Int, rank: Int = 2, scale: Double) throws -> [Double] {
             let (w, a, b) = (
-                try model.doubles(weight), try numbers(module + ".lora_A.weight"), try numbers(module + ".lora_B.weight"))
+                try model.doubles(weight), try numbers(module + ".lora_A.weight"), try numbers(module + ".lora_B.weight")
+            )
             var sums = w
             for row in 0..<outputs {
                 for column in 0..<inputs {
@@ -128,7 +129,8 @@ import Testing
             (#""init_lora_weights": "new""#, "new"), (#""bias": "some""#, "some"), (#""bias": true"#, "bias"),
             (#""use_dora": "false""#, "use_dora"), (#""alpha_pattern": [1]"#, "alpha_pattern"),
             (#""alpha_pattern": {"a": "1"}"#, "alpha_pattern"), (#""alpha_pattern": {"(": 1}"#, "alpha_pattern"),
-            (#""rank_pattern": {"a": 1.5}"#, "rank_pattern"), (#""rank_pattern": {"a": 1e300}"#, "rank_pattern"), (#""modules_to_save": 1"#, "modules_to_save"),
+            (#""rank_pattern": {"a": 1.5}"#, "rank_pattern"), (#""rank_pattern": {"a": 1e300}"#, "rank_pattern"),
+            (#""modules_to_save": 1"#, "modules_to_save"),
             (#""trainable_token_indices": [-1]"#, "trainable_token_indices"),
         ])
     func whatIsNotUnderstoodIsRefusedByName(_ members: String, _ name: String) throws {
@@ -320,7 +322,8 @@ import Testing
         try pair.add("a.lora_magnitude_vector", [40])
         let merged = try pair.merged(#""use_dora": true"#)
         let (w, a, b) = (
-            try pair.model.doubles("a.weight"), try pair.numbers("a.lora_embedding_A"), try pair.numbers("a.lora_embedding_B"))
+            try pair.model.doubles("a.weight"), try pair.numbers("a.lora_embedding_A"), try pair.numbers("a.lora_embedding_B")
+        )
         let sum = w.indices.map { index -> Double in
             let (row, column) = (index / 40, index % 40)
             let product: Double = b[column * 2] * a[row] + b[column * 2 + 1] * a[3000 + row]
@@ -464,7 +467,8 @@ import Testing
         adapter.add(name + ".alpha", try Tensor([3] as [Float], []))
         let (w, a, b) = (
             try pair.model.doubles("down_blocks.0.to_q.weight"), try adapter.doubles(name + ".lora_down.weight"),
-            try adapter.doubles(name + ".lora_up.weight"))
+            try adapter.doubles(name + ".lora_up.weight")
+        )
         Self.expectEqual(
             try merged(adapter).doubles("down_blocks.0.to_q.weight"),
             w.indices.map { index -> Double in

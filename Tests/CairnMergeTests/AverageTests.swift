@@ -86,7 +86,8 @@ import Testing
                 let rows = tensor.shape[0], cut = rows / 2
                 let range = rank == 0 ? 0..<cut : cut..<rows
                 let shape = Shape([range.count] + tensor.shape.extents.dropFirst())
-                let region = try Region(offsets: [range.lowerBound] + tensor.shape.extents.dropFirst().map { _ in 0 }, shape: shape)
+                let region = try Region(
+                    offsets: [range.lowerBound] + tensor.shape.extents.dropFirst().map { _ in 0 }, shape: shape)
                 var local = try Tensor(zeros: tensor.scalarType, shape)
                 var bytes = local.mutableBytes
                 try RegionCopy.copy(
@@ -177,7 +178,11 @@ import Testing
         let calls = Monitor(0)
         var options = MergeOptions()
         options.interruption = {
-            if calls.change({ $0 += 1; return $0 }) > 4 { throw CairnError(.cancelled, "as asked for") }
+            if calls.change({
+                $0 += 1; return $0
+            }) > 4 {
+                throw CairnError(.cancelled, "as asked for")
+            }
         }
         let input = MergeInput(checkpoint)
         let merged = try MergedCheckpoint([input, input], operation: "slerp", options: options) { _ in .slerp(t: 0.5) }

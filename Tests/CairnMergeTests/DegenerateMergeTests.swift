@@ -21,7 +21,9 @@ import Testing
 
     static func expect(_ found: [Float], _ expected: [Double], tolerance: Double = 1e-6) {
         #expect(found.count == expected.count)
-        for (one, other) in zip(found, expected) { #expect(abs(Double(one) - other) <= tolerance * max(1, abs(other)), "\(found)") }
+        for (one, other) in zip(found, expected) {
+            #expect(abs(Double(one) - other) <= tolerance * max(1, abs(other)), "\(found)")
+        }
     }
 
     /// One element each, in opposite directions from the base: the mean length along the longer one, by the formula.
@@ -40,7 +42,8 @@ import Testing
     @Test(arguments: [1e-1, 1e-3, 1e-5, 1e-7], [false, true])
     func sphericalMeansOfNearlyOppositeDirectionsHaveTheMeanLength(part: Float, isKarcher: Bool) throws {
         let one: [Float] = [3, 0, 0], other: [Float] = [-2, 2 * part, 0]
-        let method: MergeMethod = isKarcher
+        let method: MergeMethod =
+            isKarcher
             ? .karcher(iterationLimit: 50, tolerance: 1e-9) : .multiSlerp(weights: [1, 1], epsilon: 0)
         let found = try Self.merge(method, [one, other])
         let length = Double(found.reduce(0) { $0 + $1 * $1 }).squareRoot()
@@ -66,13 +69,16 @@ import Testing
 
     @Test func directionsOfManyThatCancelAreRefusedByName() throws {
         for method in [MergeMethod.multiSlerp(weights: [2, 1, 1]), .karcher()] {
-            let tensors: [[Float]] = if case .karcher = method {
-                [[1, 0], [-2, 0], [0, 1], [0, -3]]
-            } else {
-                [[1, 2], [-0.7, -1.4], [-3, -6]]
-            }
+            let tensors: [[Float]] =
+                if case .karcher = method {
+                    [[1, 0], [-2, 0], [0, 1], [0, -3]]
+                } else {
+                    [[1, 2], [-0.7, -1.4], [-3, -6]]
+                }
             let error = #expect(throws: CairnError.self) { try Self.merge(method, tensors) }
-            #expect(error?.description.contains("\"x\"") == true && error?.description.contains("cancel") == true, "\(String(describing: error))")
+            #expect(
+                error?.description.contains("\"x\"") == true && error?.description.contains("cancel") == true,
+                "\(String(describing: error))")
             #expect(error?.description.contains("MergeMethodProblem") == false)
         }
     }
@@ -127,7 +133,8 @@ import Testing
         let expected = (0..<3).map { (Double(tensors[0][$0]) - 0.9999 * Double(tensors[1][$0])) / (1 - 0.9999) }
         Self.expect(try Self.merge(.linear(weights: weights), tensors), expected)
         Self.expect(
-            try Self.merge(.linear(weights: [1000, -1000], normalizes: false), [[1 + 0x1p-23], [1]]), [1000 * 0x1p-23], tolerance: 1e-12)
+            try Self.merge(.linear(weights: [1000, -1000], normalizes: false), [[1 + 0x1p-23], [1]]), [1000 * 0x1p-23],
+            tolerance: 1e-12)
         // Both take part in the first element, one in the others.
         let ties = MergeMethod.ties(weights: weights, density: 1)
         Self.expect(

@@ -83,8 +83,10 @@ import Testing
             for own in found {
                 for (one, other) in zip(own, given) { #expect(abs(one - other) < 1e-12, "\(constraint)") }
             }
-            #expect(try space.coefficients(of: space.uniformPoint) == [[Double]](
-                repeating: [0.25, 0.25, 0.25, 0.25], count: 2))
+            #expect(
+                try space.coefficients(of: space.uniformPoint)
+                    == [[Double]](
+                        repeating: [0.25, 0.25, 0.25, 0.25], count: 2))
         }
         // Logarithms far apart are not an overflow.
         let space = try CoefficientSpace(inputs, constraint: .convex)

@@ -119,10 +119,11 @@ import Darwin
             }
             let straight = combine(units)
             let mean = straight.map { $0 / Self.norm(straight) }
-            let tangent = combine(units.map { u in
-                let d = Self.dot(u, mean)
-                return zip(u, mean).map { $0 - d * $1 }
-            })
+            let tangent = combine(
+                units.map { u in
+                    let d = Self.dot(u, mean)
+                    return zip(u, mean).map { $0 - d * $1 }
+                })
             let angle = Self.norm(tangent) + 1e-8
             let radius = zip(shares, vectors).reduce(0) { $0 + $1.0 * Self.norm($1.1) }
             return base.indices.map { i in
@@ -211,7 +212,8 @@ import Darwin
     }
 
     /// With as many vectors as are counted side by side, and with more.
-    @Test(arguments: [(0.2, 1, 3), (0.5, 0.7, 8), (0.0, 1, 3), (1, 1, 3), (0.00001, 1, 3), (0.3, 1, 19)] as [(Double, Double, Int)],
+    @Test(
+        arguments: [(0.2, 1, 3), (0.5, 0.7, 8), (0.0, 1, 3), (1, 1, 3), (0.00001, 1, 3), (0.3, 1, 19)] as [(Double, Double, Int)],
         [ScalarType.f32, .bf16])
     func tiesKeepsExactlyTheLargest(parameters: (density: Double, lambda: Double, vectorCount: Int), type: ScalarType) throws {
         let seed: UInt64 = 30

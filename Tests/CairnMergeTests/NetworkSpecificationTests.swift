@@ -86,15 +86,16 @@ import Testing
     }
 
     /// Four heads of three elements, two of keys; a residual stream of eight.
-    @Test(arguments: [
-        (8, 2, nil, "rows"), (2, 2, nil, "rows"), (5, nil, nil, "12"), (4, 4, nil, "6 rows"), (4, nil, nil, "--key-heads"),
-        (0, nil, nil, "heads"), (nil, nil, nil, "--heads"), (-1, 1, nil, "heads"), (4, 0, nil, "6 rows"),
-        (2, 1, #"{"num_attention_heads": 4}"#, "num_attention_heads 4"),
-        (nil, 1, #"{"num_attention_heads": 4, "num_key_value_heads": 2}"#, "num_key_value_heads 2"),
-        (nil, nil, #"{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 3}"#, "3 elements"),
-        (nil, nil, #"{"num_attention_heads": 4, "num_key_value_heads": 4}"#, "6 rows"),
-        (nil, nil, #"{"num_attention_heads": 4, "head_dim": 3, "hidden_size": 12}"#, "hidden_size 12"),
-    ] as [(Int?, Int?, String?, String)])
+    @Test(
+        arguments: [
+            (8, 2, nil, "rows"), (2, 2, nil, "rows"), (5, nil, nil, "12"), (4, 4, nil, "6 rows"), (4, nil, nil, "--key-heads"),
+            (0, nil, nil, "heads"), (nil, nil, nil, "--heads"), (-1, 1, nil, "heads"), (4, 0, nil, "6 rows"),
+            (2, 1, #"{"num_attention_heads": 4}"#, "num_attention_heads 4"),
+            (nil, 1, #"{"num_attention_heads": 4, "num_key_value_heads": 2}"#, "num_key_value_heads 2"),
+            (nil, nil, #"{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 3}"#, "3 elements"),
+            (nil, nil, #"{"num_attention_heads": 4, "num_key_value_heads": 4}"#, "6 rows"),
+            (nil, nil, #"{"num_attention_heads": 4, "head_dim": 3, "hidden_size": 12}"#, "hidden_size 12"),
+        ] as [(Int?, Int?, String?, String)])
     func numbersThatContradictShapesOrConfigurationAreRefused(
         heads: Int?, keyHeads: Int?, configuration: String?, hint: String
     ) throws {
@@ -111,7 +112,8 @@ import Testing
         let model = try TinyNetwork.all[0].checkpoint(seed: 1)
         let said = try PermutationSpec.llama(of: model, headCount: 4, keyHeadCount: 2)
         for text in [
-            #"{"num_attention_heads": 4, "head_dim": 3}"#, #"{"num_attention_heads": 4, "head_dim": 3, "num_key_value_heads": null}"#,
+            #"{"num_attention_heads": 4, "head_dim": 3}"#,
+            #"{"num_attention_heads": 4, "head_dim": 3, "num_key_value_heads": null}"#,
         ] {
             #expect(try PermutationSpec.llama(of: model, configuration: Self.configuration(text)) == said)
         }

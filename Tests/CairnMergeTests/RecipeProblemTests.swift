@@ -27,8 +27,10 @@ import Testing
         ("weight: 010", "leading zeros"), ("weight: -007", "leading zeros"), ("weight: 1_0", "1_0"), ("weight: 1:30", "1:30"),
         ("weight: .inf", ".inf"), ("weight: .nan", ".nan"), ("weight: nan", "nan"), ("weight: 1e999", "1e999"),
         ("weight: heavy", "heavy"), ("weight: [1, 2, x]", "\"x\"|x"), ("weight: 1, normalize: maybe", "maybe"),
-        ("weight: 1, normalize: 2", "true or false"), ("weight: 1, density: 1.5", "from 0 to 1"), ("weight: 1, density: -0.5", "from 0 to 1"),
-        ("weight: 1, density: [1, 0.5, 1.01]", "1.01"), ("weight: 1, gamma: 2", "from 0 to 1"), ("weight: 1, eps: -1", "not negative"),
+        ("weight: 1, normalize: 2", "true or false"), ("weight: 1, density: 1.5", "from 0 to 1"),
+        ("weight: 1, density: -0.5", "from 0 to 1"),
+        ("weight: 1, density: [1, 0.5, 1.01]", "1.01"), ("weight: 1, gamma: 2", "from 0 to 1"),
+        ("weight: 1, eps: -1", "not negative"),
         ("weight: 1, max_iter: 3.7", "whole number"), ("weight: 1, tol: 0", "above 0"), ("weight: 1, lambda: .inf", ".inf"),
         ("weight: [{filter: mlp, value: 011}, {value: 1}]", "leading zeros"), ("weight: [{filter: mlp, value: }]", "nothing"),
     ])
@@ -48,7 +50,8 @@ import Testing
             ("della", ["weight": .scalar(.number(1))]),
         ] as [(String, [String: MergeRecipe.Setting])] {
             let recipe = MergeRecipe(
-                method: method, content: .models([.init(model: "m0"), .init(model: "m1")]), baseModel: "m0", parameters: parameters)
+                method: method, content: .models([.init(model: "m0"), .init(model: "m1")]), baseModel: "m0",
+                parameters: parameters)
             var isOpened = false
             let error = #expect(throws: CairnError.self) {
                 try MergedCheckpoint(recipe: recipe) { name in
@@ -60,10 +63,12 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        ("No", false), ("Off", false), ("FALSE", false), ("off", false), ("n0", nil), ("Yes", true), ("TRUE", true), ("On", true),
-        ("1", true),
-    ] as [(String, Bool?)])
+    @Test(
+        arguments: [
+            ("No", false), ("Off", false), ("FALSE", false), ("off", false), ("n0", nil), ("Yes", true), ("TRUE", true),
+            ("On", true),
+            ("1", true),
+        ] as [(String, Bool?)])
     func yesAndNoAreReadInEverySpelling(word: String, value: Bool?) throws {
         let yaml = Self.two("weight: 1, normalize: \(word)")
         guard let value else {
@@ -78,7 +83,8 @@ import Testing
     @Test func textsAreReadAsYAMLReadersDo() throws {
         let models = try MergeRecipes.models(2)
         let plain = try MergeRecipes.merge(
-            "{merge_method: linear, models: [{model: m0, parameters: {weight: 0.3}}, {model: m1, parameters: {weight: 1}}]}", models)
+            "{merge_method: linear, models: [{model: m0, parameters: {weight: 0.3}}, {model: m1, parameters: {weight: 1}}]}",
+            models)
         for yaml in [
             // A byte-order mark, keys that are taken over, what is written as nothing.
             "\u{FEFF}merge_method: linear\nmodels: [{model: m0, parameters: {weight: 0.3}}, {model: m1, parameters: {weight: 1}}]",
@@ -158,7 +164,9 @@ import Testing
               density: [{filter: model, value: 1}, {filter: mlp, value: 0.5}, {value: 1}]
             """)
         #expect(idle.count == 2)
-        for place in ["models[0].parameters.weight", "parameters.t", "parameters.int8_mask", "parameters.weight", "parameters.density[1]"] {
+        for place in [
+            "models[0].parameters.weight", "parameters.t", "parameters.int8_mask", "parameters.weight", "parameters.density[1]",
+        ] {
             #expect(idle[0].contains(place), "\(idle)")
         }
         #expect(!idle[0].contains("models[1]") && !idle[0].contains("density[0]") && !idle[0].contains("density[2]"))

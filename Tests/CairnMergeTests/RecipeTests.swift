@@ -176,7 +176,10 @@ import Testing
         ("merge_method: linear\nmodels: [{model: m0}, {model: m1}]\nparameters: {weight: [1, -1]}", ""),
         ("merge_method: passthrough\nslices: [{sources: [{model: m0, layer_range: [2, 5]}]}]", "layer 3"),
         ("merge_method: passthrough\nslices: [{sources: [{model: m0, layer_range: [2, 1]}]}]", "layers"),
-        ("merge_method: linear\nslices: [{sources: [{model: m0, layer_range: [0, 2]}, {model: m1, layer_range: [0, 1]}]}]", "numbers of layers"),
+        (
+            "merge_method: linear\nslices: [{sources: [{model: m0, layer_range: [0, 2]}, {model: m1, layer_range: [0, 1]}]}]",
+            "numbers of layers"
+        ),
         ("merge_method: [", ""), ("", "empty"), ("- a", "keys"),
     ])
     func whatCannotBeIsSaid(yaml: String, mention: String) throws {

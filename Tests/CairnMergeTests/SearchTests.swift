@@ -117,7 +117,9 @@ import Testing
         let split = SearchSplit { merged in
             ["a": try Self.distance(merged, Self.target), "b": try merged.doubles("layers.0.w")[0]]
         }
-        func run<Strategy: SearchStrategy & Equatable>(_ strategy: Strategy, _ stops: Bool) throws -> (Strategy, [[Double]], Value) {
+        func run<Strategy: SearchStrategy & Equatable>(_ strategy: Strategy, _ stops: Bool) throws -> (
+            Strategy, [[Double]], Value
+        ) {
             var search = try MergeSearch(space, strategy: strategy, objectives: ["a", "b"], weights: [1, 0.1])
             for generation in 0..<12 {
                 if stops, generation % 3 == 1 {

@@ -197,7 +197,8 @@ struct TinyNetwork {
             return sum
         }
         let mlp = at(layer) + "mlp."
-        let units = try isFused
+        let units =
+            try isFused
             ? gated(
                 product(mlp + "gate_up_proj", x, 0..<hidden), product(mlp + "gate_up_proj", x, hidden..<2 * hidden))
             : gated(product(mlp + "gate_proj", x, nil), product(mlp + "up_proj", x, nil))

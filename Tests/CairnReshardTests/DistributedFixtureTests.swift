@@ -42,10 +42,11 @@ import Testing
                 guard text.hasPrefix("S("), let dimension = Int(text.dropFirst(2).dropLast()) else { continue }
                 steps.append(.init("axis\(axis)", .shard(dimension, .chunked)))
             }
-            placed.append(PlacedTensor(
-                name: name, scalarType: type,
-                shape: try Shape(checking: entry.array("global_shape").map { try $0.asInteger() }),
-                layout: try Layout(mesh, steps: steps)))
+            placed.append(
+                PlacedTensor(
+                    name: name, scalarType: type,
+                    shape: try Shape(checking: entry.array("global_shape").map { try $0.asInteger() }),
+                    layout: try Layout(mesh, steps: steps)))
         }
         return placed
     }

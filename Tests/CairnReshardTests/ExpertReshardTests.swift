@@ -28,9 +28,10 @@ import Testing
         ]
         for number in 0..<expertCount {
             let owner = number * owners / expertCount
-            tensors.append(PlacedTensor(
-                name: "layers.1.experts.\(number).weight", scalarType: .f32, shape: [2, 3],
-                layout: try Layout(mesh, ["ep": .present(on: [owner])])))
+            tensors.append(
+                PlacedTensor(
+                    name: "layers.1.experts.\(number).weight", scalarType: .f32, shape: [2, 3],
+                    layout: try Layout(mesh, ["ep": .present(on: [owner])])))
         }
         return tensors
     }

@@ -56,8 +56,9 @@ import Testing
         var state = TrainingState()
         var tensors: [PlacedTensor] = []
         for index in 0..<8 {
-            tensors.append(PlacedTensor(
-                name: "w\(index)", scalarType: .f32, shape: [64, 256], layout: .replicated(on: mesh)))
+            tensors.append(
+                PlacedTensor(
+                    name: "w\(index)", scalarType: .f32, shape: [64, 256], layout: .replicated(on: mesh)))
             state.set(try Tensor(zeros: .f32, [64, 256]), for: "w\(index)")
         }
         try CheckpointStore(storage: base, name: "memory").save(state, step: 1)

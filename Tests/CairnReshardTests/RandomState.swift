@@ -37,8 +37,9 @@ struct RandomState {
             let mesh = try layouts.mesh(rankCount: rankCount)
             var layout = try layouts.layout(of: stored.shape, on: mesh)
             while Self.isPartial(layout) { layout = try layouts.layout(of: stored.shape, on: mesh) }
-            tensors.append(PlacedTensor(
-                name: tensor.name, scalarType: tensor.scalarType, shape: stored.shape, layout: layout))
+            tensors.append(
+                PlacedTensor(
+                    name: tensor.name, scalarType: tensor.scalarType, shape: stored.shape, layout: layout))
         }
     }
 

@@ -53,9 +53,10 @@ import Testing
         #expect(try load(["tp": 3, "dp": 2]) { try SelectedReader($0, include: ["w"]) }.values.allSatisfy { $0 == nil })
     }
 
-    @Test(arguments: [
-        ["dp": 3, "tp": 2], ["dp": 6], ["dp": 2], ["dp": 1], ["dp": 8], ["a": 2, "b": 3],
-    ] as [KeyValuePairs<String, Int>])
+    @Test(
+        arguments: [
+            ["dp": 3, "tp": 2], ["dp": 6], ["dp": 2], ["dp": 1], ["dp": 8], ["a": 2, "b": 3],
+        ] as [KeyValuePairs<String, Int>])
     func ranksThatHaveNoCounterpartGetNoneAndSayWhatIsLost(_ mesh: KeyValuePairs<String, Int>) throws {
         try save(["dp": 2, "tp": 3])
         let loaded = try load(mesh)
@@ -111,7 +112,11 @@ import Testing
         for mesh in [["dp": 6], ["dp": 3, "tp": 2], ["dp": 2]] as [KeyValuePairs<String, Int>] {
             let other = try Resharder(reading: reader, tensors: Self.tensors(mesh))
             #expect(try other.skippedEntries.count == 1)
-            try other.write(to: target, step: 3, options: { var options = Resharder.Options(); options.save.replacing = true; return options }())
+            try other.write(
+                to: target, step: 3,
+                options: {
+                    var options = Resharder.Options(); options.save.replacing = true; return options
+                }())
             #expect(try target.open(step: 3).rankValues().isEmpty)
         }
     }

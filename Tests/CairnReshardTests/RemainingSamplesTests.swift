@@ -45,7 +45,8 @@ import Testing
             let tensor = PlacedTensor(name: "w", scalarType: .f32, shape: [2], layout: .replicated(on: mesh))
             let taken = try ThreadCommunicator.run(ranks: mesh.rankCount) { communicator -> [Int] in
                 let place = try #require(mesh.coordinate(ofRank: communicator.rank, along: "dp"))
-                let all = step == 0
+                let all =
+                    step == 0
                     ? RemainingSamples(count: 1000)
                     : try RemainingSamples(reading: store.open(step: step - 1), value: "samples")
                 var own = all.share(place, of: sizes.dp)

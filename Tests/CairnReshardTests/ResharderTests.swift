@@ -178,8 +178,9 @@ import Testing
         let shape = error(PlacedTensor(name: "w", scalarType: .f32, shape: [4, 6], layout: replicated))
         #expect(shape?.code == .mismatch && shape?.context.tensor == "w")
         #expect(shape?.context.expected == "[4, 6]" && shape?.context.found == "[6, 4]")
-        let uneven = error(PlacedTensor(
-            name: "b", scalarType: .f32, shape: [3], layout: try Layout(mesh, ["tp": .shard(0)])))
+        let uneven = error(
+            PlacedTensor(
+                name: "b", scalarType: .f32, shape: [3], layout: try Layout(mesh, ["tp": .shard(0)])))
         #expect(uneven?.context.tensor == "b" && uneven?.message.contains("\"tp\"") == true)
     }
 }

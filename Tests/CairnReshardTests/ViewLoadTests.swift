@@ -45,10 +45,13 @@ import Testing
         ("renamed", { try RenamedReader($0, rules: [RenameRule("*", to: "model.$1")]) }),
         ("selected", { try SelectedReader($0, include: ["*"]) }),
         ("cast", { try CastReader($0, to: .bf16) }),
-        ("all three", {
-            try CastReader(
-                RenamedReader(SelectedReader($0, include: ["*"]), rules: [RenameRule("*", to: "model.$1")]), to: .f16)
-        }),
+        (
+            "all three",
+            {
+                try CastReader(
+                    RenamedReader(SelectedReader($0, include: ["*"]), rules: [RenameRule("*", to: "model.$1")]), to: .f16)
+            }
+        ),
     ]
 
     @Test(arguments: views.indices)

@@ -54,10 +54,12 @@ import Testing
                 let expected = try bytes(array)
                 let saveOptions = smallChunks { $0.compression = step % 4 == 0 ? .zstd() : .none }
                 if random.next() % 2 == 0, taken.count(where: { $0.0.outcome == nil }) < 2 {
-                    taken.append((
-                        pipeline.snapshot(
-                            TrainingState(), foreign: [(name: "foreign", array: array)], step: step, options: saveOptions),
-                        expected))
+                    taken.append(
+                        (
+                            pipeline.snapshot(
+                                TrainingState(), foreign: [(name: "foreign", array: array)], step: step, options: saveOptions),
+                            expected
+                        ))
                 }
                 for _ in 0..<random.next() % 4 {
                     let begin = Int(random.next() % 50_000)
@@ -104,9 +106,11 @@ import Testing
         let pipeline = SnapshotPipeline(CheckpointStore(storage: MemoryStorage(), name: "memory"), pool: pool)
         do {
             let lease = try array.lease()
-            guard case .failed(let error)? = pipeline.snapshot(
-                TrainingState(), foreign: [(name: "foreign", array: array)], step: 1
-            ).wait() else {
+            guard
+                case .failed(let error)? = pipeline.snapshot(
+                    TrainingState(), foreign: [(name: "foreign", array: array)], step: 1
+                ).wait()
+            else {
                 Issue.record("no failure")
                 return
             }

@@ -106,10 +106,13 @@ import Testing
 
     @Test func aRankThatNeverComesIsNamedWhenTheTimeIsUp() throws {
         let storage = MemoryStorage()
-        let outcomes = try run(ranks: 3, storage, { options, rank in
-            // Rank 1 is told by rank 0, whose time begins when rank 1's part is there.
-            options.commitTimeout = rank == 0 ? .milliseconds(100) : .seconds(600)
-        }) { pipeline, rank in
+        let outcomes = try run(
+            ranks: 3, storage,
+            { options, rank in
+                // Rank 1 is told by rank 0, whose time begins when rank 1's part is there.
+                options.commitTimeout = rank == 0 ? .milliseconds(100) : .seconds(600)
+            }
+        ) { pipeline, rank in
             guard rank != 2 else { return [] }
             if rank == 0 {
                 try waitUntil("the note of rank 1") { try storage.list("").contains { $0.key.hasSuffix(".note") } }

@@ -75,7 +75,8 @@ import Darwin
         try expect(
             "remote", 40,
             ["near 50 skipped", "near 40 skipped", "far 40 skipped", "remote 40 loaded"], self.recovery)
-        try expect("near", 30, ["near 50 skipped", "near 40 skipped", "near 30 loaded"],
+        try expect(
+            "near", 30, ["near 50 skipped", "near 40 skipped", "near 30 loaded"],
             RecoveryOrder([RestartTier(name: "near", store: near)]))
         #expect(try near.loadLatest().step == 30)
         #expect(try near.loadLatest().skipped.map(\.step) == [50, 40])

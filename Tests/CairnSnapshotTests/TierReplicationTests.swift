@@ -101,7 +101,11 @@ import Darwin
         let calls = Monitor(0)
         var options = ReplicationOptions()
         options.progress = { _ in
-            if calls.change({ $0 += 1; return $0 }) == 5 { throw CairnError(.cancelled, "enough") }
+            if calls.change({
+                $0 += 1; return $0
+            }) == 5 {
+                throw CairnError(.cancelled, "enough")
+            }
         }
         let error = #expect(throws: CairnError.self) { try source.replicate(step: 1, to: target, options: options) }
         #expect(error?.code == .cancelled)

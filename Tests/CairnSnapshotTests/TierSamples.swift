@@ -46,8 +46,9 @@ func saveTierState(_ state: TrainingState, step: Int, ranks: Int, in store: Chec
             let extents = [rows * (rank + 1) / ranks - begin] + tensor.shape.extents.dropFirst()
             let offsets = [begin] + [Int](repeating: 0, count: extents.count - 1)
             let region = try Region(offsets: offsets, shape: Shape(extents))
-            fragments.append(try TensorFragment(
-                name: name, globalShape: tensor.shape, region: region, tensor: tensor.copy(of: region)))
+            fragments.append(
+                try TensorFragment(
+                    name: name, globalShape: tensor.shape, region: region, tensor: tensor.copy(of: region)))
         }
         try session.write(rank: rank, fragments: fragments, values: [("rank", .integer(Int64(rank)))])
     }

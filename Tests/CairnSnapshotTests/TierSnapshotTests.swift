@@ -18,11 +18,12 @@ import Testing
     ) throws -> TieredSnapshots {
         var options = TierOptions()
         change(&options)
-        return try TieredSnapshots([
-            SnapshotTier("memory", store: memory, every: memoryInterval, retention: RetentionPolicy(keepLast: 1)),
-            SnapshotTier("disk", store: disk, every: 2, retention: RetentionPolicy(keepLast: 2)),
-            SnapshotTier("remote", store: CheckpointStore(storage: remote, name: "remote"), every: 4),
-        ], tierOptions: options)
+        return try TieredSnapshots(
+            [
+                SnapshotTier("memory", store: memory, every: memoryInterval, retention: RetentionPolicy(keepLast: 1)),
+                SnapshotTier("disk", store: disk, every: 2, retention: RetentionPolicy(keepLast: 2)),
+                SnapshotTier("remote", store: CheckpointStore(storage: remote, name: "remote"), every: 4),
+            ], tierOptions: options)
     }
 
     /// The tiers on which it is, in the order of reports, each with how it got there.
@@ -80,9 +81,10 @@ import Testing
         // All others have continued; the remote tier holds the first and waits with the last.
         #expect(!snapshots.drain(upTo: .milliseconds(20)))
         let superseded = taken[1...3].map { places($0.wait()).last }
-        #expect(superseded == [
-            "remote superseded by step 12", "remote superseded by step 16", "remote superseded by step 20",
-        ])
+        #expect(
+            superseded == [
+                "remote superseded by step 12", "remote superseded by step 16", "remote superseded by step 20",
+            ])
         remote.isHeld = false
         #expect(snapshots.drain())
         #expect(try CheckpointStore(storage: remote, name: "remote").steps() == [4, 20])
@@ -191,10 +193,11 @@ import Testing
         let tensor = PlacedTensor(
             name: "w", scalarType: .f32, shape: [8, 300], layout: try Layout(mesh, ["dp": .shard(0)]))
         let counts = try ThreadCommunicator.run(ranks: 2) { communicator in
-            let snapshots = try TieredSnapshots([
-                SnapshotTier("memory", store: memory, retention: RetentionPolicy(keepLast: 1)),
-                SnapshotTier("disk", store: disk, every: 2),
-            ], over: communicator)
+            let snapshots = try TieredSnapshots(
+                [
+                    SnapshotTier("memory", store: memory, retention: RetentionPolicy(keepLast: 1)),
+                    SnapshotTier("disk", store: disk, every: 2),
+                ], over: communicator)
             for step in 1...4 {
                 if step == 4 { snapshots.avoid(["memory"]) }
                 var state = try ShardedState(rank: communicator.rank, rankCount: 2, tensors: [tensor])

@@ -154,8 +154,10 @@ import Darwin
                 }
                 hasStopped = disk.isStopped
                 for policy in CrashPolicy.allCases {
-                    let found = try object("step/manifest", in: LocalStorage(
-                        root: "/run", fileSystem: disk.crash(policy, seed: UInt64(call))))
+                    let found = try object(
+                        "step/manifest",
+                        in: LocalStorage(
+                            root: "/run", fileSystem: disk.crash(policy, seed: UInt64(call))))
                     #expect(found == nil || found == [1, 2, 3], "call \(call), \(fault), \(policy)")
                 }
             }

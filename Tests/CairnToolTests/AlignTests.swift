@@ -91,7 +91,8 @@ import Testing
     @Test func aPlantedOrderIsUndoneAndMomentsMoveAlong() throws {
         let directory = try TemporaryDirectory()
         try Self.pair(directory)
-        let run = try Self.align("--network", "perceptron", "--along", "moments.", "-o", "c", "--json",
+        let run = try Self.align(
+            "--network", "perceptron", "--along", "moments.", "-o", "c", "--json",
             in: directory)
         #expect(run.exitCode == 0, "\(run.errors)")
         let document = try run.document()

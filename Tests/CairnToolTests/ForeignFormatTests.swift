@@ -125,10 +125,13 @@ import Testing
     @Test func aConversionThatWouldWriteNothingFails() throws {
         let directory = try TemporaryDirectory()
         // A method of an object that holds the only tensor.
-        let pickle = "(dVx\nc__builtin__\ngetattr\n(cmy\nThing\n)R(dVw\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR"
+        let pickle =
+            "(dVx\nc__builtin__\ngetattr\n(cmy\nThing\n)R(dVw\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR"
             + "(I1\n(I1\ntcnumpy\ndtype\n(Vf4\nI0\nI1\ntR(I3\nV<\nNNNI-1\nI-1\nI0\ntbI00\nc_codecs\nencode\n(Vabcd\nVlatin1\ntRtbsbVrun\ntRs."
         try pickle.write(toFile: directory.path("x.pkl"), atomically: true, encoding: .utf8)
-        for (format, name) in [("safetensors", "o.safetensors"), ("torch", "o.pt"), ("dcp", "o"), ("cairn", "run"), ("npz", "o.npz")] {
+        for (format, name) in [
+            ("safetensors", "o.safetensors"), ("torch", "o.pt"), ("dcp", "o"), ("cairn", "run"), ("npz", "o.npz"),
+        ] {
             let run = try ToolRun("convert", "x.pkl", name, "--to", format, in: directory)
             #expect(run.exitCode == 2, "\(format)")
             #expect(run.errors.contains("no tensor of the checkpoint can be read"), "\(run.errors)")

@@ -59,7 +59,8 @@ import Testing
     }
 
     @Test(arguments: [
-        (["inspct", "a"], "inspect"), (["vrefy", "a"], "verify"), (["rules", "chek"], "check"), (["inspect", "a", "--fromat", "x"], "--format"),
+        (["inspct", "a"], "inspect"), (["vrefy", "a"], "verify"), (["rules", "chek"], "check"),
+        (["inspect", "a", "--fromat", "x"], "--format"),
     ])
     func whatIsMisspeltIsToldTheNearest(arguments: [String], nearest: String) throws {
         let run = try ToolRun(arguments, in: TemporaryDirectory())

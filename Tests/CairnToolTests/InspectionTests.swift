@@ -59,8 +59,9 @@ import Testing
     }
 
     /// Squares of these are not doubles, or zero.
-    @Test(arguments: [([3e300, -1e300], 1e300, 2e300), ([3e-300, -1e-300], 1e-300, 2e-300), ([1.7e308, -1.7e308], 0, 1.7e308)]
-        as [([Double], Double, Double)])
+    @Test(
+        arguments: [([3e300, -1e300], 1e300, 2e300), ([3e-300, -1e-300], 1e-300, 2e-300), ([1.7e308, -1.7e308], 0, 1.7e308)]
+            as [([Double], Double, Double)])
     func statisticsOfTheLargestAndSmallestNumbers(values: [Double], mean: Double, deviation: Double) throws {
         let directory = try TemporaryDirectory()
         var state = TrainingState()

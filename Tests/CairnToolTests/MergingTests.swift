@@ -149,7 +149,9 @@ import Testing
             "interpolate", "a.safetensors", "b.safetensors", "--at", "0", "--layer", "layer.*=1", "--layer", "*.weight=0.5", "-o",
             "e.safetensors", in: directory)
         #expect(idle.exitCode == 0 && idle.errors.contains("*.weight\" changes nothing"), "\(idle.errors)")
-        #expect(try ToolRun("average", "a.safetensors", "b.safetensors", "--higher", "-o", "f.safetensors", in: directory).exitCode == 64)
+        #expect(
+            try ToolRun("average", "a.safetensors", "b.safetensors", "--higher", "-o", "f.safetensors", in: directory).exitCode
+                == 64)
     }
 
     /// A state as a training loop saves it.
@@ -191,7 +193,9 @@ import Testing
         // What is chosen by name is taken.
         let chosen = try run("chosen.safetensors", ["--include", "optimizer.*exp_avg"])
         #expect(chosen.exitCode == 0 && !chosen.errors.contains("--all"), "\(chosen.errors)")
-        #expect(try SafeTensorsReader(path: directory.path("chosen.safetensors")).tensors.map(\.name) == ["optimizer.state.0.exp_avg"])
+        #expect(
+            try SafeTensorsReader(path: directory.path("chosen.safetensors")).tensors.map(\.name) == ["optimizer.state.0.exp_avg"]
+        )
     }
 
     /// A pattern has to fit a name of one of the models, not of each.
@@ -212,7 +216,8 @@ import Testing
         #expect(run.exitCode == 0, "\(run.errors)")
         #expect(try Self.elements(directory.path("c.safetensors")) == [2, 3, 4, 5])
         let wrong = try ToolRun(
-            "average", "a.safetensors", "b.safetensors", "-o", "d.safetensors", "--exclude", "*.inv_freq", "--exclude", "*.inv_frq",
+            "average", "a.safetensors", "b.safetensors", "-o", "d.safetensors", "--exclude", "*.inv_freq", "--exclude",
+            "*.inv_frq",
             in: directory)
         #expect(wrong.failedInOneLine && wrong.errors.contains("*.inv_frq"), "\(wrong.errors)")
         #expect(try directory.names() == ["a.safetensors", "b.safetensors", "c.safetensors"])
@@ -225,9 +230,11 @@ import Testing
         try Self.write([1, .nan, 3, 4], to: directory.path("b.safetensors"))
         let run = try ToolRun(
             "interpolate", "a.safetensors", "b.safetensors", "--at", "0.5", "--arc", "-o", "c.safetensors", in: directory)
-        #expect(run.failedInOneLine && run.errors.contains("layer.weight") && run.errors.contains("b.safetensors"), "\(run.errors)")
+        #expect(
+            run.failedInOneLine && run.errors.contains("layer.weight") && run.errors.contains("b.safetensors"), "\(run.errors)")
         #expect(try directory.names() == ["a.safetensors", "b.safetensors"])
-        let line = try ToolRun("interpolate", "a.safetensors", "b.safetensors", "--at", "0.5", "-o", "c.safetensors", in: directory)
+        let line = try ToolRun(
+            "interpolate", "a.safetensors", "b.safetensors", "--at", "0.5", "-o", "c.safetensors", in: directory)
         #expect(line.exitCode == 0, "\(line.errors)")
         #expect(try Self.elements(directory.path("c.safetensors"))[1].isNaN)
     }

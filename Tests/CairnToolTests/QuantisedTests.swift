@@ -19,9 +19,10 @@ import Testing
         for (name, type, shape) in tensors {
             let count = type.byteCount(elementCount: shape.elementCount) ?? 0
             let bytes = type == .f32 ? (0..<count).map { UInt8($0 % 4 == 3 ? 0x3f : 0) } : [UInt8](repeating: byte, count: count)
-            state.set(try Tensor(type, shape) { destination in
-                for index in bytes.indices { destination.storeBytes(of: bytes[index], toByteOffset: index, as: UInt8.self) }
-            }, for: name)
+            state.set(
+                try Tensor(type, shape) { destination in
+                    for index in bytes.indices { destination.storeBytes(of: bytes[index], toByteOffset: index, as: UInt8.self) }
+                }, for: name)
         }
         try CheckpointStore(path: path).save(state, step: 1)
     }
@@ -33,7 +34,8 @@ import Testing
             let run = try ToolRun("convert", name + "@1", name + ".safetensors", "--to", "safetensors", in: directory)
             #expect(run.exitCode == 0, "\(run.errors)")
         }
-        let recipe = "models:\n  - model: a.safetensors\n  - model: b.safetensors\nmerge_method: linear\nparameters: {weight: 1}\n"
+        let recipe =
+            "models:\n  - model: a.safetensors\n  - model: b.safetensors\nmerge_method: linear\nparameters: {weight: 1}\n"
         try Data(recipe.utf8).write(to: directory.url.appendingPathComponent("r.yml"))
         let units = #"{"schema": "cairn-permutations/1", "axes": {"l.weight": ["h", null]}}"#
         try Data(units.utf8).write(to: directory.url.appendingPathComponent("units.json"))

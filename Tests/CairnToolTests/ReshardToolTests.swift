@@ -92,8 +92,9 @@ import Testing
         #expect(try ranks[0].integer("files") == 1)
         let one = try ToolRun("plan", "run@4", "--mesh", "dp=2", "--layout", "fsdp", "--rank", "1", in: directory)
         #expect(one.exitCode == 0 && one.output.contains("RANK"))
-        #expect(try ToolRun("plan", "run@4", "--mesh", "dp=2", "--layout", "fsdp", "--rank", "2", in: directory)
-            .failedInOneLine)
+        #expect(
+            try ToolRun("plan", "run@4", "--mesh", "dp=2", "--layout", "fsdp", "--rank", "2", in: directory)
+                .failedInOneLine)
     }
 
     @Test func aTensorThatNoRulePlacesIsNamed() throws {

@@ -128,17 +128,23 @@ import Testing
         let foreign = try ToolRun(
             "rules", "divide", "rules.yaml", "whole.safetensors", "x", "--mesh", "tp=2", in: directory)
         #expect(foreign.failedInOneLine && foreign.errors.contains("no rule claims 2 logical"), "\(foreign.errors)")
-        #expect(try ToolRun(
-            "rules", "divide", "rules.yaml", "shards", "shards", "--mesh", "tp=2", in: directory).failedInOneLine)
+        #expect(
+            try ToolRun(
+                "rules", "divide", "rules.yaml", "shards", "shards", "--mesh", "tp=2", in: directory
+            ).failedInOneLine)
         let open = try ToolRun(
             "convert", "shards", "x.safetensors", "--to", "safetensors", "--rules", "rules.yaml", "--mesh", "tp=3",
             in: directory)
         #expect(open.failedInOneLine && open.errors.contains("tp=3"), "\(open.errors)")
-        #expect(try ToolRun(
-            "convert", "shards", "shards", "--to", "safetensors", "--rules", "rules.yaml", in: directory)
+        #expect(
+            try ToolRun(
+                "convert", "shards", "shards", "--to", "safetensors", "--rules", "rules.yaml", in: directory
+            )
             .failedInOneLine)
-        #expect(try ToolRun(
-            "convert", "shards", "x", "--to", "safetensors", "--mesh", "tp=2", in: directory).exitCode == 64)
+        #expect(
+            try ToolRun(
+                "convert", "shards", "x", "--to", "safetensors", "--mesh", "tp=2", in: directory
+            ).exitCode == 64)
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.url.path).sorted() == before)
     }
 

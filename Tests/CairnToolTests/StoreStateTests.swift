@@ -37,7 +37,9 @@ import Testing
         #expect(try ToolRun("diff", "run@1", "run@3", in: directory).exitCode == 0)
         let digests = try (1...3).map { try ToolRun("digest", "run@\($0)", "--json", in: directory).output }
         #expect(digests[0] != digests[1] && digests[0] == digests[2])
-        let objects = try ToolRun("digest", "run@2", "--json", in: directory).document().array("objects").map { try $0.asObject() }
+        let objects = try ToolRun("digest", "run@2", "--json", in: directory).document().array("objects").map {
+            try $0.asObject()
+        }
         let paths = try objects.map { try $0.array("path").compactMap { try? $0.asString() } }
         #expect(paths == [["step"], ["rank 0", "generator", "seed"], ["rank 1", "generator", "seed"]])
         let inspected = try ToolRun("inspect", "run@2", "--json", in: directory).document()

@@ -21,7 +21,8 @@ import Testing
         state.set(try Tensor([1, 2, 3] as [Float], [3]), for: "w")
         state.set(.integer(3), for: "step")
         try CheckpointStore(path: directory.path("c")).save(state, step: 1)
-        let recipe = "merge_method: linear\nmodels:\n  - {model: a@1, parameters: {weight: 1}}\n  - {model: b@1, parameters: {weight: 1}}\n"
+        let recipe =
+            "merge_method: linear\nmodels:\n  - {model: a@1, parameters: {weight: 1}}\n  - {model: b@1, parameters: {weight: 1}}\n"
         try Data(recipe.utf8).write(to: URL(fileURLWithPath: directory.path("recipe.yml")))
         return directory
     }
@@ -91,7 +92,9 @@ import Testing
             let result = try document.array("checkpoints")[0].asObject()
             let isSummed = try result.integer("bytes_without_checksum") == 0
             let notes = try result.array("notes").map { try $0.asString() }
-            if deep { #expect(isSummed == notes.isEmpty && notes.allSatisfy { $0.contains("no checksums") }, "\(path): \(notes)") }
+            if deep {
+                #expect(isSummed == notes.isEmpty && notes.allSatisfy { $0.contains("no checksums") }, "\(path): \(notes)")
+            }
             return try result.array("checked").map { try $0.asString() }
         }
         #expect(try checked("a@1") == ["structure", "coverage", "checksums", "data"])

@@ -28,10 +28,11 @@ import Testing
         }
     }
 
-    @Test(arguments: [
-        ("sp=2", nil, "sp"), ("tp=5", nil, "sharded"), ("pp=5", nil, "stages"), ("pp=2", [4, 0], "stages"),
-        ("pp=2", [2, 3], "stages"), ("ep=2", nil, "experts"),
-    ] as [(String, [Int]?, String)])
+    @Test(
+        arguments: [
+            ("sp=2", nil, "sp"), ("tp=5", nil, "sharded"), ("pp=5", nil, "stages"), ("pp=2", [4, 0], "stages"),
+            ("pp=2", [2, 3], "stages"), ("ep=2", nil, "experts"),
+        ] as [(String, [Int]?, String)])
     func whatCannotBeShardedIsRefused(mesh: String, stageLayers: [Int]?, word: String) throws {
         let run = ParallelCase(mesh: mesh, stageLayers: stageLayers)
         let error = #expect(throws: CairnError.self) { try run.run { $0.stepCount } }

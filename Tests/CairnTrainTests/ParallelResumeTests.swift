@@ -31,9 +31,10 @@ import Testing
     }
 
     /// One rank, then several meshes one after the other, then one rank again: all the time the same run.
-    @Test(arguments: [
-        (nil, ["tp=3,dp=2", "pp=2,tp=2", "dp=3"]), (5, ["ep=3", "dp=2,ep=2", "pp=2,tp=2"]),
-    ] as [(Int?, [String])])
+    @Test(
+        arguments: [
+            (nil, ["tp=3,dp=2", "pp=2,tp=2", "dp=3"]), (5, ["ep=3", "dp=2,ep=2", "pp=2,tp=2"]),
+        ] as [(Int?, [String])])
     func aRunMovesFromMeshToMesh(experts: Int?, meshes: [String]) throws {
         var run = ParallelCase(mesh: "dp=1", optimizer: .muon(), experts: experts)
         let single = try run.makeTrainer()

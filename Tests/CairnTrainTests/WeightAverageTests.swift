@@ -18,7 +18,8 @@ import Testing
             try trainer.step()
             let weights = try trainer.state().tensorsByName[exactName]?.elements(as: Float.self) ?? []
             let decay = count == 0 ? 0 : warmsUp ? min(0.9, (1 + Double(count)) / (10 + Double(count))) : 0.9
-            expected = count == 0
+            expected =
+                count == 0
                 ? weights.map { Double($0) } : zip(expected, weights).map { decay * $0 + (1 - decay) * Double($1) }
             let average = try trainer.state().tensorsByName["average.\(name)"]?.elements(as: Float.self) ?? []
             #expect(average.count == expected.count)

@@ -40,9 +40,10 @@ import Testing
         let stored = try reader()
         #expect(try stored.description(of: "gradient").shape == [3, 4, 2])
         let reduced = try ReducedReader(stored)
-        #expect(reduced.tensors.map { "\($0.name) \($0.scalarType)\($0.shape)" } == [
-            "gradient F32[4, 2]", "plain I64[1]", "same BF16[4]", "weight BF16[4]",
-        ])
+        #expect(
+            reduced.tensors.map { "\($0.name) \($0.scalarType)\($0.shape)" } == [
+                "gradient F32[4, 2]", "plain I64[1]", "same BF16[4]", "weight BF16[4]",
+            ])
         #expect(
             try reduced.tensor("gradient").elements(as: Float.self) == (0..<8).map { Float(300 + 3 * $0) })
         // (0 + 1 + 4) / 3, rounded to BF16, and the coordinate along tp.

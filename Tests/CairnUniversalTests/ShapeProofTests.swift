@@ -104,6 +104,7 @@ import Testing
             Rule("all", from: "{name**}", to: "model.{name}") { Apply(.cast(from: .f8e4m3, to: .f32)) }
         }
         let problems = try casting.explain([shard]).problems
-        #expect(problems.contains { $0.description.contains("weight_scale_inv") && $0.description.contains("codes") }, "\(problems)")
+        #expect(
+            problems.contains { $0.description.contains("weight_scale_inv") && $0.description.contains("codes") }, "\(problems)")
     }
 }

@@ -170,16 +170,20 @@ package func startThreadIfPossible(_ body: @escaping @Sendable () -> Void) -> Bo
     let argument = Unmanaged.passRetained(Box(body)).toOpaque()
     #if canImport(Darwin)
     var thread: pthread_t?
-    let result = pthread_create(&thread, &attributes, { raw in
-        Unmanaged<Box>.fromOpaque(raw).takeRetainedValue().body()
-        return nil
-    }, argument)
+    let result = pthread_create(
+        &thread, &attributes,
+        { raw in
+            Unmanaged<Box>.fromOpaque(raw).takeRetainedValue().body()
+            return nil
+        }, argument)
     #else
     var thread = pthread_t()
-    let result = pthread_create(&thread, &attributes, { raw in
-        if let raw { Unmanaged<Box>.fromOpaque(raw).takeRetainedValue().body() }
-        return nil
-    }, argument)
+    let result = pthread_create(
+        &thread, &attributes,
+        { raw in
+            if let raw { Unmanaged<Box>.fromOpaque(raw).takeRetainedValue().body() }
+            return nil
+        }, argument)
     #endif
     if result != 0 { Unmanaged<Box>.fromOpaque(argument).release() }
     return result == 0

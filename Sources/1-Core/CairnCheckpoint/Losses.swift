@@ -263,9 +263,12 @@ package struct StateLosses {
     package static func isTorch(_ kind: StateKind) -> Bool {
         switch kind {
         case .set, .orderedDictionary, .counter, .byteArray, .complex, .bigInteger, .size, .scalarType, .layout, .device,
-            .parameter, .gradient, .sparseTensor, .quantizedTensor, .metaTensor: true
-        case .frozenSet, .defaultDictionary, .deque, .path, .constant, .subclass, .packedTensor, .nestedTensor, .array, .arrayScalar,
-            .arrayType: false
+            .parameter, .gradient, .sparseTensor, .quantizedTensor, .metaTensor:
+            true
+        case .frozenSet, .defaultDictionary, .deque, .path, .constant, .subclass, .packedTensor, .nestedTensor, .array,
+            .arrayScalar,
+            .arrayType:
+            false
         }
     }
 

@@ -42,8 +42,9 @@ struct GroupRecovery {
             let notes = try communicator.allGather(message: note.encoded())
                 .map { bytes throws(CairnError) in try GroupNote(parsing: bytes) }
             let (outcome, saveID, error) = try agree(notes, candidate.tier, step)
-            log.record(.init(
-                tier: tier.name, step: step, saveID: saveID, outcome, because: error, seconds: start.secondsSince))
+            log.record(
+                .init(
+                    tier: tier.name, step: step, saveID: saveID, outcome, because: error, seconds: start.secondsSince))
             if outcome == .loaded { return Result(part: part, decisions: log.decisions, failure: log.failure) }
         }
         return Result(part: nil, decisions: log.decisions, failure: log.failure)
@@ -55,11 +56,14 @@ struct GroupRecovery {
         if communicator.rank == 0 {
             let survey = order.survey()
             let lost = survey.lost.map { GroupNote.Candidate(tier: $0.tier, step: nil, error: $0.error) }
-            message = GroupNote.candidates(lost + survey.candidates.map { candidate in
-                let store = order.tiers[candidate.tier].store
-                return GroupNote.Candidate(
-                    tier: candidate.tier, step: candidate.step, error: candidate.quarantine?.error(in: store))
-            }).encoded()
+            message = GroupNote.candidates(
+                lost
+                    + survey.candidates.map { candidate in
+                        let store = order.tiers[candidate.tier].store
+                        return GroupNote.Candidate(
+                            tier: candidate.tier, step: candidate.step, error: candidate.quarantine?.error(in: store))
+                    }
+            ).encoded()
         }
         guard case .candidates(let candidates) = try GroupNote(parsing: communicator.broadcast(message: message, from: 0)),
             candidates.allSatisfy({ order.tiers.indices.contains($0.tier) })

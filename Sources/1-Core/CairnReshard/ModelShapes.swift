@@ -117,8 +117,9 @@ package struct ModelShapes: Sendable {
             ]
             for layer in 0..<layers {
                 func add(_ name: String, _ shape: Shape, _ split: Split) {
-                    list.append(Parameter(
-                        name: "model.layers.\(layer).\(name).weight", shape: shape, split: split, position: .layer(layer)))
+                    list.append(
+                        Parameter(
+                            name: "model.layers.\(layer).\(name).weight", shape: shape, split: split, position: .layer(layer)))
                 }
                 add("input_layernorm", [width], .none)
                 add("post_attention_layernorm", [width], .none)
@@ -131,8 +132,9 @@ package struct ModelShapes: Sendable {
                 add("mlp.down_proj", [width, inner], .along(1))
             }
             list.append(Parameter(name: "model.norm.weight", shape: [width], split: .none, position: .last))
-            list.append(Parameter(
-                name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), position: .last))
+            list.append(
+                Parameter(
+                    name: "lm_head.weight", shape: [vocabulary, width], split: .along(0), position: .last))
             return list
         }
     }
@@ -146,9 +148,10 @@ package struct ModelShapes: Sendable {
         ]
         for layer in 0..<61 {
             func add(_ name: String, _ shape: Shape, _ split: Split, isExpert: Bool = false) {
-                list.append(Parameter(
-                    name: "model.layers.\(layer).\(name)", shape: shape, split: split, position: .layer(layer),
-                    isExpert: isExpert))
+                list.append(
+                    Parameter(
+                        name: "model.layers.\(layer).\(name)", shape: shape, split: split, position: .layer(layer),
+                        isExpert: isExpert))
             }
             add("input_layernorm.weight", [width], .none)
             add("post_attention_layernorm.weight", [width], .none)
@@ -193,13 +196,15 @@ extension ModelShapes {
         let stages = mesh.size(of: "pp") ?? 1
         var steps: [[Layout.Step]] = []
         for parameter in parameters { steps.append(try self.steps(of: parameter, mesh, stages: stages)) }
-        let flattenings = zero && mesh.size(of: "dp") != nil
+        let flattenings =
+            zero && mesh.size(of: "dp") != nil
             ? try flattenings(steps, mesh, stages: stages) : []
         var tensors: [PlacedTensor] = []
         for (index, parameter) in parameters.enumerated() {
             let layout = try named(parameter) { () throws(CairnError) in try Layout(mesh, steps: steps[index]) }
-            tensors.append(PlacedTensor(
-                name: "model." + parameter.name, scalarType: .bf16, shape: parameter.shape, layout: layout))
+            tensors.append(
+                PlacedTensor(
+                    name: "model." + parameter.name, scalarType: .bf16, shape: parameter.shape, layout: layout))
             var state = layout
             if !flattenings.isEmpty {
                 state = try named(parameter) { () throws(CairnError) in
@@ -207,8 +212,9 @@ extension ModelShapes {
                 }
             }
             for kind in ["master", "exp_avg", "exp_avg_sq"] {
-                tensors.append(PlacedTensor(
-                    name: "optimizer.\(kind).\(parameter.name)", scalarType: .f32, shape: parameter.shape, layout: state))
+                tensors.append(
+                    PlacedTensor(
+                        name: "optimizer.\(kind).\(parameter.name)", scalarType: .f32, shape: parameter.shape, layout: state))
             }
         }
         return tensors
@@ -238,8 +244,11 @@ extension ModelShapes {
         case .sections(let dimension, let count):
             let size = parameter.shape[dimension] / count
             let section = Sharding.Section(size: size, division: size % parts == 0 ? .even : .balanced)
-            steps.append(.init("tp", .shard(
-                dimension, sections: [Sharding.Section](repeating: section, count: count))))
+            steps.append(
+                .init(
+                    "tp",
+                    .shard(
+                        dimension, sections: [Sharding.Section](repeating: section, count: count))))
         }
         return steps
     }

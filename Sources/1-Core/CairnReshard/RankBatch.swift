@@ -50,13 +50,15 @@ struct RankBatch {
                         Target(slot: appenders.count, fragment: fragments.count, region: write.global))
                     let tensor = plan.tensors[write.tensor]
                     let byteCount = try Tensor.byteCount(tensor.scalarType, write.global.shape)
-                    fragments.append(FragmentRequest(
-                        name: tensor.name, scalarType: tensor.scalarType,
-                        globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global,
-                        codec: options.compression.codec(ofStreamed: byteCount)))
+                    fragments.append(
+                        FragmentRequest(
+                            name: tensor.name, scalarType: tensor.scalarType,
+                            globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global,
+                            codec: options.compression.codec(ofStreamed: byteCount)))
                 }
-                appenders.append(try RankFileAppender(
-                    session, rank: rank, fragments: fragments, values: values(rank)))
+                appenders.append(
+                    try RankFileAppender(
+                        session, rank: rank, fragments: fragments, values: values(rank)))
             }
         } catch {
             for appender in appenders { appender.discard() }

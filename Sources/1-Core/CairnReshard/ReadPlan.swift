@@ -141,11 +141,12 @@ public struct ReadPlan: Sendable {
             let partialIndex = sharded.partialIndex(ofRank: rank)
             var inTerm: [LocalFragment] = []
             for fragment in fragments {
-                inTerm.append(LocalFragment(
-                    global: try Region(
-                        offsets: [partialIndex] + fragment.global.offsets,
-                        shape: Shape(checking: [1] + fragment.global.shape.extents)),
-                    local: fragment.local))
+                inTerm.append(
+                    LocalFragment(
+                        global: try Region(
+                            offsets: [partialIndex] + fragment.global.offsets,
+                            shape: Shape(checking: [1] + fragment.global.shape.extents)),
+                        local: fragment.local))
             }
             fragments = inTerm
         }

@@ -58,7 +58,8 @@ public struct Resharder: Sendable {
             guard source.shape == plan.storedShape(ofTensor: index) else {
                 throw CairnError(
                     .mismatch, "the checkpoint has the tensor in another shape",
-                    .init(file: reader.source, tensor: tensor.name, expected: "\(plan.storedShape(ofTensor: index))",
+                    .init(
+                        file: reader.source, tensor: tensor.name, expected: "\(plan.storedShape(ofTensor: index))",
                         found: "\(source.shape)"))
             }
             guard ScalarConversion.isSupported(from: source.scalarType, to: tensor.scalarType) else {

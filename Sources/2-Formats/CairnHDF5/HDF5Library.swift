@@ -3,9 +3,9 @@ import CHDF5Calls
 import CairnBase
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Darwin)
-    import Darwin
+import Darwin
 #endif
 
 /// The one door to HDF5: its calls come one at a time, whichever thread makes them.

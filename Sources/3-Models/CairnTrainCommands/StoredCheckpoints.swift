@@ -74,7 +74,6 @@ package struct ExtendedReader: CheckpointView {
     package let base: any CheckpointReader
     private let additions: [String: Addition]
 
-
     /// - Parameters:
     ///   - additions: under names that the base does not have.
     ///   - values: in place of those of the base.

@@ -51,7 +51,8 @@ struct TrainCommand: ParsableCommand {
               cairn-train layouts --text Fixtures/data/kjv.txt --out runs/layouts
               cairn-train demo --text Fixtures/data/kjv.txt --out runs/demo
             """,
-        version: "0.1.0", subcommands: [
+        version: "0.1.0",
+        subcommands: [
             RunCommand.self, BranchCommand.self, UpcycleCommand.self, EvaluateCommand.self, CheckCommand.self,
             ExperimentCommand.self, LayoutsCommand.self,
             DemoCommand.self,

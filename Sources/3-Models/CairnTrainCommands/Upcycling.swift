@@ -171,7 +171,8 @@ package struct UpcycledCheckpoint: Sendable {
         dropped = explanation.applications.filter(\.logical.isEmpty).flatMap(\.foreign).map(\.name).sorted()
         rules = spec.yaml
 
-        let wanted = try model.stateTensors(optimizer: values["optimizer"], trainer: values["trainer"],
+        let wanted = try model.stateTensors(
+            optimizer: values["optimizer"], trainer: values["trainer"],
             hasAverage: values["average"] != nil)
         let routers = try model.initialRouters(seed: upcycling.seed, granularity: upcycling.granularity)
         var additions: [String: ExtendedReader.Addition] = [:]

@@ -45,9 +45,10 @@ final class AdamWork: @unchecked Sendable {
                 }
             }
             let master = try tensor(0.04)
-            parameters.append(Parameter(
-                name: name, weight: try master.converted(to: .bf16, pool: pool), master: master, first: try tensor(1e-3),
-                second: try Tensor(zeros: .f32, shape, pool: pool), gradient: try tensor(1e-3)))
+            parameters.append(
+                Parameter(
+                    name: name, weight: try master.converted(to: .bf16, pool: pool), master: master, first: try tensor(1e-3),
+                    second: try Tensor(zeros: .f32, shape, pool: pool), gradient: try tensor(1e-3)))
         }
         self.parameters = .allocate(capacity: parameters.count)
         _ = self.parameters.initialize(from: parameters)

@@ -85,7 +85,9 @@ struct BenchCommand: ParsableCommand {
             }
             try prepare(files)
             try table.time("cairn load, verified") { _ = try store.load(step: 1) }
-            if let peerProcess { try table.record("safetensors load_file, touched", peerProcess.ask(cold ? "load-cold" : "load")) }
+            if let peerProcess {
+                try table.record("safetensors load_file, touched", peerProcess.ask(cold ? "load-cold" : "load"))
+            }
             try prepare(files)
             try table.time("cairn load, mapped") {
                 var options = LoadOptions()
@@ -99,14 +101,16 @@ struct BenchCommand: ParsableCommand {
             try prepare(files)
             try table.time("cairn digest (SHA-256)") { _ = try CheckpointDigest(of: store.open(step: 1)) }
         }
-        table.print(byteCount: state.byteCount, ratios: [
-            ("cairn save", "plain write + fsync"),
-        ] + hard.map { ("cairn save", $0.name) } + [
-            ("safetensors save_file + fsync", "plain write + fsync"),
-            ("cairn load, verified", "plain read"), ("cairn load, verified", Self.bufferedRead),
-            ("cairn load, verified", Self.directRead), ("safetensors load_file, touched", "plain read"),
-            ("cairn verify", "plain read"), ("cairn digest (SHA-256)", "plain read"),
-        ])
+        table.print(
+            byteCount: state.byteCount,
+            ratios: [
+                ("cairn save", "plain write + fsync")
+            ] + hard.map { ("cairn save", $0.name) } + [
+                ("safetensors save_file + fsync", "plain write + fsync"),
+                ("cairn load, verified", "plain read"), ("cairn load, verified", Self.bufferedRead),
+                ("cairn load, verified", Self.directRead), ("safetensors load_file, touched", "plain read"),
+                ("cairn verify", "plain read"), ("cairn digest (SHA-256)", "plain read"),
+            ])
     }
 }
 

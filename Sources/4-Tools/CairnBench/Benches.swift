@@ -98,10 +98,12 @@ struct ReshardBench {
                 try Resharder(reading: store.open(step: 4), tensors: two).write(to: store, step: 2, options: options)
             }
         }
-        table.print(byteCount: state.byteCount, ratios: [
-            ("cairn load 4 ranks as 2", Self.read), ("torch DCP load 4 ranks as 2", Self.read),
-            ("cairn reshard 4 ranks to 2", "plain read + plain write + fsync"),
-        ])
+        table.print(
+            byteCount: state.byteCount,
+            ratios: [
+                ("cairn load 4 ranks as 2", Self.read), ("torch DCP load 4 ranks as 2", Self.read),
+                ("cairn reshard 4 ranks to 2", "plain read + plain write + fsync"),
+            ])
     }
 
     /// Every tensor in chunks of its first dimension, as fully sharded training lays it out.
@@ -157,12 +159,14 @@ struct ConvertBench {
             try table.record("torch.load + SHA-256", peer.ask("digest"))
         }
         let byteCount = try TorchReader(path: source).tensors.reduce(0) { $0 + $1.byteCount }
-        table.print(byteCount: byteCount, ratios: [
-            (Self.toSafetensors, Self.copy), ("torch.load + save_file + fsync", Self.copy),
-            ("torch.load mapped + save_file + fsync", Self.copy), (Self.fromShards, Self.copy),
-            ("dcp.load + save_file + fsync", Self.copy), ("cairn safetensors to .pt", Self.copy),
-            (Self.digest, "torch.load + SHA-256"),
-        ])
+        table.print(
+            byteCount: byteCount,
+            ratios: [
+                (Self.toSafetensors, Self.copy), ("torch.load + save_file + fsync", Self.copy),
+                ("torch.load mapped + save_file + fsync", Self.copy), (Self.fromShards, Self.copy),
+                ("dcp.load + save_file + fsync", Self.copy), ("cairn safetensors to .pt", Self.copy),
+                (Self.digest, "torch.load + SHA-256"),
+            ])
     }
 }
 

@@ -25,7 +25,8 @@ final class PeerProcess {
         posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
         posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
         for descriptor in [toChild[1], fromChild[0]] { posix_spawn_file_actions_addclose(&actions, descriptor) }
-        var words: [UnsafeMutablePointer<CChar>?] = [python, script, folder, "\(megabytes)"].map { (word: String) in strdup(word) }
+        var words: [UnsafeMutablePointer<CChar>?] = [python, script, folder, "\(megabytes)"].map { (word: String) in strdup(word)
+        }
         words.append(nil)
         defer { for word in words { free(word) } }
         var identifier = pid_t()

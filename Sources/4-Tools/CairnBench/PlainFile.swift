@@ -40,17 +40,18 @@ struct PlainFile {
         defer { close(descriptor) }
         var loaded: [Tensor] = []
         for (_, tensor) in state.tensors {
-            loaded.append(try Tensor(tensor.scalarType, tensor.shape) { bytes in
-                try bytes.withUnsafeMutableBytes { bytes in
-                    var offset = 0
-                    while offset < bytes.count {
-                        let count = Swift.min(Self.blockByteCount, bytes.count - offset)
-                        let got = systemRead(descriptor, bytes.baseAddress?.advanced(by: offset), count)
-                        guard got > 0 else { throw CairnError(.inputOutput, "a read failed", .init(file: path)) }
-                        offset += got
+            loaded.append(
+                try Tensor(tensor.scalarType, tensor.shape) { bytes in
+                    try bytes.withUnsafeMutableBytes { bytes in
+                        var offset = 0
+                        while offset < bytes.count {
+                            let count = Swift.min(Self.blockByteCount, bytes.count - offset)
+                            let got = systemRead(descriptor, bytes.baseAddress?.advanced(by: offset), count)
+                            guard got > 0 else { throw CairnError(.inputOutput, "a read failed", .init(file: path)) }
+                            offset += got
+                        }
                     }
-                }
-            })
+                })
         }
     }
 }

@@ -87,7 +87,8 @@ struct SnapshotBench {
             var steps: [Double] = []
             repeat { steps.append(try timed(step)) } while snapshot.outcome == nil
             guard let report = snapshot.report, report.outcome.isCommitted else {
-                throw CairnError(.incomplete, "the snapshot was not saved", .init(found: "\(String(describing: snapshot.outcome))"))
+                throw CairnError(
+                    .incomplete, "the snapshot was not saved", .init(found: "\(String(describing: snapshot.outcome))"))
             }
             let extra = steps.reduce(0) { $0 + $1 - base }
             let copies = work.pool.copyStatistics
@@ -97,7 +98,8 @@ struct SnapshotBench {
             table.note(
                 isAtOnce ? "cairn snapshot, at once" : "cairn snapshot, after",
                 .init(
-                    call: call, stall: call + extra, durable: report.timeline.total, base: base, first: steps.first.map { $0 - base },
+                    call: call, stall: call + extra, durable: report.timeline.total, base: base,
+                    first: steps.first.map { $0 - base },
                     noise: silent, beside: ComputeSlowdown.seconds(of: products, beside: report.timeline.total)))
         }
         pipeline.drain()

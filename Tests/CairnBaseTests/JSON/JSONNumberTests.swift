@@ -38,8 +38,9 @@ import Testing
         #expect(try bits("1.7976931348623157e308") == Double.greatestFiniteMagnitude.bitPattern)
         #expect(try bits("0.1") == 0x3fb9_9999_9999_999a)
         #expect(try bits("9007199254740993.0") == (9_007_199_254_740_992 as Double).bitPattern)
-        #expect(try bits("9007199254740993.00000000000000000000000000000000001")
-            == (9_007_199_254_740_994 as Double).bitPattern)
+        #expect(
+            try bits("9007199254740993.00000000000000000000000000000000001")
+                == (9_007_199_254_740_994 as Double).bitPattern)
         // Half way between 1 and its successor, then a nonzero digit far behind.
         let half = "1.00000000000000011102230246251565404236316680908203125"
         #expect(try bits(half) == 0x3ff0_0000_0000_0000)

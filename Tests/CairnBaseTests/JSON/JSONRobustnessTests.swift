@@ -22,7 +22,8 @@ import Testing
         switch (tree, skipped) {
         case (.success, .failure(let error)):
             Issue.record("skipping failed where parsing did not: \(error), \(String(decoding: bytes, as: UTF8.self))")
-        case (.failure(let error), .success) where !error.message.contains("repeats")
+        case (.failure(let error), .success)
+        where !error.message.contains("repeats")
             && !error.message.contains("out of range"):
             Issue.record("parsing failed where skipping did not: \(error), \(String(decoding: bytes, as: UTF8.self))")
         case (.failure(let error), _):

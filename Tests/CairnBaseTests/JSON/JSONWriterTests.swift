@@ -40,44 +40,47 @@ import Testing
     @Test func prettyTextPutsShortValuesOnOneLine() throws {
         let value = try JSONValue(
             parsing: #"{"shape":[2,3],"nested":{"a":{"b":[1,[],{}]},"text":"[ \n, ]"},"long":["xxxxxxxx","yyyyyyyy"]}"#)
-        #expect(try text(value, style: .pretty(maximumInlineWidth: 0)) == """
-            {
-              "shape": [
-                2,
-                3
-              ],
-              "nested": {
-                "a": {
-                  "b": [
-                    1,
-                    [],
-                    {}
+        #expect(
+            try text(value, style: .pretty(maximumInlineWidth: 0)) == """
+                {
+                  "shape": [
+                    2,
+                    3
+                  ],
+                  "nested": {
+                    "a": {
+                      "b": [
+                        1,
+                        [],
+                        {}
+                      ]
+                    },
+                    "text": "[ \\n, ]"
+                  },
+                  "long": [
+                    "xxxxxxxx",
+                    "yyyyyyyy"
                   ]
-                },
-                "text": "[ \\n, ]"
-              },
-              "long": [
-                "xxxxxxxx",
-                "yyyyyyyy"
-              ]
-            }
-            """)
-        #expect(try text(value, style: .pretty(maximumInlineWidth: 22)) == """
-            {
-              "shape": [2, 3],
-              "nested": {
-                "a": {"b": [1, [], {}]},
-                "text": "[ \\n, ]"
-              },
-              "long": [
-                "xxxxxxxx",
-                "yyyyyyyy"
-              ]
-            }
-            """)
-        #expect(try text(value, style: .pretty(maximumInlineWidth: 1_000)) == #"""
-            {"shape": [2, 3], "nested": {"a": {"b": [1, [], {}]}, "text": "[ \n, ]"}, "long": ["xxxxxxxx", "yyyyyyyy"]}
-            """#)
+                }
+                """)
+        #expect(
+            try text(value, style: .pretty(maximumInlineWidth: 22)) == """
+                {
+                  "shape": [2, 3],
+                  "nested": {
+                    "a": {"b": [1, [], {}]},
+                    "text": "[ \\n, ]"
+                  },
+                  "long": [
+                    "xxxxxxxx",
+                    "yyyyyyyy"
+                  ]
+                }
+                """)
+        #expect(
+            try text(value, style: .pretty(maximumInlineWidth: 1_000)) == #"""
+                {"shape": [2, 3], "nested": {"a": {"b": [1, [], {}]}, "text": "[ \n, ]"}, "long": ["xxxxxxxx", "yyyyyyyy"]}
+                """#)
     }
 
     @Test func theInlineWidthIsExact() throws {
@@ -92,10 +95,13 @@ import Testing
         var all = String(String.UnicodeScalarView((0..<0x80).compactMap { Unicode.Scalar($0) }))
         all += "\u{e9}\u{2028}\u{1f600}"
         let written = try text(.string(all))
-        #expect(written.hasPrefix(
-            "\"\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e\\u000f\\u0010"))
-        #expect(written.hasSuffix("\\u001f !\\\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`"
-            + "abcdefghijklmnopqrstuvwxyz{|}~\u{7f}\u{e9}\u{2028}\u{1f600}\""))
+        #expect(
+            written.hasPrefix(
+                "\"\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\\b\\t\\n\\u000b\\f\\r\\u000e\\u000f\\u0010"))
+        #expect(
+            written.hasSuffix(
+                "\\u001f !\\\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`"
+                    + "abcdefghijklmnopqrstuvwxyz{|}~\u{7f}\u{e9}\u{2028}\u{1f600}\""))
         #expect(try JSONValue(parsing: written) == .string(all))
     }
 

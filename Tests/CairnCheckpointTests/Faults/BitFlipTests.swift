@@ -88,8 +88,9 @@ import Testing
     }
 
     private static func require(_ outcomes: Outcomes, _ what: String) {
-        print("\(what): \(outcomes.refused) refused, \(outcomes.reported) harmless and reported, "
-            + "\(outcomes.unnoticed.count) unnoticed, \(outcomes.wrong.count) wrong")
+        print(
+            "\(what): \(outcomes.refused) refused, \(outcomes.reported) harmless and reported, "
+                + "\(outcomes.unnoticed.count) unnoticed, \(outcomes.wrong.count) wrong")
         #expect(outcomes.wrong.isEmpty, "\(outcomes.wrong.prefix(5))")
         #expect(outcomes.unnoticed.isEmpty, "\(outcomes.unnoticed.prefix(5))")
     }

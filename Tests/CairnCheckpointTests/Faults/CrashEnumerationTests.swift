@@ -45,7 +45,9 @@ import Testing
                 session.cancel()
             },
             try save(6, step: 50), try saveTwo(7, step: 50) { $0.replacing = true },
-            try save(8, step: 50) { $0.replacing = true; $0.compression = .zstd() },
+            try save(8, step: 50) {
+                $0.replacing = true; $0.compression = .zstd()
+            },
             Operation(name: "delete", effect: [40: nil]) { try $0.delete(step: 40) },
             try saveTwo(9, step: 60) { $0.compression = .zstd() },
         ]

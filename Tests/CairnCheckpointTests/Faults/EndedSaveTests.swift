@@ -88,9 +88,11 @@ private final class LateFailingStorage: Storage {
         try other.commit()
         #expect(try local.steps() == [1])
         #expect(throws: CairnError.self) {
-            try local.save(source, step: 2, options: repeatableOptions(3) { options in
-                options.progress = { _ in throw CairnError(.cancelled, "enough") }
-            })
+            try local.save(
+                source, step: 2,
+                options: repeatableOptions(3) { options in
+                    options.progress = { _ in throw CairnError(.cancelled, "enough") }
+                })
         }
         #expect(try names(directory.path + "/run") == ["step-00000001"])
     }

@@ -108,8 +108,10 @@ struct ManifestText {
         Case("files", file(#""name":"a","rank":0,"bytes":16,"header_bytes":8,"header_crc32c":"ABCDEF00""#)),
         Case("files", file(#""name":"a","rank":0,"bytes":16,"header_bytes":8,"header_crc32c":0"#)),
         Case("files", file(#""name":"a","rank":0,"bytes":16,\#(sums)"#)),
-        Case("files", #"[{"name":"a","rank":0,"bytes":9223372036854775807,"header_bytes":8,\#(sums)},{"name":"b","rank":1,"#
-            + #""bytes":9223372036854775807,"header_bytes":8,\#(sums)}]"#),
+        Case(
+            "files",
+            #"[{"name":"a","rank":0,"bytes":9223372036854775807,"header_bytes":8,\#(sums)},{"name":"b","rank":1,"#
+                + #""bytes":9223372036854775807,"header_bytes":8,\#(sums)}]"#),
         Case("files", "[\(ManifestText.file),\(ManifestText.file)]"),
         Case("files", "[\(ManifestText.secondFile),\(ManifestText.file)]"),
     ]
@@ -131,8 +133,10 @@ struct ManifestText {
         Case("tensors", tensor(#""dtype":"F4","shape":[3],"file":0"#)),
         Case("tensors", tensor(#""dtype":"U8","shape":[9223372036854775808],"file":0"#)),
         Case("tensors", tensor(#""dtype":"U8","shape":[1152921504606846976],"file":0"#)),
-        Case("tensors", #"[{"name":"v","dtype":"F4","shape":[1152921504606846976],"file":0},"#
-            + #"{"name":"w","dtype":"F4","shape":[1152921504606846976],"file":0}]"#),
+        Case(
+            "tensors",
+            #"[{"name":"v","dtype":"F4","shape":[1152921504606846976],"file":0},"#
+                + #"{"name":"w","dtype":"F4","shape":[1152921504606846976],"file":0}]"#),
         Case("tensors", tensor(#""dtype":"F32","shape":\#(deep),"file":0"#)),
         Case("tensors", "[\(ManifestText.tensor),\(ManifestText.tensor)]"),
         Case("tensors", #"[{"name":"x","dtype":"F32","shape":[2],"file":0},\#(ManifestText.tensor)]"#),
@@ -152,8 +156,10 @@ struct ManifestText {
         Case("tensors", tensor(#""dtype":"F32","shape":[2],"fragments":[[0,[0],[1]],[7,[1],[1]]]"#)),
         Case("tensors", tensor(#""dtype":"F32","shape":[2,2],"fragments":[[0,[0,0],[2,1]],[0,[1,0],[1,2]]]"#)),
         Case("tensors", tensor(#""dtype":"F32","shape":[],"fragments":[[0,[],[]],[0,[],[]]]"#)),
-        Case("tensors", tensor(
-            #""dtype":"U8","shape":[\#(Int.max)],"fragments":[[0,[0],[\#(Int.max)]],[0,[1],[\#(Int.max - 1)]]]"#)),
+        Case(
+            "tensors",
+            tensor(
+                #""dtype":"U8","shape":[\#(Int.max)],"fragments":[[0,[0],[\#(Int.max)]],[0,[1],[\#(Int.max - 1)]]]"#)),
     ]
 
     @Test func theTemplateItselfIsAccepted() throws {
@@ -235,14 +241,20 @@ struct ManifestText {
     @Test func manyExplicitLayoutsAreToldApartAtOnce() throws {
         // Were they told apart by comparing each with each, this would not end.
         let count = 25_000
-        var text = ManifestText("tensors", "[" + (0..<count).map { number in
-            #"{"name":"\#(1_000_000 + number)","dtype":"F32","shape":[\#(count + 2)],"layout":\#(number)}"#
-        }.joined(separator: ",") + "]")
+        var text = ManifestText(
+            "tensors",
+            "["
+                + (0..<count).map { number in
+                    #"{"name":"\#(1_000_000 + number)","dtype":"F32","shape":[\#(count + 2)],"layout":\#(number)}"#
+                }.joined(separator: ",") + "]")
         text.set("requires", #"["layouts"]"#)
         text.set("meshes", #"[[["dp",1]]]"#)
-        text.set("layouts", "[" + (0..<count).map { number in
-            "[0,{\"explicit\":[[[[0],[\(number + 1)]],[[\(number + 1)],[\(count + 1 - number)]]]]}]"
-        }.joined(separator: ",") + "]")
+        text.set(
+            "layouts",
+            "["
+                + (0..<count).map { number in
+                    "[0,{\"explicit\":[[[[0],[\(number + 1)]],[[\(number + 1)],[\(count + 1 - number)]]]]}]"
+                }.joined(separator: ",") + "]")
         let storage = MemoryStorage()
         try storage.publish(text.sealed, as: "step-00000001/manifest.json")
         let reader = try CairnReader(storage, prefix: "step-00000001/", source: "memory")

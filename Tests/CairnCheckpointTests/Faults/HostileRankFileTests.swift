@@ -28,7 +28,9 @@ import Testing
             var manifest = ManifestText("tensors", "[\(tensor)]")
             let digits = String(CRC32C.checksum(header.span.bytes), radix: 16)
             let sum = String(repeating: "0", count: 8 - digits.count) + digits
-            manifest.set("files", #"""
+            manifest.set(
+                "files",
+                #"""
                 [{"name":"r","rank":0,"bytes":\#(bytes.count),"header_bytes":\#(header.count),
                 "header_crc32c":"\#(sum)"}]
                 """#)

@@ -63,8 +63,9 @@ func writeTwoRanks(of state: TrainingState, to session: SaveSession) throws {
             let offsets = [rank * half] + [Int](repeating: 0, count: tensor.shape.dimensionCount - 1)
             let extents = [rank == 0 ? half : rows - half] + tensor.shape.extents.dropFirst()
             let region = try Region(offsets: offsets, shape: Shape(extents))
-            fragments.append(try TensorFragment(
-                name: name, globalShape: tensor.shape, region: region, tensor: tensor.copy(of: region)))
+            fragments.append(
+                try TensorFragment(
+                    name: name, globalShape: tensor.shape, region: region, tensor: tensor.copy(of: region)))
         }
         try session.write(rank: rank, fragments: fragments, values: [("rank", .integer(Int64(rank)))])
     }

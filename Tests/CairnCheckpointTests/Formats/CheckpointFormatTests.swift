@@ -65,7 +65,8 @@ import Testing
         _ = try write(state(), as: "toy", to: path)
         let twin = CheckpointFormat(
             name: "twin", title: "a twin", kinds: [.file],
-            recognise: { contents throws(CairnError) in .init(contents.path) }, open: { path, _ in .init(try ToyFormat.read(path)) })
+            recognise: { contents throws(CairnError) in .init(contents.path) },
+            open: { path, _ in .init(try ToyFormat.read(path)) })
         let ambiguous = CheckpointFormats(formats.formats + [twin])
         let error = #expect(throws: CairnError.self) { try ambiguous.recognise(path) }
         #expect(error?.code == .unsupported)

@@ -76,7 +76,8 @@ final class ToyWriter: TensorStreamWriter {
         if let other = tensors.first(where: { $0.scalarType != .f32 || $0.shape.dimensionCount != 1 }) {
             throw CairnError(.unsupported, "a toy holds vectors of F32", .init(file: destination, tensor: other.name))
         }
-        let header = ToyFormat.mark
+        let header =
+            ToyFormat.mark
             + Array(tensors.map { "\($0.name) \($0.shape.elementCount)\n" }.joined().utf8) + Array("\n".utf8)
         end = header.count
         for tensor in tensors {

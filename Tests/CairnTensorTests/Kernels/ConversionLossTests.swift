@@ -85,7 +85,8 @@ import Testing
 
     @Test func wideTypesHoldNarrowOnes() {
         let pairs: [(ScalarType, ScalarType)] = [
-            (.f16, .f32), (.bf16, .f32), (.f32, .f64), (.f8e5m2, .f16), (.f8e4m3, .bf16), (.i32, .f64), (.u16, .i32), (.bool, .f16),
+            (.f16, .f32), (.bf16, .f32), (.f32, .f64), (.f8e5m2, .f16), (.f8e4m3, .bf16), (.i32, .f64), (.u16, .i32),
+            (.bool, .f16),
         ]
         for (narrow, wide) in pairs {
             #expect(!ScalarConversion.canLose(from: narrow, to: wide), "\(narrow) to \(wide)")

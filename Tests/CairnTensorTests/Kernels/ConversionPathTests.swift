@@ -26,7 +26,8 @@ import Testing
         for destination in Self.convertible {
             for elements in [0, 1, 7, 15, 16, 17, 1_023, 2_051] {
                 let offset = Int.random(in: 0...7, using: &generator)
-                let bytes = [UInt8](repeating: 0, count: offset)
+                let bytes =
+                    [UInt8](repeating: 0, count: offset)
                     + Self.randomBytes(source, elements: elements, using: &generator)
                 for overflow in [OverflowBehavior.ieee, .saturate] {
                     var results: [[UInt8]] = []
@@ -56,7 +57,8 @@ import Testing
         var result = [UInt8](repeating: 1, count: source == destination ? 24 : elements * (destination.byteWidth ?? 1))
         var intoSpan = result.mutableSpan
         var into = intoSpan.mutableBytes
-        let isSupported = source == destination
+        let isSupported =
+            source == destination
             || (Self.convertible.contains(source) && Self.convertible.contains(destination))
         #expect(ScalarConversion.isSupported(from: source, to: destination) == isSupported)
         do throws(CairnError) {

@@ -65,7 +65,8 @@ import Testing
         let codes = source.codes.filter { !source.isNaN($0) }
         let bytes = codes.map { UInt8(truncatingIfNeeded: $0) }
         for overflow in [OverflowBehavior.ieee, .saturate] {
-            let found = source.width == 8
+            let found =
+                source.width == 8
                 ? try destination.encoded(bytes, source.type, overflow: overflow)
                 : try destination.encoded(codes, source.type, overflow: overflow)
             let wrong = zip(codes, found).first {

@@ -35,8 +35,10 @@ func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
 }
 
 func requireEqual<Value: Equatable>(_ found: Value, _ expected: Value, _ what: String) throws {
-    try require(found == expected, "\(what): expected \(String(describing: expected).prefix(200)), "
-        + "found \(String(describing: found).prefix(200))")
+    try require(
+        found == expected,
+        "\(what): expected \(String(describing: expected).prefix(200)), "
+            + "found \(String(describing: found).prefix(200))")
 }
 
 func requireError(_ code: CairnError.Code, _ what: String, _ body: () throws -> Void) throws {

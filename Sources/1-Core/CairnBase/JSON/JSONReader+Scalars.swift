@@ -57,8 +57,9 @@ extension JSONReader {
             let quotes = word ^ (ones &* 0x22)
             let backslashes = word ^ (ones &* 0x5c)
             // A borrow can mark a byte above a marked one by mistake, so only the lowest mark is used.
-            let marks = ((word &- ones &* 0x20) & ~word | (quotes &- ones) & ~quotes
-                | (backslashes &- ones) & ~backslashes | word) & highBits
+            let marks =
+                ((word &- ones &* 0x20) & ~word | (quotes &- ones) & ~quotes
+                    | (backslashes &- ones) & ~backslashes | word) & highBits
             if marks != 0 {
                 position += marks.trailingZeroBitCount / 8
                 return

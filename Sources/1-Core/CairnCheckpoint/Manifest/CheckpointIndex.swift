@@ -27,8 +27,9 @@ public struct CheckpointIndex: Sendable {
         for tie in manifest.ties {
             guard let index = Self.index(of: tie.target, in: manifest.tensors, named: \.name) else { continue }
             let target = manifest.tensors[index]
-            descriptions.append(TensorDescription(
-                name: tie.name, scalarType: target.scalarType, shape: target.shape, tiedTo: target.name))
+            descriptions.append(
+                TensorDescription(
+                    name: tie.name, scalarType: target.scalarType, shape: target.shape, tiedTo: target.name))
         }
         tensors = descriptions.sorted { ExactString($0.name) < ExactString($1.name) }
     }
@@ -128,8 +129,9 @@ extension Manifest {
                 indices[tensor.layout] = index
                 layouts.append(tensor.layout)
             }
-            tensors.append(StoredTensor(
-                name: tensor.name, scalarType: tensor.scalarType, shape: try tensor.storedShape(), layout: index))
+            tensors.append(
+                StoredTensor(
+                    name: tensor.name, scalarType: tensor.scalarType, shape: try tensor.storedShape(), layout: index))
         }
     }
 

@@ -101,12 +101,15 @@ extension Manifest.StoredTensor {
         } else if fragments.count == 1, let only = fragments.first, only.region.covers(shape) {
             _ = object.append("file", .integer(Int64(only.file)))
         } else {
-            _ = object.append("fragments", .array(fragments.map { fragment in
-                .array([
-                    .integer(Int64(fragment.file)), integers(fragment.region.offsets),
-                    integers(fragment.region.shape.extents),
-                ])
-            }))
+            _ = object.append(
+                "fragments",
+                .array(
+                    fragments.map { fragment in
+                        .array([
+                            .integer(Int64(fragment.file)), integers(fragment.region.offsets),
+                            integers(fragment.region.shape.extents),
+                        ])
+                    }))
         }
         return .object(object)
     }

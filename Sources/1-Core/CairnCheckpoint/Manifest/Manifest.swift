@@ -107,16 +107,18 @@ extension Manifest {
                 let stored = Fragment(file: rank, region: fragment.region)
                 guard let position = positions[ExactString(fragment.name)] else {
                     positions[ExactString(fragment.name)] = tensors.count
-                    tensors.append(StoredTensor(
-                        name: fragment.name, scalarType: fragment.scalarType, shape: fragment.globalShape,
-                        fragments: [stored]))
+                    tensors.append(
+                        StoredTensor(
+                            name: fragment.name, scalarType: fragment.scalarType, shape: fragment.globalShape,
+                            fragments: [stored]))
                     continue
                 }
                 let (type, shape) = (tensors[position].scalarType, tensors[position].shape)
                 guard shape == fragment.globalShape, type == fragment.scalarType else {
                     throw CairnError(
                         .mismatch, "the ranks disagree about a tensor, so nothing is committed",
-                        .init(tensor: fragment.name, rank: rank, expected: "\(type)\(shape)",
+                        .init(
+                            tensor: fragment.name, rank: rank, expected: "\(type)\(shape)",
                             found: "\(fragment.scalarType)\(fragment.globalShape)"))
                 }
                 tensors[position].fragments.append(stored)

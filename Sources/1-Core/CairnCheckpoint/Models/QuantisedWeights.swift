@@ -62,7 +62,8 @@ public struct QuantisedWeights: Sendable {
     /// What the configuration says of them.
     public var details: String? {
         guard let configuration else { return nil }
-        return ([configuration.method, configuration.format].compactMap { $0 }
+        return
+            ([configuration.method, configuration.format].compactMap { $0 }
             + (configuration.bits.map { ["\($0) bits"] } ?? [])).joined(separator: ", ")
     }
 
@@ -186,7 +187,8 @@ private struct QuantisedWeightFinder {
         let codes: Set<ScalarType> = [.f8e4m3, .f8e5m2, .f8e4m3fnuz, .f8e5m2fnuz, .f4, .u8, .i8]
         for tensor in tensors
         where codes.contains(tensor.scalarType) && !claimed.contains(ExactString(tensor.name))
-            && (tensor.name.hasSuffix("weight") || tensor.name.hasSuffix("_blocks")) {
+            && (tensor.name.hasSuffix("weight") || tensor.name.hasSuffix("_blocks"))
+        {
             add(tensor, [], .configured, "")
         }
     }

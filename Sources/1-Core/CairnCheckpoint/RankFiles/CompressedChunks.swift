@@ -131,9 +131,10 @@ extension OrderedAppender.Run {
             } else {
                 chunk.withUnsafeBytes { self.bytes.append(contentsOf: $0) }
             }
-            chunks.append(StoredChunk(
-                offset: offset, byteCount: self.bytes.count - offset,
-                checksum: CRC32C.checksum(self.bytes.span.bytes.extracting(offset..<self.bytes.count))))
+            chunks.append(
+                StoredChunk(
+                    offset: offset, byteCount: self.bytes.count - offset,
+                    checksum: CRC32C.checksum(self.bytes.span.bytes.extracting(offset..<self.bytes.count))))
         }
     }
 }

@@ -38,7 +38,8 @@ struct FragmentScatter: Sendable {
             else {
                 throw CairnError(
                     .mismatch, "a region does not fit the fragment or its destination",
-                    .init(tensor: fragment.name, expected: "inside \(fragment.region)",
+                    .init(
+                        tensor: fragment.name, expected: "inside \(fragment.region)",
                         found: "\(region) to \(target.local) of \(target.shape)"))
             }
             try Self.check(runs, fragment, target)
@@ -166,11 +167,12 @@ struct FragmentScatter: Sendable {
         else {
             throw CairnError(
                 .mismatch, "the memory of a local tensor has another size than its shape needs",
-                .init(tensor: fragment.name, expected: "\(target.scalarType)\(target.shape)",
+                .init(
+                    tensor: fragment.name, expected: "\(target.scalarType)\(target.shape)",
                     found: "\(target.memory.count) bytes"))
         }
         guard source.isPacked else { return }
-        for (from, into) in runs 
+        for (from, into) in runs
         where [from, into, runs.pieceLength].contains(where: { $0 * source.bitWidth % 8 != 0 }) {
             throw CairnError(
                 .unsupported, "a region of packed elements must begin and end at whole bytes",
@@ -197,8 +199,9 @@ package struct NeededChunks {
         for region in regions {
             guard let common = region.intersection(fragment) else { continue }
             let own = common.relative(to: fragment.offsets)
-            guard let runs = PairedRuns(
-                from: own, of: fragment.shape, to: Region(whole: own.shape), of: own.shape)
+            guard
+                let runs = PairedRuns(
+                    from: own, of: fragment.shape, to: Region(whole: own.shape), of: own.shape)
             else { continue }
             Self.mark(&needed, runs, scalarType.bitWidth, chunkByteCount)
         }

@@ -59,7 +59,8 @@ final class RankFile: Sendable {
         guard file.byteCount == expected.byteCount else {
             throw CairnError(
                 .incomplete, "the file has another length than the manifest says",
-                .init(expected: "\(expected.byteCount) bytes", found: "\(file.byteCount) bytes",
+                .init(
+                    expected: "\(expected.byteCount) bytes", found: "\(file.byteCount) bytes",
                     advice: "use an older checkpoint"))
         }
         let header = try file.bytes(in: 0..<expected.headerByteCount)
@@ -67,7 +68,8 @@ final class RankFile: Sendable {
         guard checksum == expected.headerChecksum else {
             throw CairnError(
                 .corrupted, "the header does not match its checksum",
-                .init(offset: 0, expected: checksumText(expected.headerChecksum), found: checksumText(checksum),
+                .init(
+                    offset: 0, expected: checksumText(expected.headerChecksum), found: checksumText(checksum),
                     advice: "use an older checkpoint"))
         }
     }
@@ -114,7 +116,8 @@ final class RankFile: Sendable {
                         let chunk = index * chunkByteCount..<min(total, (index + 1) * chunkByteCount)
                         let part = position..<min(end, chunk.upperBound)
                         var into = UnsafeMutableRawBufferPointer(
-                            rebasing: target[written..<written + part.count]).mutableBytes
+                            rebasing: target[written..<written + part.count]
+                        ).mutableBytes
                         if part == chunk {
                             try readChunk(fragment, index, &scratch, into: &into)
                         } else {
@@ -147,7 +150,8 @@ final class RankFile: Sendable {
                 for begin in stride(from: offset, to: end, by: chunkByteCount) {
                     let length = min(chunkByteCount, end - begin)
                     var into = UnsafeMutableRawBufferPointer(
-                        rebasing: target[begin - offset..<begin - offset + length]).mutableBytes
+                        rebasing: target[begin - offset..<begin - offset + length]
+                    ).mutableBytes
                     try readChunk(fragment, begin / chunkByteCount, &scratch, into: &into)
                 }
             } catch {
@@ -223,7 +227,8 @@ final class RankFile: Sendable {
         guard checksum == chunk.checksum else {
             throw CairnError(
                 .corrupted, "chunk \(index) does not match its checksum",
-                .init(offset: dataStart + chunk.offset, expected: checksumText(chunk.checksum),
+                .init(
+                    offset: dataStart + chunk.offset, expected: checksumText(chunk.checksum),
                     found: checksumText(checksum), advice: "use an older checkpoint"))
         }
     }

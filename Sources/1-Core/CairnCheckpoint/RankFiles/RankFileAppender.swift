@@ -191,7 +191,8 @@ struct RankFileEnvelope: Sendable {
         plan = try RankFilePlan(requests, metadata: metadata)
         let key = session.prefix + session.fileName(rank)
         let byteCount = plan.headerByteCount.adding(checked: plan.dataByteCount)
-        writer = isStreamed
+        writer =
+            isStreamed
             ? try session.storage.createStreamed(key, byteCount: byteCount)
             : try session.storage.create(key, byteCount: byteCount)
     }

@@ -76,10 +76,11 @@ package final class RankFileBuilder: Sendable {
             let (byteCount, chunkCount) = (item.stored.byteCount, item.stored.chunks.count)
             for first in stride(from: 0, to: chunkCount, by: chunksPerPiece) {
                 let chunks = first..<min(chunkCount, first + chunksPerPiece)
-                pieces.append(Piece(
-                    fragment: item.request, chunks: chunks,
-                    byteRange: first * chunkByteCount..<min(byteCount, chunks.upperBound * chunkByteCount),
-                    index: pieces.count))
+                pieces.append(
+                    Piece(
+                        fragment: item.request, chunks: chunks,
+                        byteRange: first * chunkByteCount..<min(byteCount, chunks.upperBound * chunkByteCount),
+                        index: pieces.count))
             }
         }
         self.pieces = pieces
@@ -122,8 +123,9 @@ package final class RankFileBuilder: Sendable {
         var chunks: [StoredChunk] = []
         for begin in stride(from: 0, to: bytes.byteCount, by: chunkByteCount) {
             let range = begin..<min(bytes.byteCount, begin + chunkByteCount)
-            chunks.append(StoredChunk(
-                offset: offset + begin, byteCount: range.count, checksum: CRC32C.checksum(bytes.extracting(range))))
+            chunks.append(
+                StoredChunk(
+                    offset: offset + begin, byteCount: range.count, checksum: CRC32C.checksum(bytes.extracting(range))))
         }
         let encoded = ContinuousClock.now
         times.add(encode: encoded - start)

@@ -52,15 +52,16 @@ struct RankFilePlan: Sendable {
                 throw CairnError(.invalidArgument, "the fragments of a rank are too large for one file")
             }
             // The stored length of a chunk never exceeds its own, so this place is the last that it can get.
-            items.append(Item(
-                request: index,
-                stored: StoredFragment(
-                    key: keys.next(names[index]), name: request.name, scalarType: request.scalarType,
-                    globalShape: request.globalShape, region: request.region, codec: request.codec,
-                    byteRange: offset..<end,
-                    chunks: [StoredChunk](
-                        repeating: StoredChunk(offset: 0, byteCount: 0, checksum: 0),
-                        count: byteCount.dividedRoundingUp(by: metadata.chunkByteCount)))))
+            items.append(
+                Item(
+                    request: index,
+                    stored: StoredFragment(
+                        key: keys.next(names[index]), name: request.name, scalarType: request.scalarType,
+                        globalShape: request.globalShape, region: request.region, codec: request.codec,
+                        byteRange: offset..<end,
+                        chunks: [StoredChunk](
+                            repeating: StoredChunk(offset: 0, byteCount: 0, checksum: 0),
+                            count: byteCount.dividedRoundingUp(by: metadata.chunkByteCount)))))
             if request.codec == .raw { rawCount += 1 }
             offset = end
         }
@@ -155,7 +156,9 @@ extension Compression {
     }
 
     /// How a fragment is stored whose bytes are not there yet. Chunks that do not get smaller stay as they are.
-    package func codec(ofStreamed byteCount: Int) -> ChunkCodec { level == nil || byteCount < Self.leastByteCount ? .raw : .zstdPlanes }
+    package func codec(ofStreamed byteCount: Int) -> ChunkCodec {
+        level == nil || byteCount < Self.leastByteCount ? .raw : .zstdPlanes
+    }
 
     private static var leastByteCount: Int { 1024 }
 

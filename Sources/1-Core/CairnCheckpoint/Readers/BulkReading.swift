@@ -75,8 +75,9 @@ extension CheckpointReader {
                     loss, in: target.region, shape: description.shape, from: description.scalarType, to: target.scalarType)
             }
         }
-        guard let runs = PairedRuns(
-            from: Region(whole: converted.shape), of: converted.shape, to: target.local, of: target.shape)
+        guard
+            let runs = PairedRuns(
+                from: Region(whole: converted.shape), of: converted.shape, to: target.local, of: target.shape)
         else {
             throw CairnError(
                 .mismatch, "a region does not fit its destination",

@@ -236,7 +236,8 @@ extension CairnReader {
                     if let piece = round[group.rank] {
                         let scatter = scatters[piece.read]
                         var own = UnsafeMutableRawBufferPointer(
-                            rebasing: slots[begins[group.rank]..<begins[group.rank + 1]]).mutableBytes
+                            rebasing: slots[begins[group.rank]..<begins[group.rank + 1]]
+                        ).mutableBytes
                         try scatter.file.read(
                             scatter.fragment, at: scatter.byteRange(of: piece.chunks).lowerBound, into: &own)
                         readCount += piece.byteCount
@@ -251,7 +252,8 @@ extension CairnReader {
             }
             return readCount
         } catch {
-            let failure = error as? CairnError
+            let failure =
+                error as? CairnError
                 ?? CairnError(.inputOutput, "the rank could not read its part", cause: error)
             group.fail(failure)
             throw failure

@@ -146,7 +146,8 @@ public final class CairnReader: CheckpointReader {
         guard held.scalarType == tensor.scalarType, held.globalShape == tensor.shape else {
             throw CairnError(
                 .mismatch, "the manifest and the file describe the tensor differently",
-                .init(file: file.location, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
+                .init(
+                    file: file.location, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
                     found: "\(held.scalarType)\(held.globalShape)"))
         }
         return (file, held)
@@ -165,7 +166,8 @@ public final class CairnReader: CheckpointReader {
             else {
                 throw CairnError(
                     .mismatch, "the file belongs to another save",
-                    .init(expected: "save \(manifest.saveID), step \(manifest.step), rank \(expected.rank)",
+                    .init(
+                        expected: "save \(manifest.saveID), step \(manifest.step), rank \(expected.rank)",
                         found: "save \(file.metadata.saveID), step \(file.metadata.step), rank \(file.metadata.rank)"))
             }
         } catch {

@@ -63,16 +63,18 @@ public struct RecoveryOrder: Sendable {
         var log = RestartLog(observer)
         let survey = survey()
         for lost in survey.lost {
-            log.record(.init(
-                tier: tiers[lost.tier].name, step: nil, .unreachable, because: lost.error, seconds: lost.seconds))
+            log.record(
+                .init(
+                    tier: tiers[lost.tier].name, step: nil, .unreachable, because: lost.error, seconds: lost.seconds))
         }
         for candidate in survey.candidates {
             let tier = tiers[candidate.tier]
             let start = ContinuousClock.now
             if let quarantine = candidate.quarantine {
-                log.record(.init(
-                    tier: tier.name, step: candidate.step, saveID: quarantine.saveID, .skipped,
-                    because: quarantine.error(in: tier.store)))
+                log.record(
+                    .init(
+                        tier: tier.name, step: candidate.step, saveID: quarantine.saveID, .skipped,
+                        because: quarantine.error(in: tier.store)))
                 continue
             }
             var reader: CairnReader?
@@ -81,15 +83,17 @@ public struct RecoveryOrder: Sendable {
                 reader = opened
                 let state = try Self.read(opened, options)
                 KnownDamage.shared.forget(opened.manifest.saveID, step: candidate.step, in: tier.store.storage)
-                log.record(.init(
-                    tier: tier.name, step: candidate.step, saveID: opened.manifest.saveID, .loaded,
-                    seconds: start.secondsSince))
+                log.record(
+                    .init(
+                        tier: tier.name, step: candidate.step, saveID: opened.manifest.saveID, .loaded,
+                        seconds: start.secondsSince))
                 return Restart(state: state, manifest: opened.manifest, tier: tier.name, decisions: log.decisions)
             } catch let error as CairnError {
                 let (outcome, reason) = try classify(error, reader, candidate)
-                log.record(.init(
-                    tier: tier.name, step: candidate.step, saveID: reader?.manifest.saveID, outcome, because: reason,
-                    seconds: start.secondsSince))
+                log.record(
+                    .init(
+                        tier: tier.name, step: candidate.step, saveID: reader?.manifest.saveID, outcome, because: reason,
+                        seconds: start.secondsSince))
             }
         }
         return try log.nothing()

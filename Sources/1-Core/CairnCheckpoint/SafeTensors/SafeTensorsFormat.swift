@@ -40,7 +40,8 @@ private enum SafeTensorsFormat {
         do throws(CairnError) {
             let reader = try SafeTensorsReader(path: path)
             // All of those are the model, unless an index names them.
-            let files = isDirectory
+            let files =
+                isDirectory
                 ? try PathInspection.names(in: path).filter { $0.hasSuffix(SafeTensorsShardName.fileExtension) } : nil
             return CheckpointFormat.Opening(reader, files: files)
         } catch {

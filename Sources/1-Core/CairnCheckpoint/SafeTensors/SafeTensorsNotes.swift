@@ -65,7 +65,8 @@ package struct SafeTensorsNotes {
                 } catch {
                     throw CairnError(
                         error.code, "the value \"\(member.key)\" in \"\(Self.valuesKey)\": \(error.message)",
-                        error.context).adding(.init(file: file))
+                        error.context
+                    ).adding(.init(file: file))
                 }
             }
         }

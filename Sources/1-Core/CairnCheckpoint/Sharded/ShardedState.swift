@@ -118,9 +118,10 @@ extension SaveSession {
                     .incomplete, "a rank lacks its part of a tensor",
                     .init(tensor: placed.name, rank: state.rank, expected: "its part of \(placed)"))
             }
-            fragments.append(try TensorFragment(
-                name: placed.name, globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global,
-                tensor: tensor.slice(write.local).reshaped(write.global.shape)))
+            fragments.append(
+                try TensorFragment(
+                    name: placed.name, globalShape: plan.storedShape(ofTensor: write.tensor), region: write.global,
+                    tensor: tensor.slice(write.local).reshaped(write.global.shape)))
         }
         try self.write(rank: state.rank, fragments: fragments, values: state.rankValues)
         guard let file = file(ofRank: state.rank) else {

@@ -62,7 +62,8 @@ public final class ShardedStore: Sendable {
             guard state.rank == communicator.rank, state.rankCount == communicator.size else {
                 throw CairnError(
                     .mismatch, "the state belongs to another rank",
-                    .init(expected: "rank \(communicator.rank) of \(communicator.size)",
+                    .init(
+                        expected: "rank \(communicator.rank) of \(communicator.size)",
                         found: "rank \(state.rank) of \(state.rankCount)"))
             }
             let opened = try store.beginSave(step: step, rankCount: communicator.size, options: options)
@@ -98,7 +99,8 @@ public final class ShardedStore: Sendable {
             do {
                 manifest = try Self.commit(session, notes)
             } catch {
-                let failure = error as? CairnError
+                let failure =
+                    error as? CairnError
                     ?? CairnError(.inputOutput, "the checkpoint could not be committed", cause: error)
                 _ = try communicator.broadcast(message: RankNote.failed(failure).encoded(), from: 0)
                 throw failure
@@ -246,14 +248,15 @@ package enum RankNote {
             let object = try JSONValue(parsing: bytes, maximumDepth: 4).asObject()
             if let code = try object["error"]?.asString() {
                 let cause = try object["cause"]?.asString()
-                self = .failed(CairnError(
-                    CairnError.Code(code) ?? .inputOutput, try object.string("message"),
-                    .init(
-                        file: try object["file"]?.asString(), tensor: try object["tensor"]?.asString(),
-                        offset: try object["offset"]?.asInteger(), rank: try object["rank"]?.asInteger(),
-                        expected: try object["expected"]?.asString(), found: try object["found"]?.asString(),
-                        advice: try object["advice"]?.asString()),
-                    cause: cause.map(RemoteCause.init)))
+                self = .failed(
+                    CairnError(
+                        CairnError.Code(code) ?? .inputOutput, try object.string("message"),
+                        .init(
+                            file: try object["file"]?.asString(), tensor: try object["tensor"]?.asString(),
+                            offset: try object["offset"]?.asInteger(), rank: try object["rank"]?.asInteger(),
+                            expected: try object["expected"]?.asString(), found: try object["found"]?.asString(),
+                            advice: try object["advice"]?.asString()),
+                        cause: cause.map(RemoteCause.init)))
             } else if object["committed"] != nil {
                 self = .committed
             } else {

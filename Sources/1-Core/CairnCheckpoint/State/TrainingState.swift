@@ -85,7 +85,8 @@ public struct TrainingState: Sendable {
         case .tensor(let tensor): return tensor
         case .tie(let target):
             if case .tensor(let tensor) = self[target] { return tensor }
-            throw CairnError(.notFound, "the tensor that this name is tied to is missing",
+            throw CairnError(
+                .notFound, "the tensor that this name is tied to is missing",
                 .init(tensor: name, expected: target))
         case .value: throw CairnError(.mismatch, "this name holds a value, not a tensor", .init(tensor: name))
         case nil: throw CairnError(.notFound, "the state has no such tensor", .init(tensor: name))

@@ -104,7 +104,8 @@ private struct SaveCandidate {
         for file in files where file.metadata.rankCount != count || file.metadata.rank >= count {
             return CairnError(
                 .mismatch, "the files of one save disagree about the number of ranks",
-                .init(file: file.location, rank: file.metadata.rank, expected: "one of \(count) ranks",
+                .init(
+                    file: file.location, rank: file.metadata.rank, expected: "one of \(count) ranks",
                     found: "one of \(file.metadata.rankCount)"))
         }
         for (first, second) in zip(files, files.dropFirst()) where first.metadata.rank == second.metadata.rank {
@@ -118,7 +119,8 @@ private struct SaveCandidate {
         return unreadable.first { $0.context.file == location }?.adding(.init(rank: missing))
             ?? CairnError(
                 .incomplete, "a rank file is missing, so the manifest cannot be rebuilt",
-                .init(file: location, rank: missing, expected: "the files of \(count) ranks", found: "\(present.count)",
+                .init(
+                    file: location, rank: missing, expected: "the files of \(count) ranks", found: "\(present.count)",
                     advice: "bring the file back, or use another checkpoint"))
     }
 
@@ -132,7 +134,8 @@ private struct SaveCandidate {
         for file in files where file.metadata.step != step || manifest.step != step || manifest.saveID != saveID {
             throw CairnError(
                 .mismatch, "the file belongs to another save",
-                .init(file: file.location, rank: file.metadata.rank, expected: "save \(saveID), step \(step)",
+                .init(
+                    file: file.location, rank: file.metadata.rank, expected: "save \(saveID), step \(step)",
                     found: "save \(manifest.saveID), step \(file.metadata.step)"))
         }
         manifest.files = []
@@ -153,7 +156,8 @@ private struct SaveCandidate {
             where files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil {
                 throw CairnError(
                     .incomplete, "the file lacks a fragment that the layout says it has",
-                    .init(file: files[fragment.file].location, tensor: tensor.name, rank: fragment.file,
+                    .init(
+                        file: files[fragment.file].location, tensor: tensor.name, rank: fragment.file,
                         expected: "\(fragment.region)"))
             }
         }

@@ -195,7 +195,8 @@ extension RankFile {
         guard checksum == expected.headerChecksum else {
             throw CairnError(
                 .corrupted, "the header does not match its checksum",
-                .init(file: location, offset: 0, expected: checksumText(expected.headerChecksum),
+                .init(
+                    file: location, offset: 0, expected: checksumText(expected.headerChecksum),
                     found: checksumText(checksum), advice: "use an older checkpoint"))
         }
         return bytes

@@ -99,8 +99,10 @@ public final class CheckpointStore: Sendable {
             let steps = try self.steps()
             throw CairnError(
                 .notFound, "there is no checkpoint of step \(step)",
-                .init(file: name, expected: steps.isEmpty
-                    ? "a store with checkpoints" : "one of \(Self.abbreviate(steps))"))
+                .init(
+                    file: name,
+                    expected: steps.isEmpty
+                        ? "a store with checkpoints" : "one of \(Self.abbreviate(steps))"))
         }
     }
 
@@ -171,7 +173,8 @@ public final class CheckpointStore: Sendable {
     }
 
     private static func abbreviate(_ steps: [Int]) -> String {
-        let shown = steps.count > 8
+        let shown =
+            steps.count > 8
             ? steps.prefix(3).map(String.init) + ["…"] + steps.suffix(3).map(String.init) : steps.map(String.init)
         return shown.joined(separator: ", ")
     }

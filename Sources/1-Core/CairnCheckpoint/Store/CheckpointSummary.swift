@@ -78,10 +78,12 @@ extension CheckpointStore {
             if let flaw = present.flaw {
                 skipped.append(Skipped(step: step, error: flaw))
             } else if present.manifest == nil {
-                skipped.append(Skipped(
-                    step: step, error: CairnError(
-                        .unsupported, "the manifest is of a newer version",
-                        .init(file: storage.location(of: StepName.prefix(step))))))
+                skipped.append(
+                    Skipped(
+                        step: step,
+                        error: CairnError(
+                            .unsupported, "the manifest is of a newer version",
+                            .init(file: storage.location(of: StepName.prefix(step))))))
             } else {
                 return (step, skipped)
             }

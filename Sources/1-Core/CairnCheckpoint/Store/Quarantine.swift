@@ -162,8 +162,10 @@ public struct SetAside: Sendable, Hashable {
         _ present: PresentManifest, _ storage: any Storage, prefix: String, step: Int
     ) throws(CairnError) -> SetAside {
         // The same save is set aside under the same name however often that is begun.
-        let id = present.manifest.map { "\($0.saveID)" }
-            ?? Hexadecimal.encode((0..<4).map { UInt8(truncatingIfNeeded: CRC32C.checksum(present.bytes.span.bytes) >> (24 - 8 * $0)) })
+        let id =
+            present.manifest.map { "\($0.saveID)" }
+            ?? Hexadecimal.encode(
+                (0..<4).map { UInt8(truncatingIfNeeded: CRC32C.checksum(present.bytes.span.bytes) >> (24 - 8 * $0)) })
         let key = prefix + Self.prefix + id
         if present.isMarked {
             let mark = try? storage.readAll(prefix + StepName.quarantineName, limit: Quarantine.maximumByteCount)

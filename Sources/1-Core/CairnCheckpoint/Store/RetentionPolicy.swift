@@ -28,7 +28,8 @@ public struct RetentionPolicy: Sendable, Hashable {
         var kept = Set(steps.suffix(max(1, keepLast ?? 1)))
         if let keepEvery, keepEvery > 0 { kept.formUnion(steps.filter { $0 % keepEvery == 0 }) }
         if let keepBest {
-            let ranked = checkpoints
+            let ranked =
+                checkpoints
                 .compactMap { row in row.metrics[bestMetric].map { (step: row.step, value: $0) } }
                 .filter { !$0.value.isNaN }
                 .sorted { largerIsBetter ? $0.value > $1.value : $0.value < $1.value }

@@ -12,7 +12,6 @@ public struct RenamedReader: CheckpointView {
     private let originalValueNames: [ExactString: String]
     private let rules: [RenameRule]
 
-
     /// Renames each tensor and value by the first rule whose pattern fits; the others keep their names.
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a rule that renames nothing, ``CairnError/Code/mismatch`` when two

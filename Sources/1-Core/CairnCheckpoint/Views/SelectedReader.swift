@@ -10,7 +10,6 @@ public struct SelectedReader: CheckpointView {
     public let values: [NamedValue]
     private let selects: @Sendable (String) -> Bool
 
-
     /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
     /// `exclude`.
     ///

@@ -209,8 +209,9 @@ extension ShardedShape {
                 let region = try Region(
                     offsets: prefix + fragment.global.offsets,
                     shape: Shape(checking: prefix.map { _ in 1 } + fragment.global.shape.extents))
-                guard let runs = PairedRuns(
-                    from: region, of: expected, to: fragment.local, of: localShape)
+                guard
+                    let runs = PairedRuns(
+                        from: region, of: expected, to: fragment.local, of: localShape)
                 else {
                     throw CairnError(.unsupported, "a piece cannot be moved", .init(rank: rank, found: "\(fragment)"))
                 }

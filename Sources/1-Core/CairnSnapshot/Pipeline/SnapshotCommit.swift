@@ -79,7 +79,8 @@ struct SharedCommit: SnapshotCommit {
                     let missing = (0..<rankCount).filter { notes[$0] == nil }
                     throw CairnError(
                         .incomplete, "ranks have not written their part in time, so nothing is committed",
-                        .init(rank: missing.first, expected: "\(rankCount) ranks within \(timeout)",
+                        .init(
+                            rank: missing.first, expected: "\(rankCount) ranks within \(timeout)",
                             found: "none from \(missing.prefix(8).map(String.init).joined(separator: ", "))"))
                 }
             }

@@ -21,7 +21,8 @@ struct SnapshotContent: Sendable {
 
     /// A state that this process has whole.
     init(_ state: TrainingState, _ foreign: [(name: String, hold: ForeignHold)]) {
-        fragments = state.tensors.map { HeldFragment($0.tensor, name: $0.name) }
+        fragments =
+            state.tensors.map { HeldFragment($0.tensor, name: $0.name) }
             + foreign.map { HeldFragment($0.hold, name: $0.name) }
         values = state.values
         ties = state.ties
@@ -44,9 +45,10 @@ struct SnapshotContent: Sendable {
                     .incomplete, "a rank lacks its part of a tensor",
                     .init(tensor: placed.name, rank: state.rank, expected: "its part of \(placed)"))
             }
-            fragments.append(try HeldFragment(
-                name: placed.name, globalShape: write.storedShape, region: write.write.global, of: tensor,
-                local: write.write.local))
+            fragments.append(
+                try HeldFragment(
+                    name: placed.name, globalShape: write.storedShape, region: write.write.global, of: tensor,
+                    local: write.write.local))
         }
     }
 

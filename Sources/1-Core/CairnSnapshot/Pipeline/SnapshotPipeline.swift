@@ -52,7 +52,8 @@ public final class SnapshotPipeline: Sendable {
         _ sharded: ShardedStore, pool: BufferPool? = nil, options: SnapshotOptions = SnapshotOptions()
     ) {
         let communicator = sharded.communicator
-        let commit: any SnapshotCommit = communicator.size == 1
+        let commit: any SnapshotCommit =
+            communicator.size == 1
             ? SoleCommit()
             : SharedCommit(
                 store: sharded.store, rank: communicator.rank, rankCount: communicator.size,
@@ -133,7 +134,8 @@ public final class SnapshotPipeline: Sendable {
             guard state.rank == communicator?.rank ?? 0, state.rankCount == communicator?.size ?? 1 else {
                 throw CairnError(
                     .mismatch, "the state belongs to another rank",
-                    .init(expected: "rank \(communicator?.rank ?? 0) of \(communicator?.size ?? 1)",
+                    .init(
+                        expected: "rank \(communicator?.rank ?? 0) of \(communicator?.size ?? 1)",
                         found: "rank \(state.rank) of \(state.rankCount)"))
             }
             return try SnapshotContent(state, rankWrites(of: state))
@@ -166,8 +168,9 @@ public final class SnapshotPipeline: Sendable {
             timeline.byteCount = content.byteCount
             snapshot.noteTotal(content.byteCount)
             timeline.retain = .init(since: ready)
-            background.take(SnapshotJob(
-                snapshot, content, options, order: order, taken: start, timeline: timeline, budget: pool?.copies))
+            background.take(
+                SnapshotJob(
+                    snapshot, content, options, order: order, taken: start, timeline: timeline, budget: pool?.copies))
         } catch {
             let failure = CairnError(wrapping: error, "the snapshot could not be taken")
             background.refuse(snapshot, .failed(failure), timeline, failure)

@@ -99,18 +99,19 @@ final class TierCoordinator: Sendable {
     func cancelCopies() { for replicator in replicators { replicator.cancelAll() } }
 
     private func copy(_ pending: PendingCopies, to target: Int) {
-        replicators[target].add(.init(pending: pending, source: tiers[pending.source].store) { end in
-            switch end {
-            case .copied(let seconds, let byteCount, let aside):
-                self.requestPrune(target, pending)
-                self.conclude(
-                    pending, target, .copied(from: self.tiers[pending.source].name), copySeconds: seconds,
-                    copiedByteCount: byteCount, warnings: aside.map { [$0.warning] } ?? [])
-            case .superseded(let step): self.conclude(pending, target, .superseded(by: step))
-            case .cancelled: self.conclude(pending, target, .cancelled)
-            case .failed(let error): self.conclude(pending, target, .failed(error))
-            }
-        })
+        replicators[target].add(
+            .init(pending: pending, source: tiers[pending.source].store) { end in
+                switch end {
+                case .copied(let seconds, let byteCount, let aside):
+                    self.requestPrune(target, pending)
+                    self.conclude(
+                        pending, target, .copied(from: self.tiers[pending.source].name), copySeconds: seconds,
+                        copiedByteCount: byteCount, warnings: aside.map { [$0.warning] } ?? [])
+                case .superseded(let step): self.conclude(pending, target, .superseded(by: step))
+                case .cancelled: self.conclude(pending, target, .cancelled)
+                case .failed(let error): self.conclude(pending, target, .failed(error))
+                }
+            })
     }
 
     private func abandon(_ pending: PendingCopies, _ outcome: TierOutcome, _ report: SnapshotReport) {

@@ -137,8 +137,9 @@ final class TierReplicator: Sendable {
         }
         do {
             let copied = try copy.source.replicate(step: copy.pending.step, to: tier.store, options: options)
-            copy.end(.copied(
-                seconds: .init(since: start), byteCount: byteCount.load(ordering: .relaxed), setAside: copied.setAside))
+            copy.end(
+                .copied(
+                    seconds: .init(since: start), byteCount: byteCount.load(ordering: .relaxed), setAside: copied.setAside))
         } catch {
             let failure = CairnError(wrapping: error, "the checkpoint could not be copied")
             copy.end(failure.code == .cancelled ? .cancelled : .failed(failure))

@@ -215,7 +215,8 @@ public final class TieredSnapshots: Sendable {
             if let pipeline = pipelines[tier] { return (pipeline, false) }
             var options = options
             options.observer = TierPort(coordinator: coordinator, tier: tier, next: self.options.observer)
-            let pipeline = sharded.isEmpty
+            let pipeline =
+                sharded.isEmpty
                 ? SnapshotPipeline(tiers[tier].store, pool: pool, options: options)
                 : SnapshotPipeline(sharded[tier], pool: pool, options: options)
             pipelines[tier] = pipeline

@@ -117,7 +117,8 @@ final class DirectFileReader: Sendable {
         var done = 0
         for (end, isWhole) in [(head, false), (head + body, true), (buffer.count, false)] where end > done {
             let part = UnsafeMutableRawBufferPointer(rebasing: buffer[done..<end])
-            let count = isWhole
+            let count =
+                isWhole
                 ? try access.read(part, at: offset + done) : try readThroughBuffer(at: offset + done, into: part)
             done += count
             if done < end { break }

@@ -107,7 +107,8 @@ final class DirectFileWriter: Sendable {
     /// A page as the file has it, zeros where the file has nothing.
     private func load(_ number: Int, _ written: RangeSet<Int>) throws(SystemCallError) -> AlignedBuffer {
         let buffer = AlignedBuffer(byteCount: Self.pageByteCount)
-        let count = written.contains(number)
+        let count =
+            written.contains(number)
             ? try access.read(buffer.bytes, at: number * Self.pageByteCount) : 0
         UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[count...]).initializeMemory(as: UInt8.self, repeating: 0)
         return buffer

@@ -55,7 +55,8 @@ public struct LocalStorage: Storage {
         func flaw(_ found: String) -> CairnError {
             CairnError(
                 .notADirectory, "a file stands where the directory must be",
-                .init(file: root, expected: "a directory, or nothing yet", found: found,
+                .init(
+                    file: root, expected: "a directory, or nothing yet", found: found,
                     advice: "choose another path, or move the file away"))
         }
         do throws(SystemCallError) {
@@ -223,7 +224,8 @@ public struct LocalStorage: Storage {
             }
             let above = parent(of: path)
             guard error.number == ENOENT, above != path else {
-                throw error.isMissing ? rootFlaw ?? error.explained("make the directory", path)
+                throw error.isMissing
+                    ? rootFlaw ?? error.explained("make the directory", path)
                     : error.explained("make the directory", path)
             }
             try makeDirectory(above)

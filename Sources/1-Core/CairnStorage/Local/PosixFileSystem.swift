@@ -95,7 +95,8 @@ package struct PosixFileSystem: FileSystem {
     package func map(_ descriptor: Int32, byteCount: Int) throws(SystemCallError) -> MemoryMapping? {
         // mmap refuses an empty file: one anonymous page gives the mapping an address.
         let mappedByteCount = max(byteCount, 1)
-        let address = byteCount > 0
+        let address =
+            byteCount > 0
             ? mmap(nil, mappedByteCount, PROT_READ, MAP_SHARED, descriptor, 0)
             : mmap(nil, mappedByteCount, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let address, address != MAP_FAILED else {
@@ -128,9 +129,13 @@ package struct PosixFileSystem: FileSystem {
                 return entries
             }
             // A name that is not UTF-8 can be no key.
-            guard let name = withUnsafePointer(to: &record.pointee.d_name, { tuple in
-                tuple.withMemoryRebound(to: CChar.self, capacity: 1) { String(validatingCString: $0) }
-            }) else { continue }
+            guard
+                let name = withUnsafePointer(
+                    to: &record.pointee.d_name,
+                    { tuple in
+                        tuple.withMemoryRebound(to: CChar.self, capacity: 1) { String(validatingCString: $0) }
+                    })
+            else { continue }
             if name == "." || name == ".." { continue }
             entries.append(DirectoryEntry(name: name, kind: FileKind(directoryType: record.pointee.d_type)))
         }
@@ -172,12 +177,13 @@ extension FileStatus {
         #else
         let time = record.st_mtim
         #endif
-        let kind: FileKind = switch record.st_mode & S_IFMT {
-        case S_IFREG: .file
-        case S_IFDIR: .directory
-        case S_IFLNK: .symbolicLink
-        default: .other
-        }
+        let kind: FileKind =
+            switch record.st_mode & S_IFMT {
+            case S_IFREG: .file
+            case S_IFDIR: .directory
+            case S_IFLNK: .symbolicLink
+            default: .other
+            }
         self.init(
             kind: kind, byteCount: Int(record.st_size),
             modified: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))

@@ -18,7 +18,7 @@ struct ChunkFilters: Sendable {
         305: "LZO", 307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32005: "APAX", 32006: "CBF", 32007: "JPEG-XR",
         32008: "bitshuffle", 32009: "SPDP", 32010: "LPC-Rice", 32011: "CCSDS-123", 32012: "JPEG-LS", 32013: "ZFP",
         32014: "FPZip", 32015: "Zstandard", 32016: "B3D", 32017: "SZ", 32018: "FCIDECOMP", 32019: "JPEG",
-        32022: "granular BitRound", 32023: "BitGroom", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR"
+        32022: "granular BitRound", 32023: "BitGroom", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR",
     ]
 
     /// The message for chunks that went through an unknown filter.

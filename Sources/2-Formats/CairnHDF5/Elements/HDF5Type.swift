@@ -154,7 +154,7 @@ enum OpaqueTypeName {
         ("bfloat16", .bf16), ("float8_e4m3fn", .f8e4m3), ("float8_e5m2", .f8e5m2), ("float8_e8m0fnu", .f8e8m0),
         ("float8_e4m3fnuz", .f8e4m3fnuz), ("float8_e5m2fnuz", .f8e5m2fnuz),
         // Packed, with the shape beside it.
-        ("F4", .f4), ("F6_E2M3", .f6e2m3), ("F6_E3M2", .f6e3m2)
+        ("F4", .f4), ("F6_E2M3", .f6e2m3), ("F6_E3M2", .f6e3m2),
     ]
 
     static func scalarType(_ name: String) -> ScalarType? { names.first { $0.0 == name }?.1 }

@@ -153,8 +153,9 @@ struct DeepSpeedPartitions {
         for (position, parameter) in group.enumerated() {
             let count = parameter.shape.elementCount
             try add([buffer.slice(start, count)], parameter, state, to: &rank)
-            let padding = ranks.first?.integer(
-                Self.root, "param_alignment_paddings", .index(index), .index(position)) ?? 0
+            let padding =
+                ranks.first?.integer(
+                    Self.root, "param_alignment_paddings", .index(index), .index(position)) ?? 0
             guard let next = start.adding(checked: count)?.adding(checked: max(0, padding)) else {
                 throw CairnError(.malformed, "the paddings are out of range", .init(file: source))
             }

@@ -70,8 +70,11 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
         self.plan = plan
         self.files = files
         let modelFile = try storage.create(prefix + Self.modelName, byteCount: files.modelByteCount)
-        model = (modelFile, try TorchArchiveWriter(
-            modelFile, prefix: Self.archivePrefix, pickle: files.modelPickle(isThird: false)))
+        model = (
+            modelFile,
+            try TorchArchiveWriter(
+                modelFile, prefix: Self.archivePrefix, pickle: files.modelPickle(isThird: false))
+        )
         let thirdFile = try storage.create(prefix + Self.thirdModelName, byteCount: nil)
         var third = try TorchArchiveWriter(
             thirdFile, prefix: Self.archivePrefix, pickle: files.modelPickle(isThird: true))

@@ -37,11 +37,12 @@ struct DeepSpeedWholeOptimizer {
         let states = statesByNumber()
         var shapes: [[Shape?]] = []
         for (group, members) in numbers.enumerated() {
-            shapes.append(members.enumerated().map { position, number in
-                isMixed
-                    ? model.tensor(Self.root, "fp32_groups", .index(group), .index(position))?.shape
-                    : states[number]?.first { $0.content.shape.dimensionCount > 0 }?.content.shape
-            })
+            shapes.append(
+                members.enumerated().map { position, number in
+                    isMixed
+                        ? model.tensor(Self.root, "fp32_groups", .index(group), .index(position))?.shape
+                        : states[number]?.first { $0.content.shape.dimensionCount > 0 }?.content.shape
+                })
         }
         guard let order = ParameterOrder.match(parameters: weights.map(\.content.shape), groups: shapes) else {
             if !isMixed { for weight in weights { rank.add(weight.content, weight.name, "fp32") } }

@@ -67,10 +67,11 @@ struct UniversalModelFiles {
                     + "an optimizer with one group loads all of it")
         }
         self.options = options
-        let weights = Set(plan.roles.compactMap { role -> ExactString? in
-            guard case .weight(let name) = role.role else { return nil }
-            return ExactString(name)
-        })
+        let weights = Set(
+            plan.roles.compactMap { role -> ExactString? in
+                guard case .weight(let name) = role.role else { return nil }
+                return ExactString(name)
+            })
         copies = all.filter { !weights.contains(ExactString($0)) }
         copied = Set(copies.map { ExactString($0) })
     }
@@ -149,10 +150,11 @@ struct UniversalModelFiles {
         let shapes = Dictionary(
             plan.parameters.map { (ExactString($0.name), $0.shape) }, uniquingKeysWith: { first, _ in first })
         let groups = self.groups.map { group in
-            StateNode.dictionary(group.map { name in
-                let extents = shapes[ExactString(name)]?.extents ?? []
-                return .init(key: StateKey(name), node: .tuple(extents.map { .value(.integer(Int64($0))) }))
-            })
+            StateNode.dictionary(
+                group.map { name in
+                    let extents = shapes[ExactString(name)]?.extents ?? []
+                    return .init(key: StateKey(name), node: .tuple(extents.map { .value(.integer(Int64($0))) }))
+                })
         }
         let shared = plan.shared.map {
             StateNode.Member(key: StateKey($0.name), node: .value(.string($0.kept)))
@@ -184,9 +186,10 @@ struct UniversalModelFiles {
             let node: StateNode
             if case .double(let value) = step {
                 let name = "step\(group)"
-                stored.append(.init(
-                    description: TensorDescription(name: name, scalarType: .f32, shape: .scalar),
-                    storage: storages.count))
+                stored.append(
+                    .init(
+                        description: TensorDescription(name: name, scalarType: .f32, shape: .scalar),
+                        storage: storages.count))
                 storages.append(Self.bytes(of: value))
                 node = .tensor(name)
             } else {

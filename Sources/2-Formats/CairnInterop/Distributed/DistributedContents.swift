@@ -123,7 +123,8 @@ struct DistributedContents {
             guard let first = locations[ExactString(name)] else { continue }
             try files.check(location)
             let (one, other) = (try contents(of: object(files, first)), try contents(of: object(files, location)))
-            let isSame = one.values.map(\.value) == other.values.map(\.value)
+            let isSame =
+                one.values.map(\.value) == other.values.map(\.value)
                 && one.values.map(\.path) == other.values.map(\.path) && one.tensors.count == other.tensors.count
             if !isSame { skippedEntries.append("\(location.file) has another value of \(name), which is left out") }
         }

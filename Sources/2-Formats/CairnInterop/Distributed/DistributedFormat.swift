@@ -33,7 +33,8 @@ private enum DistributedFormat {
         }
         let names = try contents.names()
         if names.contains(DistributedCheckpointReader.metadataName) { return .init(contents.path) }
-        let isSharded = !names.contains { $0.hasSuffix(".safetensors.index.json") }
+        let isSharded =
+            !names.contains { $0.hasSuffix(".safetensors.index.json") }
             && names.contains { $0.hasPrefix("shard-") && $0.contains("-model-") && $0.hasSuffix(".safetensors") }
         guard isSharded || names.contains(where: { DistributedCheckpointReader.rank(ofMetadata: $0) != nil }) else { return nil }
         // The shards are safetensors files themselves.

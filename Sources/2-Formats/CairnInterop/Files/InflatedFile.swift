@@ -206,8 +206,9 @@ package enum Inflation {
             result.withUnsafeMutableBufferPointer { output in
                 withUnsafeMutablePointer(to: &spare) { spare in
                     var stream = z_stream()
-                    guard inflateInit2_(
-                        &stream, windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+                    guard
+                        inflateInit2_(
+                            &stream, windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
                     else { return false }
                     defer { inflateEnd(&stream) }
                     stream.next_in = input.baseAddress

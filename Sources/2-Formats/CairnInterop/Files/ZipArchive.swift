@@ -94,8 +94,9 @@ package final class ZipArchive: Sendable {
                 .init(file: file.key, expected: "at most \(limit) bytes", found: "\(name) of \(record.byteCount)"))
         }
         let stored = record.entry.storedByteCount
-        guard !record.entry.isDeflated || record.byteCount <= Self.greatestUnquestioned
-            || record.byteCount / Self.greatestExpansion <= stored
+        guard
+            !record.entry.isDeflated || record.byteCount <= Self.greatestUnquestioned
+                || record.byteCount / Self.greatestExpansion <= stored
         else {
             throw CairnError(
                 .unsupported, "a record of the zip archive expands out of proportion",
@@ -159,9 +160,10 @@ package final class ZipRecord: StorageFile {
             ? InflatedFile(
                 try FileWindow(file, offset: dataOffset, byteCount: entry.storedByteCount), byteCount: entry.byteCount)
             : nil
-        state = Mutex(State(
-            progress: ChecksumProgress(byteCount: entry.byteCount),
-            isVerified: entry.checksum == nil || entry.byteCount == 0))
+        state = Mutex(
+            State(
+                progress: ChecksumProgress(byteCount: entry.byteCount),
+                isVerified: entry.checksum == nil || entry.byteCount == 0))
     }
 
     package func read(at offset: Int, into destination: inout MutableRawSpan) throws(CairnError) {

@@ -72,7 +72,9 @@ struct ZipDirectory {
             let before = end - Self.locatorByteCount - Self.largeEndByteCount
             if let named = reader.u64(at: position - 12), before > named,
                 try ByteReader(bytes: file.bytes(in: before..<before + 4)).u32(at: 0) == 0x0606_4B50
-            { throw preceded(by: before - named) }
+            {
+                throw preceded(by: before - named)
+            }
             guard let recordOffset = reader.u64(at: position - 12), recordOffset < end else {
                 throw malformed("the offset of the zip64 end record is out of range")
             }

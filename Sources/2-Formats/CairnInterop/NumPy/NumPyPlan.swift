@@ -94,7 +94,7 @@ struct NumPyPlan {
         let total = (fixed + text.count + 1).roundedUp(toMultipleOf: 64) ?? fixed + text.count + 1
         text += [UInt8](repeating: UInt8(ascii: " "), count: total - fixed - text.count - 1) + [UInt8(ascii: "\n")]
         return NumPyHeader.magic + [
-            1, 0, UInt8(truncatingIfNeeded: text.count), UInt8(truncatingIfNeeded: text.count >> 8)
+            1, 0, UInt8(truncatingIfNeeded: text.count), UInt8(truncatingIfNeeded: text.count >> 8),
         ]
             + text
     }

@@ -4,16 +4,16 @@ extension PickleInterpreter {
     /// Does what an opcode says.
     mutating func execute(_ opcode: UInt8) throws(CairnError) {
         switch opcode {
-        case 0x80: // PROTO
+        case 0x80:  // PROTO
             let version = try byte()
             guard version <= 5 else { throw failure(.unsupported, "unknown pickle protocol", found: "\(version)") }
-        case 0x95: // FRAME
+        case 0x95:  // FRAME
             let length = try count(byteCount: 8)
             guard length <= bytes.count - position else {
                 throw failure(.incomplete, "the pickle ends within a frame", found: "\(length) bytes to come")
             }
         case UInt8(ascii: "("): marks.append(stack.count)
-        case UInt8(ascii: "0"): // POP, also of a mark
+        case UInt8(ascii: "0"):  // POP, also of a mark
             if marks.last == stack.count, !marks.isEmpty { marks.removeLast() } else { _ = try pop() }
         case UInt8(ascii: "1"): _ = try popToMark()
         case UInt8(ascii: "2"): stack.append(try top())
@@ -25,7 +25,7 @@ extension PickleInterpreter {
         case UInt8(ascii: "c"):
             let module = try text(line())
             try pushGlobal(module: module, name: text(line()))
-        case 0x93: // STACK_GLOBAL
+        case 0x93:  // STACK_GLOBAL
             let (name, module) = (try pop(), try pop())
             guard let moduleText = graph.string(module), let nameText = graph.string(name) else {
                 throw failure(.malformed, "the name of a class in the pickle is not text")
@@ -138,31 +138,31 @@ extension PickleInterpreter {
     /// Does what an opcode says that calls something or sets the state of what a call makes; false for any other.
     mutating func executeCall(_ opcode: UInt8) throws(CairnError) -> Bool {
         switch opcode {
-        case UInt8(ascii: "R"), 0x81: // REDUCE, NEWOBJ
+        case UInt8(ascii: "R"), 0x81:  // REDUCE, NEWOBJ
             let (arguments, constructor) = (try pop(), try pop())
             guard case .tuple(let elements) = graph[arguments] else {
                 throw failure(.malformed, "the arguments of a call in the pickle are not a tuple")
             }
             try pushCall(constructor, elements)
-        case 0x92: // NEWOBJ_EX
+        case 0x92:  // NEWOBJ_EX
             let (named, arguments, constructor) = (try pop(), try pop(), try pop())
             guard case .tuple(let elements) = graph[arguments], case .dictionary(let pairs) = graph[named] else {
                 throw failure(.malformed, "the arguments of a call in the pickle are not a tuple")
             }
             try pushCall(constructor, elements + pairs)
-        case UInt8(ascii: "i"): // INST
+        case UInt8(ascii: "i"):  // INST
             let module = try text(line())
             let name = try text(line())
             let arguments = try popToMark()
             try pushGlobal(module: module, name: name)
             try pushCall(pop(), arguments)
-        case UInt8(ascii: "o"): // OBJ
+        case UInt8(ascii: "o"):  // OBJ
             let elements = try popToMark()
             guard let constructor = elements.first else {
                 throw failure(.malformed, "the pickle calls nothing")
             }
             try pushCall(constructor, Array(elements.dropFirst()))
-        case UInt8(ascii: "b"): // BUILD
+        case UInt8(ascii: "b"):  // BUILD
             let state = try pop()
             guard case .object(let index) = graph[try top()], graph.objects[Int(index)].state == nil else {
                 throw failure(.malformed, "the pickle sets the state of what has none, or sets it twice")

@@ -87,7 +87,8 @@ extension PickleInterpreter {
         var text = String.UnicodeScalarView()
         var index = 0
         while index < line.count {
-            let length = index + 1 < line.count && line[index] == UInt8(ascii: "\\")
+            let length =
+                index + 1 < line.count && line[index] == UInt8(ascii: "\\")
                 ? (line[index + 1] == UInt8(ascii: "u") ? 4 : line[index + 1] == UInt8(ascii: "U") ? 8 : 0) : 0
             guard length > 0 else {
                 text.append(Unicode.Scalar(line[index]))

@@ -104,10 +104,11 @@ package struct PickleInterpreter {
 
     private var hasPlausibleNames: Bool {
         graph.globals.allSatisfy { global in
-            !global.name.isEmpty && global.path.utf8.allSatisfy { byte in
-                byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_") || byte >= 0x80
-                    || (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
-            }
+            !global.name.isEmpty
+                && global.path.utf8.allSatisfy { byte in
+                    byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_") || byte >= 0x80
+                        || (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                }
         }
     }
 
@@ -276,7 +277,9 @@ enum HostileGlobals {
             if names.contains(where: { $0.hasPrefix("__") }) { return true }
             if names.dropLast().contains(where: { packages.contains($0) || modules.contains($0) }),
                 !harmless.contains(names.suffix(2).joined(separator: "."))
-            { return true }
+            {
+                return true
+            }
         }
         if global.isBuiltin {
             guard let first = names.first else { return true }

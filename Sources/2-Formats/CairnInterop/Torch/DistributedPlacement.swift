@@ -22,7 +22,8 @@ enum DistributedPlacement {
             guard let dimension else { throw RankPart.malformed(name) }
             self = .shard(dimension: dimension)
         case "_StridedShard", "StridedShard":
-            let reference = instance.attribute("split_factor", in: graph) ?? instance.attribute("_split_factor", in: graph)
+            let reference =
+                instance.attribute("split_factor", in: graph) ?? instance.attribute("_split_factor", in: graph)
                 ?? instance.arguments.dropFirst().last
             guard let dimension, let factor = reference.flatMap({ graph.integer($0) }), factor > 0 else {
                 throw RankPart.malformed(name)
@@ -145,8 +146,9 @@ struct DeviceMesh {
             if let axes = layout.attribute("axes", in: graph).flatMap({ graph.sequence($0) }) {
                 var extents: [Int] = []
                 for axis in axes {
-                    guard let shape = graph.object(axis)
-                        .flatMap({ PickledInstance($0, in: graph).attribute("shape", in: graph) }),
+                    guard
+                        let shape = graph.object(axis)
+                            .flatMap({ PickledInstance($0, in: graph).attribute("shape", in: graph) }),
                         let extent = product(shape, in: graph)
                     else { return nil }
                     extents.append(extent)

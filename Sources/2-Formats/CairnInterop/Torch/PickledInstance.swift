@@ -97,7 +97,9 @@ struct PickledOpening {
         // A method of an object is not a holder of it.
         if let first = instance.arguments.first.flatMap({ graph.object($0) }),
             instance.constructor.path.hasPrefix(first.constructor.path + ".")
-        { return nil }
+        {
+            return nil
+        }
         let state = instance.state.flatMap { graph.sequence($0) } ?? []
         let values = stride(from: 1, to: instance.attributes.count, by: 2).map { instance.attributes[$0] }
         let only = instance.arguments.count == 1 ? instance.arguments.first : nil
@@ -178,7 +180,9 @@ struct PickledModule {
             // A function makes the module of a traced graph again, from its attributes.
             if object.constructor.module.hasPrefix("torch.fx"), let first = object.arguments.first,
                 case .dictionary(let attributes) = graph[first]
-            { instance.attributes = attributes }
+            {
+                instance.attributes = attributes
+            }
             guard let parameters = Self.pairs("_parameters", of: instance, in: graph),
                 let modules = Self.pairs("_modules", of: instance, in: graph)
             else { return nil }

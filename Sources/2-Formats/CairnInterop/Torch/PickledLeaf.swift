@@ -116,7 +116,8 @@ enum PickledLeaf {
     /// The keys and values of a dictionary of any kind, in turn; `nil` for something else.
     static func pairs(_ reference: PickleGraph.Reference, in graph: PickleGraph) -> [PickleGraph.Reference]? {
         if case .dictionary(let items) = graph[reference] { return items }
-        guard let object = graph.object(reference), ["collections", "builtins", "__builtin__"].contains(object.constructor.module),
+        guard let object = graph.object(reference),
+            ["collections", "builtins", "__builtin__"].contains(object.constructor.module),
             case .mapping(let items) = collection(object, in: graph)
         else { return nil }
         return items
@@ -212,7 +213,9 @@ enum PickledLeaf {
             if elements.count == 2, graph.string(elements[0]) != nil, let object = graph.object(elements[1]),
                 object.constructor.module.hasPrefix("numpy"),
                 let array = try PickledArray.leaf(object, in: graph), case .held = array
-            { return array }
+            {
+                return array
+            }
             return .tuple(elements)
         case "dict": return collection(object, in: graph)
         default: break

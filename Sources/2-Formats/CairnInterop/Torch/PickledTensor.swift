@@ -29,7 +29,9 @@ enum PickledTensor {
             else { throw malformed(object) }
             if function.name == "_rebuild_wrapper_subclass",
                 let part = try RankPart.leaf(arguments[1], inner, state: arguments[3], in: graph, depth: depth)
-            { return part }
+            {
+                return part
+            }
             return try leaf(.init(constructor: function, arguments: inner), in: graph, depth: depth + 1)
         default:
             if let described = try DescribedTensor.leaf(object, in: graph) { return described }

@@ -35,7 +35,8 @@ struct PythonText {
         for byte in bytes {
             let scalar = Unicode.Scalar(byte)
             let digits = String(byte, radix: 16)
-            text += scalar == "'" || scalar == "\\"
+            text +=
+                scalar == "'" || scalar == "\\"
                 ? "\\" + String(scalar) : (0x20..<0x7F).contains(byte) ? String(scalar) : (byte < 16 ? "\\x0" : "\\x") + digits
         }
         return text + "'"
@@ -66,9 +67,11 @@ struct PythonText {
             let quote = value.contains("'") && !value.contains("\"") ? "\"" : "'"
             let shown = String(value.prefix(Self.greatestLength))
                 .split(separator: "\\", omittingEmptySubsequences: false).joined(separator: "\\\\")
-            text += quote
-                + (quote == "'" ? shown.split(separator: "'", omittingEmptySubsequences: false)
-                    .joined(separator: "\\'") : shown) + quote
+            text +=
+                quote
+                + (quote == "'"
+                    ? shown.split(separator: "'", omittingEmptySubsequences: false)
+                        .joined(separator: "\\'") : shown) + quote
         case .bytes(let bytes): text += "<\(bytes.count) bytes>"
         case .list(let elements): write(elements, "[", "]", depth, to: &text)
         case .tuple(let elements): write(elements, "(", elements.count == 1 ? ",)" : ")", depth, to: &text)

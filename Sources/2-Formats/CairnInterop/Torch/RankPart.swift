@@ -102,12 +102,14 @@ struct RankPart {
         self.shape = shape
         rankCount = mesh.extents.reduce(1, { $0.multiplied(checked: $1) ?? Int.max })
         coordinate = mesh.coordinate
-        division = placements.map(\.description).joined(separator: ", ") + " over "
+        division =
+            placements.map(\.description).joined(separator: ", ") + " over "
             + mesh.extents.map { "\($0)" }.joined(separator: "×") + " ranks"
-        reduction = zip(placements, mesh.extents).lazy.compactMap { placement, extent -> String? in
-            guard extent > 1, case .partial(let operation) = placement else { return nil }
-            return operation
-        }.first
+        reduction =
+            zip(placements, mesh.extents).lazy.compactMap { placement, extent -> String? in
+                guard extent > 1, case .partial(let operation) = placement else { return nil }
+                return operation
+            }.first
         isUnsharded = zip(placements, mesh.extents).allSatisfy { placement, extent in
             if case .replicate = placement { return true }
             return extent == 1

@@ -68,7 +68,8 @@ struct GatheredRanks {
         skippedTensorCount += contents.skippedTensorCount
         skippedEntries += (contents.skippedEntries + contents.remarks).map { "\(file): \($0)" }
         if let first {
-            let isSame = first.values.map(\.path) == contents.values.map(\.path)
+            let isSame =
+                first.values.map(\.path) == contents.values.map(\.path)
                 && first.values.map(\.value) == contents.values.map(\.value)
             if !isSame { skippedEntries.append("\(file) has other values than \(files[0]), which are left out") }
         } else {

@@ -131,9 +131,10 @@ struct LegacyTorchFile: TorchStorages {
 
     /// Whether a file that begins with these bytes is one.
     static func isBeginning(_ bytes: [UInt8]) -> Bool {
-        bytes.starts(with: decimalMagic) || bytes.prefix(signatureByteCount).firstRange(of: magic).map {
-            $0.lowerBound <= 12 && bytes.first == 0x80
-        } == true
+        bytes.starts(with: decimalMagic)
+            || bytes.prefix(signatureByteCount).firstRange(of: magic).map {
+                $0.lowerBound <= 12 && bytes.first == 0x80
+            } == true
     }
 
     /// - Throws: ``CairnError/Code/malformed``, ``CairnError/Code/incomplete`` when storages are missing.

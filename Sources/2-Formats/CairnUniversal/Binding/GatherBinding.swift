@@ -95,9 +95,11 @@ struct GatherBinding {
     private mutating func checkShapes() {
         let matrices = instances.flatMap { instance in
             let compiled = specification.rules[instance.rule]
-            let isSplit = instance.foreign.count == 1 && instance.logical.count == 3 && compiled.transforms.contains {
-                if case .split = $0 { true } else { false }
-            }
+            let isSplit =
+                instance.foreign.count == 1 && instance.logical.count == 3
+                && compiled.transforms.contains {
+                    if case .split = $0 { true } else { false }
+                }
             let queries = isSplit ? instance.logical[0].source.shape.extents.first : nil
             return instance.foreign.map { tensor in
                 ShapeProofs.Matrix(
@@ -286,8 +288,11 @@ struct GatherBinding {
             let placed = PlacedForeignTensor(
                 name: name, scalarType: type, sharded: sharded, localNames: names, reduction: reduction)
             if let reduction {
-                return (placed, try ReducedView(
-                    partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: name)))
+                return (
+                    placed,
+                    try ReducedView(
+                        partials, reduction, recorder: LossRecorder(ledger: ledger, tensor: name))
+                )
             }
             return (placed, partials[0])
         } catch {

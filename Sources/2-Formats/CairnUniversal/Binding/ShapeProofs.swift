@@ -21,7 +21,8 @@ struct ShapeProofs {
 
     /// What the matrices into and out of hidden units are called: Megatron-Core, Megatron-LM, the Transformers library.
     private static let perceptrons = [
-        (up: "linear_fc1", down: "linear_fc2"), (up: "dense_h_to_4h", down: "dense_4h_to_h"), (up: "gate_up_proj", down: "down_proj"),
+        (up: "linear_fc1", down: "linear_fc2"), (up: "dense_h_to_4h", down: "dense_4h_to_h"),
+        (up: "gate_up_proj", down: "down_proj"),
     ]
     /// What the projections to heads and from them are called.
     private static let attentions = [
@@ -40,11 +41,13 @@ struct ShapeProofs {
         var reported: Set<Int> = []
         for matrix in matrices.sorted(by: { ExactString($0.name) < ExactString($1.name) })
         where matrix.shape.dimensionCount == 2 && !reported.contains(matrix.rule) {
-            let error = Self.perceptrons.lazy.compactMap { names -> CairnError? in
-                partner(of: matrix, names.up, names.down, named).flatMap { contradiction(of: matrix, with: $0) }
-            }.first ?? Self.attentions.lazy.compactMap { names -> CairnError? in
-                partner(of: matrix, names.fused, names.output, named).flatMap { queries(of: matrix, with: $0) }
-            }.first
+            let error =
+                Self.perceptrons.lazy.compactMap { names -> CairnError? in
+                    partner(of: matrix, names.up, names.down, named).flatMap { contradiction(of: matrix, with: $0) }
+                }.first
+                ?? Self.attentions.lazy.compactMap { names -> CairnError? in
+                    partner(of: matrix, names.fused, names.output, named).flatMap { queries(of: matrix, with: $0) }
+                }.first
             guard let error else { continue }
             reported.insert(matrix.rule)
             problems.append(RuleProblem(specification.rules[matrix.rule].label, error))
@@ -60,7 +63,8 @@ struct ShapeProofs {
         guard let position = parts.lastIndex(where: { $0 == word }) else { return nil }
         parts[position] = other[...]
         guard let found = named[ExactString("\(matrix.rank)." + parts.joined(separator: "."))],
-            found.shape.dimensionCount == 2 else {
+            found.shape.dimensionCount == 2
+        else {
             return nil
         }
         return found

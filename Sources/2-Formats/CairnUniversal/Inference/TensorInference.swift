@@ -51,8 +51,7 @@ struct TensorInference {
 
     // MARK: Sharded along a dimension
 
-    private func sharded(_ dimension: Int, _ one: [Shape?], _ other: [Shape?]) throws(CairnError) -> InferredPlacement?
-    {
+    private func sharded(_ dimension: Int, _ one: [Shape?], _ other: [Shape?]) throws(CairnError) -> InferredPlacement? {
         let all = one + other
         guard let model = all[0],
             all.allSatisfy({ shape in

@@ -48,7 +48,8 @@ extension UniversalSpec {
         _ numbers: TransformerNumbers, isGated: Bool = false, fusesNorms: Bool = true
     ) throws -> UniversalSpec {
         var spec = try megatron(numbers, .plain, isGated: isGated, fusesNorms: fusesNorms)
-        spec.summary = "A GPT of Megatron-Core with tensor, pipeline and data parallelism"
+        spec.summary =
+            "A GPT of Megatron-Core with tensor, pipeline and data parallelism"
             + (isGated ? ", and with a gated perceptron." : ".")
         return spec
     }

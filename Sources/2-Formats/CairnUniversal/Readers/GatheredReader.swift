@@ -157,8 +157,7 @@ struct UnpackedReader: CheckpointView {
             }
         }
         tensors.sort { ExactString($0.name) < ExactString($1.name) }
-        for (tensor, next) in zip(tensors, tensors.dropFirst()) where ExactString(tensor.name) == ExactString(next.name)
-        {
+        for (tensor, next) in zip(tensors, tensors.dropFirst()) where ExactString(tensor.name) == ExactString(next.name) {
             throw CairnError(
                 .mismatch, "a member of a flat buffer is a tensor of the rank too",
                 .init(file: base.source, tensor: tensor.name, rank: rank))

@@ -100,9 +100,10 @@ extension UniversalSpec {
             }
             let whole = try reader.description(of: name)
             guard whole.tiedTo == nil else { continue }
-            placed.append(PlacedTensor(
-                name: name, scalarType: part.source.scalarType, shape: whole.shape,
-                layout: try part.sharded.layout.padded(from: whole.shape, to: part.sharded.shape)))
+            placed.append(
+                PlacedTensor(
+                    name: name, scalarType: part.source.scalarType, shape: whole.shape,
+                    layout: try part.sharded.layout.padded(from: whole.shape, to: part.sharded.shape)))
         }
         return placed
     }

@@ -88,13 +88,14 @@ struct AdapterPlan {
     /// An error about a tensor for one that the model lacks.
     func lacking(_ name: String, _ tensor: String) -> CairnError {
         let similar = model.tensors.map(\.name).filter { $0.hasSuffix("." + name) || name.hasSuffix("." + $0) }
-        let advice = if similar.isEmpty {
-            "a layer that is one with another (tied) is stored once: merge such an adapter with PEFT"
-        } else if similar.count == 1 {
-            "the model has \(similar[0]); rename the adapter's tensors if they are for that"
-        } else {
-            "the model has \(similar.count) that end alike, as \(similar[0]) and \(similar[1]): rename the adapter's tensors"
-        }
+        let advice =
+            if similar.isEmpty {
+                "a layer that is one with another (tied) is stored once: merge such an adapter with PEFT"
+            } else if similar.count == 1 {
+                "the model has \(similar[0]); rename the adapter's tensors if they are for that"
+            } else {
+                "the model has \(similar.count) that end alike, as \(similar[0]) and \(similar[1]): rename the adapter's tensors"
+            }
         return failure(
             .notFound, "the adapter is for a tensor that the model lacks", tensor, expected: name + " in \(model.source)",
             advice: advice)

@@ -67,14 +67,15 @@ struct AdapterTensors {
             }
             modules[position].isEmbedding = modules[position].isEmbedding || found.isEmbedding
             modules[position].isOfImageTrainers = modules[position].isOfImageTrainers || found.isOfImageTrainers
-            let place: WritableKeyPath<Module, String?> = switch found.part {
-            case .down: \.down
-            case .up: \.up
-            case .upBias: \.upBias
-            case .magnitude: \.magnitude
-            case .tokens: \.tokens
-            case .alpha: \.alpha
-            }
+            let place: WritableKeyPath<Module, String?> =
+                switch found.part {
+                case .down: \.down
+                case .up: \.up
+                case .upBias: \.upBias
+                case .magnitude: \.magnitude
+                case .tokens: \.tokens
+                case .alpha: \.alpha
+                }
             if let other = modules[position][keyPath: place] {
                 throw CairnError(
                     .malformed, "two tensors of the adapter are the same of one module",
@@ -159,7 +160,8 @@ struct AdapterCompleteness {
         let configuration = plan.configuration
         if module.tokens != nil, module.down == nil, module.up == nil, module.magnitude == nil { return }
         if module.down == nil || module.up == nil {
-            let names = module.isOfImageTrainers
+            let names =
+                module.isOfImageTrainers
                 ? ("lora_down", "lora_up")
                 : module.isEmbedding ? ("lora_embedding_A", "lora_embedding_B") : ("lora_A", "lora_B")
             throw plan.failure(
@@ -198,7 +200,8 @@ struct AdapterCompleteness {
         for entry in plan.configuration.tokens where !hasRows(entry) {
             let name = entry.module ?? "the embedding"
             // PEFT saves the rows of tied layers once.
-            let isOneWithAnother = plan.configuration.tokens.contains { $0.indices == entry.indices && hasRows($0) }
+            let isOneWithAnother =
+                plan.configuration.tokens.contains { $0.indices == entry.indices && hasRows($0) }
                 && !plan.model.tensors.contains {
                     $0.tiedTo == nil && ($0.name == name + ".weight" || $0.name.hasSuffix("." + name + ".weight"))
                 }
@@ -243,10 +246,11 @@ struct AdapterCompleteness {
         case .none: return
         case .all:
             // Masks of old models are called so too, but have more dimensions.
-            wanted = plan.model.tensors.first {
-                $0.name.hasSuffix(".bias") && $0.shape.dimensionCount == 1
-                    && !biases.contains(ExactString(String($0.name.dropLast(".bias".count))))
-            }?.name
+            wanted =
+                plan.model.tensors.first {
+                    $0.name.hasSuffix(".bias") && $0.shape.dimensionCount == 1
+                        && !biases.contains(ExactString(String($0.name.dropLast(".bias".count))))
+                }?.name
         case .ofTargets:
             wanted = tensors.modules.map(\.name).first {
                 plan.tensor($0 + ".bias") != nil && !biases.contains(ExactString($0))

@@ -107,7 +107,8 @@ public struct ModelTensors: Sendable {
         }
         let groups = paths.map { $0.count > 1 ? String($0.first ?? "") : "" }
         let hasModel = groups.contains { modelGroups.contains($0) }
-        let hasTraining = paths.contains { isTrainingGroup(String($0.first ?? "")) }
+        let hasTraining =
+            paths.contains { isTrainingGroup(String($0.first ?? "")) }
             || hasModel && values.contains { isTrainingGroup(group(of: $0)) }
         guard hasTraining else { return nil }
         return zip(names, paths).map { name, path in

@@ -156,7 +156,8 @@ public struct LearnedSoup: Sendable {
             let found = try evaluate(space.merged(point))
             return found.isNaN ? .infinity : sign * found
         }
-        let start = try settings.start.map { coefficients throws(CairnError) in try space.point(of: coefficients) }
+        let start =
+            try settings.start.map { coefficients throws(CairnError) in try space.point(of: coefficients) }
             ?? space.uniformPoint
         var best = (point: start, value: try value(start))
         var limits = EvolutionStrategy.Settings()

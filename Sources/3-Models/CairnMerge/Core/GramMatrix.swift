@@ -51,7 +51,8 @@ struct GramMatrix: Sendable {
         products = [DoubleDouble](repeating: .zero, count: count * (count + 1) / 2)
         for part in parts {
             for index in products.indices {
-                products[index] = isCompensated
+                products[index] =
+                    isCompensated
                     ? products[index] + part[index] : DoubleDouble(products[index].high + part[index].high)
             }
         }

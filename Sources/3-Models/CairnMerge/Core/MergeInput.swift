@@ -13,7 +13,8 @@ public struct MergeInput: Sendable {
     ///   save id.
     public init(_ reader: any CheckpointReader, parent: Lineage.Parent? = nil) {
         self.reader = reader
-        self.parent = parent
+        self.parent =
+            parent
             ?? Lineage.Parent(step: reader.identity?.step, saveID: reader.identity?.saveID, source: reader.source)
     }
 }

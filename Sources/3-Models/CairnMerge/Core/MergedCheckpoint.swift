@@ -241,7 +241,8 @@ extension MergedCheckpoint {
             let expected = try method.operandCount()
             if expected.contains(operandCount) { return }
             advice = nil
-            problem = "the method takes "
+            problem =
+                "the method takes "
                 + (expected.count == 1 ? "\(expected.lowerBound)" : "\(expected.lowerBound) to \(expected.upperBound)")
                 + " tensors, not \(operandCount)"
         } catch {

@@ -10,7 +10,8 @@ extension PreparedTensor {
         let tensorCount = if case .tasks(let tasks, _, _) = evaluation { tasks.count + 2 } else { 2 }
         let widest = operands.map(\.description.scalarType.bitWidth).max() ?? 8
         let unit = TensorDescription(
-            name: "", scalarType: widest > 32 || evaluation.isDouble ?? isDouble ? .f64 : widest < 8 ? description.scalarType : .f32,
+            name: "",
+            scalarType: widest > 32 || evaluation.isDouble ?? isDouble ? .f64 : widest < 8 ? description.scalarType : .f32,
             shape: region.shape)
         let slabs = Array(SlabSequence(of: unit, byteLimit: chunkByteCount(tensorCount: tensorCount)))
         var begins = [0]
@@ -77,7 +78,8 @@ extension PreparedTensor {
     ) throws {
         let working: ScalarType = isDouble ? .f64 : .f32
         let width = isDouble ? 8 : 4
-        let isDirect = description.scalarType == working
+        let isDirect =
+            description.scalarType == working
             && UInt(bitPattern: target.baseAddress).isMultiple(of: UInt(width))
         let memory = isDirect ? target : workspace.buffer(0, byteCount: region.elementCount * width)
         guard let sums = memory.baseAddress else { return }

@@ -64,11 +64,12 @@ final class PreparedTensor: Sendable {
         self.copied = copied
         self.options = options
         self.workspaces = workspaces
-        isDouble = switch options.accumulation {
-        case .single: false
-        case .double: true
-        case .automatic: operands.contains { $0.description.scalarType == .f64 }
-        }
+        isDouble =
+            switch options.accumulation {
+            case .single: false
+            case .double: true
+            case .automatic: operands.contains { $0.description.scalarType == .f64 }
+            }
     }
 
     /// What is known after a look at the operands, which happens once.
@@ -202,7 +203,8 @@ final class PreparedTensor: Sendable {
 
     private func withoutLength(_ operand: MergeOperand, _ what: String) -> CairnError {
         CairnError(
-            .unsupported, "a tensor has a NaN, an infinity or a number too large for its square: \(what), and the method needs that",
+            .unsupported,
+            "a tensor has a NaN, an infinity or a number too large for its square: \(what), and the method needs that",
             .init(
                 file: operand.reader.source, tensor: operand.description.name, expected: "finite numbers",
                 advice: "repair the model, or leave the tensor out"))

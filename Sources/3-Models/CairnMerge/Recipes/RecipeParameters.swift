@@ -191,7 +191,8 @@ final class SettingUse {
                                 + "the filter \(filter.debugDescription) fits no tensor",
                             .init(
                                 file: recipe.origin.file,
-                                advice: "filters are parts of the names in the models' files: list them, and correct or remove it"))
+                                advice: "filters are parts of the names in the models' files: list them, and correct or remove it"
+                            ))
                     }
                     if !used.contains(Setting(scope: scope, parameter: parameter, condition: index)) {
                         idle.append("\(path)[\(index)]")

@@ -31,7 +31,8 @@ struct RecipePlan {
         tie()
         let idle = try use.idle(of: recipe, names: tensors.map(\.name) + inputs.flatMap { $0.reader.tensors.map(\.name) })
         if !idle.isEmpty {
-            notes.append("parameters of the recipe that change nothing in a merge by \(recipe.method): " + idle.joined(separator: ", "))
+            notes.append(
+                "parameters of the recipe that change nothing in a merge by \(recipe.method): " + idle.joined(separator: ", "))
         }
         let emptied = emptiedVectors()
         if !emptied.isEmpty {

@@ -279,7 +279,8 @@ struct EvolutionConstants: Sendable, Hashable {
         historyCount = min(2000, 20 + 100 + Int(100 * pow(n, 1.5) / Double(count)))
         // As much weight to the bad ones as keeps the matrix positive.
         let balance = negativeSquares > 0 ? negative * negative / negativeSquares : 0
-        let limit = rankManyRate > 0
+        let limit =
+            rankManyRate > 0
             ? min(
                 1 + rankOneRate / rankManyRate, 1 + 2 * balance / (effectiveCount + 2),
                 (1 - rankOneRate - rankManyRate) / (n * rankManyRate)) : 0

@@ -74,10 +74,12 @@ struct SearchFields {
         self.fields = fields
     }
 
-    subscript(name: String) -> Value { get throws(CairnError) {
-        guard let value = fields[name] else { throw Self.error(name) }
-        return value
-    } }
+    subscript(name: String) -> Value {
+        get throws(CairnError) {
+            guard let value = fields[name] else { throw Self.error(name) }
+            return value
+        }
+    }
 
     func double(_ name: String) throws(CairnError) -> Double {
         guard case .double(let number) = try self[name] else { throw Self.error(name) }

@@ -122,8 +122,9 @@ private struct TrainerNames {
             block.keysAndValues = existing(attention + ".key") + existing(attention + ".value")
             block.headOutput = attention + ".output.weight"
             if has(mlp + ".router.weight") {
-                let experts = Array(sequence(first: 0) { $0 + 1 }.lazy.map { "\(mlp).experts.\($0)" }
-                    .prefix { has($0 + ".up.weight") })
+                let experts = Array(
+                    sequence(first: 0) { $0 + 1 }.lazy.map { "\(mlp).experts.\($0)" }
+                        .prefix { has($0 + ".up.weight") })
                 block.router = mlp + ".router.weight"
                 block.experts = experts.map { expert in
                     ["gate", "up", "down"].flatMap { existing("\(expert).\($0)") }

@@ -101,7 +101,8 @@ private struct TransformersNetwork {
                 guard names.count == count else {
                     throw CairnError(
                         .incomplete, "not every expert has this tensor",
-                        .init(file: reader.source, tensor: names.values.sorted().first, expected: "\(count) of \(part)",
+                        .init(
+                            file: reader.source, tensor: names.values.sorted().first, expected: "\(count) of \(part)",
                             found: "\(names.count)"))
                 }
                 return names.sorted { $0.key < $1.key }.map(\.value)

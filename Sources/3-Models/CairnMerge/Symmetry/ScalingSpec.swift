@@ -36,8 +36,11 @@ public struct ScalingSpec: Sendable, Hashable {
             for (index, axis) in axes.enumerated() {
                 guard let axis, labels.contains(axis.label), axis.width == 1, axis.repeats == 1 else { continue }
                 let scaled = ScaledAxis(tensor: tensor, axis: index)
-                if index == 0 { incoming[axis.label, default: []].append(scaled) }
-                else { outgoing[axis.label, default: []].append(scaled) }
+                if index == 0 {
+                    incoming[axis.label, default: []].append(scaled)
+                } else {
+                    outgoing[axis.label, default: []].append(scaled)
+                }
             }
         }
         self.init(incoming: incoming, outgoing: outgoing)
@@ -198,8 +201,10 @@ public struct ScaledReader: CheckpointView {
                     numbers[index] *= axis.factors[region.offsets[axis.axis] + unit]
                 }
             }
-            loss = try loss + ScalarConversion.convertNotingLoss(
-                numbers.span.bytes.extracting(0..<count * 8), from: .f64, into: &bytes, to: type)
+            loss =
+                try loss
+                + ScalarConversion.convertNotingLoss(
+                    numbers.span.bytes.extracting(0..<count * 8), from: .f64, into: &bytes, to: type)
         }
         ledger.add(loss, in: region, of: name, shape: description.shape, from: .f64, to: type)
     }

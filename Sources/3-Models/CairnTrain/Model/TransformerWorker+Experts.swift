@@ -112,9 +112,10 @@ extension TransformerWorker {
         let context = network.configuration.context
         var sum = 0.0
         for first in stride(from: 0, to: sequences * context, by: context) {
-            sum += cairn_balance(
-                context, choice.count, choice.chosen, e.probabilities + first * choice.count,
-                e.choices + first * choice.chosen, scratch.load) * Double(context)
+            sum +=
+                cairn_balance(
+                    context, choice.count, choice.chosen, e.probabilities + first * choice.count,
+                    e.choices + first * choice.chosen, scratch.load) * Double(context)
             body(first)
         }
         return sum

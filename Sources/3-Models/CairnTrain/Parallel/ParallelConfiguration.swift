@@ -64,9 +64,11 @@ extension ParallelConfiguration {
                 .invalidArgument, "experts cannot be sharded over so many ranks",
                 .init(expected: "ep of at most \(model.experts?.count ?? 1)", found: "\(expertRankCount)"))
         }
-        let counts = stageLayers ?? (0..<stageCount).map {
-            TransformerPart.balanced(model.layers, part: $0, of: stageCount).count
-        }
+        let counts =
+            stageLayers
+            ?? (0..<stageCount).map {
+                TransformerPart.balanced(model.layers, part: $0, of: stageCount).count
+            }
         guard counts.count == stageCount, counts.allSatisfy({ (1...model.layers).contains($0) }),
             counts.reduce(0, +) == model.layers
         else {

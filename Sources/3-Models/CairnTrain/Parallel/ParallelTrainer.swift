@@ -134,7 +134,8 @@ public final class ParallelTrainer {
             guard let tensor = own[index], tensor.shape == parameter.shape else {
                 throw CairnError(
                     .mismatch, "a layout gives a rank another part than its network has",
-                    .init(tensor: parameter.name, rank: groups.world.rank, expected: "\(parameter.shape)",
+                    .init(
+                        tensor: parameter.name, rank: groups.world.rank, expected: "\(parameter.shape)",
                         found: own[index].map { "\($0.shape)" } ?? "nothing"))
             }
             return tensor

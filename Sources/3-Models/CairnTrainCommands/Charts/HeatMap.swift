@@ -163,8 +163,10 @@ extension VectorChart {
             svg += "text-anchor=\"\(isLeft ? "end" : "start")\" stroke=\"black\" stroke-width=\"2.5\" "
             svg += "paint-order=\"stroke\" fill=\"white\">\(Self.escape(mark.name))</text>\n"
         }
-        return svg + scale(range, isCut: map.ceiling <= range.upperBound, left: left, top: start + size.height + 8,
-            width: size.width)
+        return svg
+            + scale(
+                range, isCut: map.ceiling <= range.upperBound, left: left, top: start + size.height + 8,
+                width: size.width)
     }
 
     /// The colours and what they stand for.

@@ -47,9 +47,10 @@ struct BranchCommand: ParsableCommand {
         var values = Dictionary(parent.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
         var schedule = try LearningRateSchedule(values["schedule"])
         if let floor { schedule.floor = floor }
-        schedule.shape = decaySteps.map {
-            .warmupStableDecay(stableUntil: step, decaySteps: $0, decay: decay == .linear ? .linear : .inverse)
-        } ?? .constant
+        schedule.shape =
+            decaySteps.map {
+                .warmupStableDecay(stableUntil: step, decaySteps: $0, decay: decay == .linear ? .linear : .inverse)
+            } ?? .constant
         values["schedule"] = schedule.value
         var options = SaveOptions()
         options.metrics = parent.manifest.metrics

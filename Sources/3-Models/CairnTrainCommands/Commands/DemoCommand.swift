@@ -75,10 +75,12 @@ struct DemoCommand: ParsableCommand {
         let second = try CheckpointStore(path: out + "/killed").load(step: step)
         let third = try CheckpointStore(path: out + "/other-layout").load(step: step)
         let sameState = first == second
-        let sameLosses = whole.count == step && whole.map(\.step) == resumed.map(\.step)
+        let sameLosses =
+            whole.count == step && whole.map(\.step) == resumed.map(\.step)
             && whole.map(\.loss.bitPattern) == resumed.map(\.loss.bitPattern)
         let deviation = LossDeviation(of: other, from: whole)
-        let isWithin = deviation.isWithin(LossDeviation.tolerance) && other.last?.step == step
+        let isWithin =
+            deviation.isWithin(LossDeviation.tolerance) && other.last?.step == step
             && third.names == first.names
 
         say("\n6. Compared after step \(step):")
@@ -121,12 +123,14 @@ struct DemoCommand: ParsableCommand {
         _ name: String, _ more: [String], killWhen: (String) -> Bool = { _ in false }
     ) throws -> ChildProcess.End {
         let arguments = ["run", "--out", out + "/" + name, "--save-every", "\(saveEvery)"] + options.arguments + more
-        return try ChildProcess.run(arguments, { line in
-            // One line in five says enough of the progress.
-            let words = line.split(separator: " ")
-            if words.first == "step", words.count > 1, let step = Int(words[1]), step % 50 != 0 { return }
-            say("   " + line)
-        }, killWhen: killWhen)
+        return try ChildProcess.run(
+            arguments,
+            { line in
+                // One line in five says enough of the progress.
+                let words = line.split(separator: " ")
+                if words.first == "step", words.count > 1, let step = Int(words[1]), step % 50 != 0 { return }
+                say("   " + line)
+            }, killWhen: killWhen)
     }
 
     private func expectSuccess(_ end: ChildProcess.End) throws {

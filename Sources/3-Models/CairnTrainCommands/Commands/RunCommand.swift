@@ -13,8 +13,9 @@ struct RunCommand: LaunchedCommand {
     var out: String
     @Option(help: "Steps between two checkpoints; auto follows the interval advisor, given --mtbf.")
     var saveEvery = SaveIntervalArgument.steps(50)
-    @Option(help: ArgumentHelp(
-        "The mean time between failures of the whole job, such as 15m, 6h or 30d.", valueName: "time"))
+    @Option(
+        help: ArgumentHelp(
+            "The mean time between failures of the whole job, such as 15m, 6h or 30d.", valueName: "time"))
     var mtbf: TimeArgument?
     @Option(help: "How many of the newest checkpoints to keep.")
     var keepLast = 3
@@ -38,8 +39,9 @@ struct RunCommand: LaunchedCommand {
     var withoutOptimizer = false
     @Option(help: "Stop after this step, as if interrupted: the schedule remains that of --steps.")
     var stopAfter: Int?
-    @Option(help: ArgumentHelp(
-        "Hold the save of this step half-way, so that the process can be killed in it.", visibility: .hidden))
+    @Option(
+        help: ArgumentHelp(
+            "Hold the save of this step half-way, so that the process can be killed in it.", visibility: .hidden))
     var holdSaveOfStep: Int?
     @Option(help: ArgumentHelp("The rank that holds it.", visibility: .hidden))
     var holdRank = 0

@@ -34,10 +34,11 @@ struct UpcycleCommand: ParsableCommand {
     var granularity = 1
     @Option(help: "How much an uneven load of the experts adds to the loss.")
     var expertBalance = 0.01
-    @Option(help: """
-        The optimizer's state: expand copies it with the experts, carry starts that of the experts from zero, drop all \
-        of it.
-        """)
+    @Option(
+        help: """
+            The optimizer's state: expand copies it with the experts, carry starts that of the experts from zero, drop all \
+            of it.
+            """)
     var optimizer = Upcycling.OptimizerState.expand
     @Option(help: "Determines the routers.")
     var routerSeed: UInt64 = 0

@@ -43,11 +43,13 @@ struct LatestWeightsExperiment: Experiment {
         }
         let last = LossCurve(
             name: "last checkpoint", points: meanCurve(raw), colour: "#999999", mark: "·", width: 4)
-        let curves = [last] + zip(counts, ["#2ca02c", "#1f77b4", "#d62728"]).map { count, colour in
-            LossCurve(
-                name: "mean of \(count), \(spacing) steps apart", points: meanCurve(means[count] ?? []),
-                colour: colour, mark: "o", width: 1.5)
-        }
+        let curves =
+            [last]
+            + zip(counts, ["#2ca02c", "#1f77b4", "#d62728"]).map { count, colour in
+                LossCurve(
+                    name: "mean of \(count), \(spacing) steps apart", points: meanCurve(means[count] ?? []),
+                    colour: colour, mark: "o", width: 1.5)
+            }
         result.panels = [ChartPanel(label: "validation loss (nats)", curves: curves, hasLegend: true)]
         let late = meanCurve(means[3] ?? []).filter { $0.step >= setting.steps / 2 }
         let losses = Dictionary(meanCurve(raw).map { ($0.step, $0.loss) }, uniquingKeysWith: { $1 })
@@ -121,15 +123,17 @@ struct MovingAverageExperiment: Experiment {
             result.rows.append(["\(decay)"] + places.map { Sample(averaged[decay]?[$0] ?? []).text })
         }
         let colours = ["#1f77b4", "#17becf", "#2ca02c", "#ff7f0e", "#d62728"]
-        let curves = [
-            LossCurve(
-                name: "the weights", points: places.map { ($0, Sample(raw[$0] ?? []).mean) }, colour: "#999999",
-                mark: "·", width: 4)
-        ] + zip(decays, colours).map { decay, colour in
-            LossCurve(
-                name: "decay \(decay)", points: places.map { ($0, Sample(averaged[decay]?[$0] ?? []).mean) },
-                colour: colour, mark: "o", width: 1.5)
-        }
+        let curves =
+            [
+                LossCurve(
+                    name: "the weights", points: places.map { ($0, Sample(raw[$0] ?? []).mean) }, colour: "#999999",
+                    mark: "·", width: 4)
+            ]
+            + zip(decays, colours).map { decay, colour in
+                LossCurve(
+                    name: "decay \(decay)", points: places.map { ($0, Sample(averaged[decay]?[$0] ?? []).mean) },
+                    colour: colour, mark: "o", width: 1.5)
+            }
         result.panels = [ChartPanel(label: "validation loss (nats)", curves: curves, hasLegend: true)]
         let end = places[places.count - 1]
         let best = decays.min { Sample(averaged[$0]?[end] ?? []).mean < Sample(averaged[$1]?[end] ?? []).mean } ?? 0

@@ -132,7 +132,8 @@ struct CombinationExperiment: Experiment {
             evaluations: setting.evaluations, on: split, in: setting.store("\(name)-\(seed)-cma-es"))
         try finish(.evolution, evolution, reported, &outcome)
         try finish(.strategy, strategy, reported, &outcome)
-        outcome.wroteNothing = try StoredWeights.areMapped(inputs)
+        outcome.wroteNothing =
+            try StoredWeights.areMapped(inputs)
             && storage.list("\(name)-\(seed)/").map(\.key) == files
         return outcome
     }

@@ -142,7 +142,8 @@ struct ExperimentCommand: ParsableCommand {
             throw ValidationError("there is no experiment \"\(name)\": it is one of \(names)")
         }
         guard (1...100).contains(seeds), (40...1 << 20).contains(steps), (2...1 << 20).contains(validation) else {
-            throw ValidationError("--seeds must be from 1 to 100, --steps from 40 to \(1 << 20), --validation from 2 to \(1 << 20)")
+            throw ValidationError(
+                "--seeds must be from 1 to 100, --steps from 40 to \(1 << 20), --validation from 2 to \(1 << 20)")
         }
         guard (20...1 << 20).contains(evaluations) else {
             throw ValidationError("--evaluations must be from 20 to \(1 << 20) (got \(evaluations))")

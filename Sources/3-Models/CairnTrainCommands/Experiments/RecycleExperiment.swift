@@ -53,7 +53,8 @@ struct RecycleExperiment: Experiment {
     static func run(_ setting: ExperimentSetting) throws -> ExperimentResult {
         let texts = try TwoTexts(setting)
         let outcomes = try setting.seeds.map { try run(setting, texts, seed: $0) }
-        let names = branches.map(\.name) + ["the trunk", "uniform", "greedy soup"]
+        let names =
+            branches.map(\.name) + ["the trunk", "uniform", "greedy soup"]
             + weights.map { "search, first text counts \($0)" }
         var result = ExperimentResult(
             columns: ["model", "first text", "other text", "mean of both", "mean, search split"])

@@ -71,7 +71,8 @@ struct ResumeExperiment: Experiment {
     private static func restore(_ trainer: Trainer, _ state: TrainingState, without loss: Loss) throws {
         var state = state
         for (name, tensor) in state.tensors {
-            let isLost = loss == .first && name.hasPrefix("optimizer.exp_avg.")
+            let isLost =
+                loss == .first && name.hasPrefix("optimizer.exp_avg.")
                 || loss == .second && name.hasPrefix("optimizer.exp_avg_sq.")
             guard isLost else { continue }
             state.set(try Tensor([Float](repeating: 0, count: tensor.shape.elementCount), tensor.shape), for: name)

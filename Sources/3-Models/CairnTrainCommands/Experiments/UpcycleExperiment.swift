@@ -66,9 +66,10 @@ struct UpcycleExperiment: Experiment {
                         width: index == 0 ? 4 : 1.5)
                 }, hasLegend: true)
         ]
-        let difference = zip(starts.dropFirst(), repeatElement(starts[0], count: kinds.count)).flatMap { pair in
-            zip(pair.0, pair.1).map { abs($0 - $1) }
-        }.max() ?? .nan
+        let difference =
+            zip(starts.dropFirst(), repeatElement(starts[0], count: kinds.count)).flatMap { pair in
+                zip(pair.0, pair.1).map { abs($0 - $1) }
+            }.max() ?? .nan
         result.claim(
             "an upcycled model's loss at the start is its parent's, to 1e-5", difference < 1e-5,
             "off by at most \(scientific(difference))")

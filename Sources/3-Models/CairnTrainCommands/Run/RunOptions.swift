@@ -92,7 +92,8 @@ struct RunOptions: ParsableArguments {
     func makeText() throws -> TextDataset {
         guard let text else { throw ValidationError("a transformer needs --text FILE") }
         let bytes = try readFile(text)
-        let tokenizer: Tokenizer? = vocabulary > 0
+        let tokenizer: Tokenizer? =
+            vocabulary > 0
             ? .bytePairs(BytePairEncoding(trainedOn: bytes, vocabularySize: vocabulary)) : nil
         return try TextDataset(text: bytes, tokenizer: tokenizer, context: context)
     }
@@ -130,11 +131,12 @@ struct RunOptions: ParsableArguments {
 
     private var rateSchedule: LearningRateSchedule {
         let warmup = max(1, steps / 20)
-        let shape: LearningRateSchedule.Shape = switch schedule {
-        case .cosine: .cosine(steps: steps)
-        case .wsd: .warmupStableDecay(stableUntil: steps * 4 / 5, decaySteps: max(1, steps / 5), decay: .linear)
-        case .constant: .constant
-        }
+        let shape: LearningRateSchedule.Shape =
+            switch schedule {
+            case .cosine: .cosine(steps: steps)
+            case .wsd: .warmupStableDecay(stableUntil: steps * 4 / 5, decaySteps: max(1, steps / 5), decay: .linear)
+            case .constant: .constant
+            }
         return LearningRateSchedule(peak: rate, warmupSteps: warmup, shape: shape)
     }
 }
@@ -164,10 +166,11 @@ extension RunOptions {
 struct ParallelOptions: ParsableArguments {
     @Option(help: "How many ranks train together.")
     var ranks: Int?
-    @Option(help: """
-        What they divide: dp the batch, ep the batch and the experts, tp the matrices, pp the layers, as in dp=2,tp=2. \
-        By default dp.
-        """)
+    @Option(
+        help: """
+            What they divide: dp the batch, ep the batch and the experts, tp the matrices, pp the layers, as in dp=2,tp=2. \
+            By default dp.
+            """)
     var mesh: String?
     @Flag(help: "Share the optimizer's state over dp (ZeRO stage 1).")
     var zero = false

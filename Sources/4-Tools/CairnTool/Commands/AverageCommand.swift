@@ -81,7 +81,9 @@ struct AverageCommand: ParsableCommand {
         let average = StoredAverage(
             last: last, spacing: every, start: from, end: until,
             weighting: ema.map { .exponential(decay: $0) } ?? .uniform)
-        let steps = try best == nil ? average.steps(of: StoreOpening.usableSteps(of: store, path: path), run: path) : bestSteps(store, path)
+        let steps =
+            try best == nil
+            ? average.steps(of: StoreOpening.usableSteps(of: store, path: path), run: path) : bestSteps(store, path)
         var members: [MergeSource] = []
         for step in steps { members.append(try result.open("\(path)@\(step)", taking: training.parts)) }
         if let weights, weights.numbers.count != steps.count {

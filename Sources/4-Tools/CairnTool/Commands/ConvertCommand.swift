@@ -60,10 +60,11 @@ struct ConvertCommand: ParsableCommand {
         help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
     var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
 
-    @Flag(help: """
-        Of a DeepSpeed checkpoint write the weights alone, under the names that the model has for them: NAME.fp32, or NAME.param \
-        of what is not trained, and NAME.buffer become NAME.
-        """)
+    @Flag(
+        help: """
+            Of a DeepSpeed checkpoint write the weights alone, under the names that the model has for them: NAME.fp32, or NAME.param \
+            of what is not trained, and NAME.buffer become NAME.
+            """)
     var weightsOnly = false
 
     @Flag(help: "Sum or average the partial tensors that the ranks of SRC saved.")

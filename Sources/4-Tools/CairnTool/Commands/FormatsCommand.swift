@@ -33,9 +33,10 @@ struct FormatsCommand: ParsableCommand {
         let documents = formats.map { format -> JSONValue in
             .object([
                 "name": .string(format.name), "title": .string(format.title), "path": .strings(Self.kinds(format)),
-                "targets": .array(format.targets.map { target in
-                    .object(["name": .string(target.name), "summary": .string(target.summary)])
-                }),
+                "targets": .array(
+                    format.targets.map { target in
+                        .object(["name": .string(target.name), "summary": .string(target.summary)])
+                    }),
             ])
         }
         try ResultDocument.print(schema: "cairn-formats/1", ["formats": .array(documents)])

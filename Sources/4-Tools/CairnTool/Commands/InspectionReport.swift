@@ -206,9 +206,10 @@ struct InspectionReport {
                 try rankValues.map { of in
                     let mesh = of.mesh.flatMap { $0.axes.isEmpty ? nil : $0 }
                     let coordinates = mesh.map { mesh in
-                        JSONValue.object(zip(mesh.axes, mesh.coordinates(ofRank: of.rank)).reduce(into: JSONObject()) {
-                            $0[$1.0.name] = .count($1.1)
-                        })
+                        JSONValue.object(
+                            zip(mesh.axes, mesh.coordinates(ofRank: of.rank)).reduce(into: JSONObject()) {
+                                $0[$1.0.name] = .count($1.1)
+                            })
                     }
                     return [
                         "rank": .count(of.rank), "coordinates": coordinates ?? .null,

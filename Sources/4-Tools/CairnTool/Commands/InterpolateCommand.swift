@@ -60,7 +60,8 @@ struct InterpolateCommand: ParsableCommand {
             !names.contains { name in layers.firstIndex { $0.pattern.matches(name) } == index }
         }.map { "--layer \(layer[$0].pattern.debugDescription) changes nothing: patterns before it fit all its tensors" }
         let inputs = sources.map(\.input)
-        let merged = try arc
+        let merged =
+            try arc
             ? MergedCheckpoint(inputs, operation: "slerp", options: result.mergeOptions) { .slerp(t: position($0)) }
             : MergedCheckpoint(interpolating: inputs[0], inputs[1], options: result.mergeOptions) { position($0) }
         try result.write(

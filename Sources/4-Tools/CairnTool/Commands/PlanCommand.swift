@@ -65,8 +65,10 @@ struct PlanCommand: ParsableCommand {
         let mean = Double(total) / Double(needed.count)
         try StandardOutput.line(
             "all: \(ByteCountText.describe(total)) needed, "
-                + (isExact ? "\(ByteCountText.describe(costs.reduce(0) { $0.adding(clamped: $1.cost.readByteCount) })) read, " : "")
-                + "the largest rank \(NumberText.fixed(mean > 0 ? Double(needed.max() ?? 0) / mean : 1, digits: 2)) times the mean")
+                + (isExact
+                    ? "\(ByteCountText.describe(costs.reduce(0) { $0.adding(clamped: $1.cost.readByteCount) })) read, " : "")
+                + "the largest rank \(NumberText.fixed(mean > 0 ? Double(needed.max() ?? 0) / mean : 1, digits: 2)) times the mean"
+        )
     }
 
     private func printDocument(_ costs: [(rank: Int, cost: ReadPlan.Cost)], isExact: Bool) throws {
@@ -74,15 +76,16 @@ struct PlanCommand: ParsableCommand {
             schema: "cairn-plan/1",
             [
                 "source": .string(source), "mesh": .string("\(layouts.mesh.mesh)"),
-                "ranks": .array(costs.map { rank, cost in
-                    let known = { (count: Int) in isExact ? JSONValue.count(count) : .null }
-                    return .object([
-                        "rank": .count(rank), "needed_bytes": .count(cost.neededByteCount),
-                        "read_bytes": known(cost.readByteCount), "chunks": known(cost.chunkCount),
-                        "amplification": isExact ? .number(cost.amplification) : .null, "files": known(cost.fileCount),
-                        "fragments": known(cost.fragmentCount), "pieces": known(cost.pieceCount),
-                    ])
-                }),
+                "ranks": .array(
+                    costs.map { rank, cost in
+                        let known = { (count: Int) in isExact ? JSONValue.count(count) : .null }
+                        return .object([
+                            "rank": .count(rank), "needed_bytes": .count(cost.neededByteCount),
+                            "read_bytes": known(cost.readByteCount), "chunks": known(cost.chunkCount),
+                            "amplification": isExact ? .number(cost.amplification) : .null, "files": known(cost.fileCount),
+                            "fragments": known(cost.fragmentCount), "pieces": known(cost.pieceCount),
+                        ])
+                    }),
             ])
     }
 }

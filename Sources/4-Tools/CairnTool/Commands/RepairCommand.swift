@@ -92,7 +92,8 @@ struct RepairCommand: ParsableCommand {
     /// The path where it names a safetensors file that is not part of a checkpoint of ours.
     private func safetensorsFile() throws -> String? {
         guard try PathInspection.kind(of: path) == .file,
-            case let found = try CheckpointFormats.recognise(path), found.format.name == CheckpointFormat.safetensors.name, case let file = found.path, !path.hasSuffix(".index.json")
+            case let found = try CheckpointFormats.recognise(path), found.format.name == CheckpointFormat.safetensors.name,
+            case let file = found.path, !path.hasSuffix(".index.json")
         else { return nil }
         let directory = PathInspection.split(PathInspection.split(PathInspection.canonical(file)).directory)
         return StepName.step(ofKey: directory.name + "/") == nil ? file : nil

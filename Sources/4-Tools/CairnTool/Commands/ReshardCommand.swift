@@ -104,7 +104,8 @@ struct ReshardCommand: ParsableCommand {
                 "source": .string(source), "destination": .string(destination), "step": .count(manifest.step),
                 "mesh": .string("\(mesh)"), "ranks": .count(manifest.files.count),
                 "tensors": .count(manifest.tensors.count), "values": .count(manifest.values.count),
-                "bytes": .count(byteCount), "file_bytes": .array(manifest.files.map { .count($0.byteCount) }), "notes": .strings(notes),
+                "bytes": .count(byteCount), "file_bytes": .array(manifest.files.map { .count($0.byteCount) }),
+                "notes": .strings(notes),
             ])
     }
 }

@@ -113,7 +113,8 @@ struct RulesInferCommand: ParsableCommand {
 
     func run() throws {
         let inferred = try UniversalSpec.infer(
-            ShardSet([first], format: options.format, part: options.part).readers, ShardSet([second], format: options.format, part: options.part).readers,
+            ShardSet([first], format: options.format, part: options.part).readers,
+            ShardSet([second], format: options.format, part: options.part).readers,
             axis: axis, readsData: !shapesOnly)
         if options.json {
             try ResultDocument.print(

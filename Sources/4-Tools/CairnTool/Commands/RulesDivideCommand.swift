@@ -33,10 +33,11 @@ struct RulesDivideCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Sizes of the mesh axes that the rules leave open.", valueName: "axis=size,…"))
     var mesh: MeshArgument?
 
-    @Flag(help: """
-        Put up with rules that work in one direction only: what they drop is missing, a mean is every rank's, a sum is \
-        the first rank's and zero elsewhere.
-        """)
+    @Flag(
+        help: """
+            Put up with rules that work in one direction only: what they drop is missing, a mean is every rank's, a sum is \
+            the first rank's and zero elsewhere.
+            """)
     var allowLosses = false
 
     @OptionGroup var losses: LossOptions

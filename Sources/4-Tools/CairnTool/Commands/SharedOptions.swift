@@ -154,10 +154,11 @@ struct LayoutSelection: ParsableArguments {
     @Option(help: ArgumentHelp("How tensors lie on the mesh, by their names (Docs/Rules.md).", valueName: "file"))
     var rules: String?
 
-    @Option(help: """
-        Instead of rules, one layout for all: replicated; fsdp (the first dimension in chunks, over all axes in turn); \
-        zero (flattened and cut over the axis dp, or the only one).
-        """)
+    @Option(
+        help: """
+            Instead of rules, one layout for all: replicated; fsdp (the first dimension in chunks, over all axes in turn); \
+            zero (flattened and cut over the axis dp, or the only one).
+            """)
     var layout: ReadyLayout?
 
     func validate() throws {

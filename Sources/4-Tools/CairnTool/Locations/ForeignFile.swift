@@ -33,7 +33,8 @@ struct ForeignFile {
         } else if name.hasSuffix(".index"), !beginning.starts(with: "{".utf8) {
             self.init("the index of a TensorFlow checkpoint", Self.tensorFlow)
         } else if beginning.allSatisfy({ $0 == 0 }), file.byteCount >= 16, try Self.isZero(file) {
-            self.init("nothing but zeros, \(file.byteCount) bytes of them", "its writing or copying was broken off; take another copy")
+            self.init(
+                "nothing but zeros, \(file.byteCount) bytes of them", "its writing or copying was broken off; take another copy")
             isDamaged = true
         } else if let found = Self.magic(beginning) ?? Self.text(beginning, byteCount: file.byteCount) {
             self = found
@@ -79,7 +80,8 @@ struct ForeignFile {
         case begins("Rar!"): return ForeignFile("a RAR archive", unpack)
         case begins("ustar", at: 257): return ForeignFile("a tar archive", unpack + " (tar -x)")
         case bytes.count > 2 && bytes[0] == 0x78 && [0x01, 0x5E, 0x9C, 0xDA].contains(bytes[1]):
-            return ForeignFile("compressed with zlib, as joblib does", "load it with joblib and save it with torch.save or numpy.savez")
+            return ForeignFile(
+                "compressed with zlib, as joblib does", "load it with joblib and save it with torch.save or numpy.savez")
         case TorchContainer.isJoblib(bytes):
             return ForeignFile(
                 "a pickle of joblib, with the bytes of arrays between its parts",
@@ -143,8 +145,10 @@ struct ForeignFile {
         let named: [(ends: [String], what: String)] = [
             ([".onnx"], "an ONNX model"), ([".caffemodel"], "a Caffe model"), ([".weights"], "weights of Darknet"),
             ([".msgpack"], "MessagePack, as Flax writes it"), ([".tflite"], "a TensorFlow Lite model"),
-            ([".pb"], "a graph of TensorFlow"), ([".mlmodel"], "a Core ML model"), ([".pdiparams"], "parameters of a Paddle program"),
-            ([".pdmodel"], "a Paddle program"), ([".params"], "parameters of MXNet"), ([".engine", ".plan"], "a TensorRT engine"),
+            ([".pb"], "a graph of TensorFlow"), ([".mlmodel"], "a Core ML model"),
+            ([".pdiparams"], "parameters of a Paddle program"),
+            ([".pdmodel"], "a Paddle program"), ([".params"], "parameters of MXNet"),
+            ([".engine", ".plan"], "a TensorRT engine"),
         ]
         for kind in named where kind.ends.contains(where: name.hasSuffix) { return ForeignFile(kind.what, nil) }
         if isONNX(bytes) { return ForeignFile("an ONNX model", nil) }
@@ -192,7 +196,9 @@ extension ForeignFile {
 
     /// A checkpoint of one format under a name of another.
     private static func misnamed(_ path: String) -> ForeignFile? {
-        guard let beginning = try? PathInspection.beginning(of: path, byteCount: PathContents.beginningByteCount) else { return nil }
+        guard let beginning = try? PathInspection.beginning(of: path, byteCount: PathContents.beginningByteCount) else {
+            return nil
+        }
         let isSafetensors = path.hasSuffix(".safetensors")
         if SafeTensorsReader.mayBegin(with: beginning), !isSafetensors {
             return ForeignFile("safetensors by its content", "give it the name that its content has")
