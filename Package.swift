@@ -189,6 +189,10 @@ let package = Package(
                 argumentParser,
             ],
             swiftSettings: swiftSettings),
+        // What Docs/Tutorials teaches, whole: as a user's package has it, so without the settings of ours.
+        .executableTarget(
+            name: "cairn-example-training-loop", dependencies: ["Cairn", "CairnCommunication", "CairnSnapshot"],
+            path: "Sources/Examples/TrainingLoop"),
         .executableTarget(
             name: "cairn-bench",
             dependencies: [
