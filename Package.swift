@@ -146,6 +146,11 @@ let package = Package(
             "cairn-mpi-check", folder: "CairnMPICheck", "CairnBase", "CairnCommunication", "CairnCommunicationTesting",
             "CairnMPI"),
 
+        // What Docs/Tutorials teaches, whole: as a user's package has it, so without the settings of ours.
+        .executableTarget(
+            name: "cairn-example-training-loop", dependencies: ["Cairn", "CairnCommunication", "CairnSnapshot"],
+            path: "Sources/Examples/TrainingLoop"),
+
         // What tests share: seeds and temporary folders; random layouts; a disk that crashes; checkpoints in memory; the
         // conformance checks of storages and communicators.
         module(.support, "CairnTesting", "CairnBase"),

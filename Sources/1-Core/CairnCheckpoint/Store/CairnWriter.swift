@@ -2,7 +2,7 @@ import CairnBase
 import CairnStorage
 import CairnTensor
 
-/// Writes a checkpoint of a store from a stream of tensors: what ``copyCheckpoint(from:to:bufferByteCount:progress:)``
+/// Writes a checkpoint of a store from a stream of tensors: what ``copyCheckpoint(from:to:bufferByteCount:strict:progress:)``
 /// writes to when the target is Cairn's own format. One rank; memory bounded by the caller's buffer and, where the save is
 /// compressed, a few chunks.
 public final class CairnWriter: TensorStreamWriter {

@@ -147,7 +147,7 @@ public final class CheckpointStore: Sendable {
     }
 
     /// Loads the newest checkpoint that can be read whole; falls back past damaged ones, and past those in quarantine, and
-    /// says which. ``resume(options:)`` does the same and makes of the cases in which there is nothing to load a choice.
+    /// says which. `resume(options:)` does the same and makes of the cases in which there is nothing to load a choice.
     ///
     /// - Throws: ``CairnError/Code/notFound`` when the store has no checkpoint, ``CairnError/Code/nothingUsable`` when it has
     ///   some and none can be read. An error that is not damage of the checkpoint, such as a failing disk, is thrown at once.

@@ -25,7 +25,7 @@ import Synchronization
 ///
 /// Errors of the background never reach training but as values: ``SnapshotOutcome``, ``failure``. Older checkpoints stay as they
 /// are. A pipeline that is released continues until what it has taken is committed; a process that exits before loses that, so
-/// call ``finish()``, which also throws when the newest snapshot did not become a checkpoint.
+/// call `finish()`, which also throws when the newest snapshot did not become a checkpoint.
 public final class SnapshotPipeline: Sendable {
     /// Where the checkpoints go.
     public let store: CheckpointStore
