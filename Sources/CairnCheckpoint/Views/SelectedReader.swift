@@ -10,7 +10,6 @@ public struct SelectedReader: CheckpointView {
     public let values: [NamedValue]
     private let selects: @Sendable (String) -> Bool
 
-
     /// Selects what fits one of the patterns in `include`, or everything if there are none, and none of those in
     /// `exclude`.
     ///
@@ -45,7 +44,8 @@ public struct SelectedReader: CheckpointView {
     public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues().filtered(selects) }
 
     public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
-        try rankValues().first { $0.rank == rank }
+        guard let own = try base.rankValues(ofRank: rank) else { return nil }
+        return [own].filtered(selects).first
     }
 
     public func baseName(of name: String) throws(CairnError) -> String? { try description(of: name).name }
