@@ -289,6 +289,15 @@ let package = Package(
                 "CairnTensor", "CairnTesting", "CairnTrain", "CTrainKernels",
             ],
             swiftSettings: swiftSettings),
+        // What every reader and every writer of checkpoints promises, one list of formats through the same suites.
+        .testTarget(
+            name: "CairnConformanceTests",
+            dependencies: [
+                "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnHDF5", "CairnInterop",
+                "CairnLayout", "CairnMerge", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor",
+                "CairnTesting", "CairnUniversal",
+            ],
+            swiftSettings: swiftSettings),
         .testTarget(
             name: "CairnToolTests",
             dependencies: [
