@@ -136,7 +136,8 @@ extension WritableFormat {
         },
         scalarTypes: torchTypes, checksums: .elements, knowsPieces: false, replacesAtOnce: false,
         tensorName: { $0 + ".fp32" },
-        namesFiles: true, refusedNames: ["", ".", "..", "../up", "/absolute", "a//b", "a/", "nul\u{0}inside"], valueFates: oneKindOfInteger,
+        namesFiles: true, refusedNames: ["", ".", "..", "../up", "/absolute", "a//b", "a/", "nul\u{0}inside"],
+        valueFates: oneKindOfInteger,
         addedValues: [
             "data_sampler", "dp_world_size", "ds_config", "ds_version", "frozen_param_fragments", "frozen_param_shapes",
             "global_samples", "global_steps", "lr_scheduler", "mp_world_size", "optimizer", "param_groups", "random_ltd",
@@ -147,8 +148,8 @@ extension WritableFormat {
             let second = tied.isEmpty
                 ? [] : ["one parameter is another one under a second name, which is noted as shared_params: \(tied[0])"]
             return second + [
-                "there are no param_groups, so that DeepSpeed will take the options of the job that loads this; only an optimizer "
-                    + "with one group loads all of it"
+                "there are no param_groups, so that DeepSpeed will take the options of the job that loads this; only an "
+                    + "optimizer with one group loads all of it"
             ]
         })
 

@@ -99,7 +99,8 @@ import Testing
         } else {
             #expect(reader.structure == nil)
             #expect(
-                notes == format.notes(tensors, values) + ["\"model\", \"optimizer\": nests tensors, which is kept in their names alone"])
+                notes == format.notes(tensors, values)
+                    + ["\"model\", \"optimizer\": nests tensors, which is kept in their names alone"])
         }
     }
 
