@@ -196,6 +196,11 @@ let package = Package(
         tests(
             "CairnTrainToolTests", "Cairn", "CairnSnapshot", "CairnTesting", "CairnTrain", "CairnTrainCommands",
             "CairnTrainTool", "CairnUniversal"),
+        // What every reader and every writer of checkpoints promises, one list of formats through the same suites.
+        tests(
+            "CairnConformanceTests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnCommunication", "CairnHDF5",
+            "CairnInterop", "CairnLayout", "CairnMerge", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor",
+            "CairnTesting", "CairnUniversal"),
         tests(
             "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting",
             "CairnTool"),

@@ -48,11 +48,15 @@ package struct MemoryCheckpoint: CheckpointReader {
     package func read(
         _ name: String, region: Region, into destination: inout MutableRawSpan
     ) throws(CairnError) {
-        guard let tensor = contents[ExactString(name)] else { throw CairnError(.notFound, "none") }
+        guard let tensor = contents[ExactString(name)] else {
+            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        }
         if reads.next() > readLimit { throw CairnError(.inputOutput, "as asked for") }
-        try RegionCopy.copy(
-            tensor.scalarType, from: tensor.bytes, of: tensor.shape, region: region, into: &destination,
-            of: region.shape, region: Region(whole: region.shape))
+        do throws(CairnError) {
+            try HeldView(tensor).read(region, into: &destination)
+        } catch {
+            throw error.adding(.init(file: source, tensor: name))
+        }
     }
 
     package func mapped(_ name: String) throws(CairnError) -> Tensor? { isMapped ? contents[ExactString(name)] : nil }

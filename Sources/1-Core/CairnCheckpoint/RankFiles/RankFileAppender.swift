@@ -216,7 +216,13 @@ struct RankFileEnvelope: Sendable {
         }
         let byteCount = header.count + (stored.last?.byteRange.upperBound ?? 0)
         try writer.write(header, at: 0)
-        try writer.finish(byteCount: byteCount)
+        do throws(CairnError) {
+            try writer.finish(byteCount: byteCount)
+        } catch {
+            // It may have got its name, which has the save's id, before the error: then nobody knows of it.
+            try? session.storage.delete([writer.key])
+            throw error
+        }
         let file = Manifest.File(
             name: writer.key.split(separator: "/").last.map(String.init) ?? writer.key, rank: metadata.rank,
             byteCount: byteCount, headerByteCount: header.count, headerChecksum: CRC32C.checksum(header.span.bytes))

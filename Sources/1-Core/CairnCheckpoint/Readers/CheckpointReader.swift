@@ -186,6 +186,19 @@ extension Sequence<TensorDescription> {
 }
 
 extension [TensorDescription] {
+    /// Makes sure that every tensor that is tied to another one is tied to one that is written.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument``.
+    package func requireWrittenTies(in file: String) throws(CairnError) {
+        let stored = Set(filter { $0.tiedTo == nil }.map { ExactString($0.name) })
+        for tensor in self {
+            guard let kept = tensor.tiedTo, !stored.contains(ExactString(kept)) else { continue }
+            throw CairnError(
+                .invalidArgument, "the tensor that this one is tied to is not written",
+                .init(file: file, tensor: tensor.name, expected: kept))
+        }
+    }
+
     /// Where the tensor of this name is in a list that is sorted by the bytes of the names.
     package func position(of name: String) -> Int? {
         let wanted = ExactString(name)

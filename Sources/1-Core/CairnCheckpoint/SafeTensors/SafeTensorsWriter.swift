@@ -29,6 +29,8 @@ public final class SafeTensorsWriter: TensorStreamWriter {
     private var current: (file: Int, writer: any StorageWriter)?
     /// Files that are there under their names, until the whole checkpoint is.
     private var published: [String] = []
+    /// Whether the one file takes the place of another one: what has its name then is whole, and all that there is.
+    private var replacesFile = false
     public var stream = TensorStream()
     public var destination: String { storage.location(of: key) }
 
@@ -176,7 +178,7 @@ public final class SafeTensorsWriter: TensorStreamWriter {
     private func finishFile() throws {
         guard let plan, let (file, writer) = current else { return }
         // Noted before: an error may come after the file got its name.
-        published.append(keys[file])
+        if !replacesFile { published.append(keys[file]) }
         try writer.finish(byteCount: headers[file].count + (plan.files[file].last?.byteRange.upperBound ?? 0))
         current = nil
         guard var journal else { return }
@@ -267,7 +269,10 @@ extension SafeTensorsWriter {
                 .alreadyExists, "there is a checkpoint of this name, or part of one",
                 .init(file: storage.location(of: first), advice: "choose another name, or allow replacing it"))
         }
-        if keys.count == 1, old == [key] { return }
+        if keys.count == 1, old == [key] {
+            replacesFile = true
+            return
+        }
         // The index first: without it the rest is not a checkpoint.
         try storage.delete(old.filter { ExactString($0) == ExactString(indexKey) })
         try storage.delete(old)

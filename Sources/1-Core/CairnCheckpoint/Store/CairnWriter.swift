@@ -26,6 +26,7 @@ public final class CairnWriter: TensorStreamWriter {
     public func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
+        try tensors.requireWrittenTies(in: destination)
         try session.setGlobal(
             values: values.map { ($0.name, $0.value) },
             ties: tensors.compactMap { tensor in tensor.tiedTo.map { (tensor.name, $0) } })

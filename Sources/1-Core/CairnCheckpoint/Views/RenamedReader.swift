@@ -74,26 +74,29 @@ public struct RenamedReader: CheckpointView {
     }
 
     public func rankValues() throws(CairnError) -> [RankValues] {
-        var ofRanks = try base.rankValues()
-        for rank in ofRanks.indices {
-            var names = Set<ExactString>()
-            for index in ofRanks[rank].values.indices {
-                let name = ofRanks[rank].values[index].name
-                let renamed = rules.lazy.compactMap { $0.apply(to: name) }.first ?? name
-                guard names.insert(ExactString(renamed)).inserted else {
-                    throw CairnError(
-                        .mismatch, "two values of a rank would both be named \"\(renamed)\"",
-                        .init(file: source, tensor: name, rank: ofRanks[rank].rank))
-                }
-                ofRanks[rank].values[index].name = renamed
-            }
-            ofRanks[rank].values.sort { ExactString($0.name) < ExactString($1.name) }
-        }
-        return ofRanks
+        try base.rankValues().map { own throws(CairnError) in try renamed(own) }
     }
 
     public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
-        try rankValues().first { $0.rank == rank }
+        guard let own = try base.rankValues(ofRank: rank) else { return nil }
+        return try renamed(own)
+    }
+
+    private func renamed(_ own: RankValues) throws(CairnError) -> RankValues {
+        var own = own
+        var names = Set<ExactString>()
+        for index in own.values.indices {
+            let name = own.values[index].name
+            let renamed = rules.lazy.compactMap { $0.apply(to: name) }.first ?? name
+            guard names.insert(ExactString(renamed)).inserted else {
+                throw CairnError(
+                    .mismatch, "two values of a rank would both be named \"\(renamed)\"",
+                    .init(file: source, tensor: name, rank: own.rank))
+            }
+            own.values[index].name = renamed
+        }
+        own.values.sort { ExactString($0.name) < ExactString($1.name) }
+        return own
     }
 
     public func baseName(of name: String) throws(CairnError) -> String? {

@@ -34,7 +34,7 @@ public protocol CheckpointWriter: AnyObject {
     /// What else is to be said once it is finished, a sentence each: what had to be put out of the way.
     var closingNotes: [String] { get }
 
-    /// Appends the next bytes of the current tensor.
+    /// Appends the next bytes: of the current tensor, and where there are more, of those that follow.
     func append(_ bytes: RawSpan) throws
 
     /// Makes the checkpoint whole, durable and visible.

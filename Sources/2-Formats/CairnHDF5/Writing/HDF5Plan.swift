@@ -113,6 +113,8 @@ struct HDF5Plan {
             if members.isEmpty {
                 notes.append(
                     "the value \"\(fullName)\" is an empty dictionary, and a group with nothing in it is not a value")
+            } else if (0..<members.count).allSatisfy({ members[String($0)] != nil }) {
+                notes.append("the value \"\(fullName)\" has the keys 0, 1 and so on, and will be read as a list")
             }
             addMembers(members.sorted { ExactString($0.key) < ExactString($1.key) }, name, group)
         case .list(let elements) where HDF5Attribute.kind(of: elements) == nil:

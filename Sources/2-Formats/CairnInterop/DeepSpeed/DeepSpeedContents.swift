@@ -130,7 +130,7 @@ struct DeepSpeedContents {
     private mutating func noteOtherValues(_ model: DeepSpeedState, of name: String) {
         let note = UniversalNote(model)
         var own: [[StateKey]: Value] = [:]
-        for (path, value) in model.contents.values
+        for (path, value) in model.contents.leaves
         where path.first.map({ !Self.inner.contains($0) && !note.hides($0.text) }) ?? false {
             own[path] = value
         }

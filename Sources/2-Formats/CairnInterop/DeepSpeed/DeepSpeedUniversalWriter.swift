@@ -59,13 +59,9 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
     public func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
-        let plan = try UniversalPlan(tensors, values)
+        let plan = try UniversalPlan(tensors, values, file: destination)
         let files = try UniversalModelFiles(plan, values, step: step)
         prefix = "global_step\(files.step)_universal/"
-        for parameter in plan.parameters {
-            // Names become directories: nothing outside the checkpoint's own.
-            try StorageKey.validate(prefix + DeepSpeedFiles.universalFolder + parameter.name)
-        }
         let isAnew = try makeRoom()
         self.plan = plan
         self.files = files

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnStorage
 import CairnTensor
 
 /// What of a checkpoint becomes which part of a universal checkpoint.
@@ -32,7 +33,8 @@ struct UniversalPlan {
     private static let optimizerPrefix = "optimizer."
 
     /// - Throws: ``CairnError/Code/unsupported`` when nothing is a parameter.
-    init(_ tensors: [TensorDescription], _ values: [NamedValue]) throws(CairnError) {
+    init(_ tensors: [TensorDescription], _ values: [NamedValue], file: String) throws(CairnError) {
+        try tensors.requireWrittenTies(in: file)
         let stored = tensors.filter { $0.tiedTo == nil }
         if stored.contains(where: { $0.name.hasSuffix(Self.master) }) {
             addSuffixed(stored)
@@ -46,12 +48,32 @@ struct UniversalPlan {
                     expected: "NAME.fp32, NAME.exp_avg, …", found: stored.first?.name,
                     advice: "rename them by --rename 'PATTERN=REPLACEMENT'"))
         }
+        try checkNames(file)
         addTies(tensors, listed: Self.listed(values))
         let lost = roles.filter { $0.role == .nothing }.map(\.tensor.name)
         if !lost.isEmpty {
             notes.append(
                 "\(lost.count == 1 ? "one tensor is" : "\(lost.count) tensors are") no state of a parameter and left "
                     + "out: \(NameList.text(lost))")
+        }
+    }
+
+    /// Names are folders, and keys of a dictionary that tells apart only what is spelt otherwise for a reader.
+    private func checkNames(_ file: String) throws(CairnError) {
+        var spellings: [String: String] = [:]
+        for parameter in parameters {
+            do throws(CairnError) {
+                try StorageKey.validate(DeepSpeedFiles.universalFolder + parameter.name)
+            } catch {
+                throw CairnError(
+                    .unsupported, "DeepSpeed has a folder of a parameter's name, and no folder can have this one",
+                    .init(file: file, tensor: parameter.name, advice: "rename it"), cause: error)
+            }
+            if let other = spellings.updateValue(parameter.name, forKey: parameter.name) {
+                throw CairnError(
+                    .unsupported, "two parameters' names are spelt alike, in other characters",
+                    .init(file: file, tensor: parameter.name, found: other.debugDescription, advice: "rename one"))
+            }
         }
     }
 

@@ -23,6 +23,8 @@ public final class DistributedCheckpointReader: CheckpointReader {
     private let table: TensorTable
     private let items: [(tensor: DistributedMetadata.Tensor, files: DistributedFiles)]
     private let fileCount: Int
+    /// The files of tensors that are not items of their own.
+    private let tensorFiles: [ExactString: String]
 
     /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `step-400/`.
     ///
@@ -55,6 +57,7 @@ public final class DistributedCheckpointReader: CheckpointReader {
         structure = builder.structure
         items = builder.items
         fileCount = builder.fileCount
+        tensorFiles = builder.tensorFiles
     }
 
     /// Opens the directory at a path.
@@ -79,7 +82,7 @@ public final class DistributedCheckpointReader: CheckpointReader {
     }
 
     public func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece]? {
-        try table.content(name).storedPieces(in: region, file: source)
+        try table.content(name).storedPieces(in: region, file: tensorFiles[ExactString(name)] ?? source)
     }
 
     public func verify(

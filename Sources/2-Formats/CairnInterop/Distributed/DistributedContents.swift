@@ -6,6 +6,8 @@ import CairnTensor
 /// What a distributed checkpoint holds, gathered while it is opened.
 struct DistributedContents {
     private static let greatestObject = 256 << 20
+    /// What all ranks have alike, in Megatron's checkpoints.
+    private static let commonName = "common.pt"
 
     private let storage: any Storage
     private let prefix: String
@@ -16,6 +18,8 @@ struct DistributedContents {
     private(set) var skippedTensorCount = 0
     private(set) var items: [(tensor: DistributedMetadata.Tensor, files: DistributedFiles)] = []
     private(set) var fileCount = 0
+    /// The files of tensors that are not items of their own, by the names of the tensors.
+    private(set) var tensorFiles: [ExactString: String] = [:]
     private var nested = NestedState()
     /// How tensors and values were nested; `nil` when that is not said.
     var structure: StateNode? { isNested ? nested.root : nil }
@@ -39,7 +43,7 @@ struct DistributedContents {
         guard let all else { return }
         try all.checkCoverage()
         isNested = true
-        let files = try DistributedFiles(storage, prefix: prefix)
+        let files = try DistributedFiles(storage, prefix: prefix, of: all.tensors)
         var names: Set<ExactString> = []
         var first: [[DistributedMetadata.Location]: Int] = [:]
         for tensor in all.tensors {
@@ -66,7 +70,8 @@ struct DistributedContents {
             do throws(CairnError) {
                 try files.check(location)
                 names.insert(ExactString(location.file))
-                try addObject(object(files, location), name, at: all.paths[ExactString(name)] ?? [StateKey(name)])
+                try addObject(
+                    object(files, location), name, in: location.file, at: all.paths[ExactString(name)] ?? [StateKey(name)])
             } catch {
                 throw error.moved(to: location).adding(.init(file: location.file, tensor: name))
             }
@@ -101,10 +106,13 @@ struct DistributedContents {
 
     /// What all ranks have alike and Megatron's checkpoints up to 0.16 keep in a file of `torch.save` of its own.
     private mutating func addCommonState() throws(CairnError) {
-        let key = prefix + "common.pt"
+        let key = prefix + Self.commonName
         guard try storage.list(key).contains(where: { $0.key == key }) else { return }
         let contents = try TorchContents(FileWindow(storage, key))
-        for tensor in contents.tensors { entries.append((StateNames.joined(tensor.path), tensor.content, nil)) }
+        for tensor in contents.tensors {
+            entries.append((StateNames.joined(tensor.path), tensor.content, nil))
+            tensorFiles[ExactString(StateNames.joined(tensor.path))] = Self.commonName
+        }
         for (path, value) in contents.values { try leaves.add(value, at: path) }
         skippedEntries += contents.skippedEntries
         skippedTensorCount += contents.skippedTensorCount
@@ -132,13 +140,14 @@ struct DistributedContents {
 
     /// An object: a file of `torch.save`, or a bare pickle.
     private mutating func addObject(
-        _ file: any StorageFile, _ name: String, at path: [StateKey]
+        _ file: any StorageFile, _ name: String, in fileName: String, at path: [StateKey]
     ) throws(CairnError) {
         let contents = try contents(of: file)
         var names: [String] = []
         for tensor in contents.tensors {
             names.append(StateNames.joined([StateKey(name)] + tensor.path))
             entries.append((names[names.count - 1], tensor.content, nil))
+            tensorFiles[ExactString(names[names.count - 1])] = fileName
         }
         for (inner, value) in contents.values { try leaves.add(value, at: path + inner) }
         nested.add(contents.structure(naming: names), at: path)

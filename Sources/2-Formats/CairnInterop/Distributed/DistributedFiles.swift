@@ -45,8 +45,20 @@ final class DistributedFiles: Sendable {
     /// The one that was used last comes last.
     private let expanded = Mutex<[Expanded]>([])
     private let headers = Mutex<[Location: SafeTensorsHeader?]>([:])
+    /// Where chunks of several sizes begin together, which only those of safetensors do.
+    private let sharedStarts: Set<Location>
 
-    init(_ storage: any Storage, prefix: String) throws(CairnError) {
+    /// - Parameter tensors: What the metadata says is in the files.
+    init(_ storage: any Storage, prefix: String, of tensors: [DistributedMetadata.Tensor]) throws(CairnError) {
+        var first: [Location: Int] = [:]
+        var shared: Set<Location> = []
+        for location in tensors.lazy.flatMap({ $0.pieces.map(\.location) }) {
+            let start = Self.start(location)
+            if let other = first.updateValue(location.byteCount, forKey: start), other != location.byteCount {
+                shared.insert(start)
+            }
+        }
+        sharedStarts = shared
         self.storage = storage
         self.prefix = prefix
         var sizes: [ExactString: Int] = [:]
@@ -186,10 +198,10 @@ final class DistributedFiles: Sendable {
     /// The header of the safetensors that begin at an offset and continue to the end of the file: the metadata then gives all
     /// tensors of the file one place. `nil` where something else begins.
     private func safetensors(_ location: Location) throws(CairnError) -> SafeTensorsHeader? {
-        var start = location
-        start.byteCount = 0
+        let start = Self.start(location)
         if let known = headers.withLock({ $0[start] }) { return known }
         let header = try readSafetensors(location)
+        guard header != nil || !sharedStarts.contains(start) else { throw cutHeader(try rest(of: location).key) }
         headers.withLock { $0[start] = .some(header) }
         return header
     }
@@ -204,17 +216,38 @@ final class DistributedFiles: Sendable {
         let rest = try rest(of: location)
         guard rest.byteCount > 9 else { return nil }
         let beginning = try rest.bytes(in: 0..<9)
-        guard let length = ByteReader(bytes: beginning).u64(at: 0), length <= rest.byteCount - 8,
-            beginning[8] == UInt8(ascii: "{")
-        else { return nil }
+        guard let length = ByteReader(bytes: beginning).u64(at: 0), beginning[8] == UInt8(ascii: "{") else { return nil }
+        guard length <= rest.byteCount - 8 else {
+            if try beginsLikeHeader(rest, length: length) { throw cutHeader(rest.key) }
+            return nil
+        }
         do throws(CairnError) {
             let header = try SafeTensorsHeader.read(from: rest)
             return header.metadata(ShardedSafeTensors.informationKey) == nil ? nil : header
         } catch {
             // Elements that happen to begin like a header.
-            guard error.code == .malformed || error.code == .incomplete || error.code == .unsupported else { throw error }
+            guard error.code == .malformed || error.code == .unsupported else { throw error }
             return nil
         }
+    }
+
+    private static func start(_ location: Location) -> Location {
+        var start = location
+        start.byteCount = 0
+        return start
+    }
+
+    /// Whether a file begins as PyTorch's headers do, but ends before the header does.
+    private func beginsLikeHeader(_ rest: FileWindow, length: Int) throws(CairnError) -> Bool {
+        guard length <= SafeTensorsHeader.greatestByteCount else { return false }
+        let expected = Array("{\"__metadata__\":{\"".utf8)
+        return try rest.bytes(in: 8..<min(rest.byteCount, 8 + expected.count)).elementsEqual(expected.prefix(rest.byteCount - 8))
+    }
+
+    private func cutHeader(_ file: String) -> CairnError {
+        CairnError(
+            .incomplete, "the file does not have the header of the tensors that it should hold",
+            .init(file: file, offset: 0, advice: "copy the file again, or take another checkpoint"))
     }
 
     private func rest(of location: Location) throws(CairnError) -> FileWindow {

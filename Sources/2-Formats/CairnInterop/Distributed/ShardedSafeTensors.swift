@@ -5,12 +5,14 @@ import CairnTensor
 
 /// Shards that torch.distributed.checkpoint writes as safetensors: every file says of each of its tensors where in the
 /// whole it begins. The whole's shape stands nowhere: it is as large as the shards reach, so a lost last shard cannot
-/// be noticed.
+/// be noticed, but for those that ``ShardedSafeTensorsWriter`` wrote, which say how many they are.
 ///
 /// Source: `torch/distributed/checkpoint/hf_storage.py` and `_hf_utils.py` of PyTorch 2.15.
 enum ShardedSafeTensors {
     static let informationKey = "DCP_SHARDING_INFO"
     static let versionKey = "DCP_VERSION"
+    /// How many files there are; PyTorch does not look at it.
+    static let fileCountKey = "cairn.files"
 
     /// The name of a shard's file, counted from 1.
     static func fileName(shard: Int) -> String {
@@ -36,6 +38,11 @@ enum ShardedSafeTensors {
             let file = try FileWindow(storage, key)
             let header = try SafeTensorsHeader.read(from: file)
             let offsets = try offsets(in: header, file: file.key)
+            if let count = header.metadata(fileCountKey), count != String(keys.count) {
+                throw CairnError(
+                    .incomplete, "a shard of the checkpoint is missing, or one of another is there",
+                    .init(file: file.key, expected: "\(count) files", found: "\(keys.count)"))
+            }
             let notes = try SafeTensorsNotes(readingFrom: header, file: file.key)
             contents.values += notes.values
             contents.ties += notes.ties

@@ -109,7 +109,7 @@ public final class ShardedSafeTensorsWriter: TensorStreamWriter {
         }
         let texts: [(key: String, value: String)] = [
             (ShardedSafeTensors.informationKey, try SafeTensorsNotes.text(sharding)),
-            (ShardedSafeTensors.versionKey, "1.0"), ("format", "pt"),
+            (ShardedSafeTensors.versionKey, "1.0"), (ShardedSafeTensors.fileCountKey, String(fileCount)), ("format", "pt"),
         ]
         let header = try SafeTensorsHeader(entries: entries, metadata: texts + notes.metadata())
             .serialized(alignment: Self.alignment)

@@ -112,7 +112,7 @@ private struct NumPyContents {
     ) throws(CairnError) {
         if case .value(let keys, let isText, let isBytes)? = note {
             let value = try Self.value(NumPyArray(bytes), isText: isText, isBytes: isBytes)
-            try leaves.add(value, at: keys.map { StateKey(spelling: $0) })
+            try leaves.add(value, at: keys.map { StateKey($0) })
             return
         }
         var declared: ScalarType?

@@ -108,7 +108,7 @@ public struct MergedCheckpoint: CheckpointReader {
             guard region.elementCount > 0 else { return }
             try tensor.read(region, into: &destination)
         } catch {
-            throw CairnError(wrapping: error, "a tensor could not be merged").adding(.init(tensor: name))
+            throw CairnError(wrapping: error, "a tensor could not be merged").adding(.init(file: source, tensor: name))
         }
     }
 
