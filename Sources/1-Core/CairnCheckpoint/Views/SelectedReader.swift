@@ -44,7 +44,8 @@ public struct SelectedReader: CheckpointView {
     public func rankValues() throws(CairnError) -> [RankValues] { try base.rankValues().filtered(selects) }
 
     public func rankValues(ofRank rank: Int) throws(CairnError) -> RankValues? {
-        try rankValues().first { $0.rank == rank }
+        guard let own = try base.rankValues(ofRank: rank) else { return nil }
+        return [own].filtered(selects).first
     }
 
     public func baseName(of name: String) throws(CairnError) -> String? { try description(of: name).name }
