@@ -78,7 +78,10 @@ extension CheckpointReader {
     }
 
     /// All of a tensor, as an array.
-    func whole(_ name: String) throws -> [UInt8] {
-        try tensor(name).bytes.withUnsafeBytes { Array($0) }
+    ///
+    /// Not inlined: Swift 6.3.1 destroys the tensor twice then, which its own verifier notices.
+    @inline(never) func whole(_ name: String) throws -> [UInt8] {
+        let tensor = try tensor(name)
+        return tensor.bytes.withUnsafeBytes { Array($0) }
     }
 }

@@ -15,7 +15,8 @@ import Testing
         let storage = MemoryStorage()
         let writer = try format.makeWriter(storage, false)
         _ = try writer.begin(tensors: state.tensors, values: state.values, structure: state.structure)
-        let bytes = try state.tensors.filter { $0.tiedTo == nil }.flatMap { try state.whole($0.name) }
+        var bytes: [UInt8] = []
+        for tensor in state.tensors where tensor.tiedTo == nil { bytes += try state.whole(tensor.name) }
         var position = 0
         while position < bytes.count {
             let end = min(bytes.count, position + nextCount())
