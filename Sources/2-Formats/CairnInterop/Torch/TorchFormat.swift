@@ -35,7 +35,8 @@ private enum TorchFormat {
         }
         let beginning = try contents.beginning()
         guard TorchContainer.isTorch(beginning), !TorchContainer.isJoblib(beginning) else { return nil }
-        return .init(contents.path)
+        // A pickle may begin with almost anything, as with the length of a safetensors header.
+        return .init(contents.path, .kind)
     }
 
     /// Whether a file is an index of several: its own name, or theirs, says so.
