@@ -39,7 +39,7 @@ import Testing
     }
 
     /// Chunks are written by other threads: whichever call fails, the error comes out and nothing looks whole.
-    @Test func anErrorAtAnyCallComesOutAndLeavesNothing() throws {
+    @Test func anErrorAtAnyCallComesOutAndLeavesNothingThatLooksWhole() throws {
         var generator = SeededGenerator(seed: 4)
         let checkpoint = MemoryCheckpoint(["w": try .random(.f32, [1 << 15], bytes: 0...3, using: &generator)])
         var options = SaveOptions(compression: .zstd(level: 1))

@@ -10,12 +10,7 @@ extension CheckpointFormat {
                 let store = CheckpointStore(path: path)
                 if let step = options.step { return Opening(try store.open(step: step)) }
                 let (newest, skipped) = try store.newestUsable()
-                guard let newest else {
-                    guard skipped.isEmpty else { throw store.noneUsable(skipped) }
-                    throw CairnError(
-                        .notFound, "the run has no finished checkpoint",
-                        .init(file: path, advice: "`cairn ls` shows what is there"))
-                }
+                guard let newest else { throw store.noneUsable(skipped) }
                 return Opening(try store.open(step: newest))
             })
         format.checksCoverage = true
@@ -40,8 +35,6 @@ extension SaveOptions {
 
 /// How runs and their checkpoints are recognised.
 private enum CairnFormat {
-    private static let manifestName = "manifest.json"
-
     static func claim(_ contents: PathContents) throws(CairnError) -> CheckpointFormat.Claim? {
         contents.kind == .directory ? try directory(contents) : file(contents)
     }
@@ -50,7 +43,7 @@ private enum CairnFormat {
     private static func directory(_ contents: PathContents) throws(CairnError) -> CheckpointFormat.Claim? {
         let canonical = PathInspection.split(PathInspection.canonical(contents.path))
         if let step = step(of: canonical.name) {
-            if try contents.contains(manifestName) { return checkpoint(of: canonical.directory, step) }
+            if try contents.contains(CairnReader.manifestName) { return checkpoint(of: canonical.directory, step) }
             var claim = CheckpointFormat.Claim(contents.path, .kind, instead: ["safetensors", "torch"])
             claim.problem = CairnError(
                 .incomplete, "the checkpoint of step \(step) was never finished: it has no manifest",
@@ -64,7 +57,7 @@ private enum CairnFormat {
 
     /// The manifest of a checkpoint stands for it.
     private static func file(_ contents: PathContents) -> CheckpointFormat.Claim? {
-        guard contents.name == manifestName else { return nil }
+        guard contents.name == CairnReader.manifestName else { return nil }
         let directory = PathInspection.split(PathInspection.split(PathInspection.canonical(contents.path)).directory)
         return step(of: directory.name).map { checkpoint(of: directory.directory, $0) }
     }

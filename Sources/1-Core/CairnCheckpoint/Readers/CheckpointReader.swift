@@ -122,8 +122,9 @@ extension CheckpointReader {
         var report = VerificationReport()
         report.fileCount = 1
         guard deep else { return report }
+        var buffer: [UInt8] = []
         for tensor in tensors where tensor.tiedTo == nil {
-            try report.addUnsummed(ReaderView(self, tensor), named: tensor.name, progress: progress)
+            try report.addUnsummed(ReaderView(self, tensor), named: tensor.name, buffer: &buffer, progress: progress)
         }
         return report
     }

@@ -40,9 +40,8 @@ public struct VerificationReport: Sendable {
 extension VerificationReport {
     /// Reads all of a tensor that has no checksums: that it is there is all that can be found out. Continues after an error.
     package mutating func addUnsummed(
-        _ view: some TensorView, named name: String, progress: (Int) throws -> Void
+        _ view: some TensorView, named name: String, buffer: inout [UInt8], progress: (Int) throws -> Void
     ) throws {
-        var buffer: [UInt8] = []
         chunkCount += 1
         for slab in view.slabs(of: Region(whole: view.shape), byteLimit: 4 << 20) {
             let count = view.scalarType.byteCount(elementCount: slab.elementCount) ?? 0

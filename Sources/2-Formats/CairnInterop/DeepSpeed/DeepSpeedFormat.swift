@@ -14,7 +14,7 @@ extension CheckpointFormat {
             },
             open: { path, _ in Opening(try DeepSpeedReader(path: path)) })
         format.checksCoverage = true
-        format.withoutChecksums = "files of before PyTorch 1.6, bare pickles, and archives that leave them out have none"
+        format.withoutChecksums = CheckpointFormat.torch.withoutChecksums
         format.openRanks = { try DeepSpeedReader.ranks(path: $0) }
         format.targets = [
             CheckpointTarget(

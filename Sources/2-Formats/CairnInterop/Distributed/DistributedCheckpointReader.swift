@@ -90,6 +90,7 @@ public final class DistributedCheckpointReader: CheckpointReader {
     ) throws -> VerificationReport {
         var report = VerificationReport()
         report.fileCount = fileCount
+        var buffer: [UInt8] = []
         for (tensor, files) in items {
             for (region, location) in tensor.pieces {
                 let item: DistributedFiles.Item
@@ -100,7 +101,9 @@ public final class DistributedCheckpointReader: CheckpointReader {
                     continue
                 }
                 guard deep else { continue }
-                if item.records.isEmpty { try report.addUnsummed(item.content, named: tensor.name, progress: progress) }
+                if item.records.isEmpty {
+                    try report.addUnsummed(item.content, named: tensor.name, buffer: &buffer, progress: progress)
+                }
                 for record in item.records {
                     report.chunkCount += 1
                     report.byteCount += record.byteCount
@@ -114,7 +117,7 @@ public final class DistributedCheckpointReader: CheckpointReader {
         guard deep, items.isEmpty else { return report }
         // Shards in safetensors have no items, and no checksums.
         for tensor in tensors where tensor.tiedTo == nil {
-            try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
+            try report.addUnsummed(table.content(tensor.name), named: tensor.name, buffer: &buffer, progress: progress)
         }
         return report
     }

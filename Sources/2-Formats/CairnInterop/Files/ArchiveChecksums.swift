@@ -79,8 +79,9 @@ extension VerificationReport {
     mutating func add(_ contents: TorchContents, progress: (Int) throws -> Void) throws {
         try add(contents.storages, progress: progress)
         guard contents.storages.isEmpty else { return }
+        var buffer: [UInt8] = []
         for tensor in contents.tensors {
-            try addUnsummed(tensor.content, named: StateNames.joined(tensor.path), progress: progress)
+            try addUnsummed(tensor.content, named: StateNames.joined(tensor.path), buffer: &buffer, progress: progress)
         }
     }
 

@@ -87,8 +87,9 @@ public final class NumPyReader: CheckpointReader {
         try report.add(records, progress: progress)
         // A .npy file is not an archive.
         guard records.isEmpty else { return report }
+        var buffer: [UInt8] = []
         for tensor in tensors where tensor.tiedTo == nil {
-            try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
+            try report.addUnsummed(table.content(tensor.name), named: tensor.name, buffer: &buffer, progress: progress)
         }
         return report
     }

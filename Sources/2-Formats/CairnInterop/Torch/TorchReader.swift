@@ -154,8 +154,9 @@ public final class TorchReader: CheckpointReader {
         guard deep else { return report }
         try report.add(storages, progress: progress)
         guard storages.isEmpty else { return report }
+        var buffer: [UInt8] = []
         for tensor in tensors where tensor.tiedTo == nil {
-            try report.addUnsummed(table.content(tensor.name), named: tensor.name, progress: progress)
+            try report.addUnsummed(table.content(tensor.name), named: tensor.name, buffer: &buffer, progress: progress)
         }
         return report
     }

@@ -117,7 +117,7 @@ struct ConvertCommand: ParsableCommand {
         target.options.lineage = Lineage(
             operation: "conversion",
             parents: [.init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)])
-        try target.check(reading: opened.recognised.map { try SourceFiles($0) } ?? SourceFiles(path: location.path))
+        try target.check(reading: opened.sourceFiles(openedAt: location.path))
         let torn = try tornApart(opened)
         let whole = try reduce ? opened.reduced() : opened.reader
         let reader = try view(of: weightsOnly ? ModuleWeights(whole) : whole)

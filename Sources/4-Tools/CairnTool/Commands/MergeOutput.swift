@@ -140,7 +140,7 @@ struct MergeSource {
         let opened = try OpenedCheckpoint(text, format: format, part: part)
         try opened.checkNotEmpty()
         let location = try Location(text)
-        files = try opened.recognised.map { try SourceFiles($0) } ?? SourceFiles(path: location.path)
+        files = try opened.sourceFiles(openedAt: location.path)
         manifest = opened.manifest
         skippedEntries = opened.skippedEntries.map { "\(text): \($0)" }
         let selects: @Sendable (String) -> Bool

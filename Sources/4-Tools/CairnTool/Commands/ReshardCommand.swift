@@ -63,7 +63,7 @@ struct ReshardCommand: ParsableCommand {
         target.options.lineage = Lineage(
             operation: "reshard",
             parents: [.init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)])
-        try target.check(reading: opened.recognised.map { try SourceFiles($0) } ?? SourceFiles(path: location.path))
+        try target.check(reading: opened.sourceFiles(openedAt: location.path))
         let resharder = try Resharder(reading: reader, tensors: layouts.tensors(of: reader))
         let ownSkippedEntries = try resharder.skippedEntries
         try losses.check(ownSkippedEntries)

@@ -47,16 +47,15 @@ struct Destination {
         case .file: return try source.includes(target)
         case .directory:
             // Old files of the format there are deleted: none may belong to the source.
-            return source.isIn(target)
+            return source.isHeld(by: target) || source.contains(target)
         case .namedFiles:
             let isFile = path.hasSuffix(SafeTensorsShardName.fileExtension)
             let (directory, name) = isFile ? PathInspection.split(target) : (target, "model" + SafeTensorsShardName.fileExtension)
-            return source.isIn(directory, named: { SafeTensorsShardName.isName($0, ofStem: name) })
+            return source.isAt(target)
+                || source.isTouched(in: directory, by: format) { SafeTensorsShardName.isName($0, ofStem: name) }
         case .run:
-            if case .step(let store, let step) = source {
-                return target == store && step == options.step || source.isAround(target)
-            }
-            return source.isAround(target)
+            if case .step(let store, let step) = source, target == store { return step == options.step }
+            return source.isAt(target)
         }
     }
 }
@@ -64,28 +63,34 @@ struct Destination {
 /// The files that a command reads and must not touch, by their canonical paths.
 enum SourceFiles {
     case file(String)
-    case directory(String)
+    /// A directory; `files`: which names in it are the source's where others may stand beside them.
+    case directory(String, files: [String]?, of: CheckpointFormat?)
     /// One checkpoint of a run.
     case step(store: String, Int)
 
-    init(_ recognised: RecognisedCheckpoint) throws {
-        if let step = recognised.step {
-            self = .step(store: PathInspection.canonical(recognised.path), step)
-        } else {
-            try self.init(path: recognised.path)
+    /// - Parameters:
+    ///   - files: Which files of a directory are read; all by default.
+    ///   - format: The format of the source.
+    init(path: String, files: [String]? = nil, of format: CheckpointFormat? = nil) throws {
+        let canonical = PathInspection.canonical(path)
+        let isDirectory = try PathInspection.kind(of: path) == .directory
+        self = isDirectory ? .directory(canonical, files: files, of: format) : .file(canonical)
+    }
+
+    /// Whether a path is the source itself, or for a checkpoint of a run inside of it.
+    func isAt(_ path: String) -> Bool {
+        switch self {
+        case .file(let file): path == file
+        case .directory(let directory, _, _): path == directory
+        case .step: contains(path)
         }
     }
 
-    init(path: String) throws {
-        let canonical = PathInspection.canonical(path)
-        self = try PathInspection.kind(of: path) == .directory ? .directory(canonical) : .file(canonical)
-    }
-
-    /// Whether a path is the directory that holds the source, or inside of it.
-    func isAround(_ path: String) -> Bool {
+    /// Whether a path is the source itself or inside of it.
+    func contains(_ path: String) -> Bool {
         switch self {
         case .file(let file): path == file
-        case .directory(let directory): path == directory || path.hasPrefix(directory + "/")
+        case .directory(let directory, _, _): path == directory || path.hasPrefix(directory + "/")
         case .step(let store, let step): (path + "/").hasPrefix(PathInspection.join(store, StepName.prefix(step)))
         }
     }
@@ -98,21 +103,33 @@ enum SourceFiles {
         {
             return try PathInspection.kind(of: path) != nil
         }
-        return isAround(path)
+        return contains(path)
     }
 
-    /// Whether files that are written to a directory could be the source's.
+    /// Whether a directory holds the source, or lies in the run that it belongs to.
+    func isHeld(by directory: String) -> Bool {
+        switch self {
+        case .file(let file): PathInspection.split(file).directory == directory
+        case .directory: false
+        case .step(let store, _): directory == store || directory.hasPrefix(store + "/")
+        }
+    }
+
+    /// Whether files that are put into a directory beside others could be the source's, or be taken for part of it.
     ///
-    /// - Parameter isWritten: Which names are written or deleted; all by default.
-    func isIn(_ directory: String, named isWritten: (String) -> Bool = { _ in true }) -> Bool {
-        if isAround(directory) { return true }
+    /// - Parameter isWritten: Which names are written or deleted.
+    func isTouched(in directory: String, by format: OutputFormat, named isWritten: (String) -> Bool) -> Bool {
         switch self {
         case .file(let file):
             let (own, name) = PathInspection.split(file)
             return own == directory && isWritten(name)
-        case .directory: return false
+        case .directory(let own, let files, let source):
+            guard own == directory else { return false }
+            // Where both are of one format, the directory would hold two checkpoints.
+            let isAlike = source?.targets.contains { $0.name == format.name } ?? true
+            return isAlike || files?.contains(where: isWritten) ?? true
         // A run with files of another format in it is neither.
-        case .step(let store, _): return directory == store
+        case .step(let store, _): return store == directory || contains(directory)
         }
     }
 }

@@ -27,7 +27,7 @@ extension CheckpointFormats {
         throw CairnError(
             found?.isDamaged == true ? .incomplete : .unsupported, "the file is not a checkpoint that Cairn reads",
             .init(
-                file: path, expected: "safetensors, a file of torch.save, HDF5, Keras or NumPy",
+                file: path, expected: known.formats.filter { $0.kinds.contains(.file) }.map(\.title).joined(separator: ", "),
                 found: found?.name ?? "something else",
                 advice: found == nil ? "if it is safetensors all the same, say --format safetensors" : found?.advice))
     }

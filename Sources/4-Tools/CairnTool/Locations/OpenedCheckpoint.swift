@@ -14,6 +14,8 @@ struct OpenedCheckpoint {
     var manifest: Manifest? { stored?.manifest }
     /// The reader of our own format, if it is that.
     let stored: CairnReader?
+    /// Which files of a directory are in it, where others may stand beside them.
+    private let files: [String]?
     /// What is beside the files that were read.
     private let notes: [String]
 
@@ -34,13 +36,17 @@ struct OpenedCheckpoint {
         let recognised = try CheckpointFormats.recognise(location.path, as: format)
         if part != nil, !recognised.format.hasParts {
             throw CairnError(
-                .invalidArgument, "a part can be chosen of a file of torch.save only", .init(file: location.path))
+                .invalidArgument, "a part can be chosen of a file with several saves only",
+                .init(
+                    file: location.path,
+                    expected: CheckpointFormats.known.formats.filter(\.hasParts).map(\.title).joined(separator: ", "),
+                    found: recognised.format.title))
         }
         guard let store = recognised.store else {
             try location.refuseSelector()
             let opened = try recognised.format.open(recognised.path, .init(part: part))
             let others = try opened.files.map { try LeftOutFiles.note(beside: $0, in: recognised.path) }
-            self.init(opened.reader, recognised.format.title, recognised, notes: others ?? [])
+            self.init(opened.reader, recognised.format.title, recognised, files: opened.files, notes: others ?? [])
             return
         }
         switch (location.selector, recognised.step) {
@@ -75,14 +81,26 @@ struct OpenedCheckpoint {
 
     private init(
         _ reader: any CheckpointReader, _ description: String, _ recognised: RecognisedCheckpoint?,
-        stored: CairnReader? = nil, notes: [String] = []
+        stored: CairnReader? = nil, files: [String]? = nil, notes: [String] = []
     ) {
         self.reader = reader
         self.description = description
         self.recognised = recognised
         self.stored = stored
+        self.files = files
         self.notes = notes
         for entry in skippedEntries { StandardError.note("\(reader.source): \(entry)") }
+    }
+
+    /// The files that are read and must not be touched.
+    ///
+    /// - Parameter path: What was opened, for what was made from others.
+    func sourceFiles(openedAt path: String) throws -> SourceFiles {
+        guard let recognised else { return try SourceFiles(path: path) }
+        guard let step = recognised.step else {
+            return try SourceFiles(path: recognised.path, files: files, of: recognised.format)
+        }
+        return .step(store: PathInspection.canonical(recognised.path), step)
     }
 
     /// What is in the files and not in the reader: a sentence each.
