@@ -1,6 +1,7 @@
 import CairnBase
 import CairnCheckpoint
 import CairnSnapshot
+import CairnTesting
 import Testing
 
 #if canImport(Glibc)
@@ -127,7 +128,7 @@ private struct FailureSimulation {
 
     /// The fraction of the time that was lost. The same failures strike whatever the interval is.
     mutating func loss(of interval: Double) -> Double {
-        var random = SplitMix(state: seed)
+        var random = SeededGenerator(seed: seed)
         var (wall, kept) = (0.0, 0.0)
         for _ in 0..<Self.failureCount {
             // Restarts until one goes through.
@@ -148,17 +149,10 @@ private struct FailureSimulation {
         }
         return 1 - kept / wall
     }
+}
 
-    private struct SplitMix {
-        var state: UInt64
-
-        mutating func exponential(_ mean: Double) -> Double {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var mixed = state
-            mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-            mixed ^= mixed >> 31
-            return -mean * log((Double(mixed >> 11) + 1) * 0x1p-53)
-        }
+extension SeededGenerator {
+    fileprivate mutating func exponential(_ mean: Double) -> Double {
+        -mean * log((Double(next() >> 11) + 1) * 0x1p-53)
     }
 }

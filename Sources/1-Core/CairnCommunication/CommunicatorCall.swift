@@ -51,13 +51,11 @@ package struct CommunicatorCall: Sendable, Hashable, CustomStringConvertible {
         return message
     }
 
-    /// A digest of counts (FNV-1a over the words), which is compared and never inverted.
+    /// A digest of counts, which is compared and never inverted.
     package static func digest(of counts: [Int]) -> Int {
-        var state: UInt64 = 0xCBF2_9CE4_8422_2325
-        for count in counts {
-            state = (state ^ UInt64(bitPattern: Int64(count))) &* 0x0000_0100_0000_01B3
-        }
-        return Int(truncatingIfNeeded: state >> 1)
+        var hash = Hash64()
+        for count in counts { hash.combine(UInt64(bitPattern: Int64(count))) }
+        return Int(truncatingIfNeeded: hash.value >> 1)
     }
 }
 

@@ -58,20 +58,13 @@ package final class TemporaryDirectory: Sendable {
     }
 }
 
-/// Random numbers that a seed determines: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). A failure that names the
-/// seed can be run again.
+/// Random numbers that a seed determines. A failure that names the seed can be run again.
 package struct SeededGenerator: RandomNumberGenerator, Sendable {
-    private var state: UInt64
+    private var generator: SplitMix64
 
-    package init(seed: UInt64) { state = seed }
+    package init(seed: UInt64) { generator = SplitMix64(seed: seed) }
 
-    package mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
+    package mutating func next() -> UInt64 { generator.next() }
 }
 
 /// The error that something throws; `nil` if it throws none, or one that is not of this package.

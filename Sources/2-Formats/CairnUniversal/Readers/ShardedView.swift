@@ -43,14 +43,11 @@ struct ShardedView: TensorView {
     /// reads and every process chooses alike.
     private func replica(of holder: ShardedShape.Holder) -> Int? {
         guard holder.ranks.count > 1 else { return holder.ranks.first }
-        // FNV-1a (Fowler, Noll, Vo), and the finaliser of SplitMix64 because its bits alone are weak.
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        for offset in holder.region.offsets { hash = (hash ^ UInt64(offset)) &* 0x100_0000_01B3 }
-        hash = (hash ^ (hash >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        hash = (hash ^ (hash >> 27)) &* 0x94D0_49BB_1331_11EB
-        hash ^= hash >> 31
-        return holder.ranks[Int(hash % UInt64(holder.ranks.count))]
+        var hash = Hash64()
+        hash.combine(name)
+        for offset in holder.region.offsets { hash.combine(UInt64(offset)) }
+        // The lowest bits of the hash alone are weak.
+        return holder.ranks[Int(SplitMix64.mixed(hash.value) % UInt64(holder.ranks.count))]
     }
 
     private func local(_ rank: Int) throws(CairnError) -> any TensorView {

@@ -277,14 +277,13 @@ final class PreparedTensor: Sendable {
 
 /// Which numbers of the generator an input's tensor draws.
 enum RandomStream {
-    /// FNV-1a over the tensor's name in UTF-8, a zero, and the number of the task vector in eight bytes: the same whatever
+    /// The hash of the tensor's name in UTF-8, a zero, and the number of the task vector in eight bytes: the same whatever
     /// else is merged, in whatever order.
     static func number(tensor: String, input: Int) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func add(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        for byte in tensor.utf8 { add(byte) }
-        add(0)
-        for shift in 0..<8 { add(UInt8(truncatingIfNeeded: input >> (8 * shift))) }
-        return hash
+        var hash = Hash64()
+        hash.combine(tensor)
+        hash.combine(0)
+        for shift in 0..<8 { hash.combine(UInt64(UInt8(truncatingIfNeeded: input >> (8 * shift)))) }
+        return hash.value
     }
 }

@@ -37,20 +37,15 @@ public protocol SearchStrategy: Sendable {
 }
 
 /// The random numbers of a search: SplitMix64, whose whole state is one number that a checkpoint can hold.
-/// (Steele, Lea and Flood, OOPSLA 2014)
 public struct SearchRandom: RandomNumberGenerator, Sendable, Hashable {
+    private var generator: SplitMix64
+
+    public init(seed: UInt64) { generator = SplitMix64(seed: seed) }
+
     /// Where it is.
-    public private(set) var state: UInt64
+    public var state: UInt64 { generator.state }
 
-    public init(seed: UInt64) { state = seed }
-
-    public mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
+    public mutating func next() -> UInt64 { generator.next() }
 
     /// The next number of [0, 1).
     mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
