@@ -32,12 +32,19 @@ package final class Monitor<State>: @unchecked Sendable {
         return try body(state)
     }
 
-    /// Changes the state and wakes all threads that wait for it.
-    package func change<Result>(_ body: (inout State) throws -> Result) rethrows -> Result {
+    /// Which of the threads that wait for the state look at it again after a change.
+    package enum Waking { case none, one, all }
+
+    /// Changes the state and wakes threads that wait for it.
+    package func change<Result>(waking: Waking = .all, _ body: (inout State) throws -> Result) rethrows -> Result {
         pthread_mutex_lock(mutex)
         defer {
-            pthread_cond_broadcast(condition)
             pthread_mutex_unlock(mutex)
+            switch waking {
+            case .none: break
+            case .one: pthread_cond_signal(condition)
+            case .all: pthread_cond_broadcast(condition)
+            }
         }
         return try body(&state)
     }
@@ -74,58 +81,38 @@ package final class Monitor<State>: @unchecked Sendable {
 }
 
 /// A first-in first-out queue that threads wait on.
-///
-/// `@unchecked Sendable`: every access to `elements` and `closed` holds `mutex`.
-package final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var elements: [Element?] = []
-    private var head = 0
-    private var closed = false
-
-    package init() {
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(condition, nil)
+package final class BlockingQueue<Element: Sendable>: Sendable {
+    private struct State {
+        var elements: [Element?] = []
+        var head = 0
+        var isClosed = false
     }
 
-    deinit {
-        pthread_cond_destroy(condition)
-        pthread_mutex_destroy(mutex)
-        condition.deallocate()
-        mutex.deallocate()
-    }
+    private let state = Monitor(State())
+
+    package init() {}
 
     /// Appends `element` and wakes one waiter. After ``close()`` it does nothing.
     package func push(_ element: Element) {
-        pthread_mutex_lock(mutex)
-        if !closed { elements.append(element) }
-        pthread_mutex_unlock(mutex)
-        pthread_cond_signal(condition)
+        state.change(waking: .one) { if !$0.isClosed { $0.elements.append(element) } }
     }
 
     /// The oldest element, waiting for one; `nil` once the queue is closed and empty.
     package func pop() -> Element? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while head == elements.count {
-            if closed { return nil }
-            pthread_cond_wait(condition, mutex)
+        let popped = state.wait { state -> Element?? in
+            guard state.head < state.elements.count else { return state.isClosed ? .some(nil) : nil }
+            let element = state.elements[state.head]
+            state.elements[state.head] = nil
+            state.head += 1
+            if state.head == state.elements.count {
+                state.elements.removeAll(keepingCapacity: true)
+                state.head = 0
+            }
+            return .some(element)
         }
-        let element = elements[head]
-        elements[head] = nil
-        head += 1
-        if head == elements.count {
-            elements.removeAll(keepingCapacity: true)
-            head = 0
-        }
-        return element
+        return popped ?? nil
     }
 
     /// Lets every waiter go once the queue is empty.
-    package func close() {
-        pthread_mutex_lock(mutex)
-        closed = true
-        pthread_mutex_unlock(mutex)
-        pthread_cond_broadcast(condition)
-    }
+    package func close() { state.change { $0.isClosed = true } }
 }

@@ -78,37 +78,26 @@ public final class ThreadPool: TaskExecutor {
             for index in 0..<count { try body(index) }
             return
         }
-        let progress = SharedLoop(count: count)
-        for _ in 0..<helpers { queue.push(.closure { progress.work(body) }) }
-        progress.work(body)
-        progress.waitUntilIdle()
-        if let error = progress.firstError { throw error }
+        let loop = SharedLoop(count: count)
+        for _ in 0..<helpers { queue.push(.closure { loop.work(body) }) }
+        loop.work(body)
+        try loop.wait()
     }
 }
 
-/// The state of one `ThreadPool.forEach`: the next index, and the threads that are still busy.
-///
-/// `@unchecked Sendable`: all mutable state is guarded by `mutex`.
-private final class SharedLoop: @unchecked Sendable {
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let idle = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+/// One `ThreadPool.forEach`.
+private final class SharedLoop: Sendable {
+    private struct Progress {
+        var next = 0
+        /// How many indices are worked on.
+        var running = 0
+        var firstError: (any Error)?
+    }
+
     private let count: Int
-    private var next = 0
-    private var running = 0
-    private(set) var firstError: (any Error)?
+    private let progress = Monitor(Progress())
 
-    init(count: Int) {
-        self.count = count
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(idle, nil)
-    }
-
-    deinit {
-        pthread_cond_destroy(idle)
-        pthread_mutex_destroy(mutex)
-        idle.deallocate()
-        mutex.deallocate()
-    }
+    init(count: Int) { self.count = count }
 
     /// Takes indices until there are none left. A helper that comes late finds none and returns at once.
     func work(_ body: (Int) throws -> Void) {
@@ -123,30 +112,29 @@ private final class SharedLoop: @unchecked Sendable {
     }
 
     /// Returns when no index is being worked on and none will be.
-    func waitUntilIdle() {
-        pthread_mutex_lock(mutex)
-        while running > 0 { pthread_cond_wait(idle, mutex) }
-        pthread_mutex_unlock(mutex)
+    ///
+    /// - Throws: The first error.
+    func wait() throws {
+        progress.wait { $0.running == 0 ? () : nil }
+        if let error = progress.read({ $0.firstError }) { throw error }
     }
 
     private func take() -> Int? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        guard next < count else { return nil }
-        defer { next += 1 }
-        running += 1
-        return next
+        progress.change(waking: .none) { progress in
+            guard progress.next < count else { return nil }
+            defer { progress.next += 1 }
+            progress.running += 1
+            return progress.next
+        }
     }
 
     private func finish(_ error: (any Error)?) {
-        pthread_mutex_lock(mutex)
-        running -= 1
-        if let error {
-            if firstError == nil { firstError = error }
-            next = count
+        progress.change { progress in
+            progress.running -= 1
+            guard let error else { return }
+            if progress.firstError == nil { progress.firstError = error }
+            progress.next = count
         }
-        if running == 0 { pthread_cond_broadcast(idle) }
-        pthread_mutex_unlock(mutex)
     }
 }
 
