@@ -55,7 +55,7 @@ import Testing
         do {
             return try !store.open(step: step).verify().isValid
         } catch {
-            return error.isDamage
+            return error.code.isUnusable
         }
     }
 

@@ -89,7 +89,7 @@ import Darwin
                     }
                 }
                 let error = #expect(throws: CairnError.self) { try source.replicate(step: 1, to: target) }
-                #expect(error?.isDamage == true && error?.context.file?.contains("rank-0000\(rank)") == true, "\(position)")
+                #expect(error?.code.isUnusable == true && error?.context.file?.contains("rank-0000\(rank)") == true, "\(position)")
                 #expect(try target.storage.list("").isEmpty, "\(position): nothing is left")
             }
         }

@@ -44,6 +44,12 @@ public struct CairnError: Error, Sendable {
         /// A file stands where a directory must be, such as at the path of a store.
         public static let notADirectory = Code(.notADirectory)
 
+        /// Whether it says that bytes are not those that were written: changed, cut off or missing.
+        package var isDamage: Bool { [.corrupted, .malformed, .incomplete].contains(self) }
+
+        /// Whether it says that what was read is of no use, for whatever reason, and not that it could not be reached.
+        package var isUnusable: Bool { isDamage || [.mismatch, .notFound, .unsupported].contains(self) }
+
         /// Every code there is, in the order of their names.
         package static let all = Value.allCases.map(Code.init).sorted { $0.description < $1.description }
 

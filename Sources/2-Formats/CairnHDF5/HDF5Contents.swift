@@ -85,14 +85,14 @@ struct HDF5Contents {
     private mutating func leaveOut(_ what: String, _ error: CairnError) throws(CairnError) {
         guard error.isOfContent else { throw error }
         var located = error
-        if error.isOfDamage {
+        if error.code.isDamage {
             located.context.tensor = located.context.tensor ?? what
             damages.append(located)
         }
         var reason = error.message
         if let expected = error.context.expected { reason += ", expected \(expected)" }
         if let found = error.context.found { reason += ", found \(found)" }
-        skippedEntries.append("\(what) is left out\(error.isOfDamage ? ", it is damaged" : ""): \(reason)")
+        skippedEntries.append("\(what) is left out\(error.code.isDamage ? ", it is damaged" : ""): \(reason)")
     }
 
     /// Takes a group's attributes and returns the paths of its hard links, sorted.

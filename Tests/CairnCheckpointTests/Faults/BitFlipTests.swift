@@ -158,7 +158,7 @@ import Testing
             #expect { try store.load(step: 1) } throws: { error in
                 guard let error = error as? CairnError else { return false }
                 if key.hasSuffix("manifest.json") { return error.code == .notFound }
-                return error.isDamage && error.context.file?.contains(key) == true
+                return error.code.isUnusable && error.context.file?.contains(key) == true
             }
             guard !key.hasSuffix("manifest.json") else { continue }
             let damages = try store.open(step: 1).verify(deep: false).damages

@@ -66,7 +66,7 @@ extension CheckpointStore {
                 let state = try TrainingState(reading: opened, options: options)
                 KnownDamage.shared.forget(opened.manifest.saveID, step: step, in: storage)
                 return .resumed(LoadedState(state: state, manifest: opened.manifest, skipped: skipped))
-            } catch let error as CairnError where error.isDamage {
+            } catch let error as CairnError where error.code.isUnusable {
                 try recordDamage(error, reader, step, isAsked: options.names != nil)
                 skipped.append(Skipped(step: step, error: error))
             }
@@ -141,7 +141,7 @@ package enum LoadErrorClassification: Sendable {
     /// - Parameter reader: The checkpoint, if its manifest could be read.
     package init(of error: CairnError, reading reader: CairnReader?) {
         switch error.code {
-        case .corrupted, .malformed, .incomplete: self = .damaged(error)
+        case let code where code.isDamage: self = .damaged(error)
         case .unsupported: self = .unusable(error)
         case .mismatch, .notFound: self = Self.classify(error, reader)
         case .cancelled, .invalidArgument: self = .refused(error)
@@ -155,7 +155,7 @@ package enum LoadErrorClassification: Sendable {
         guard let reader else { return .unusable(error) }
         do throws(CairnError) {
             let damages = try reader.verify(deep: false).damages.map(\.error)
-            if let trouble = damages.first(where: { !$0.isDamage }) { return .unreachable(trouble) }
+            if let trouble = damages.first(where: { !$0.code.isUnusable }) { return .unreachable(trouble) }
             return damages.isEmpty ? .unusable(error) : .damaged(error)
         } catch {
             return .unreachable(error)

@@ -36,7 +36,7 @@ extension CheckpointStore {
             _ = try open(step: step)
         } catch {
             // Another version's manifest is as good as ours, and an unreadable disk says nothing about it.
-            guard error.isDamage, error.code != .unsupported else { throw error }
+            guard error.code.isUnusable, error.code != .unsupported else { throw error }
             return
         }
         throw CairnError(
@@ -83,7 +83,7 @@ private struct SaveCandidate {
                 let id = file.metadata.saveID
                 candidates[id, default: SaveCandidate(saveID: id)].files.append(file)
             } catch {
-                guard error.isDamage else { throw error }
+                guard error.code.isUnusable else { throw error }
                 unreadable.append(error)
             }
         }

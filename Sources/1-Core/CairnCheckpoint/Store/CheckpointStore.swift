@@ -132,7 +132,7 @@ public final class CheckpointStore: Sendable {
                 if let damage = try reader.verify(deep: deep).damages.first { throw damage.error }
                 return (reader, skipped)
             } catch {
-                guard error.isDamage else { throw error }
+                guard error.code.isUnusable else { throw error }
                 skipped.append(Skipped(step: step, error: error))
             }
         }
@@ -177,13 +177,6 @@ public final class CheckpointStore: Sendable {
             steps.count > 8
             ? steps.prefix(3).map(String.init) + ["…"] + steps.suffix(3).map(String.init) : steps.map(String.init)
         return shown.joined(separator: ", ")
-    }
-}
-
-extension CairnError {
-    /// Whether the error says that a checkpoint itself is unusable, not that it could not be reached.
-    package var isDamage: Bool {
-        [.corrupted, .malformed, .incomplete, .mismatch, .notFound, .unsupported].contains(code)
     }
 }
 

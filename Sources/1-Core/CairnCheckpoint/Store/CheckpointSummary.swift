@@ -58,7 +58,7 @@ extension CheckpointStore {
             summary.state = flaw.map { .damaged($0) } ?? .committed
         } catch {
             // A storage that fails says nothing about the checkpoint.
-            guard error.isDamage else { throw error }
+            guard error.code.isUnusable else { throw error }
             summary.state = .damaged(error)
         }
         if isMarked, let quarantine = try quarantine(ofStep: step) { summary.state = .quarantined(quarantine) }
@@ -127,7 +127,7 @@ struct PresentManifest {
             // Another version's manifest is as good as ours.
             case .unsupported: break
             default:
-                guard error.isDamage else { throw error }
+                guard error.code.isUnusable else { throw error }
                 flaw = error
             }
         }

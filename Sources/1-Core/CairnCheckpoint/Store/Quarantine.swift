@@ -90,7 +90,7 @@ extension CheckpointStore {
         do throws(CairnError) {
             saveID = try open(step: step).manifest.saveID
         } catch {
-            guard error.isDamage else { throw error }
+            guard error.code.isUnusable else { throw error }
             return error.code == .notFound ? nil : quarantine
         }
         return quarantine.isOf(saveID) ? quarantine : nil
@@ -198,7 +198,7 @@ extension CheckpointStore {
                 aside.saveID = manifest.saveID
                 aside.reason = "it was found unusable when the step was saved again"
             } catch {
-                guard error.isDamage else { throw error }
+                guard error.code.isUnusable else { throw error }
                 aside.reason = "\(error)"
             }
             found.append(aside)

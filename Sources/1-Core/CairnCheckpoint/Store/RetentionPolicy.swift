@@ -95,7 +95,7 @@ extension CheckpointStore {
             let damages = try open(step: step).verify(deep: false).damages
             if damages.isEmpty { return step }
             // Nothing is deleted by what a failing storage says.
-            if let trouble = damages.first(where: { !$0.error.isDamage }) { throw trouble.error }
+            if let trouble = damages.first(where: { !$0.error.code.isUnusable }) { throw trouble.error }
         }
         return nil
     }
@@ -110,7 +110,7 @@ extension CheckpointStore {
             manifest = try open(step: step).manifest
         } catch {
             // A storage that cannot be read says nothing about whose files these are.
-            guard error.isDamage else { throw error }
+            guard error.code.isUnusable else { throw error }
             manifest = nil
         }
         try storage.delete([prefix + CairnReader.manifestName])
@@ -143,7 +143,7 @@ extension CheckpointStore {
                 do throws(CairnError) {
                     manifest = try open(step: step).manifest
                 } catch {
-                    guard error.isDamage else { throw error }
+                    guard error.code.isUnusable else { throw error }
                     continue
                 }
                 let names = manifest.files.map(\.name) + [CairnReader.manifestName] + StepName.companionNames
@@ -170,7 +170,7 @@ extension CheckpointStore {
                 let bytes = try storage.readAll(entry.key, limit: Manifest.maximumByteCount)
                 kept.formUnion(try Manifest(parsing: bytes, file: entry.key).files.map { prefix + $0.name })
             } catch {
-                guard error.isDamage else { throw error }
+                guard error.code.isUnusable else { throw error }
                 return nil
             }
         }

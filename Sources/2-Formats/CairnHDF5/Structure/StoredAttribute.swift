@@ -123,8 +123,5 @@ extension ObjectHeaders {
 
 extension CairnError {
     /// Whether the error is in what the file holds: an object of it is left out, and the rest is read.
-    var isOfContent: Bool { isOfDamage || code == .unsupported }
-
-    /// Whether something was changed or cut off.
-    var isOfDamage: Bool { [.malformed, .corrupted, .incomplete].contains(code) }
+    var isOfContent: Bool { code.isDamage || code == .unsupported }
 }

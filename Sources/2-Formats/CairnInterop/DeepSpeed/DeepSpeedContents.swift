@@ -148,7 +148,7 @@ struct DeepSpeedContents {
             do throws(CairnError) {
                 noteOtherValues(try DeepSpeedState(storage, prefix + name), of: name)
             } catch {
-                guard error.isDamage else { throw error }
+                guard error.code.isUnusable else { throw error }
                 skippedEntries.append("\(name) cannot be read, so its values are left out: \(error.message)")
             }
         }

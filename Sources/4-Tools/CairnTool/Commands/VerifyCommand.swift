@@ -225,7 +225,7 @@ struct CheckpointVerification {
     }
 
     private static func isDamage(_ error: CairnError) -> Bool {
-        [.corrupted, .malformed, .incomplete, .mismatch].contains(error.code)
+        error.code.isDamage || error.code == .mismatch
     }
 }
 
