@@ -83,7 +83,7 @@ public struct CheckpointDigest: Sendable, Hashable {
             if buffer.count < byteCount { buffer = [UInt8](repeating: 0, count: byteCount) }
             var span = buffer.mutableSpan
             var bytes = span.mutableBytes
-            var part = bytes._mutatingExtracting(0..<byteCount)
+            var part = bytes.part(0..<byteCount)
             try reader.read(tensor.name, region: slab, into: &part)
             try hash.update(buffer.span.bytes.extracting(0..<byteCount))
         }

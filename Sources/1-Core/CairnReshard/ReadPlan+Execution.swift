@@ -187,9 +187,7 @@ extension ShardedState {
             }
         } catch {
             // The others wait for this rank; they learn what happened to it.
-            group.fail(
-                error as? CairnError
-                    ?? CairnError(.inputOutput, "the rank could not read its part", .init(rank: rank), cause: error))
+            group.fail(CairnError(wrapping: error, "the rank could not read its part"))
             throw error
         }
     }

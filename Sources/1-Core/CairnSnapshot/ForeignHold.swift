@@ -54,7 +54,7 @@ final class ForeignHold: Sendable {
             for index in indices(range) {
                 let chunk = self.range(of: index)
                 let part = chunk.clamped(to: range)
-                var target = destination._mutatingExtracting(
+                var target = destination.part(
                     part.lowerBound - range.lowerBound..<part.upperBound - range.lowerBound)
                 try read(part, of: index, isWhole: part == chunk, into: &target)
             }

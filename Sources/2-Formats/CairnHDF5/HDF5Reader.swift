@@ -115,7 +115,7 @@ extension VerificationReport {
             if buffer.count < byteCount { buffer = [UInt8](repeating: 0, count: byteCount) }
             var span = buffer.mutableSpan
             var bytes = span.mutableBytes
-            var part = bytes._mutatingExtracting(0..<byteCount)
+            var part = bytes.part(0..<byteCount)
             do throws(CairnError) {
                 try reader.read(tensor.name, region: slab, into: &part)
             } catch {

@@ -69,17 +69,11 @@ struct FragmentScatter: Sendable {
         if buffer.count < end - begin { buffer = [UInt8](repeating: 0, count: end - begin) }
         var span = buffer.mutableSpan
         var bytes = span.mutableBytes
-        var part = bytes._mutatingExtracting(0..<end - begin)
+        var part = bytes.part(0..<end - begin)
         try file.read(fragment, at: begin, into: &part)
-        var failure: CairnError?
-        buffer.withUnsafeBytes { buffer in
-            do throws(CairnError) {
-                for taker in takers { try hand(out: buffer, from: begin..<end, to: taker) }
-            } catch {
-                failure = error
-            }
+        try part.bytes.withUnsafeBytes { bytes throws(CairnError) in
+            for taker in takers { try hand(out: bytes, from: begin..<end, to: taker) }
         }
-        if let failure { throw failure }
     }
 
     /// Hands out the elements of chunks that another rank has read and verified.

@@ -99,39 +99,33 @@ final class RankFile: Sendable {
         let chunkByteCount = metadata.chunkByteCount
         let total = fragment.byteCount
         var scratch = ChunkScratch()
-        var failure: CairnError?
-        destination.withUnsafeMutableBytes { target in
-            do throws(CairnError) {
-                var written = 0
-                for run in runs {
-                    let (begin, end) = (run * bits / 8, (run + runs.runLength) * bits / 8)
-                    if (run * bits) % 8 != 0 || (runs.runLength * bits) % 8 != 0 {
-                        throw CairnError(
-                            .unsupported, "a region of packed elements must begin and end at whole bytes",
-                            .init(found: "\(region)"))
-                    }
-                    var position = begin
-                    while position < end {
-                        let index = position / chunkByteCount
-                        let chunk = index * chunkByteCount..<min(total, (index + 1) * chunkByteCount)
-                        let part = position..<min(end, chunk.upperBound)
-                        var into = UnsafeMutableRawBufferPointer(
-                            rebasing: target[written..<written + part.count]
-                        ).mutableBytes
-                        if part == chunk {
-                            try readChunk(fragment, index, &scratch, into: &into)
-                        } else {
-                            try copyPart(fragment, index, chunk, part, &scratch, into: &into)
-                        }
-                        written += part.count
-                        position = part.upperBound
-                    }
+        var written = 0
+        do throws(CairnError) {
+            for run in runs {
+                let (begin, end) = (run * bits / 8, (run + runs.runLength) * bits / 8)
+                if (run * bits) % 8 != 0 || (runs.runLength * bits) % 8 != 0 {
+                    throw CairnError(
+                        .unsupported, "a region of packed elements must begin and end at whole bytes",
+                        .init(found: "\(region)"))
                 }
-            } catch {
-                failure = error
+                var position = begin
+                while position < end {
+                    let index = position / chunkByteCount
+                    let chunk = index * chunkByteCount..<min(total, (index + 1) * chunkByteCount)
+                    let part = position..<min(end, chunk.upperBound)
+                    var into = destination.part(written..<written + part.count)
+                    if part == chunk {
+                        try readChunk(fragment, index, &scratch, into: &into)
+                    } else {
+                        try copyPart(fragment, index, chunk, part, &scratch, into: &into)
+                    }
+                    written += part.count
+                    position = part.upperBound
+                }
             }
+        } catch {
+            throw error.located(at: location).adding(.init(tensor: fragment.name))
         }
-        if let failure { throw failure.located(at: location).adding(.init(tensor: fragment.name)) }
     }
 
     /// Fills `destination` with the fragment's bytes from `offset` on, a multiple of the chunk size, to the end of a chunk.
@@ -144,21 +138,14 @@ final class RankFile: Sendable {
             throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: location, offset: offset))
         }
         var scratch = ChunkScratch()
-        var failure: CairnError?
-        destination.withUnsafeMutableBytes { target in
-            do throws(CairnError) {
-                for begin in stride(from: offset, to: end, by: chunkByteCount) {
-                    let length = min(chunkByteCount, end - begin)
-                    var into = UnsafeMutableRawBufferPointer(
-                        rebasing: target[begin - offset..<begin - offset + length]
-                    ).mutableBytes
-                    try readChunk(fragment, begin / chunkByteCount, &scratch, into: &into)
-                }
-            } catch {
-                failure = error
+        do throws(CairnError) {
+            for begin in stride(from: offset, to: end, by: chunkByteCount) {
+                var into = destination.part(begin - offset..<min(begin + chunkByteCount, end) - offset)
+                try readChunk(fragment, begin / chunkByteCount, &scratch, into: &into)
             }
+        } catch {
+            throw error.located(at: location).adding(.init(tensor: fragment.name))
         }
-        if let failure { throw failure.located(at: location).adding(.init(tensor: fragment.name)) }
     }
 
     /// The fragment over the mapped file, if it is stored as it is and the storage can map.

@@ -48,7 +48,7 @@ extension VerificationReport {
             if buffer.count < count { buffer = [UInt8](repeating: 0, count: count) }
             var span = buffer.mutableSpan
             var bytes = span.mutableBytes
-            var part = bytes._mutatingExtracting(0..<count)
+            var part = bytes.part(0..<count)
             do throws(CairnError) {
                 try view.read(slab, into: &part)
             } catch {
@@ -178,11 +178,9 @@ extension RankFile {
     private func readForVerification(
         _ fragment: StoredFragment, at begin: Int, _ length: Int, _ buffer: inout [UInt8]
     ) throws(CairnError) {
-        var failure: CairnError?
-        buffer.withUnsafeMutableBytes { memory in
-            var destination = UnsafeMutableRawBufferPointer(rebasing: memory[..<length]).mutableBytes
-            do throws(CairnError) { try self.read(fragment, at: begin, into: &destination) } catch { failure = error }
-        }
-        if let failure { throw failure }
+        var span = buffer.mutableSpan
+        var bytes = span.mutableBytes
+        var destination = bytes.part(0..<length)
+        try read(fragment, at: begin, into: &destination)
     }
 }

@@ -52,9 +52,9 @@ package struct CastView: TensorView {
             if block.count < sourceByteCount { block = [UInt8](repeating: 0, count: sourceByteCount) }
             var span = block.mutableSpan
             var bytes = span.mutableBytes
-            var input = bytes._mutatingExtracting(0..<sourceByteCount)
+            var input = bytes.part(0..<sourceByteCount)
             try base.read(part, into: &input)
-            var output = destination._mutatingExtracting(written..<written + byteCount)
+            var output = destination.part(written..<written + byteCount)
             let loss = try ScalarConversion.convertNotingLoss(
                 block.span.bytes.extracting(0..<sourceByteCount), from: base.scalarType, into: &output, to: scalarType,
                 overflow: overflow)

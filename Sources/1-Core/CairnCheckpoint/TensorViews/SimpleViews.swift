@@ -107,7 +107,7 @@ package struct FileTensor: TensorView {
         if runs.count == 1 || runByteCount >= Self.blockByteCount / 2 {
             var written = 0
             while let element = runs.next() {
-                var part = destination._mutatingExtracting(written..<written + runByteCount)
+                var part = destination.part(written..<written + runByteCount)
                 try file.read(at: byteOffset + byteIndex(of: element), into: &part)
                 written += runByteCount
             }
@@ -137,7 +137,7 @@ package struct FileTensor: TensorView {
             if block.count < end - first { block = [UInt8](repeating: 0, count: end - first) }
             var span = block.mutableSpan
             var bytes = span.mutableBytes
-            var part = bytes._mutatingExtracting(0..<end - first)
+            var part = bytes.part(0..<end - first)
             try file.read(at: byteOffset + first, into: &part)
             block.withUnsafeBytes { source in
                 destination.withUnsafeMutableBytes { target in

@@ -85,7 +85,7 @@ extension TensorView {
         var runs = RegionRuns(of: local, in: region.shape)
         if runs.count == 1, let first = runs.next(), let begin = scalarType.byteCount(elementCount: first) {
             let count = try byteCount(of: source)
-            var part = destination._mutatingExtracting(begin..<begin + count)
+            var part = destination.part(begin..<begin + count)
             return try read(source, into: &part)
         }
         guard source.shape == target.shape else {

@@ -132,9 +132,7 @@ public final class MemoryMapping: Sendable {
     /// All bytes of the file.
     public var bytes: RawSpan {
         @_lifetime(borrow self)
-        get {
-            _overrideLifetime(RawSpan(_unsafeStart: baseAddress, byteCount: byteCount), borrowing: self)
-        }
+        get { RawSpan(baseAddress, byteCount: byteCount, borrowing: self) }
     }
 }
 

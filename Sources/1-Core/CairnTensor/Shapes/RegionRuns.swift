@@ -128,27 +128,23 @@ extension PairedRuns {
     package func copy(
         _ source: RawSpan, into destination: inout MutableRawSpan, bitWidth bits: Int
     ) throws(CairnError) {
-        var failure: CairnError?
-        source.withUnsafeBytes { from in
-            destination.withUnsafeMutableBytes { into in
+        try source.withUnsafeBytes { from throws(CairnError) in
+            try destination.withUnsafeMutableBytes { into throws(CairnError) in
                 let length = pieceLength * bits / 8
                 for (source, target) in self {
                     guard pieceLength * bits % 8 == 0, source * bits % 8 == 0, target * bits % 8 == 0 else {
-                        failure = CairnError(
+                        throw CairnError(
                             .unsupported, "a region of packed elements must begin and end at whole bytes")
-                        return
                     }
                     guard source * bits / 8 + length <= from.count, target * bits / 8 + length <= into.count,
                         let fromBase = from.baseAddress, let intoBase = into.baseAddress
                     else {
-                        failure = CairnError(.mismatch, "a buffer is too small for its tensor")
-                        return
+                        throw CairnError(.mismatch, "a buffer is too small for its tensor")
                     }
                     (intoBase + target * bits / 8).copyMemory(from: fromBase + source * bits / 8, byteCount: length)
                 }
             }
         }
-        if let failure { throw failure }
     }
 }
 

@@ -118,8 +118,7 @@ extension Tensor {
                 .init(expected: "\(Element.scalarType)", found: "\(scalarType)"))
         }
         let start = (storage.base + byteOffset).assumingMemoryBound(to: Element.self)
-        let span = Span(_unsafeStart: UnsafePointer(start), count: shape.elementCount)
-        return _overrideLifetime(span, borrowing: self)
+        return Span(start, count: shape.elementCount, borrowing: self)
     }
 
     /// The elements without copying. The type must be the tensor's own.

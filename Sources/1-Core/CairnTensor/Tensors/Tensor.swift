@@ -127,10 +127,7 @@ extension Tensor {
     /// The bytes, row-major and little-endian.
     public var bytes: RawSpan {
         @_lifetime(borrow self)
-        get {
-            let span = RawSpan(_unsafeStart: storage.base + byteOffset, byteCount: byteCount)
-            return _overrideLifetime(span, borrowing: self)
-        }
+        get { RawSpan(storage.base + byteOffset, byteCount: byteCount, borrowing: self) }
     }
 
     /// The bytes for writing. Copies them first when another tensor shares them or they are not ours to write.
@@ -138,8 +135,8 @@ extension Tensor {
         @_lifetime(&self)
         mutating get {
             makeUnique()
-            let span = MutableRawSpan(_unsafeStart: storage.base + byteOffset, byteCount: byteCount)
-            return _overrideLifetime(span, mutating: &self)
+            let (start, byteCount) = (storage.base + byteOffset, byteCount)
+            return MutableRawSpan(start, byteCount: byteCount, mutating: &self)
         }
     }
 

@@ -40,7 +40,7 @@ struct StridedTensor: TensorView {
             if buffer.count < span { buffer = [UInt8](repeating: 0, count: span) }
             var bufferSpan = buffer.mutableSpan
             var bytes = bufferSpan.mutableBytes
-            var read = bytes._mutatingExtracting(0..<span)
+            var read = bytes.part(0..<span)
             try file.read(at: first * width, into: &read)
             let begin = zip(zip(part.offsets, region.offsets), outer).reduce(0) { $0 + ($1.0.0 - $1.0.1) * $1.1 }
             pick(part.shape.extents, from: buffer, to: &destination, at: begin, outer)

@@ -152,9 +152,9 @@ public struct PermutedReader: CheckpointView {
             if block.count < byteCount { block = [UInt8](repeating: 0, count: byteCount) }
             var span = block.mutableSpan
             var bytes = span.mutableBytes
-            var target = bytes._mutatingExtracting(0..<byteCount)
+            var target = bytes.part(0..<byteCount)
             try base.read(original, region: part, into: &target)
-            var output = destination._mutatingExtracting(row * rowElements * width..<end * rowElements * width)
+            var output = destination.part(row * rowElements * width..<end * rowElements * width)
             Self.pick(block, rowByteCount, offsets, width, rows: end - row, into: &output)
             row = end
         }

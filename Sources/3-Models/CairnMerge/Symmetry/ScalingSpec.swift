@@ -193,7 +193,7 @@ public struct ScaledReader: CheckpointView {
         var loss = ConversionLoss()
         for begin in stride(from: 0, to: region.elementCount, by: block) {
             let count = min(block, region.elementCount - begin)
-            var bytes = destination._mutatingExtracting(begin * width..<(begin + count) * width)
+            var bytes = destination.part(begin * width..<(begin + count) * width)
             try Self.convert(bytes.bytes, type, &numbers, count)
             for index in 0..<count {
                 for axis in axes {
@@ -214,7 +214,7 @@ public struct ScaledReader: CheckpointView {
     ) throws(CairnError) {
         var span = numbers.mutableSpan
         var bytes = span.mutableBytes
-        var part = bytes._mutatingExtracting(0..<count * 8)
+        var part = bytes.part(0..<count * 8)
         try ScalarConversion.convert(source, from: type, into: &part, to: .f64)
     }
 }

@@ -69,8 +69,7 @@ extension Trainer {
             do {
                 try resetOptimizer()
             } catch {
-                throw error as? CairnError
-                    ?? CairnError(.invalidArgument, "the optimizer cannot be started", cause: error)
+                throw CairnError(wrapping: error, "the optimizer cannot be started")
             }
         }
     }
