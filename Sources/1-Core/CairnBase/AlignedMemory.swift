@@ -72,6 +72,34 @@ package struct AlignedMemory: @unchecked Sendable {
     }
 }
 
+/// Memory that begins at a page whatever its size, for input and output past the page cache; freed when the last reference
+/// goes. Its content is undefined at first, and whoever has it orders the access to it.
+package final class AlignedBuffer: Sendable {
+    private let memory: AlignedMemory
+    package let byteCount: Int
+
+    package init(byteCount: Int) {
+        // A smaller block would not begin at a page.
+        memory = AlignedMemory(byteCount: max(byteCount, AlignedMemory.pageSize))
+        self.byteCount = byteCount
+    }
+
+    package var base: UnsafeMutableRawPointer { memory.base }
+
+    package var bytes: UnsafeMutableRawBufferPointer { UnsafeMutableRawBufferPointer(start: base, count: byteCount) }
+
+    deinit { memory.deallocate() }
+}
+
+/// Memory that several threads use, each its own part.
+///
+/// `@unchecked Sendable`: its owner hands out parts that do not overlap, and outlives the work on them.
+package struct SharedMemory: @unchecked Sendable {
+    package let bytes: UnsafeMutableRawBufferPointer
+
+    package init(bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
+}
+
 /// Pages of 2 MiB, which the system can put a large aligned block of memory on instead of many of 4 KiB.
 ///
 /// Their first touch is several times cheaper. Direct I/O, too: it pins every page that it moves bytes from and releases

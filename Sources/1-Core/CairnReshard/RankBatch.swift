@@ -2,7 +2,6 @@ import CairnBase
 import CairnCheckpoint
 import CairnLayout
 import CairnTensor
-import Synchronization
 
 /// The files of some ranks, written side by side in one pass over the source.
 struct RankBatch {
@@ -152,17 +151,16 @@ struct RankBatch {
         }
         let work = parts.indices.filter { !parts[$0].isEmpty }.map { (appenders[$0], parts[$0]) }
         let (tensors, progress) = (resharder.plan.tensors, options.progress)
-        let buffers = Mutex<[[UInt8]]>([])
+        let buffers = RecyclingPool<[UInt8]>()
         try ThreadPool.shared.forEach(work.count, width: options.concurrency) { index in
-            var staging = buffers.withLock { $0.popLast() } ?? []
             let (appender, parts) = work[index]
-            for part in parts {
-                let type = tensors[part.slab.tensor].scalarType
-                try progress(Self.append(part, type, to: appender, &staging))
+            try buffers.with([]) { staging in
+                for part in parts {
+                    let type = tensors[part.slab.tensor].scalarType
+                    try progress(Self.append(part, type, to: appender, &staging))
+                }
             }
             appender.pause()
-            let used = staging
-            buffers.withLock { $0.append(used) }
         }
     }
 
@@ -202,27 +200,27 @@ final class SlabBuffer {
         /// In the stored tensor.
         var region: Region
         /// As many bytes as the region takes in the written type.
-        var memory: SlabMemory
+        var memory: SharedMemory
     }
 
     private(set) var slabs: [Slab] = []
-    private var storage: TensorStorage
+    private var memory: AlignedBuffer
     private var used = 0
 
     /// The most bytes that a slab has, unless a tensor cannot be cut finer.
-    var slabByteCount: Int { max(1 << 14, min(8 << 20, storage.byteCount / 4)) }
+    var slabByteCount: Int { max(1 << 14, min(readBlockByteCount, memory.byteCount / 4)) }
 
-    init(byteCount: Int) { storage = TensorStorage(byteCount: byteCount, pool: nil) }
+    init(byteCount: Int) { memory = AlignedBuffer(byteCount: byteCount) }
 
     /// Adds a slab; false when there is no room for it, though a buffer without slabs has room for any.
     func add(_ region: Region, ofTensor tensor: Int, _ scalarType: ScalarType) throws(CairnError) -> Bool {
         let byteCount = try Tensor.byteCount(scalarType, region.shape)
-        if slabs.isEmpty, byteCount > storage.byteCount { storage = TensorStorage(byteCount: byteCount, pool: nil) }
-        guard byteCount <= storage.byteCount - used else { return false }
-        let memory = UnsafeMutableRawBufferPointer(start: storage.base + used, count: byteCount)
-        slabs.append(Slab(tensor: tensor, region: region, memory: SlabMemory(bytes: memory)))
+        if slabs.isEmpty, byteCount > memory.byteCount { memory = AlignedBuffer(byteCount: byteCount) }
+        guard byteCount <= memory.byteCount - used else { return false }
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[used..<used + byteCount])
+        slabs.append(Slab(tensor: tensor, region: region, memory: SharedMemory(bytes: bytes)))
         // At pages, for reads past the page cache.
-        used = min(storage.byteCount, (used + byteCount + 4095) / 4096 * 4096)
+        used = min(memory.byteCount, (used + byteCount).roundedUp(toMultipleOf: AlignedMemory.pageSize) ?? memory.byteCount)
         return true
     }
 
@@ -230,9 +228,4 @@ final class SlabBuffer {
         slabs.removeAll(keepingCapacity: true)
         used = 0
     }
-}
-
-/// The bytes of a slab. `@unchecked Sendable`: they are disjoint parts of a buffer that outlives the work on them.
-struct SlabMemory: @unchecked Sendable {
-    var bytes: UnsafeMutableRawBufferPointer
 }

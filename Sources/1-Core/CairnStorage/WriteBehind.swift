@@ -10,23 +10,23 @@ package final class WriteBehind: StorageWriter {
     ///
     /// `@unchecked Sendable`: only one thread has it at a time.
     private final class Block: @unchecked Sendable {
-        private let buffer: AlignedBuffer
+        let buffer: AlignedBuffer
         /// Where the buffer begins in the object.
         private let start: Int
         private(set) var range: Range<Int>
 
         init(_ buffer: AlignedBuffer, at offset: Int) {
             self.buffer = buffer
-            start = offset - offset % buffer.bytes.count
+            start = offset - offset % buffer.byteCount
             range = offset..<offset
         }
 
-        var isFull: Bool { range.upperBound - start == buffer.bytes.count }
+        var isFull: Bool { range.upperBound - start == buffer.byteCount }
 
         /// Takes as many bytes as there is room for.
         func append(_ bytes: UnsafeRawBufferPointer) -> Int {
             let begin = range.upperBound - start
-            let count = min(bytes.count, buffer.bytes.count - begin)
+            let count = min(bytes.count, buffer.byteCount - begin)
             UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[begin..<begin + count])
                 .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<count]))
             range = range.lowerBound..<range.upperBound + count
@@ -40,9 +40,6 @@ package final class WriteBehind: StorageWriter {
             try writer.write(bytes.bytes, at: range.lowerBound)
             writer.startWriteback(at: range.lowerBound, byteCount: range.count)
         }
-
-        /// Releases the memory.
-        func release() -> AlignedBuffer { buffer }
     }
 
     private struct State {
@@ -54,6 +51,7 @@ package final class WriteBehind: StorageWriter {
 
     /// The size of a block.
     package static let blockByteCount = 4 << 20
+    private static let idle = RecyclingPool<AlignedBuffer>(limit: 6)
 
     /// The most blocks that are under way at once; one more is put together.
     package let blockLimit: Int
@@ -131,7 +129,8 @@ package final class WriteBehind: StorageWriter {
             send(current)
         }
         state.wait { $0.underWay.count < blockLimit ? () : nil }
-        return Block(BlockMemory.shared.take(blockByteCount), at: offset)
+        let buffer = Self.idle.take { $0.byteCount == blockByteCount } ?? AlignedBuffer(byteCount: blockByteCount)
+        return Block(buffer, at: offset)
     }
 
     private func keep(_ block: Block) {
@@ -156,7 +155,7 @@ package final class WriteBehind: StorageWriter {
             } catch {
                 failure = error
             }
-            BlockMemory.shared.give(block.release())
+            Self.idle.give(block.buffer)
             state.change { state in
                 if state.failure == nil { state.failure = failure }
                 if let index = state.underWay.firstIndex(of: block.range) { state.underWay.remove(at: index) }
@@ -166,25 +165,6 @@ package final class WriteBehind: StorageWriter {
 
     private func waitUntilIdle() {
         state.wait { $0.underWay.isEmpty ? () : nil }
-    }
-}
-
-/// Memory of blocks, kept for reuse, because memory touched for the first time costs many times a copy.
-private final class BlockMemory: Sendable {
-    static let shared = BlockMemory()
-    private static let idleLimit = 6
-
-    private let idle = Monitor<[AlignedBuffer]>([])
-
-    func take(_ byteCount: Int) -> AlignedBuffer {
-        let buffer = idle.change { idle in
-            idle.lastIndex { $0.bytes.count == byteCount }.map { idle.remove(at: $0) }
-        }
-        return buffer ?? AlignedBuffer(byteCount: byteCount)
-    }
-
-    func give(_ buffer: AlignedBuffer) {
-        idle.change { if $0.count < Self.idleLimit { $0.append(buffer) } }
     }
 }
 

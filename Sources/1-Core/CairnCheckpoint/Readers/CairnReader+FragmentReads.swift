@@ -1,7 +1,6 @@
 package import CairnBase
 package import CairnCommunication
 package import CairnTensor
-import Synchronization
 
 /// A region of a stored tensor and the memory of a local tensor that it goes to.
 ///
@@ -104,13 +103,9 @@ extension CairnReader {
         }
         pieces.sort { ($0.scatter.file.metadata.rank, $0.offset) < ($1.scatter.file.metadata.rank, $1.offset) }
         let work = pieces
-        let buffers = Mutex<[[UInt8]]>([])
+        let buffers = RecyclingPool<[UInt8]>()
         try ThreadPool.waiting.forEach(work.count, width: concurrency) { index in
-            // Buffers go from piece to piece: fresh memory costs more than the copy.
-            var buffer = buffers.withLock { $0.popLast() } ?? []
-            try work[index].scatter.read(chunks: work[index].chunks, buffer: &buffer)
-            let used = buffer
-            buffers.withLock { $0.append(used) }
+            try buffers.with([]) { buffer in try work[index].scatter.read(chunks: work[index].chunks, buffer: &buffer) }
             try progress(work[index].byteCount)
         }
         return work.reduce(0) { $0 + $1.byteCount }
@@ -252,9 +247,7 @@ extension CairnReader {
             }
             return readCount
         } catch {
-            let failure =
-                error as? CairnError
-                ?? CairnError(.inputOutput, "the rank could not read its part", cause: error)
+            let failure = CairnError(wrapping: error, "the rank could not read its part")
             group.fail(failure)
             throw failure
         }

@@ -59,33 +59,18 @@ private struct ReadAhead {
     ///
     /// `@unchecked Sendable`: only one thread has it at a time, as the queues hand it on.
     private final class Block: @unchecked Sendable {
-        private var memory: UnsafeMutableRawBufferPointer
+        private var memory = AlignedBuffer(byteCount: 0)
         private var count = 0
-
-        init(byteCount: Int) { memory = Self.allocate(byteCount) }
-
-        deinit { memory.deallocate() }
-
-        private static func allocate(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
-            // At a page, for writes past the page cache.
-            .allocate(byteCount: max(1, byteCount), alignment: 4096)
-        }
 
         var bytes: RawSpan {
             @_lifetime(borrow self)
-            get {
-                let span = UnsafeRawBufferPointer(rebasing: memory[..<count]).bytes
-                return _overrideLifetime(span, borrowing: self)
-            }
+            get { RawSpan(memory.base, byteCount: count, borrowing: self) }
         }
 
         func fill(_ region: Region, of tensor: TensorDescription, from reader: any CheckpointReader) throws {
             count = tensor.scalarType.byteCount(elementCount: region.elementCount) ?? 0
-            if memory.count < count {
-                memory.deallocate()
-                memory = Self.allocate(count)
-            }
-            var destination = UnsafeMutableRawBufferPointer(rebasing: memory[..<count]).mutableBytes
+            if memory.byteCount < count { memory = AlignedBuffer(byteCount: count) }
+            var destination = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[..<count]).mutableBytes
             try reader.read(tensor.name, region: region, into: &destination)
         }
     }
@@ -109,7 +94,7 @@ private struct ReadAhead {
     func forEachBlock(_ body: (RawSpan) throws -> Void) throws {
         // A thread is not worth its start for what fits into one block.
         guard tensors.reduce(0, { $0 + $1.byteCount }) > blockByteCount else {
-            let block = Block(byteCount: 0)
+            let block = Block()
             for tensor in tensors {
                 for region in SlabSequence(of: tensor, byteLimit: blockByteCount) {
                     try block.fill(region, of: tensor, from: reader)
@@ -119,7 +104,7 @@ private struct ReadAhead {
             return
         }
         let (free, filled) = (BlockingQueue<Block>(), BlockingQueue<Filled>())
-        for _ in 0..<Self.blockCount { free.push(Block(byteCount: 0)) }
+        for _ in 0..<Self.blockCount { free.push(Block()) }
         let (tensors, reader, blockByteCount) = (self.tensors, self.reader, self.blockByteCount)
         startThread {
             Self.read(tensors, of: reader, blockByteCount: blockByteCount, into: free, filled)

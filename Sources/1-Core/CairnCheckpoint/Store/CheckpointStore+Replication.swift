@@ -1,6 +1,5 @@
 import CairnBase
 import CairnStorage
-import Synchronization
 
 extension CheckpointStore {
     /// Copies the checkpoint of a step to another store, verified on the way: the same files, the same manifest, the same
@@ -104,17 +103,15 @@ private struct Replication {
             let header = try file.header(checking: expected)
             try writer.write(header, at: 0)
             let runs = file.storedRuns(byteLimit: Self.runByteCount)
-            let buffers = Mutex<[[UInt8]]>([])
+            let buffers = RecyclingPool<[UInt8]>()
             try ThreadPool.shared.forEach(runs.count, width: max(1, options.concurrency)) { [options] index in
                 let run = runs[index]
-                // Buffers go from run to run: fresh memory costs more than the copy.
-                var buffer = buffers.withLock { $0.popLast() } ?? []
-                try file.read(run, into: &buffer)
                 let offset = file.dataStart + run.byteRange.lowerBound
-                try writer.write(buffer, at: offset)
+                try buffers.with([]) { buffer in
+                    try file.read(run, into: &buffer)
+                    try writer.write(buffer, at: offset)
+                }
                 writer.startWriteback(at: offset, byteCount: run.byteRange.count)
-                let used = buffer
-                buffers.withLock { $0.append(used) }
                 try options.progress(run.byteRange.count)
             }
             try writer.finish(byteCount: expected.byteCount)

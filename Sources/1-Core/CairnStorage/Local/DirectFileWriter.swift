@@ -77,7 +77,7 @@ final class DirectFileWriter: Sendable {
     /// Writes whole pages through a buffer.
     private func writeCopied(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemCallError) {
         guard !bytes.isEmpty else { return }
-        try BounceBuffers.shared.withBuffer { buffer throws(SystemCallError) in
+        try BounceBuffers.withBuffer { buffer throws(SystemCallError) in
             for begin in stride(from: 0, to: bytes.count, by: buffer.count) {
                 let part = UnsafeRawBufferPointer(rebasing: bytes[begin..<min(bytes.count, begin + buffer.count)])
                 buffer.copyMemory(from: part)
@@ -119,7 +119,7 @@ final class DirectFileWriter: Sendable {
         var numbers = RangeSet<Int>()
         for number in state.pages.keys.sorted() { numbers.insert(contentsOf: number..<number + 1) }
         let pages = state.pages
-        try BounceBuffers.shared.withBuffer { buffer throws(SystemCallError) in
+        try BounceBuffers.withBuffer { buffer throws(SystemCallError) in
             for run in numbers.ranges {
                 let step = buffer.count / Self.pageByteCount
                 for first in stride(from: run.lowerBound, to: run.upperBound, by: step) {

@@ -52,7 +52,7 @@ public struct MergedCheckpoint: CheckpointReader {
         options: MergeOptions, notes: [String], isOneModel: Bool = false
     ) throws(CairnError) {
         try Self.refuseCodes(inputs, recipes)
-        let workspaces = WorkspacePool()
+        let workspaces = RecyclingPool<Workspace>()
         let ledger = LossLedger()
         var made: [(description: TensorDescription, prepared: PreparedTensor?)] = []
         for recipe in recipes {
@@ -156,7 +156,7 @@ extension MergedCheckpoint {
     }
 
     private static func bind(
-        _ recipe: TensorRecipe, _ inputs: [MergeInput], _ options: MergeOptions, _ workspaces: WorkspacePool,
+        _ recipe: TensorRecipe, _ inputs: [MergeInput], _ options: MergeOptions, _ workspaces: RecyclingPool<Workspace>,
         _ ledger: LossLedger
     ) throws(CairnError) -> (description: TensorDescription, prepared: PreparedTensor?) {
         var operands: [MergeOperand] = []

@@ -25,7 +25,7 @@ extension PreparedTensor {
                 let part = Region(
                     trustedOffsets: zip(region.offsets, slabs[index].offsets).map { $0 + $1 }, shape: slabs[index].shape)
                 let target = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[begins[index]..<begins[index + 1]])
-                try self.workspaces.with { try self.evaluate(evaluation, part, into: target, $0) }
+                try self.workspaces.with(Workspace()) { try self.evaluate(evaluation, part, into: target, $0) }
             }
         }
     }

@@ -47,14 +47,14 @@ final class PreparedTensor: Sendable {
     /// Whether it is copied because its elements have no average.
     let copied: Int?
     let options: MergeOptions
-    let workspaces: WorkspacePool
+    let workspaces: RecyclingPool<Workspace>
     let updates: [BoundUpdate]
     let ledger: LossLedger
     private let evaluation = Monitor<TensorEvaluation?>(nil)
 
     init(
         _ description: TensorDescription, operands: [MergeOperand], method: MergeMethod, updates: [BoundUpdate],
-        copied: Int?, options: MergeOptions, workspaces: WorkspacePool, ledger: LossLedger
+        copied: Int?, options: MergeOptions, workspaces: RecyclingPool<Workspace>, ledger: LossLedger
     ) {
         self.description = description
         self.operands = operands

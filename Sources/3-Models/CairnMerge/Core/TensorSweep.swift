@@ -2,7 +2,6 @@ import CCairnKernels
 import CairnBase
 import CairnCheckpoint
 import CairnTensor
-import Synchronization
 
 /// Goes through whole tensors of one shape side by side, in chunks, on several threads.
 ///
@@ -13,7 +12,7 @@ struct TensorSweep {
     /// How many bytes of one tensor a chunk has.
     let chunkByteCount: Int
     let options: MergeOptions
-    let workspaces: WorkspacePool
+    let workspaces: RecyclingPool<Workspace>
 
     /// A part of the tensors: elements that follow each other.
     struct Chunk {
@@ -34,7 +33,7 @@ struct TensorSweep {
         var first = 0
         for region in regions {
             try options.interruption()
-            try workspaces.with { try body(Chunk(region: region, first: first, workspace: $0)) }
+            try workspaces.with(Workspace()) { try body(Chunk(region: region, first: first, workspace: $0)) }
             first += region.elementCount
         }
     }
@@ -52,7 +51,7 @@ struct TensorSweep {
         try ThreadPool.shared.forEach(regions.count, width: options.concurrency) {
             [options, workspaces, firsts] index in
             try options.interruption()
-            let result = try workspaces.with { workspace in
+            let result = try workspaces.with(Workspace()) { workspace in
                 try body(Chunk(region: regions[index], first: firsts[index], workspace: workspace))
             }
             results.change { $0[index] = result }
@@ -63,38 +62,14 @@ struct TensorSweep {
 
 /// Memory that one thread computes in, kept from one piece of work to the next.
 ///
-/// `@unchecked Sendable`: only one thread has it at a time, as ``WorkspacePool`` hands it on.
+/// `@unchecked Sendable`: only one thread has it at a time, as a pool hands it on.
 final class Workspace: @unchecked Sendable {
-    private static let alignment = 4096
-    private var buffers: [UnsafeMutableRawBufferPointer] = []
-
-    deinit { for buffer in buffers { buffer.deallocate() } }
+    private var buffers: [AlignedBuffer] = []
 
     /// The buffer of a number, with at least so many bytes and whatever is in it. It stays until another size is asked for.
     func buffer(_ index: Int, byteCount: Int) -> UnsafeMutableRawBufferPointer {
-        while buffers.count <= index { buffers.append(.init(start: nil, count: 0)) }
-        if buffers[index].count < byteCount {
-            buffers[index].deallocate()
-            buffers[index] = .allocate(byteCount: byteCount, alignment: Self.alignment)
-        }
-        return UnsafeMutableRawBufferPointer(rebasing: buffers[index][..<byteCount])
+        while buffers.count <= index { buffers.append(AlignedBuffer(byteCount: 0)) }
+        if buffers[index].byteCount < byteCount { buffers[index] = AlignedBuffer(byteCount: byteCount) }
+        return UnsafeMutableRawBufferPointer(rebasing: buffers[index].bytes[..<byteCount])
     }
-}
-
-/// Workspaces that no thread has.
-final class WorkspacePool: Sendable {
-    private let idle = Mutex<[Workspace]>([])
-
-    func with<Result>(_ body: (Workspace) throws -> Result) rethrows -> Result {
-        let workspace = idle.withLock { $0.popLast() } ?? Workspace()
-        defer { idle.withLock { $0.append(workspace) } }
-        return try body(workspace)
-    }
-}
-
-/// Memory that several threads fill, each its own part.
-///
-/// `@unchecked Sendable`: its owner hands out parts that do not overlap, and waits for all threads.
-struct SharedMemory: @unchecked Sendable {
-    let bytes: UnsafeMutableRawBufferPointer
 }

@@ -1,6 +1,6 @@
 import CCairnKernels
+import CairnBase
 import CairnTensor
-import Synchronization
 
 /// Finds which elements of task vectors have the greatest magnitudes, in linear time: their bits are counted, first the
 /// upper 16, then the lower 15 of those at the border, and where the border runs through equal magnitudes those come first
@@ -125,7 +125,9 @@ struct MagnitudeSelection {
 
     /// Counts magnitudes: of each operand asked for by the upper bits, or by the lower bits of those with given upper ones.
     private func count(_ wanted: [(operand: Int, upper: UInt32?)], counterCount: Int) throws -> [[UInt64]] {
-        let counters = CounterPool(count: wanted.count * counterCount)
+        // Each thread counts in one that no other has.
+        let all = RecyclingPool<[UInt64]>()
+        let none = [UInt64](repeating: 0, count: wanted.count * counterCount)
         // Two borders of one vector share its counts by the upper bits.
         var sources = Array(wanted.indices)
         for index in wanted.indices where wanted[index].upper == nil {
@@ -134,7 +136,7 @@ struct MagnitudeSelection {
         let (base, operands, isDouble) = (self.base, self.operands, self.isDouble)
         _ = try sweep.map { [sources] chunk in
             let origin = try base.elements(of: chunk.region) { chunk.workspace.buffer(0, byteCount: $0) }
-            try counters.with { memory in
+            try all.with(none) { memory in
                 var last: (operand: Int, elements: cairn_elements)?
                 for (index, wish) in wanted.enumerated() where sources[index] == index {
                     let x: cairn_elements
@@ -146,16 +148,21 @@ struct MagnitudeSelection {
                         }
                         last = (wish.operand, x)
                     }
-                    let counters = memory + index * counterCount
-                    if let upper = wish.upper {
-                        cairn_merge_count_lower(kernelLevel, isDouble ? 1 : 0, x, origin, upper, chunk.count, counters)
-                    } else {
-                        cairn_merge_count_upper(kernelLevel, isDouble ? 1 : 0, x, origin, chunk.count, counters)
+                    memory.withUnsafeMutableBufferPointer { memory in
+                        let counters = memory.baseAddress.map { $0 + index * counterCount }
+                        if let upper = wish.upper {
+                            cairn_merge_count_lower(kernelLevel, isDouble ? 1 : 0, x, origin, upper, chunk.count, counters)
+                        } else {
+                            cairn_merge_count_upper(kernelLevel, isDouble ? 1 : 0, x, origin, chunk.count, counters)
+                        }
                     }
                 }
             }
         }
-        let sums = counters.sums()
+        var sums = none
+        for counters in all.all {
+            for index in sums.indices { sums[index] += counters[index] }
+        }
         return sources.map { Array(sums[$0 * counterCount..<($0 + 1) * counterCount]) }
     }
 
@@ -194,7 +201,7 @@ struct MagnitudeSelection {
         for count in counts {
             if rest <= count.found {
                 let chunk = { TensorSweep.Chunk(region: count.region, first: count.first, workspace: $0) }
-                let position = try sweep.workspaces.with { try search(chunk($0), rest).position }
+                let position = try sweep.workspaces.with(Workspace()) { try search(chunk($0), rest).position }
                 return UInt64(count.first + position)
             }
             rest -= count.found
@@ -216,47 +223,5 @@ extension cairn_sparsity {
         low = .max
         low_keeps_first = 1
         low_cut = 0
-    }
-}
-
-/// Arrays of counters that threads count in, each in one that no other has, added up in the end.
-///
-/// `@unchecked Sendable`: the memory is reached through `idle` only, which hands each array to one thread at a time.
-final class CounterPool: @unchecked Sendable {
-    private struct Counters: @unchecked Sendable {
-        let memory: UnsafeMutableBufferPointer<UInt64>
-    }
-
-    private let count: Int
-    private let all = Mutex<[Counters]>([])
-    private let idle = Mutex<[Counters]>([])
-
-    init(count: Int) { self.count = count }
-
-    deinit { all.withLock { for counters in $0 { counters.memory.deallocate() } } }
-
-    func with<Result>(_ body: (UnsafeMutablePointer<UInt64>) throws -> Result) rethrows -> Result {
-        let counters = idle.withLock { $0.popLast() } ?? make()
-        defer { idle.withLock { $0.append(counters) } }
-        guard let base = counters.memory.baseAddress else { preconditionFailure("counters without memory") }
-        return try body(base)
-    }
-
-    private func make() -> Counters {
-        let counters = Counters(memory: .allocate(capacity: max(1, count)))
-        counters.memory.initialize(repeating: 0)
-        all.withLock { $0.append(counters) }
-        return counters
-    }
-
-    /// What was counted by all. Call it when no thread counts any more.
-    func sums() -> [UInt64] {
-        var sums = [UInt64](repeating: 0, count: count)
-        all.withLock { all in
-            for counters in all {
-                for index in 0..<count { sums[index] += counters.memory[index] }
-            }
-        }
-        return sums
     }
 }
