@@ -128,9 +128,11 @@ let package = Package(
         module(
             .models, "CairnTrain", "COpenBLAS", "CTrainKernels", "CairnBase", "CairnCheckpoint", "CairnCommunication",
             "CairnLayout", "CairnTensor"),
+        // Of no library: programs that start programs, and tests.
+        module(.models, "CairnProcesses", "CairnBase"),
         module(
             .models, "CairnTrainCommands", "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge",
-            "CairnReshard", "CairnSnapshot", "CairnTrain", "CairnUniversal", argumentParser),
+            "CairnProcesses", "CairnReshard", "CairnSnapshot", "CairnTrain", "CairnUniversal", argumentParser),
 
         // Tools. The product of CairnTool is `cairn`: a module of that name would clash with `Cairn` where case is not told
         // apart.
@@ -141,7 +143,7 @@ let package = Package(
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
             "cairn-bench", folder: "CairnBench", "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase",
-            "CairnDigest", "CairnInterop", "CairnReshard", "CairnSnapshot", "CairnTensor", argumentParser),
+            "CairnDigest", "CairnInterop", "CairnProcesses", "CairnReshard", "CairnSnapshot", "CairnTensor", argumentParser),
         tool(
             "cairn-mpi-check", folder: "CairnMPICheck", "CairnBase", "CairnCommunication", "CairnCommunicationTesting",
             "CairnMPI"),
@@ -194,7 +196,7 @@ let package = Package(
             "CairnTrainTests", "CTrainKernels", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout",
             "CairnMerge", "CairnStorage", "CairnTensor", "CairnTesting", "CairnTrain"),
         tests(
-            "CairnTrainToolTests", "Cairn", "CairnSnapshot", "CairnTesting", "CairnTrain", "CairnTrainCommands",
+            "CairnTrainToolTests", "Cairn", "CairnProcesses", "CairnSnapshot", "CairnTesting", "CairnTrain", "CairnTrainCommands",
             "CairnTrainTool", "CairnUniversal"),
         // What every reader and every writer of checkpoints promises, one list of formats through the same suites.
         tests(

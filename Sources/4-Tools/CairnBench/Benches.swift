@@ -172,7 +172,7 @@ struct ConvertBench {
 
 /// A copy of a file as `cp` and `sync` make it: blocks of 8 MiB by `read` and `write`, one thread, one `fsync`.
 private enum FileCopy {
-    private static let blockByteCount = 8 << 20
+    private static let blockByteCount = PlainFile.blockByteCount
 
     static func copy(_ source: String, to target: String) throws {
         unlink(target)

@@ -9,8 +9,10 @@ import Darwin
 
 /// The same bytes through `write`, `fsync` and `read` alone: what no checkpoint can be expected to beat.
 struct PlainFile {
+    /// What all plain copies, reads and writes move at a time.
+    static let blockByteCount = 8 << 20
+
     let path: String
-    private static let blockByteCount = 8 << 20
 
     init(folder: String) { path = folder + "/plain.bin" }
 
@@ -102,7 +104,7 @@ struct HardPlainFile: Sendable {
         case direct
     }
 
-    private static let blockByteCount = 8 << 20
+    private static let blockByteCount = PlainFile.blockByteCount
     private static let alignment = 4096
 
     let path: String

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cairn
+import CairnProcesses
 import CairnTrain
 
 #if canImport(Glibc)
@@ -119,18 +120,20 @@ struct DemoCommand: ParsableCommand {
         return log.losses
     }
 
+    /// Runs this program, and kills it with SIGKILL as soon as `isLast` says so of a line.
     private func child(
-        _ name: String, _ more: [String], killWhen: (String) -> Bool = { _ in false }
+        _ name: String, _ more: [String], isLast: (String) -> Bool = { _ in false }
     ) throws -> ChildProcess.End {
         let arguments = ["run", "--out", out + "/" + name, "--save-every", "\(saveEvery)"] + options.arguments + more
-        return try ChildProcess.run(
-            arguments,
-            { line in
-                // One line in five says enough of the progress.
-                let words = line.split(separator: " ")
-                if words.first == "step", words.count > 1, let step = Int(words[1]), step % 50 != 0 { return }
-                say("   " + line)
-            }, killWhen: killWhen)
+        let child = try ChildProcess(CommandLine.arguments.first ?? "cairn-train", arguments, output: .pipe)
+        while let line = child.readLine() {
+            let words = line.split(separator: " ")
+            // One line in five says enough of the progress.
+            let step = words.first == "step" && words.count > 1 ? Int(words[1]) : nil
+            if (step ?? 0) % 50 == 0 { say("   " + line) }
+            if isLast(line) { child.send(SIGKILL) }
+        }
+        return child.wait()
     }
 
     private func expectSuccess(_ end: ChildProcess.End) throws {
@@ -145,60 +148,5 @@ struct DemoCommand: ParsableCommand {
             let old = try storage.list(name + "/").map(\.key)
             if !old.isEmpty { try storage.delete(old) }
         }
-    }
-}
-
-/// A child process whose output is read line by line.
-struct ChildProcess {
-    /// How it ended.
-    enum End: Equatable {
-        case exited(Int32)
-        case killed(Int32)
-    }
-
-    /// Runs this program with `arguments`; kills it with SIGKILL as soon as `killWhen` says so of a line.
-    static func run(
-        _ arguments: [String], _ line: (String) -> Void, killWhen: (String) -> Bool = { _ in false }
-    ) throws(CairnError) -> End {
-        var descriptors: [Int32] = [-1, -1]
-        guard pipe(&descriptors) == 0 else { throw CairnError(.inputOutput, "no pipe for a child process") }
-        #if canImport(Darwin)
-        var actions: posix_spawn_file_actions_t?
-        #else
-        var actions = posix_spawn_file_actions_t()
-        #endif
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, descriptors[1], 1)
-        posix_spawn_file_actions_addclose(&actions, descriptors[0])
-        posix_spawn_file_actions_addclose(&actions, descriptors[1])
-        let program = CommandLine.arguments.first ?? "cairn-train"
-        var words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) }
-        words.append(nil)
-        defer { for word in words { free(word) } }
-        var identifier = pid_t()
-        let result = posix_spawnp(&identifier, program, &actions, nil, words, environ)
-        close(descriptors[1])
-        defer { close(descriptors[0]) }
-        guard result == 0 else {
-            throw CairnError(.inputOutput, "the child process does not start", .init(file: program, found: "error \(result)"))
-        }
-        var pending: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        while true {
-            let count = read(descriptors[0], &buffer, buffer.count)
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { break }
-            pending += buffer[..<count]
-            while let end = pending.firstIndex(of: 10) {
-                let text = String(decoding: pending[..<end], as: UTF8.self)
-                pending.removeSubrange(...end)
-                line(text)
-                if killWhen(text) { kill(identifier, SIGKILL) }
-            }
-        }
-        var status: Int32 = 0
-        while waitpid(identifier, &status, 0) < 0, errno == EINTR {}
-        return status & 0x7F == 0 ? .exited((status >> 8) & 0xFF) : .killed(status & 0x7F)
     }
 }
