@@ -9,6 +9,7 @@ extension CheckpointFormat {
         var format = CheckpointFormat(
             name: "hdf5", title: "HDF5", kinds: [.file], recognise: HDF5Format.claim,
             open: { path, _ in Opening(try HDF5Reader(path: path)) })
+        format.fileExtensions = [".h5", ".hdf5"]
         format.withoutChecksums = HDF5Format.withoutChecksums
         format.targets = [
             CheckpointTarget(
@@ -31,6 +32,7 @@ extension CheckpointFormat {
                 return isArchive ? Claim(contents.path, instead: ["numpy"]) : nil
             },
             open: { path, _ in Opening(try KerasReader(path: path)) })
+        format.fileExtensions = [".keras"]
         format.withoutChecksums = HDF5Format.withoutChecksums
         return format
     }()

@@ -74,6 +74,8 @@ public struct CheckpointFormat: Sendable {
     public let title: String
     /// What a checkpoint of it can be.
     public let kinds: Set<PathKind>
+    /// What the names of its files end with, as far as they say anything. Recognition looks further.
+    public var fileExtensions: [String] = []
     /// Whether a file can hold several saves, of which one is chosen.
     public var hasParts = false
     /// Whether opening makes sure that every tensor is covered by what is stored.
@@ -116,6 +118,18 @@ public struct CheckpointTarget: Sendable {
         case run
     }
 
+    /// Files among others in a directory.
+    public struct NamedFiles: Sendable {
+        public var directory: String
+        /// Whether a file of this name is written or deleted.
+        public var includes: @Sendable (_ name: String) -> Bool
+
+        public init(in directory: String, includes: @escaping @Sendable (_ name: String) -> Bool) {
+            self.directory = directory
+            self.includes = includes
+        }
+    }
+
     /// What the user may say of it.
     public enum Setting: Sendable, Hashable {
         case step, fileCount, maximumShardSize, compression
@@ -146,6 +160,8 @@ public struct CheckpointTarget: Sendable {
     public let summary: String
     public let place: Place
     public let settings: Set<Setting>
+    /// For ``Place/namedFiles``: which files a path stands for.
+    public var namedFiles: (@Sendable (_ path: String) -> NamedFiles)?
     /// Makes the writer; nothing is written yet.
     public let writer: @Sendable (_ path: String, Options) throws -> any CheckpointWriter
 

@@ -7,6 +7,7 @@ extension CheckpointFormat {
         var format = CheckpointFormat(
             name: "safetensors", title: "safetensors", kinds: [.file, .directory], recognise: SafeTensorsFormat.claim,
             open: { path, _ in try SafeTensorsFormat.open(path) })
+        format.fileExtensions = [SafeTensorsShardName.fileExtension]
         format.targets = [
             CheckpointTarget(
                 name: "safetensors", summary: "NAME.safetensors, or a directory", place: .namedFiles,
@@ -16,6 +17,7 @@ extension CheckpointFormat {
                 settings: [.maximumShardSize],
                 writer: { try SafeTensorsFormat.writer($0, $1, maximumShardByteCount: $1.maximumShardByteCount) }),
         ]
+        for index in format.targets.indices { format.targets[index].namedFiles = SafeTensorsFormat.files }
         return format
     }()
 }
@@ -49,6 +51,17 @@ private enum SafeTensorsFormat {
             var located = error
             located.context.file = PathInspection.join(isDirectory ? path : PathInspection.split(path).directory, file)
             throw located
+        }
+    }
+
+    /// The files of a checkpoint at a path: one, its shards or its index, in a directory under the usual name.
+    @Sendable static func files(at path: String) -> CheckpointTarget.NamedFiles {
+        let isFile = path.hasSuffix(SafeTensorsShardName.fileExtension)
+        let (directory, file) = isFile ? PathInspection.split(path) : (path, "model" + SafeTensorsShardName.fileExtension)
+        let stem = String(file.dropLast(SafeTensorsShardName.fileExtension.utf8.count))
+        return .init(in: directory) { name in
+            if name == file || name == stem + SafeTensorsShardName.indexExtension { return true }
+            return SafeTensorsShardName(name).map { ExactString($0.stem) == ExactString(stem) } ?? false
         }
     }
 

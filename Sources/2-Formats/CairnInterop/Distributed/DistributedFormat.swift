@@ -7,6 +7,7 @@ extension CheckpointFormat {
         var format = CheckpointFormat(
             name: "dcp", title: "torch.distributed.checkpoint", kinds: [.directory], recognise: DistributedFormat.claim,
             open: { path, _ in Opening(try DistributedCheckpointReader(path: path)) })
+        format.fileExtensions = [".distcp"]
         format.checksCoverage = true
         format.withoutChecksums = "safetensors, and archives that leave them out, have none"
         format.targets = [

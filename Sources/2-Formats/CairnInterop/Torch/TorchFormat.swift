@@ -11,6 +11,7 @@ extension CheckpointFormat {
                 let reader = try TorchReader(path: path, part: options.part)
                 return Opening(reader, files: try PathInspection.kind(of: path) == .directory ? reader.files : nil)
             })
+        format.fileExtensions = [".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"]
         format.hasParts = true
         format.withoutChecksums = "files of before PyTorch 1.6, bare pickles, and archives that leave them out have none"
         format.targets = [

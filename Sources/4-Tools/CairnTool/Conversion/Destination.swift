@@ -49,10 +49,8 @@ struct Destination {
             // Old files of the format there are deleted: none may belong to the source.
             return source.isHeld(by: target) || source.contains(target)
         case .namedFiles:
-            let isFile = path.hasSuffix(SafeTensorsShardName.fileExtension)
-            let (directory, name) = isFile ? PathInspection.split(target) : (target, "model" + SafeTensorsShardName.fileExtension)
-            return source.isAt(target)
-                || source.isTouched(in: directory, by: format) { SafeTensorsShardName.isName($0, ofStem: name) }
+            guard !source.isAt(target), let files = format.target.namedFiles?(target) else { return true }
+            return source.isTouched(in: files.directory, by: format, named: files.includes)
         case .run:
             if case .step(let store, let step) = source, target == store { return step == options.step }
             return source.isAt(target)
@@ -131,15 +129,6 @@ enum SourceFiles {
         // A run with files of another format in it is neither.
         case .step(let store, _): return store == directory || contains(directory)
         }
-    }
-}
-
-extension SafeTensorsShardName {
-    /// Whether a file is the one, a shard or the index of a checkpoint that is named so.
-    fileprivate static func isName(_ name: String, ofStem file: String) -> Bool {
-        let stem = String(file.dropLast(fileExtension.utf8.count))
-        if name == file || name == stem + indexExtension { return true }
-        return SafeTensorsShardName(name).map { ExactString($0.stem) == ExactString(stem) } ?? false
     }
 }
 

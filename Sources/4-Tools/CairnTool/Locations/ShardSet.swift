@@ -16,15 +16,13 @@ struct ShardSet {
         self.readers = readers
     }
 
-    private static let fileSuffix = ".safetensors"
-
     private static func members(of path: String) throws -> [String] {
         guard try PathInspection.kind(of: path) == .directory else { return [path] }
         let names = try PathInspection.names(in: path)
         // What has an index, a manifest or steps is one checkpoint or a run.
-        let isWhole = names.contains { $0.hasSuffix(".index.json") || $0 == "manifest.json" || $0.hasPrefix("step-") }
+        let isWhole = names.contains { $0.hasSuffix(".index.json") || $0 == CairnReader.manifestName || $0.hasPrefix("step-") }
         guard !isWhole else { return [path] }
-        let files = names.filter { $0.hasSuffix(fileSuffix) }
+        let files = names.filter { $0.hasSuffix(SafeTensorsShardName.fileExtension) }
         // A checkpoint in several files says so in their names.
         guard !files.contains(where: { $0.contains("-of-") }) else { return [path] }
         var members = files

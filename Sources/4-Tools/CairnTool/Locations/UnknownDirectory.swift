@@ -5,9 +5,6 @@ import CairnStorage
 /// The message for a directory that is not a checkpoint: what it is instead, or what in it is one.
 enum UnknownDirectory {
     private static let greatestCount = 64
-    private static let checkpointEnds = [
-        ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".h5", ".hdf5", ".keras", ".npz", ".npy",
-    ]
 
     static func error(_ path: String, _ names: [String], looksInside: Bool) throws(CairnError) -> CairnError {
         if let kind = foreign(names) {
@@ -55,10 +52,11 @@ enum UnknownDirectory {
     /// What in the directory is a checkpoint, each with its format.
     private static func checkpoints(in path: String, _ names: [String]) throws(CairnError) -> [String] {
         var found: [String] = []
+        let ends = CheckpointFormats.known.formats.filter { $0.kinds.contains(.file) }.flatMap(\.fileExtensions)
         for name in names.prefix(greatestCount) {
             let inner = PathInspection.join(path, name)
             let kind = try PathInspection.kind(of: inner)
-            guard kind == .directory || kind == .file && checkpointEnds.contains(where: name.hasSuffix) else { continue }
+            guard kind == .directory || kind == .file && ends.contains(where: name.hasSuffix) else { continue }
             guard let format = try? CheckpointFormats.recognise(inner, looksInside: false) else { continue }
             found.append("\(name) (\(format.format.name))")
         }
@@ -68,10 +66,7 @@ enum UnknownDirectory {
 
 /// What of a trainer's directory is not read with the model in it: the optimizer, the schedule, the state of generators.
 enum LeftOutFiles {
-    private static let ends = [
-        ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".npz", ".npy", ".safetensors", ".distcp",
-        ".onnx", ".gguf",
-    ]
+    private static let ends = CheckpointFormats.known.formats.flatMap(\.fileExtensions) + [".msgpack", ".onnx", ".gguf"]
 
     /// - Parameter files: The names of what is read.
     /// - Returns: A sentence, or nothing where all is read or the path is not a directory.
