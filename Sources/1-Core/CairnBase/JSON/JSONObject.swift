@@ -140,3 +140,18 @@ extension String {
         utf8.count == other.utf8.count && utf8.elementsEqual(other.utf8)
     }
 }
+
+extension JSONObject {
+    /// A result for other programs, without a line feed at the end: its schema in front, then the members.
+    package func document(_ schema: String) throws(CairnError) -> [UInt8] {
+        var document: JSONObject = ["schema": .string(schema)]
+        for member in members { document[member.key] = member.value }
+        var writer = JSONWriter(style: .pretty(maximumInlineWidth: 110))
+        do throws(JSONError) {
+            try writer.write(.object(document))
+        } catch {
+            throw CairnError(.unsupported, "the result cannot be written as JSON", cause: error)
+        }
+        return writer.finish()
+    }
+}

@@ -62,6 +62,17 @@ struct CompiledRule: Sendable {
     /// A stack of more tensors is taken for a mistake, or for malice.
     static let greatestSlotCount = 1 << 20
 
+    /// How many slots a stack has of which these cells were found.
+    static func slotCount(of cells: some Collection<CellID>, named name: String) throws(CairnError) -> Int {
+        let lastSlot = cells.map(\.slot).max() ?? 0
+        guard lastSlot < greatestSlotCount else {
+            throw CairnError(
+                .mismatch, "a stack has too many slots",
+                .init(tensor: name, expected: "below \(greatestSlotCount)", found: "slot \(lastSlot)"))
+        }
+        return lastSlot + 1
+    }
+
     /// Which rule of the specification.
     let ruleIndex: Int
     let rule: Rule

@@ -192,13 +192,7 @@ struct ShardingBinding: Sendable {
     private mutating func bind(_ compiled: CompiledRule, _ id: InstanceID, _ cells: Cells) throws(CairnError) {
         let key = id.key.map(\.string)
         let name = compiled.logicalName(compiled.to[0], key: key, unstackSlot: 0)
-        let lastSlot = cells.keys.map(\.slot).max() ?? 0
-        guard lastSlot < CompiledRule.greatestSlotCount else {
-            throw CairnError(
-                .mismatch, "a stack has too many slots",
-                .init(tensor: name, expected: "below \(CompiledRule.greatestSlotCount)", found: "slot \(lastSlot)"))
-        }
-        let slotCount = lastSlot + 1
+        let slotCount = try CompiledRule.slotCount(of: cells.keys, named: name)
         var rows: TensorRows = []
         for slot in 0..<slotCount {
             var row: [any TensorView] = []

@@ -8,15 +8,7 @@ enum ResultDocument {
     ///
     /// - Throws: ``CairnError/Code/inputOutput``.
     static func print(schema: String, _ object: JSONObject) throws(CairnError) {
-        var document: JSONObject = ["schema": .string(schema)]
-        for member in object.members { document[member.key] = member.value }
-        var writer = JSONWriter(style: .pretty(maximumInlineWidth: 110))
-        do throws(JSONError) {
-            try writer.write(.object(document))
-        } catch {
-            throw CairnError(.unsupported, "the result cannot be written as JSON", cause: error)
-        }
-        try StandardOutput.write(writer.finish() + [UInt8(ascii: "\n")])
+        try StandardOutput.write(try object.document(schema) + [UInt8(ascii: "\n")])
     }
 }
 
