@@ -59,37 +59,4 @@ import Testing
             #expect(CRC32C.checksum(rest, continuing: first, level: level) == whole, "seed \(seed), cut \(cut)")
         }
     }
-
-    @Test(arguments: levels) func copyingGivesTheBytesAndTheirChecksum(level: Int) {
-        let seed = UInt64.random(in: .min ... .max)
-        var generator = SeededGenerator(seed: seed)
-        let bytes = Self.randomBytes(count: (1 << 20) + 4_000, using: &generator)
-        for count in [0, 1, 255, 16_385, 40_000, 1 << 20, (1 << 20) + 3_001] {
-            let start = Int.random(in: 0...99, using: &generator), gap = Int.random(in: 0...99, using: &generator)
-            let source = bytes.span.bytes.extracting(start..<start + count)
-            var copy = [UInt8](repeating: 0xA5, count: gap + count + 64)
-            let found = copy.withUnsafeMutableBytes { all in
-                var part = UnsafeMutableRawBufferPointer(rebasing: all[gap..<gap + count]).mutableBytes
-                return CRC32C.copy(source, into: &part, continuing: 77, level: level)
-            }
-            #expect(found == CRC32C.checksum(source, continuing: 77, level: 0), "seed \(seed), \(count) bytes")
-            let isRight =
-                copy[gap..<gap + count].elementsEqual(bytes[start..<start + count])
-                && copy[..<gap].allSatisfy { $0 == 0xA5 } && copy.suffix(64).allSatisfy { $0 == 0xA5 }
-            #expect(isRight, "seed \(seed), \(count) bytes")
-        }
-    }
-
-    @Test func combiningChecksumsEqualsReadingTheConcatenation() {
-        let seed = UInt64.random(in: .min ... .max)
-        var generator = SeededGenerator(seed: seed)
-        for _ in 0..<100 {
-            let bytes = Self.randomBytes(count: Int.random(in: 0...5_000, using: &generator), using: &generator)
-            let cut = Int.random(in: 0...bytes.count, using: &generator)
-            let a = CRC32C.checksum(bytes.span.bytes.extracting(first: cut))
-            let b = CRC32C.checksum(bytes.span.bytes.extracting(droppingFirst: cut))
-            let combined = CRC32C.combine(a, b, byteCountOfB: bytes.count - cut)
-            #expect(combined == CRC32C.checksum(bytes.span.bytes), "seed \(seed), cut \(cut)")
-        }
-    }
 }

@@ -52,30 +52,6 @@ static uint32_t update_portable(uint32_t crc, const uint8_t *p, size_t n) {
     return crc;
 }
 
-// The product of two polynomials modulo the CRC's, both reflected: bit 31 is the coefficient of x^0.
-static uint32_t multiply(uint32_t a, uint32_t b) {
-    uint32_t product = 0;
-    for (int bit = 31; bit >= 0; bit--) {
-        product ^= b & (0u - ((a >> bit) & 1));
-        b = (b >> 1) ^ (polynomial & (0u - (b & 1)));
-    }
-    return product;
-}
-
-// x to the power of 8 * count: what appending `count` zero bytes multiplies the register by.
-static uint32_t power_of_bytes(uint64_t count) {
-    uint32_t result = 0x80000000u, square = 0x00800000u;  // x^0 and x^8
-    for (; count > 0; count >>= 1) {
-        if (count & 1) result = multiply(result, square);
-        square = multiply(square, square);
-    }
-    return result;
-}
-
-uint32_t cairn_crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t count_b) {
-    return multiply(power_of_bytes(count_b), crc_a) ^ crc_b;
-}
-
 #if defined(__x86_64__)
 
 // MARK: SSE4.2
@@ -153,25 +129,6 @@ AVX512 static uint32_t update_avx512(uint32_t crc, const uint8_t *p, size_t n) {
     return update_one_stream(update_one_stream(0, rest, sizeof rest), p, n);
 }
 
-// Copies whole lines to an aligned destination past the caches while folding them; `n` is a multiple of 256, not zero.
-AVX512 static uint32_t stream_avx512(uint32_t crc, uint8_t *to, const uint8_t *p, size_t n) {
-    const __m512i by_2048 = _mm512_broadcast_i32x4(_mm_set_epi64x(0xb9e02b86, 0xdcb17aa4));
-    // An empty register, folded, stays empty; the incoming checksum belongs to the first bytes only.
-    __m512i lane[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
-    __m512i first = _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)crc));
-    for (; n > 0; p += 256, to += 256, n -= 256)
-        for (int i = 0; i < 4; i++) {
-            __m512i bytes = _mm512_loadu_si512(p + 64 * i);
-            _mm512_stream_si512((__m512i *)(to + 64 * i), bytes);
-            lane[i] = folded(lane[i], by_2048, _mm512_xor_si512(bytes, first));
-            first = _mm512_setzero_si512();
-        }
-    _mm_sfence();
-    uint8_t rest[256];
-    for (int i = 0; i < 4; i++) _mm512_storeu_si512(rest + 64 * i, lane[i]);
-    return update_one_stream(0, rest, sizeof rest);
-}
-
 uint32_t cairn_crc32c_at_level(int level, uint32_t crc, const void *bytes, size_t count) {
     int highest = cairn_instruction_level();
     if (level > highest) level = highest;
@@ -183,6 +140,16 @@ uint32_t cairn_crc32c_at_level(int level, uint32_t crc, const void *bytes, size_
 #elif defined(__aarch64__)
 
 // MARK: arm64
+
+// The product of two polynomials modulo the CRC's, both reflected: bit 31 is the coefficient of x^0.
+static uint32_t multiply(uint32_t a, uint32_t b) {
+    uint32_t product = 0;
+    for (int bit = 31; bit >= 0; bit--) {
+        product ^= b & (0u - ((a >> bit) & 1));
+        b = (b >> 1) ^ (polynomial & (0u - (b & 1)));
+    }
+    return product;
+}
 
 __attribute__((target("crc")))
 static uint32_t update_one_stream(uint32_t crc, const uint8_t *p, size_t n) {
@@ -226,32 +193,4 @@ uint32_t cairn_crc32c_at_level(int level, uint32_t crc, const void *bytes, size_
 
 uint32_t cairn_crc32c(uint32_t crc, const void *bytes, size_t count) {
     return cairn_crc32c_at_level(CAIRN_LEVEL_HIGHEST, crc, bytes, count);
-}
-
-// MARK: Copy
-
-uint32_t cairn_copy_crc32c(int level, void *destination, const void *source, size_t count, uint32_t crc) {
-    uint8_t *to = destination;
-    const uint8_t *from = source;
-#if defined(__x86_64__)
-    // Stores past the caches leave out reading the destination's lines: 19 GB/s between buffers larger than the caches,
-    // against 9 to 11 for copying first. A small destination is better off in the cache, where its reader finds it.
-    const size_t large = 1 << 20;
-    if (level >= 3 && cairn_instruction_level() >= 3 && count >= large) {
-        const size_t head = (64 - (uintptr_t)to % 64) % 64, body = (count - head) & ~(size_t)255;
-        memcpy(to, from, head);
-        crc = cairn_crc32c_at_level(level, crc, from, head);
-        crc = ~stream_avx512(~crc, to + head, from + head, body);
-        to += head + body, from += head + body, count -= head + body;
-    }
-#endif
-    // Blocks that stay in the first-level cache between the copy and the sum.
-    const size_t block = 16384;
-    while (count > 0) {
-        const size_t n = count < block ? count : block;
-        memcpy(to, from, n);
-        crc = cairn_crc32c_at_level(level, crc, to, n);
-        to += n, from += n, count -= n;
-    }
-    return crc;
 }

@@ -60,14 +60,11 @@ import Testing
         #expect(try read("-9223372036854775808") { try $0.readInteger() } == .min)
         #expect(try read("9223372036854775807") { try $0.readInteger() } == .max)
         #expect(throws: JSONError.self) { try read("9223372036854775808") { try $0.readInteger() } }
-        #expect(try read("18446744073709551615") { try $0.readUInt64() } == .max)
-        #expect(try read("-0") { try $0.readUInt64() } == 0)
-        #expect(throws: JSONError.self) { try read("18446744073709551616") { try $0.readUInt64() } }
-        #expect(try read("3") { try $0.readDouble() } == 3)
-        #expect(try read("100000000000000000000") { try $0.readDouble() } == 1e20)
+        #expect(try read("-0") { try $0.readInteger() } == 0)
         #expect(try read("7") { try $0.readNumber() } == .integer(7))
         #expect(try read("7e0") { try $0.readNumber() } == .double(7))
         #expect(try read("18446744073709551615") { try $0.readNumber() } == .unsigned(.max))
+        #expect(throws: JSONError.self) { try read("18446744073709551616") { try $0.readNumber() } }
         // A very long number is named in short.
         let error = #expect(throws: JSONError.self) {
             try read(String(repeating: "9", count: 5_000)) { try $0.readInteger() }

@@ -78,8 +78,9 @@ import Testing
         }
         #expect(message(" \"x\"") { _ = try $0.readInteger() } == "offset 1: expected an integer, found a string")
         #expect(message("1.0") { _ = try $0.readInteger() } == "offset 0: expected an integer, found the number 1.0")
-        #expect(message("1e3") { _ = try $0.readUInt64() } == "offset 0: expected an integer, found the number 1e3")
-        #expect(message("-1") { _ = try $0.readUInt64() } == "offset 0: the number -1 is out of range")
+        #expect(message("1e3") { _ = try $0.readInteger() } == "offset 0: expected an integer, found the number 1e3")
+        let beyond = "9223372036854775808"
+        #expect(message(beyond) { _ = try $0.readInteger() } == "offset 0: the number \(beyond) is out of range")
         #expect(message("[]") { _ = try $0.readString() } == "offset 0: expected a string, found an array")
         #expect(message("null") { _ = try $0.readBool() } == "offset 0: expected a boolean, found null")
         #expect(message("{}") { try $0.readNull() } == "offset 0: expected null, found an object")

@@ -176,21 +176,6 @@ extension JSONReader {
         return integer
     }
 
-    /// Reads an integer that is not negative. `1.0` and `1e3` are not integers.
-    package mutating func readUInt64() throws(JSONError) -> UInt64 {
-        let literal = try readIntegerLiteral()
-        guard let value = literal.uint64 else { throw outOfRange(literal) }
-        return value
-    }
-
-    /// Reads a number in either notation, correctly rounded.
-    ///
-    /// - Throws: For numbers too large for a double.
-    package mutating func readDouble() throws(JSONError) -> Double {
-        try expect(.number)
-        return try double(scanNumber())
-    }
-
     /// A number as written, with its value if it is an integer.
     struct NumberLiteral {
         var range: Range<Int>

@@ -134,11 +134,6 @@ public final class PathContents: Sendable {
     /// Whether the directory has something of this name.
     public func contains(_ name: String) throws(CairnError) -> Bool { try names().contains(name) }
 
-    /// Whether the directory has something whose name ends so.
-    public func containsName(endingWith end: String) throws(CairnError) -> Bool {
-        try names().contains { $0.hasSuffix(end) }
-    }
-
     /// The first ``beginningByteCount`` bytes of the file, or all of a shorter one; none of a directory.
     public func beginning() throws(CairnError) -> [UInt8] {
         guard kind == .file else { return [] }

@@ -81,9 +81,6 @@ public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
 
     public var best: (point: [Double], value: Double)? { bestPoint.map { ($0, bestValue) } }
 
-    /// The centre of the search: often better than any candidate where values are noisy.
-    public var center: [Double] { mean }
-
     /// The candidates of the next generation; the same again until they are told.
     public mutating func ask() -> [[Double]] {
         if pending.isEmpty {
