@@ -150,7 +150,7 @@ public struct WritePlan: Sendable {
         }
         for (tensor, entry) in zip(tensors, entries) where entry.shape.partialCount > 1 {
             do {
-                _ = try Shape(checking: [entry.shape.partialCount] + tensor.shape.extents)
+                _ = try entry.shape.storedShape()
             } catch {
                 throw Self.tooLarge(tensor)
             }

@@ -129,7 +129,7 @@ public struct ReadPlan: Sendable {
     private static func local(
         _ tensor: PlacedTensor, _ sharded: ShardedShape, rank: Int, stored: TensorDescription, source: String
     ) throws(CairnError) -> Local? {
-        let expected = try storedShape(tensor, sharded)
+        let expected = try sharded.storedShape()
         guard stored.shape == expected else {
             throw CairnError(
                 .mismatch, "the checkpoint has the tensor in another shape",
@@ -152,13 +152,6 @@ public struct ReadPlan: Sendable {
         }
         let filled = fragments.reduce(0) { $0 + $1.global.elementCount }
         return Local(shape: shape, fragments: fragments, hasPadding: filled < shape.elementCount)
-    }
-
-    /// The shape that a tensor of this layout has in a checkpoint: with the partial values, if any, in front.
-    private static func storedShape(
-        _ tensor: PlacedTensor, _ sharded: ShardedShape
-    ) throws(CairnError) -> Shape {
-        sharded.isPartial ? try Shape(checking: [sharded.partialCount] + tensor.shape.extents) : tensor.shape
     }
 
     /// What is wanted of each stored piece, by file and tensor; nothing of tensors whose pieces are not known.

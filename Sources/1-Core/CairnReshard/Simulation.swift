@@ -37,11 +37,12 @@ package struct SaveSimulation: Sendable {
         planSeconds = (ContinuousClock.now - start) / .seconds(1)
         _ = writeCount
         index = try CheckpointIndex(planned: sorted, source: "simulation")
+        let manifest = try Manifest(asLongAsOf: sorted)
         start = ContinuousClock.now
-        manifestByteCount = try index.manifest.encoded().count
+        manifestByteCount = try manifest.encoded().count
         manifestSeconds = (ContinuousClock.now - start) / .seconds(1)
         tensorCount = sorted.count
-        layoutCount = index.manifest.layouts.count
+        layoutCount = manifest.layouts.count
         rankCount = plan.rankCount
         let results = Mutex([(Int, Int)](repeating: (0, 0), count: plan.rankCount))
         let width = 64

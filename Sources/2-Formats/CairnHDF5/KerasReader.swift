@@ -103,9 +103,7 @@ public final class KerasReader: CheckpointReader {
     }
 
     private func part(of name: String) throws(CairnError) -> (reader: HDF5Reader, file: String) {
-        guard let index = partIndices[ExactString(name)] else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
+        guard let index = partIndices[ExactString(name)] else { throw CairnError.noTensor(name, in: source) }
         return parts[index]
     }
 }

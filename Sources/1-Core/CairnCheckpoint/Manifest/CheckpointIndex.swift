@@ -3,43 +3,61 @@ package import CairnLayout
 package import CairnTensor
 import Synchronization
 
-/// What a manifest says of a checkpoint's tensors and of where their elements are: all that planning a read takes.
+/// A checkpoint's tensors and where their elements are: all that planning a read takes.
 public struct CheckpointIndex: Sendable {
-    /// The manifest.
-    public let manifest: Manifest
     /// What to call the checkpoint in messages.
     public let source: String
     /// Every logical tensor, ties included, sorted by the bytes of its name.
     public let tensors: [TensorDescription]
+    /// The tensors and ties, sorted by the bytes of their names.
+    private let stored: [Manifest.StoredTensor]
+    private let ties: [Manifest.Tie]
+    private let fileNames: [String]
     /// Where the fragments are that follow from layouts.
     private let layouts: LayoutIndex?
     /// Where the fragments are that are listed, of tensors with many.
     private let listed = ListedFragments()
 
+    /// What a manifest says.
+    ///
     /// - Throws: What a manifest with layouts that do not fit throws.
     init(_ manifest: Manifest, source: String) throws(CairnError) {
-        self.manifest = manifest
-        self.source = source
-        layouts = try manifest.layoutIndex()
-        var descriptions = manifest.tensors.map {
-            TensorDescription(name: $0.name, scalarType: $0.scalarType, shape: $0.shape)
+        self.init(
+            manifest.tensors, manifest.ties, fileNames: manifest.files.map(\.name), try manifest.layoutIndex(), source: source)
+    }
+
+    /// A checkpoint that ranks would save under these layouts, without any file: what planning and simulations read from.
+    ///
+    /// - Throws: What layouts that do not fit throw.
+    package init(planned tensors: [PlacedTensor], source: String) throws(CairnError) {
+        let placed = tensors.sorted { ExactString($0.name) < ExactString($1.name) }
+        var stored: [Manifest.StoredTensor] = []
+        for tensor in placed {
+            stored.append(.init(name: tensor.name, scalarType: tensor.scalarType, shape: try tensor.storedShape()))
         }
-        for tie in manifest.ties {
-            guard let index = Self.index(of: tie.target, in: manifest.tensors, named: \.name) else { continue }
-            let target = manifest.tensors[index]
+        let plan = try WritePlan(placed)
+        self.init(
+            stored, [], fileNames: (0..<plan.rankCount).map { "rank \($0)" },
+            LayoutIndex(plan: plan, positions: Array(placed.indices)), source: source)
+    }
+
+    private init(
+        _ stored: [Manifest.StoredTensor], _ ties: [Manifest.Tie], fileNames: [String], _ layouts: LayoutIndex?, source: String
+    ) {
+        self.stored = stored
+        self.ties = ties
+        self.fileNames = fileNames
+        self.layouts = layouts
+        self.source = source
+        var descriptions = stored.map { TensorDescription(name: $0.name, scalarType: $0.scalarType, shape: $0.shape) }
+        for tie in ties {
+            guard let index = Self.index(of: tie.target, in: stored, named: \.name) else { continue }
+            let target = stored[index]
             descriptions.append(
                 TensorDescription(
                     name: tie.name, scalarType: target.scalarType, shape: target.shape, tiedTo: target.name))
         }
         tensors = descriptions.sorted { ExactString($0.name) < ExactString($1.name) }
-    }
-
-    /// The index of a checkpoint that ranks would save under these layouts, without any file: what planning and
-    /// simulations read from.
-    ///
-    /// - Throws: What layouts that do not fit throw.
-    package init(planned tensors: [PlacedTensor], source: String) throws(CairnError) {
-        try self.init(Manifest(planned: tensors), source: source)
     }
 
     /// The description of a tensor.
@@ -57,7 +75,7 @@ public struct CheckpointIndex: Sendable {
     ) throws(CairnError) -> [Manifest.Fragment] {
         let index = try storedIndex(name)
         if let fragments = layouts?.fragments(ofTensor: index, intersecting: region) { return fragments }
-        let fragments = manifest.tensors[index].fragments
+        let fragments = stored[index].fragments
         guard let region else { return fragments }
         if fragments.count < ListedFragments.leastCount { return fragments.filter { $0.region.overlaps(region) } }
         return listed.index(of: index, fragments).positions(meeting: region).map { fragments[$0] }
@@ -67,20 +85,20 @@ public struct CheckpointIndex: Sendable {
     package func storedPieces(of name: String, in region: Region?) throws(CairnError) -> [StoredPiece] {
         let type = try stored(name).scalarType
         return try fragments(of: name, intersecting: region).map {
-            StoredPiece(region: $0.region, file: manifest.files[$0.file].name, scalarType: type)
+            StoredPiece(region: $0.region, file: fileNames[$0.file], scalarType: type)
         }
     }
 
     /// The tensor that a name or a tie stands for.
     func stored(_ name: String) throws(CairnError) -> Manifest.StoredTensor {
-        manifest.tensors[try storedIndex(name)]
+        stored[try storedIndex(name)]
     }
 
     private func storedIndex(_ name: String) throws(CairnError) -> Int {
-        let tie = Self.index(of: name, in: manifest.ties, named: \.name)
-        let target = tie.map { manifest.ties[$0].target } ?? name
-        guard let index = Self.index(of: target, in: manifest.tensors, named: \.name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
+        let tie = Self.index(of: name, in: ties, named: \.name)
+        let target = tie.map { ties[$0].target } ?? name
+        guard let index = Self.index(of: target, in: stored, named: \.name) else {
+            throw CairnError.noTensor(name, in: source)
         }
         return index
     }
@@ -183,7 +201,7 @@ extension Manifest {
                         .init(expected: "\(files.count) ranks", found: "mesh \(placed.layout.mesh)"))
                 }
                 let sharded = try placed.sharded()
-                let stored = try placed.storedShape(sharded)
+                let stored = try sharded.storedShape()
                 guard stored == tensor.shape else {
                     throw CairnError(
                         .malformed, "a tensor has another number of partial values than its layout",
@@ -263,13 +281,8 @@ struct LayoutIndex: Sendable {
 }
 
 extension PlacedTensor {
-    /// The shape of what a checkpoint stores: that of a partial tensor has the partial values as a first dimension.
-    func storedShape() throws(CairnError) -> Shape { layout.isPartial ? try storedShape(sharded()) : shape }
-
-    /// The same, where the layout has been applied already.
-    fileprivate func storedShape(_ sharded: ShardedShape) throws(CairnError) -> Shape {
-        layout.isPartial ? try Shape(checking: [sharded.partialCount] + shape.extents) : shape
-    }
+    /// The shape of what a checkpoint stores. The layout is applied only where that makes another shape.
+    func storedShape() throws(CairnError) -> Shape { layout.isPartial ? try sharded().storedShape() : shape }
 }
 
 extension Layout {

@@ -129,11 +129,11 @@ extension Manifest {
 }
 
 extension Manifest {
-    /// The manifest of a save under these layouts, before any rank has written: its files have names and lengths
-    /// of the usual form but stand for nothing.
+    /// A manifest as long as that of a save under these layouts, for its length alone: the files have names and lengths of the
+    /// usual form but stand for nothing.
     ///
     /// - Throws: What layouts that do not fit throw.
-    package init(planned tensors: [PlacedTensor]) throws(CairnError) {
+    package init(asLongAsOf tensors: [PlacedTensor]) throws(CairnError) {
         let saveID = SaveID()
         let rankCount = tensors.first?.layout.mesh.rankCount ?? 1
         let files = (0..<rankCount).map { rank in

@@ -148,6 +148,20 @@ final class RankFile: Sendable {
         }
     }
 
+    /// Chunks of a fragment in runs without gaps, of at most so many bytes, expanded, or one chunk.
+    func runs(of chunks: some RandomAccessCollection<Int>, byteLimit: Int = readBlockByteCount) -> [Range<Int>] {
+        let limit = max(1, byteLimit / metadata.chunkByteCount)
+        var runs: [Range<Int>] = []
+        for chunk in chunks {
+            if let last = runs.last, last.upperBound == chunk, last.count < limit {
+                runs[runs.count - 1] = last.lowerBound..<chunk + 1
+            } else {
+                runs.append(chunk..<chunk + 1)
+            }
+        }
+        return runs
+    }
+
     /// The fragment over the mapped file, if it is stored as it is and the storage can map.
     func mapped(_ fragment: StoredFragment) throws(CairnError) -> Tensor? {
         guard fragment.codec == .raw, let mapping = try file.map() else { return nil }

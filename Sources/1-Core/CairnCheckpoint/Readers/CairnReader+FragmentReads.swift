@@ -95,7 +95,7 @@ extension CairnReader {
         var pieces: [ChunkRun] = []
         for read in reads {
             let scatter = try scatter(read)
-            pieces += Self.cut(scatter.chunks, of: scatter.fragment, scatter.file).map {
+            pieces += scatter.file.runs(of: scatter.chunks).map {
                 ChunkRun(
                     scatter: scatter, chunks: $0, offset: scatter.fragment.chunks[$0.lowerBound].offset,
                     byteCount: scatter.fragment.chunks[$0].reduce(0) { $0 + $1.byteCount })
@@ -120,10 +120,10 @@ extension CairnReader {
         var byTensor: [ExactString: [ReadTarget]] = [:]
         for request in requests where request.region.elementCount > 0 {
             let tensor = try stored(request.name)
-            guard request.region.isInside(tensor.shape) else {
-                throw CairnError(
-                    .mismatch, "a region lies outside its tensor",
-                    .init(file: source, tensor: request.name, expected: "inside \(tensor.shape)", found: "\(request.region)"))
+            do throws(CairnError) {
+                try request.region.check(inside: tensor.shape)
+            } catch {
+                throw error.adding(.init(file: source, tensor: request.name))
             }
             byTensor[ExactString(tensor.name), default: []].append(request.target)
         }
@@ -160,23 +160,6 @@ extension CairnReader {
         } catch {
             throw error.adding(.init(file: file.location, tensor: read.tensor))
         }
-    }
-
-    /// Chunks in runs without gaps, none much longer than what is read at a time.
-    static func cut(
-        _ chunks: [Int], of fragment: StoredFragment, _ file: RankFile, byteLimit: Int = readBlockByteCount
-    ) -> [Range<Int>] {
-        let limit = max(1, byteLimit / file.metadata.chunkByteCount)
-        var runs: [Range<Int>] = []
-        var position = 0
-        while position < chunks.count {
-            let first = chunks[position]
-            var end = position
-            while end < chunks.count, end - position < limit, chunks[end] == first + end - position { end += 1 }
-            runs.append(first..<first + end - position)
-            position = end
-        }
-        return runs
     }
 }
 
@@ -266,7 +249,7 @@ extension CairnReader {
                 of: read.wanted.flatMap { $0 }, in: scatter.fragment.region, scatter.fragment.scalarType,
                 chunkByteCount: chunkByteCount
             ).chunks
-            for run in Self.cut(chunks, of: scatter.fragment, scatter.file, byteLimit: byteLimit) {
+            for run in scatter.file.runs(of: chunks, byteLimit: byteLimit) {
                 let byteCount = scatter.byteRange(of: run).count
                 let reader = takers.min { (loads[$0], $0) < (loads[$1], $1) } ?? 0
                 queues[reader].append(SharedPiece(read: index, chunks: run, byteCount: byteCount))

@@ -13,14 +13,14 @@ public final class CairnReader: CheckpointReader {
 
     public let format = "cairn"
     public let source: String
-    /// What the manifest says and where it says the elements are.
+    /// What the checkpoint says of itself.
+    public let manifest: Manifest
+    /// Where the manifest says that the elements are.
     public let index: CheckpointIndex
     private let storage: any Storage
     private let prefix: String
     private let opened: Mutex<[Int: RankFile]> = Mutex([:])
 
-    /// What the checkpoint says of itself.
-    public var manifest: Manifest { index.manifest }
     public var tensors: [TensorDescription] { index.tensors }
     public var values: [NamedValue] { manifest.values }
     public var identity: CheckpointIdentity? {
@@ -40,7 +40,8 @@ public final class CairnReader: CheckpointReader {
     /// Opens a checkpoint whose manifest has been read.
     init(_ storage: any Storage, prefix: String, source: String, manifest bytes: [UInt8]) throws(CairnError) {
         let key = prefix + Self.manifestName
-        index = try CheckpointIndex(Manifest(parsing: bytes, file: storage.location(of: key)), source: source)
+        manifest = try Manifest(parsing: bytes, file: storage.location(of: key))
+        index = try CheckpointIndex(manifest, source: source)
         self.storage = storage
         self.prefix = prefix
         self.source = source

@@ -211,10 +211,15 @@ extension [TensorDescription] {
     ///
     /// - Throws: ``CairnError/Code/notFound``.
     package func requiredPosition(of name: String, in source: String) throws(CairnError) -> Int {
-        guard let position = position(of: name) else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
+        guard let position = position(of: name) else { throw CairnError.noTensor(name, in: source) }
         return position
+    }
+}
+
+extension CairnError {
+    /// A checkpoint was asked for a tensor that it does not have.
+    package static func noTensor(_ name: String, in source: String) -> CairnError {
+        CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
     }
 }
 

@@ -123,14 +123,9 @@ extension RankFile {
     func verifyChunks(
         concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void
     ) throws(CairnError) -> VerificationReport {
-        let chunksPerPiece = max(1, readBlockByteCount / metadata.chunkByteCount)
-        var pieces: [(fragment: Int, chunks: Range<Int>)] = []
-        for (index, fragment) in fragments.enumerated() {
-            for first in stride(from: 0, to: fragment.chunks.count, by: chunksPerPiece) {
-                pieces.append((index, first..<min(fragment.chunks.count, first + chunksPerPiece)))
-            }
+        let work = fragments.enumerated().flatMap { index, fragment in
+            runs(of: fragment.chunks.indices).map { (fragment: index, chunks: $0) }
         }
-        let work = pieces
         let reports = Mutex([VerificationReport](repeating: VerificationReport(), count: work.count))
         do {
             try ThreadPool.waiting.forEach(work.count, width: concurrency) { index in

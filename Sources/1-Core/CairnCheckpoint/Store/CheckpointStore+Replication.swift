@@ -49,8 +49,6 @@ extension CheckpointStore {
 
 /// One checkpoint on its way from store to store.
 private struct Replication {
-    /// The most bytes that one thread copies at a time, unless a chunk has more.
-    private static let runByteCount = 8 << 20
     private static let maximumTimelineByteCount = 64 << 20
 
     let source: CheckpointStore
@@ -102,7 +100,7 @@ private struct Replication {
         do {
             let header = try file.header(checking: expected)
             try writer.write(header, at: 0)
-            let runs = file.storedRuns(byteLimit: Self.runByteCount)
+            let runs = file.storedRuns()
             let buffers = RecyclingPool<[UInt8]>()
             try ThreadPool.shared.forEach(runs.count, width: max(1, options.concurrency)) { [options] index in
                 let run = runs[index]
@@ -164,25 +162,14 @@ extension RankFile {
         var byteRange: Range<Int>
     }
 
-    /// All stored bytes of the file, in runs of at most `byteLimit` bytes or one chunk.
-    fileprivate func storedRuns(byteLimit: Int) -> [StoredRun] {
-        var runs: [StoredRun] = []
-        for (index, fragment) in fragments.enumerated() {
-            var first = 0
-            while first < fragment.chunks.count {
-                let begin = fragment.chunks[first].offset
-                var (next, end) = (first, begin)
-                while next < fragment.chunks.count,
-                    next == first || end - begin + fragment.chunks[next].byteCount <= byteLimit
-                {
-                    end += fragment.chunks[next].byteCount
-                    next += 1
-                }
-                runs.append(StoredRun(fragment: index, chunks: first..<next, byteRange: begin..<end))
-                first = next
+    /// All stored bytes of the file.
+    fileprivate func storedRuns() -> [StoredRun] {
+        fragments.enumerated().flatMap { index, fragment in
+            runs(of: fragment.chunks.indices).map { chunks in
+                let (first, last) = (fragment.chunks[chunks.lowerBound], fragment.chunks[chunks.upperBound - 1])
+                return StoredRun(fragment: index, chunks: chunks, byteRange: first.offset..<last.offset + last.byteCount)
             }
         }
-        return runs
     }
 
     /// The bytes before the data, which the manifest binds.

@@ -185,13 +185,20 @@ extension ShardedShape {
 }
 
 extension ShardedShape {
+    /// The shape of the whole tensor in a checkpoint: that of a partial layout has the partial values as a first dimension.
+    ///
+    /// - Throws: ``CairnError/Code/malformed`` for more elements than can be counted.
+    package func storedShape() throws(CairnError) -> Shape {
+        isPartial ? try Shape(checking: [partialCount] + shape.extents) : shape
+    }
+
     /// A rank's part of a whole tensor, padding zero; `nil` where the rank holds none.
     ///
     /// - Parameter whole: The whole tensor; of a partial layout the partial values, stacked along a first dimension.
     /// - Throws: ``CairnError/Code/mismatch`` when `whole` has another shape, ``CairnError/Code/unsupported`` when
     ///   packed elements would begin or end inside a byte.
     public func part(ofRank rank: Int, of whole: Tensor, pool: BufferPool? = nil) throws -> Tensor? {
-        let expected = isPartial ? try Shape(checking: [partialCount] + shape.extents) : shape
+        let expected = try storedShape()
         guard whole.shape == expected else {
             throw CairnError(
                 .mismatch, "a whole tensor has another shape than its layout is for",

@@ -103,6 +103,16 @@ extension Region {
         return try Region(offsets: zip(offsets, origin).map { $0.adding(clamped: $1) }, shape: shape)
     }
 
+    /// Makes sure that the region lies inside of a tensor.
+    ///
+    /// - Throws: ``CairnError/Code/mismatch``.
+    package func check(inside shape: Shape) throws(CairnError) {
+        guard isInside(shape) else {
+            throw CairnError(
+                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(self)"))
+        }
+    }
+
     /// Makes sure that a read of this region makes sense: it lies inside of the tensor, begins and ends at whole bytes, and
     /// fills the destination.
     ///
@@ -111,10 +121,7 @@ extension Region {
     package func check(
         inside shape: Shape, of scalarType: ScalarType, filling destinationByteCount: Int
     ) throws(CairnError) {
-        guard isInside(shape) else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(self)"))
-        }
+        try check(inside: shape)
         if scalarType.isPacked, elementCount > 0 {
             let runs = RegionRuns(of: self, in: shape)
             let isWhole = { (count: Int) in count % 8 * scalarType.bitWidth % 8 == 0 }

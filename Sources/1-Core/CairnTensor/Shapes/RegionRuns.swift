@@ -267,10 +267,7 @@ public enum RegionCopy {
     private static func check(
         _ region: Region, inside shape: Shape, _ scalarType: ScalarType, byteCount: Int
     ) throws(CairnError) {
-        guard region.isInside(shape) else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(region)"))
-        }
+        try region.check(inside: shape)
         guard let needed = scalarType.byteCount(elementCount: shape.elementCount), needed <= byteCount else {
             throw CairnError(
                 .mismatch, "a buffer is too small for its tensor",

@@ -150,10 +150,7 @@ extension Tensor {
     /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside, ``CairnError/Code/unsupported`` when packed
     ///   elements would begin or end inside a byte.
     public func slice(_ region: Region, pool: BufferPool? = nil) throws -> Tensor {
-        guard region.isInside(shape) else {
-            throw CairnError(
-                .mismatch, "a region lies outside its tensor", .init(expected: "inside \(shape)", found: "\(region)"))
-        }
+        try region.check(inside: shape)
         var runs = RegionRuns(of: region, in: shape)
         let bits = scalarType.bitWidth
         if runs.count == 1, let first = runs.next(), let count = scalarType.byteCount(elementCount: region.elementCount),

@@ -137,9 +137,7 @@ public struct MergedCheckpoint: CheckpointReader {
     private func prepared(_ name: String) throws(CairnError) -> (TensorDescription, PreparedTensor) {
         var position = try tensors.requiredPosition(of: name, in: source)
         if let target = tensors[position].tiedTo { position = tensors.position(of: target) ?? position }
-        guard let tensor = prepared[position] else {
-            throw CairnError(.notFound, "the checkpoint has no such tensor", .init(file: source, tensor: name))
-        }
+        guard let tensor = prepared[position] else { throw CairnError.noTensor(name, in: source) }
         return (tensors[position], tensor)
     }
 }

@@ -22,8 +22,7 @@ extension PreparedTensor {
             let memory = SharedMemory(bytes: bytes)
             try ThreadPool.shared.forEach(slabs.count, width: options.concurrency) { [begins] index in
                 try self.options.interruption()
-                let part = Region(
-                    trustedOffsets: zip(region.offsets, slabs[index].offsets).map { $0 + $1 }, shape: slabs[index].shape)
+                let part = try slabs[index].shifted(by: region.offsets)
                 let target = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[begins[index]..<begins[index + 1]])
                 try self.workspaces.with(Workspace()) { try self.evaluate(evaluation, part, into: target, $0) }
             }
