@@ -106,12 +106,12 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
         let store = store()
         let whole = try Tensor((0..<240).map { Int32($0) }, [12, 20])
         let session = try store.beginSave(step: 5, rankCount: 4, options: options { _ in })
-        try session.setGlobal(values: [("step", .integer(5))])
+        try session.setGlobal(values: [NamedValue(name: "step", value: .integer(5))])
         try ThreadPool.shared.forEach(4) { rank in
             let region = try Region(offsets: [rank / 2 * 6, rank % 2 * 10], shape: [6, 10])
             let fragment = try TensorFragment(
                 name: "w", globalShape: whole.shape, region: region, tensor: whole.copy(of: region))
-            try session.write(rank: rank, fragments: [fragment], values: [("rank", .integer(Int64(rank)))])
+            try session.write(rank: rank, fragments: [fragment], values: [NamedValue(name: "rank", value: .integer(Int64(rank)))])
         }
         try session.commit()
         let reader = try store.open(step: 5)

@@ -84,7 +84,7 @@ enum FixtureContent {
             var part = try ShardedState(rank: communicator.rank, rankCount: 4, partOf: state()) { name, _ in
                 try layout(name, on: mesh)
             }
-            part.rankValues = values(ofRank: communicator.rank).map { ($0.name, $0.value) }
+            part.rankValues = values(ofRank: communicator.rank)
             try ShardedStore(store, over: communicator).save(part, step: 1600, options: options)
         }
     }
@@ -104,7 +104,7 @@ enum FixtureContent {
         try session.setGlobal(values: state.values, ties: state.ties)
         func write(_ rank: Int, _ fragments: [TensorFragment]) throws {
             try session.write(
-                rank: rank, fragments: fragments, values: values(ofRank: rank).map { ($0.name, $0.value) })
+                rank: rank, fragments: fragments, values: values(ofRank: rank))
         }
         // Two fragments of one tensor in one file, a tensor cut inside a chunk, and a grid of unequal pieces.
         try write(

@@ -26,7 +26,7 @@ import Testing
             for step in 1...3 {
                 var state = try ShardedState(rank: communicator.rank, rankCount: 4, tensors: [tensor])
                 try state.set(Tensor([Float](repeating: Float(step), count: 2 * 4096), [2, 4096]), for: "w")
-                state.values = [("step", .integer(Int64(step)))]
+                state.values = [NamedValue(name: "step", value: .integer(Int64(step)))]
                 var options = SaveOptions()
                 options.chunkByteCount = 4096
                 try shared.save(state, step: step, options: options)

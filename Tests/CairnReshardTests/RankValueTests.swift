@@ -25,7 +25,7 @@ import Testing
         try ThreadCommunicator.run(ranks: count) { communicator in
             var state = try ShardedState(rank: communicator.rank, rankCount: count, tensors: tensors)
             if let part = try tensors[0].sharded().part(ofRank: communicator.rank, of: whole) { try state.set(part, for: "w") }
-            state.rankValues = names.map { ($0, Value(communicator.rank)) }
+            state.rankValues = names.map { NamedValue(name: $0, value: Value(communicator.rank)) }
             try ShardedStore(store, over: communicator).save(state, step: 1)
         }
     }
@@ -76,7 +76,7 @@ import Testing
             try session.write(
                 rank: rank,
                 fragments: [try TensorFragment(name: "w", globalShape: [24, 4], region: region, tensor: half)],
-                values: [("generator", Value(rank + 10))])
+                values: [NamedValue(name: "generator", value: Value(rank + 10))])
         }
         try session.commit()
         #expect(try load(["dp": 2]).values == [10, 11])
@@ -128,7 +128,7 @@ import Testing
         #expect(try target.open(step: 1).values(ofRank: 0) == [NamedValue(name: "generator", value: 0)])
         let other = CheckpointStore(storage: MemoryStorage(), name: "other")
         let session = try other.beginSave(step: 1, rankCount: 2)
-        for rank in 0..<2 { try session.write(rank: rank, fragments: [], values: [("seed", Value(rank))]) }
+        for rank in 0..<2 { try session.write(rank: rank, fragments: [], values: [NamedValue(name: "seed", value: Value(rank))]) }
         try session.commit()
         let notes = try copyCheckpoint(from: other.open(step: 1), to: CairnWriter(store: target, step: 2))
         #expect(notes.count == 1 && notes[0].contains("2 ranks") && notes[0].contains("\"seed\""))

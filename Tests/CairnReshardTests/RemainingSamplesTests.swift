@@ -53,7 +53,7 @@ import Testing
                 let delivered = own.take(step == 3 ? 1000 : 40 + 7 * place)
                 var state = try ShardedState(rank: communicator.rank, rankCount: mesh.rankCount, tensors: [tensor])
                 try state.set(Tensor([1, 2] as [Float]), for: "w")
-                state.rankValues = [("samples", own.value)]
+                state.rankValues = [NamedValue(name: "samples", value: own.value)]
                 try ShardedStore(store, over: communicator).save(state, step: step)
                 // Replicas have delivered the same.
                 return mesh.coordinate(ofRank: communicator.rank, along: "tp") == 0 ? delivered : []

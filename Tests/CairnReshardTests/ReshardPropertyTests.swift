@@ -42,8 +42,8 @@ import Darwin
             options.chunkByteCount = chunkByteCount
             options.concurrency = 1
             var state = try saved.state(ofRank: communicator.rank)
-            state.values = [("step", .integer(7))]
-            state.rankValues = [("rank", .integer(Int64(communicator.rank)))]
+            state.values = [NamedValue(name: "step", value: .integer(7))]
+            state.rankValues = [NamedValue(name: "rank", value: .integer(Int64(communicator.rank)))]
             return try ShardedStore(store, over: communicator).save(state, step: 7, options: options)
         }
         try require(manifests[0] != nil && manifests.dropFirst().allSatisfy { $0 == nil }, "only rank 0 has a manifest")

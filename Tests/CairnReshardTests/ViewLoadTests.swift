@@ -36,7 +36,7 @@ import Testing
                     try state.set(part, for: tensor.name)
                 }
             }
-            state.rankValues = [("generator", Value(communicator.rank))]
+            state.rankValues = [NamedValue(name: "generator", value: Value(communicator.rank))]
             try ShardedStore(store, over: communicator).save(state, step: 1)
         }
     }

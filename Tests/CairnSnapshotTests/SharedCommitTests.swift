@@ -133,7 +133,7 @@ import Testing
     @Test func ranksThatSaveDifferentStatesDoNotCommit() throws {
         let outcomes = try run(ranks: 2, MemoryStorage()) { pipeline, rank in
             var state = try Self.part(rank, of: 2, 1)
-            state.values = [("seed", .integer(Int64(rank)))]
+            state.values = [NamedValue(name: "seed", value: .integer(Int64(rank)))]
             return [pipeline.snapshot(state, step: 1).wait()].compactMap(\.self)
         }
         for outcomes in outcomes {

@@ -50,7 +50,7 @@ func saveTierState(_ state: TrainingState, step: Int, ranks: Int, in store: Chec
                 try TensorFragment(
                     name: name, globalShape: tensor.shape, region: region, tensor: tensor.copy(of: region)))
         }
-        try session.write(rank: rank, fragments: fragments, values: [("rank", .integer(Int64(rank)))])
+        try session.write(rank: rank, fragments: fragments, values: [NamedValue(name: "rank", value: .integer(Int64(rank)))])
     }
     try session.commit()
 }

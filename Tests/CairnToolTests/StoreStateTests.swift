@@ -11,14 +11,14 @@ import Testing
     /// Saves a step by two ranks, each with a generator of its own.
     private func save(_ store: CheckpointStore, step: Int, seeds: [Int]) throws {
         let session = try store.beginSave(step: step, rankCount: seeds.count)
-        try session.setGlobal(values: [("step", Value(7))])
+        try session.setGlobal(values: [NamedValue(name: "step", value: Value(7))])
         for (rank, seed) in seeds.enumerated() {
             let part = try Tensor([Float](repeating: Float(rank), count: 4), shape: [1, 4])
             let region = try Region(offsets: [rank, 0], shape: [1, 4])
             try session.write(
                 rank: rank,
                 fragments: [try TensorFragment(name: "w", globalShape: [seeds.count, 4], region: region, tensor: part)],
-                values: [("generator", ["seed": Value(seed)])])
+                values: [NamedValue(name: "generator", value: ["seed": Value(seed)])])
         }
         try session.commit()
     }

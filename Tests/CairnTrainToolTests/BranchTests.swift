@@ -25,7 +25,7 @@ import Testing
         let parent = try CheckpointStore(path: trunk).load(step: 20)
         #expect(first.tensors.map(\.name) == parent.tensors.map(\.name))
         for (name, tensor) in parent.tensors { #expect(try first.tensor(name) == tensor) }
-        for (name, value) in parent.values where name != "schedule" { #expect(try first.value(name) == value) }
+        for named in parent.values where named.name != "schedule" { #expect(try first.value(named.name) == named.value) }
         try train("decayed", steps: 30)
         let schedule = try LearningRateSchedule(CheckpointStore(path: decayed).load(step: 30).value("schedule"))
         #expect(schedule.rate(step: 19) == 1e-3 && schedule.rate(step: 25) == 0.5e-3 && schedule.rate(step: 30) == 0)

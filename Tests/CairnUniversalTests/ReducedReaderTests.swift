@@ -30,7 +30,7 @@ import Testing
             try state.set(Tensor([Float(dp * dp), Float(tp)]).converted(to: .bf16), for: "weight")
             try state.set(Tensor([5] as [Int64]), for: "plain")
             state.ties = [("same", "weight")]
-            state.values = [("step", .integer(3))]
+            state.values = [NamedValue(name: "step", value: .integer(3))]
             try ShardedStore(store, over: communicator).save(state, step: 1)
         }
         return try store.open(step: 1)

@@ -33,7 +33,7 @@ struct RankBatch {
     /// - Parameter values: Those that a rank has alone.
     init(
         _ resharder: Resharder, _ session: SaveSession, ranks: Range<Int>, _ options: SaveOptions,
-        values: (Int) -> [(name: String, value: Value)]
+        values: (Int) -> [NamedValue]
     ) throws {
         self.resharder = resharder
         self.options = options

@@ -66,7 +66,7 @@ extension ReadPlan {
                 storage: memory, byteOffset: 0, tensors[index].scalarType, local.shape, byteCount: memory.byteCount)
             try state.set(tensor, for: tensors[index].name)
         }
-        state.values = reader.values.map { ($0.name, $0.value) }
+        state.values = reader.values
         let names = Set(tensors.map { ExactString($0.name) })
         for tensor in reader.tensors where !names.contains(ExactString(tensor.name)) {
             if let target = tensor.tiedTo, names.contains(ExactString(target)) { state.ties.append((tensor.name, target)) }
@@ -86,14 +86,14 @@ extension ReadPlan {
                 from: all.compactMap(\.mesh), of: first.rankCount, to: meshes, of: rankCount)
             guard ranks.isComplete else { return state.skippedEntries += [all.lossNote].compactMap(\.self) }
             let own = all.first { $0.rank == ranks.source(of: rank) }
-            state.rankValues = own?.values.map { ($0.name, $0.value) } ?? []
+            state.rankValues = own?.values ?? []
             return
         }
         let count = identity.rankCount
         let ranks = RankCorrespondence(from: identity.meshes, of: count, to: meshes, of: rankCount)
         if ranks.isComplete {
             guard let source = ranks.source(of: rank) else { return }
-            state.rankValues = try reader.rankValues(ofRank: source)?.values.map { ($0.name, $0.value) } ?? []
+            state.rankValues = try reader.rankValues(ofRank: source)?.values ?? []
             return
         }
         // The headers of all files tell what is lost: each rank looks at its share of them.

@@ -11,7 +11,7 @@ public import CairnTensor
 /// ```swift
 /// var remaining = RemainingSamples(count: samples).share(dataRank, of: dataRanks)
 /// let batch = remaining.take(16)                                     // positions in the epoch's order
-/// state.rankValues.append(("samples", remaining.value))
+/// state.rankValues.append(NamedValue(name: "samples", value: remaining.value))
 /// // … and on a mesh with another dp:
 /// let left = try RemainingSamples(reading: reader, value: "samples").share(dataRank, of: dataRanks)
 /// ```

@@ -90,7 +90,7 @@ public struct Resharder: Sendable {
         let session = try store.beginSave(step: step, rankCount: plan.rankCount, options: save)
         do {
             session.setPlaced(plan.tensors)
-            try session.setGlobal(values: reader.values.map { ($0.name, $0.value) }, ties: ties)
+            try session.setGlobal(values: reader.values, ties: ties)
             let (ofRanks, ranks) = try rankValues()
             if options.strict, !ranks.isComplete, let note = ofRanks.lossNote { throw CairnError.refusing(losses: [note]) }
             let half = max(options.bufferByteCount / 2, 1 << 16)
@@ -101,7 +101,7 @@ public struct Resharder: Sendable {
                     self, session, ranks: first..<min(plan.rankCount, first + width), save
                 ) { rank in
                     let source = ranks.source(of: rank)
-                    return ofRanks.first { $0.rank == source }?.values.map { ($0.name, $0.value) } ?? []
+                    return ofRanks.first { $0.rank == source }?.values ?? []
                 }
                 try batch.write(through: buffers)
             }

@@ -51,7 +51,7 @@ enum StoredModel {
 
     /// A trainer with the checkpoint's weights.
     static func trainer(_ reader: any CheckpointReader, text: [UInt8]) throws -> Trainer {
-        let values = Dictionary(reader.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
+        let values = reader.values.byName
         let trainer = try Trainer(evaluating: values, text: text)
         var weights: [String: Tensor] = [:]
         for (name, _) in trainer.parameters { weights[name] = try reader.tensor(name) }

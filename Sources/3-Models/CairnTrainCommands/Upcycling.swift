@@ -157,7 +157,7 @@ package struct UpcycledCheckpoint: Sendable {
     ///   result would not be, tensor for tensor, the state of a run of the model with experts.
     package init(_ dense: any CheckpointReader, _ upcycling: Upcycling) throws {
         try QuantisedWeights(in: dense.tensors).refuse("upcycling", of: dense.source)
-        var values = Dictionary(dense.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
+        var values = dense.values.byName
         let parent = try TransformerConfiguration(values["model"])
         let model = try upcycling.model(from: parent)
         let spec = try upcycling.rules(from: parent)

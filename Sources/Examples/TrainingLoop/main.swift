@@ -154,7 +154,7 @@ func train(_ ranks: any Communicator, folder: String, until end: Int) throws {
             try state.set(moment1, for: "optimizer.moment1")
             try state.set(moment2, for: "optimizer.moment2")
             try state.set(order, for: "data.order")
-            state.values = [("progress", try Value(encoding: progress))]
+            state.values = [NamedValue(name: "progress", value: try Value(encoding: progress))]
             pipeline.snapshot(state, step: progress.step, options: SaveOptions(metrics: ["loss": Double(loss)]))
         }
         for report in pipeline.takeReports() where ranks.rank == 0 { print("step \(report.step) is \(report.outcome)") }

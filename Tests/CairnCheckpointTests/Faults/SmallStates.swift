@@ -67,7 +67,7 @@ func writeTwoRanks(of state: TrainingState, to session: SaveSession) throws {
                 try TensorFragment(
                     name: name, globalShape: tensor.shape, region: region, tensor: tensor.copy(of: region)))
         }
-        try session.write(rank: rank, fragments: fragments, values: [("rank", .integer(Int64(rank)))])
+        try session.write(rank: rank, fragments: fragments, values: [NamedValue(name: "rank", value: .integer(Int64(rank)))])
     }
 }
 

@@ -36,7 +36,7 @@ import Testing
             var state = try new.part(ofRank: communicator.rank)
             if communicator.rank == culprit {
                 state = try ShardedState(rank: culprit, rankCount: 2, tensors: ShardedSample.tensors())
-                state.values = [("seed", .integer(2))]
+                state.values = [NamedValue(name: "seed", value: .integer(2))]
             }
             try store.save(state, step: 2)
         }
@@ -75,7 +75,7 @@ import Testing
     @Test func aRankThatSavesAnotherStateIsNamedToAll() throws {
         let errors = try failures { [new] communicator, store in
             var state = try new.part(ofRank: communicator.rank)
-            if communicator.rank == 1 { state.values = [("seed", .integer(3))] }
+            if communicator.rank == 1 { state.values = [NamedValue(name: "seed", value: .integer(3))] }
             try store.save(state, step: 2)
         }
         for error in errors {
@@ -93,7 +93,7 @@ import Testing
             let isOdd = communicator.rank == culprit
             var state = try ShardedState(rank: communicator.rank, rankCount: 3, tensors: [tensor])
             try state.set(Tensor([1, 2] as [Float]), for: "w")
-            state.values = [("epoch", .integer(isOdd && !differsInStep ? 2 : 1))]
+            state.values = [NamedValue(name: "epoch", value: .integer(isOdd && !differsInStep ? 2 : 1))]
             do {
                 let sharded = try ShardedStore(store, over: communicator)
                 try sharded.save(state, step: isOdd && differsInStep ? 8 : 7)

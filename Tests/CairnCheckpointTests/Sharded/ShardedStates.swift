@@ -38,8 +38,8 @@ struct ShardedSample {
         var state = try ShardedState(rank: rank, rankCount: 2, tensors: Self.tensors())
         try state.set(matrix(rows: rank * 3..<rank * 3 + 3), for: "matrix")
         try state.set(vector(), for: "vector")
-        state.values = [("seed", .integer(Int64(seed)))]
-        state.rankValues = [("rank", .integer(Int64(rank)))]
+        state.values = [NamedValue(name: "seed", value: .integer(Int64(seed)))]
+        state.rankValues = [NamedValue(name: "rank", value: .integer(Int64(rank)))]
         return state
     }
 

@@ -135,7 +135,7 @@ extension ReaderSample {
             try state.set(Tensor([rank, 1]).converted(to: .bf16), for: "weight")
             try state.set(Tensor([5] as [Int64]), for: "plain")
             state.ties = [("same", "weight")]
-            state.values = [("step", .integer(3))]
+            state.values = [NamedValue(name: "step", value: .integer(3))]
             try ShardedStore(store, over: communicator).save(state, step: 1)
         }
         return storage

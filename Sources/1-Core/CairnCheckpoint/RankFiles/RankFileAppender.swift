@@ -1,6 +1,6 @@
 package import CairnBase
 import CairnStorage
-package import CairnTensor
+import CairnTensor
 
 /// Writes a rank file front to back: every fragment's bytes are appended in order, those of several fragments in turns if need
 /// be. Checksums are computed on the way, so no byte is read twice.
@@ -29,7 +29,7 @@ package final class RankFileAppender: @unchecked Sendable {
     ///   the caller's.
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow; what the storage throws.
     package init(
-        _ session: SaveSession, rank: Int, fragments: [FragmentRequest], values: [(name: String, value: Value)] = [],
+        _ session: SaveSession, rank: Int, fragments: [FragmentRequest], values: [NamedValue] = [],
         compressesAside: Bool = false
     ) throws(CairnError) {
         builder = try RankFileBuilder(session, rank: rank, fragments, values: values, isStreamed: true)
@@ -183,7 +183,7 @@ struct RankFileEnvelope: Sendable {
     /// - Parameter isStreamed: Whether its bytes come one after the other, rather than from many threads.
     /// - Throws: ``CairnError/Code/invalidArgument`` when sizes overflow; what the storage throws.
     init(
-        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [(name: String, value: Value)],
+        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [NamedValue],
         isStreamed: Bool = false
     ) throws(CairnError) {
         self.session = session

@@ -1,6 +1,6 @@
 package import CairnBase
 import CairnStorage
-package import CairnTensor
+import CairnTensor
 import Synchronization
 
 /// Builds one rank's file: every fragment has its offset from the start and is cut into pieces, which are checksummed and
@@ -57,7 +57,7 @@ package final class RankFileBuilder: Sendable {
     /// - Throws: ``CairnError/Code/invalidArgument`` for a rank that takes no part, and when sizes overflow; what the
     ///   storage throws.
     package init(
-        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [(name: String, value: Value)] = [],
+        _ session: SaveSession, rank: Int, _ requests: [FragmentRequest], values: [NamedValue] = [],
         isStreamed: Bool = false
     ) throws(CairnError) {
         envelope = try RankFileEnvelope(session, rank: rank, requests, values: values, isStreamed: isStreamed)
@@ -226,7 +226,7 @@ struct RankFileWriter {
     /// Called from any of the writing threads with the bytes of the last piece; throwing stops the save.
     let progress: @Sendable (Int) throws -> Void
 
-    func write(_ fragments: [TensorFragment], values: [(name: String, value: Value)]) throws {
+    func write(_ fragments: [TensorFragment], values: [NamedValue]) throws {
         let requests = fragments.map {
             FragmentRequest($0, session.compression, chunkByteCount: session.chunkByteCount)
         }

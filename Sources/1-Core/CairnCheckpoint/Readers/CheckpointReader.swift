@@ -92,6 +92,11 @@ public struct NamedValue: Sendable, Hashable {
     }
 }
 
+extension [NamedValue] {
+    /// The values by their names.
+    package var byName: [String: Value] { Dictionary(map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }) }
+}
+
 extension CheckpointReader {
     public var metadata: [NamedValue] { [] }
     public var structure: StateNode? { nil }

@@ -14,9 +14,9 @@ public struct ShardedState: Sendable {
     /// Every tensor of the state, sorted by the bytes of the names.
     public let tensors: [PlacedTensor]
     /// Values that belong to the whole state, the same on every rank.
-    public var values: [(name: String, value: Value)] = []
+    public var values: [NamedValue] = []
     /// Values of this rank alone: its random generator, for example.
-    public var rankValues: [(name: String, value: Value)] = []
+    public var rankValues: [NamedValue] = []
     /// Names that share another name's tensor.
     public var ties: [(name: String, target: String)] = []
 
@@ -131,13 +131,13 @@ extension SaveSession {
     }
 
     /// A digest of what the ranks must agree on: tensors, layouts, values, ties, step, save id, options that the manifest
-    /// repeats. 32 bits of CRC and 64 of FNV-1a: against mistakes, not against forgers.
+    /// repeats. 32 bits of CRC and 64 of another hash: against mistakes, not against forgers.
     package func digest() throws(CairnError) -> String {
         // Clocks differ.
         let bytes = Array(try globalText(time: 0).utf8)
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        let words = (0..<8).map { UInt8(truncatingIfNeeded: hash >> (56 - 8 * UInt64($0))) }
+        var hash = Hash64()
+        hash.combine(bytes.span.bytes)
+        let words = (0..<8).map { UInt8(truncatingIfNeeded: hash.value >> (56 - 8 * UInt64($0))) }
         return checksumText(CRC32C.checksum(bytes.span.bytes)) + Hexadecimal.encode(words)
     }
 }

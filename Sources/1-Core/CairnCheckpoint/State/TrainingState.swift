@@ -51,8 +51,8 @@ public struct TrainingState: Sendable {
     }
 
     /// The values by name.
-    public var values: [(name: String, value: Value)] {
-        entries.compactMap { if case .value(let value) = $0.entry { ($0.name, value) } else { nil } }
+    public var values: [NamedValue] {
+        entries.compactMap { if case .value(let value) = $0.entry { NamedValue(name: $0.name, value: value) } else { nil } }
     }
 
     /// The ties: a name, and the name whose tensor it shares.

@@ -9,7 +9,7 @@ public final class CairnWriter: TensorStreamWriter {
     private let session: SaveSession
     private var appender: RankFileAppender?
     /// What the one rank has alone.
-    private var rankValues: [(name: String, value: Value)] = []
+    private var rankValues: [NamedValue] = []
     public var stream = TensorStream()
     public let destination: String
 
@@ -28,8 +28,7 @@ public final class CairnWriter: TensorStreamWriter {
     ) throws -> TensorStream.Plan {
         try tensors.requireWrittenTies(in: destination)
         try session.setGlobal(
-            values: values.map { ($0.name, $0.value) },
-            ties: tensors.compactMap { tensor in tensor.tiedTo.map { (tensor.name, $0) } })
+            values: values, ties: tensors.compactMap { tensor in tensor.tiedTo.map { (tensor.name, $0) } })
         let fragments = tensors.filter { $0.tiedTo == nil }.map {
             FragmentRequest(
                 name: $0.name, scalarType: $0.scalarType, globalShape: $0.shape, region: Region(whole: $0.shape),
@@ -42,7 +41,7 @@ public final class CairnWriter: TensorStreamWriter {
     /// One rank's values stay one rank's; those of several have no ranks here to belong to.
     public func carry(_ rankValues: [RankValues]) throws -> Bool {
         guard let only = rankValues.first, only.rankCount == 1 else { return false }
-        self.rankValues = only.values.map { ($0.name, $0.value) }
+        self.rankValues = only.values
         return true
     }
 

@@ -1,7 +1,7 @@
 public import CairnBase
 package import CairnLayout
 package import CairnStorage
-public import CairnTensor
+import CairnTensor
 import Synchronization
 
 /// One checkpoint being saved by one or several ranks.
@@ -86,7 +86,7 @@ public final class SaveSession: Sendable {
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when rank 0 has written already, whose file holds a copy of them.
     public func setGlobal(
-        values: [(name: String, value: Value)], ties: [(name: String, target: String)] = []
+        values: [NamedValue], ties: [(name: String, target: String)] = []
     ) throws(CairnError) {
         let tooLate = state.withLock { state in
             guard state.contributions[0] == nil else { return true }
@@ -118,7 +118,7 @@ public final class SaveSession: Sendable {
     ///   - fragments: What this rank holds. A fragment that several ranks hold is written by one of them.
     ///   - values: Values that only this rank has.
     public func write(
-        rank: Int, fragments: [TensorFragment], values: [(name: String, value: Value)] = []
+        rank: Int, fragments: [TensorFragment], values: [NamedValue] = []
     ) throws {
         let writer = RankFileWriter(
             session: self, rank: rank, concurrency: options.concurrency, progress: options.progress)
@@ -130,7 +130,7 @@ public final class SaveSession: Sendable {
     }
 
     /// What the file of a rank says of itself.
-    func metadata(ofRank rank: Int, values: [(name: String, value: Value)]) throws(CairnError) -> RankFileMetadata {
+    func metadata(ofRank rank: Int, values: [NamedValue]) throws(CairnError) -> RankFileMetadata {
         guard (0..<rankCount).contains(rank) else {
             throw CairnError(
                 .invalidArgument, "no such rank takes part in this save",
@@ -226,9 +226,8 @@ public final class SaveSession: Sendable {
         try? storage.delete(files)
     }
 
-    private static func sorted(_ values: [(name: String, value: Value)]) -> [NamedValue] {
-        values.map { NamedValue(name: $0.name, value: $0.value) }
-            .sorted { ExactString($0.name) < ExactString($1.name) }
+    private static func sorted(_ values: [NamedValue]) -> [NamedValue] {
+        values.sorted { ExactString($0.name) < ExactString($1.name) }
     }
 
     func fileName(_ rank: Int) -> String { RankFileName.make(rank: rank, saveID: saveID) }

@@ -11,8 +11,8 @@ struct SnapshotContent: Sendable {
     var fragments: [HeldFragment] = []
     /// Every tensor with its layout, of a state that lies on several ranks.
     var placed: [PlacedTensor] = []
-    var values: [(name: String, value: Value)] = []
-    var rankValues: [(name: String, value: Value)] = []
+    var values: [NamedValue] = []
+    var rankValues: [NamedValue] = []
     var ties: [(name: String, target: String)] = []
 
     var byteCount: Int { fragments.reduce(0) { $0 + $1.byteCount } }

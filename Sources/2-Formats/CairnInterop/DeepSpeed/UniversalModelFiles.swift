@@ -11,8 +11,8 @@ struct UniversalModelFiles {
     private(set) var notes: [String] = []
 
     private let plan: UniversalPlan
-    private let values: [(name: String, value: Value)]
-    private let defaults: [(name: String, value: Value)]
+    private let values: [NamedValue]
+    private let defaults: [NamedValue]
     /// The parameters by the optimizer's groups.
     private let groups: [[String]]
     private let options: [Value]
@@ -24,11 +24,10 @@ struct UniversalModelFiles {
     /// What the values have that goes elsewhere.
     private static let moved: Set<String> = ["param_groups", "optimizer_steps", "shared_params"]
     /// What loaders ask for. DeepSpeed refuses stage 1 of before 0.3.17.
-    private static let required: [(name: String, value: Value)] = [
-        ("data_sampler", .null), ("dp_world_size", .integer(1)), ("ds_config", .dictionary([:])),
-        ("ds_version", .string("0.10.0")), ("frozen_param_fragments", .null), ("frozen_param_shapes", .null),
-        ("global_samples", .integer(0)), ("lr_scheduler", .null), ("mp_world_size", .integer(1)),
-        ("optimizer", .null), ("random_ltd", .null), ("skipped_steps", .integer(0)),
+    private static let required: KeyValuePairs<String, Value> = [
+        "data_sampler": .null, "dp_world_size": .integer(1), "ds_config": .dictionary([:]), "ds_version": .string("0.10.0"),
+        "frozen_param_fragments": .null, "frozen_param_shapes": .null, "global_samples": .integer(0), "lr_scheduler": .null,
+        "mp_world_size": .integer(1), "optimizer": .null, "random_ltd": .null, "skipped_steps": .integer(0),
     ]
 
     init(_ plan: UniversalPlan, _ values: [NamedValue], step: Int) throws(CairnError) {
@@ -40,14 +39,14 @@ struct UniversalModelFiles {
                 .unsupported, "DeepSpeed's files have another thing under the name of this value",
                 .init(found: clash.name, advice: "leave it out by --exclude"))
         }
-        self.values = values.filter { !Self.moved.contains($0.name) }.map { ($0.name, $0.value) }
+        self.values = values.filter { !Self.moved.contains($0.name) }
         var number = step
         if case .integer(let steps)? = value("global_steps"), steps >= 0 { number = Int(steps) }
         self.step = number
         let names = Set(values.map(\.name))
         defaults =
-            Self.required.filter { !names.contains($0.name) }
-            + (names.contains("global_steps") ? [] : [("global_steps", .integer(Int64(number)))])
+            Self.required.filter { !names.contains($0.key) }.map { NamedValue(name: $0.key, value: $0.value) }
+            + (names.contains("global_steps") ? [] : [NamedValue(name: "global_steps", value: .integer(Int64(number)))])
         if case .string(let text)? = value("ds_version") { version = text } else { version = "0.10.0" }
 
         var options: [Value] = []

@@ -75,7 +75,7 @@ extension ParallelTrainer {
         get throws {
             var state = try ShardedState(rank: rank, rankCount: parallel.mesh.rankCount, tensors: placedTensors)
             for (name, tensor) in localTensors { try state.set(tensor, for: name) }
-            state.values = values.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
+            state.values = values.sorted { $0.key < $1.key }.map { NamedValue(name: $0.key, value: $0.value) }
             state.ties = ties
             return state
         }
@@ -98,7 +98,7 @@ extension ParallelTrainer {
     public func restore(_ state: ShardedState, withoutOptimizer: Bool = false) throws {
         var local: [String: Tensor] = [:]
         for placed in state.tensors { local[placed.name] = state.local(placed.name) }
-        let values = Dictionary(state.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
+        let values = state.values.byName
         try restore(local: local, values: values, withoutOptimizer: withoutOptimizer)
     }
 }

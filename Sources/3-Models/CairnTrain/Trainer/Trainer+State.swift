@@ -136,7 +136,7 @@ extension Trainer {
     public func restore(_ state: TrainingState, withoutOptimizer: Bool = false) throws(CairnError) {
         var tensors = Dictionary(state.tensors.map { ($0.name, $0.tensor) }, uniquingKeysWith: { first, _ in first })
         for (name, _) in state.ties { tensors[name] = try state.tensor(name) }
-        let values = Dictionary(state.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
+        let values = state.values.byName
         try restore(tensors: tensors, values: values, withoutOptimizer: withoutOptimizer)
     }
 }

@@ -44,7 +44,7 @@ struct BranchCommand: ParsableCommand {
     func run() throws {
         let parent = try StoreArgument(source).open()
         let step = parent.manifest.step
-        var values = Dictionary(parent.values.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
+        var values = parent.values.byName
         var schedule = try LearningRateSchedule(values["schedule"])
         if let floor { schedule.floor = floor }
         schedule.shape =

@@ -73,7 +73,7 @@ struct RunPlan: Sendable {
     ///
     /// - Parameter fingerprint: A collective call on many ranks: called only if there is something to compare with.
     /// - Throws: ``CairnError/Code/mismatch`` when it computes something else.
-    func checkFingerprint(_ values: [(name: String, value: Value)], _ fingerprint: () throws -> Fingerprint) throws {
+    func checkFingerprint(_ values: [NamedValue], _ fingerprint: () throws -> Fingerprint) throws {
         guard let stored = values.first(where: { $0.name == "fingerprint" })?.value else { return }
         let difference = try fingerprint().difference(from: Fingerprint(stored))
         guard difference <= Fingerprint.tolerance else {

@@ -130,7 +130,9 @@ struct ParallelRun: Sendable {
                 isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
             guard isLast || isDue else { continue }
             var state = try trainer.shardedState
-            if plan.hasFingerprint { state.values.append(("fingerprint", try trainer.fingerprint().value)) }
+            if plan.hasFingerprint {
+                state.values.append(NamedValue(name: "fingerprint", value: try trainer.fingerprint().value))
+            }
             var options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
                 options.progress = hold.progress(
