@@ -60,7 +60,8 @@ import Testing
             try store.save(state(2), step: 2, options: options)
         } check: { survivor, hasReturned, crash in
             #expect(try survivor.load(step: 1) == state(1), "\(crash)")
-            let (loaded, step, skipped) = try survivor.loadLatest()
+            let latest = try survivor.loadLatest()
+            let (loaded, step, skipped) = (latest.state, latest.step, latest.skipped)
             #expect(skipped.isEmpty, "\(crash)")
             #expect(loaded == state(Float(step)), "\(crash)")
             #expect(step == 2 || !hasReturned, "\(crash)")

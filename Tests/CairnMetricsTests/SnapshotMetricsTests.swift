@@ -50,7 +50,7 @@ import Testing
         var options = TierOptions()
         options.observer = metrics
         let snapshots = try TieredSnapshots(
-            [SnapshotTier("memory", store: store("memory")), SnapshotTier("disk", store: store("disk"), every: 2)],
+            [CheckpointTier("memory", store: store("memory")), CheckpointTier("disk", store: store("disk"), every: 2)],
             tierOptions: options)
         for step in 1...4 { snapshots.snapshot(state(step), step: step)?.wait() }
         snapshots.drain()

@@ -35,7 +35,7 @@ import Testing
     }
 
     /// Loads on two ranks, which need two files each.
-    private func load(_ names: [String] = ["w"]) throws -> [LoadedPart] {
+    private func load(_ names: [String] = ["w"]) throws -> [Loaded<ShardedState>] {
         let mesh = try DeviceMesh(["dp": 2])
         let tensors = try names.map {
             PlacedTensor(name: $0, scalarType: .f32, shape: Self.shape, layout: try Layout(mesh, ["dp": .shard(0)]))
@@ -53,7 +53,7 @@ import Testing
         try storage.publish(bytes, as: key)
     }
 
-    private func expect(_ parts: [LoadedPart], _ step: Int, skipping skipped: [Int], value: Int? = nil) throws {
+    private func expect(_ parts: [Loaded<ShardedState>], _ step: Int, skipping skipped: [Int], value: Int? = nil) throws {
         #expect(parts.count == 2)
         for part in parts {
             #expect(part.manifest.step == step)

@@ -33,11 +33,11 @@ import Testing
     }
 
     /// Restarts on two ranks, which need two files each.
-    private func restart(_ name: String = "w", _ tiers: [(String, CheckpointStore)]? = nil) throws -> [RestartedPart?] {
+    private func restart(_ name: String = "w", _ tiers: [(String, CheckpointStore)]? = nil) throws -> [Restart<ShardedState>?] {
         let mesh = try DeviceMesh(["dp": 2])
         let tensor = PlacedTensor(
             name: name, scalarType: .f32, shape: Self.shape, layout: try Layout(mesh, ["dp": .shard(0)]))
-        let recovery = RecoveryOrder((tiers ?? [("near", near), ("far", far)]).map { RestartTier(name: $0.0, store: $0.1) })
+        let recovery = RecoveryOrder((tiers ?? [("near", near), ("far", far)]).map { CheckpointTier($0.0, store: $0.1) })
         return try ThreadCommunicator.run(ranks: 2) { communicator in
             try recovery.load([tensor], over: communicator)
         }
@@ -51,7 +51,7 @@ import Testing
         try store.storage.publish(bytes, as: key)
     }
 
-    private func expect(_ parts: [RestartedPart?], _ tier: String, _ step: Int, _ outcomes: [String]) throws {
+    private func expect(_ parts: [Restart<ShardedState>?], _ tier: String, _ step: Int, _ outcomes: [String]) throws {
         #expect(parts.count == 2)
         for part in parts {
             let part = try #require(part)

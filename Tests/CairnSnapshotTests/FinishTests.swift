@@ -126,7 +126,7 @@ import Testing
         try far.save(tierState(1), step: 10, options: tierOptions(1))
         try far.damage("manifest", ofStep: 10) { $0[30] ^= 1 }
         let old = try far.objects(ofStep: 10)
-        let snapshots = try TieredSnapshots([SnapshotTier("near", store: near), SnapshotTier("far", store: far)])
+        let snapshots = try TieredSnapshots([CheckpointTier("near", store: near), CheckpointTier("far", store: far)])
         snapshots.snapshot(try tierState(2), step: 10)
         try snapshots.finish()
         #expect(try far.load(step: 10) == tierState(2))
@@ -139,7 +139,7 @@ import Testing
     @Test func aTierThatFailsForGoodIsNamedAtTheEnd() throws {
         storage.fail(CairnError(.inputOutput, "the server is gone"))
         let snapshots = try TieredSnapshots([
-            SnapshotTier("near", store: .inMemory("near")), SnapshotTier("far", store: store),
+            CheckpointTier("near", store: .inMemory("near")), CheckpointTier("far", store: store),
         ])
         for step in 1...3 { snapshots.snapshot(try tierState(step), step: step) }
         let error = #expect(throws: CairnError.self) { try snapshots.finish() }

@@ -20,9 +20,9 @@ import Testing
         change(&options)
         return try TieredSnapshots(
             [
-                SnapshotTier("memory", store: memory, every: memoryInterval, retention: RetentionPolicy(keepLast: 1)),
-                SnapshotTier("disk", store: disk, every: 2, retention: RetentionPolicy(keepLast: 2)),
-                SnapshotTier("remote", store: CheckpointStore(storage: remote, name: "remote"), every: 4),
+                CheckpointTier("memory", store: memory, every: memoryInterval, retention: RetentionPolicy(keepLast: 1)),
+                CheckpointTier("disk", store: disk, every: 2, retention: RetentionPolicy(keepLast: 2)),
+                CheckpointTier("remote", store: CheckpointStore(storage: remote, name: "remote"), every: 4),
             ], tierOptions: options)
     }
 
@@ -106,7 +106,7 @@ import Testing
     @Test func aTierThatFailsHarmsNoOtherAndIsBackWhenItWorks() throws {
         let near = DetachableStorage()
         let snapshots = try TieredSnapshots([
-            SnapshotTier("near", store: CheckpointStore(storage: near, name: "near")), SnapshotTier("disk", store: disk),
+            CheckpointTier("near", store: CheckpointStore(storage: near, name: "near")), CheckpointTier("disk", store: disk),
         ])
         func take(_ step: Int) throws -> [String] { places(snapshots.snapshot(try tierState(step), step: step)?.wait()) }
         #expect(try take(1) == ["disk copied from near", "near drained"])
@@ -175,16 +175,16 @@ import Testing
     }
 
     @Test func tiersThatMakeNoSenseAreRefused() throws {
-        func refuse(_ tiers: [SnapshotTier], _ options: SnapshotOptions = SnapshotOptions()) {
+        func refuse(_ tiers: [CheckpointTier], _ options: SnapshotOptions = SnapshotOptions()) {
             let error = #expect(throws: CairnError.self) { try TieredSnapshots(tiers, options: options) }
             #expect(error?.code == .invalidArgument)
         }
         refuse([])
-        refuse([SnapshotTier("a", store: memory), SnapshotTier("a", store: disk)])
-        refuse([SnapshotTier("a", store: memory, every: 0)])
+        refuse([CheckpointTier("a", store: memory), CheckpointTier("a", store: disk)])
+        refuse([CheckpointTier("a", store: memory, every: 0)])
         var options = SnapshotOptions()
         options.retention = RetentionPolicy(keepLast: 1)
-        refuse([SnapshotTier("a", store: memory)], options)
+        refuse([CheckpointTier("a", store: memory)], options)
     }
 
     @Test func theRanksOfAJobShareTiers() throws {
@@ -195,8 +195,8 @@ import Testing
         let counts = try ThreadCommunicator.run(ranks: 2) { communicator in
             let snapshots = try TieredSnapshots(
                 [
-                    SnapshotTier("memory", store: memory, retention: RetentionPolicy(keepLast: 1)),
-                    SnapshotTier("disk", store: disk, every: 2),
+                    CheckpointTier("memory", store: memory, retention: RetentionPolicy(keepLast: 1)),
+                    CheckpointTier("disk", store: disk, every: 2),
                 ], over: communicator)
             for step in 1...4 {
                 if step == 4 { snapshots.avoid(["memory"]) }

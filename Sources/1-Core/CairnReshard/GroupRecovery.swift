@@ -12,7 +12,7 @@ struct GroupRecovery {
 
     /// What came of a recovery.
     struct Result {
-        var part: LoadedPart?
+        var part: Loaded<ShardedState>?
         var decisions: [RestartDecision]
         var failure: CairnError
     }
@@ -73,7 +73,7 @@ struct GroupRecovery {
 
     private func attempt(
         _ store: CheckpointStore, _ step: Int, _ tensors: [PlacedTensor], _ options: ReadPlan.Options
-    ) -> (part: LoadedPart?, note: GroupNote) {
+    ) -> (part: Loaded<ShardedState>?, note: GroupNote) {
         let reader: CairnReader
         let plan: ReadPlan
         do throws(CairnError) {
@@ -90,7 +90,7 @@ struct GroupRecovery {
         }
         do {
             let state = try plan.execute(reading: reader, options: options)
-            return (LoadedPart(state: state, manifest: reader.manifest, skipped: []), .read(saveID))
+            return (Loaded(state: state, manifest: reader.manifest), .read(saveID))
         } catch let error as CairnError {
             return (nil, GroupNote(LoadErrorClassification(of: error, reading: reader), saveID: saveID))
         } catch {

@@ -3,16 +3,6 @@ public import CairnCheckpoint
 public import CairnCommunication
 public import CairnLayout
 
-/// What a rank has loaded.
-public struct LoadedPart: Sendable {
-    /// The rank's part of the state.
-    public var state: ShardedState
-    /// The checkpoint that it is from, the same on every rank.
-    public var manifest: Manifest
-    /// Newer checkpoints that some rank could not read its part of.
-    public var skipped: [CheckpointStore.Skipped]
-}
-
 extension ShardedStore {
     /// Loads the newest checkpoint of which every rank can read its part, and tells a store without any from one where none is
     /// of use: the same case on every rank.
@@ -26,8 +16,8 @@ extension ShardedStore {
     ///   that is not damage, such as a failing disk or a path that is a file.
     public func resume(
         _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
-    ) throws -> Resumption<LoadedPart> {
-        var order = RecoveryOrder([RestartTier(name: store.name, store: store)])
+    ) throws -> Resumption<ShardedState> {
+        var order = RecoveryOrder([CheckpointTier(store.name, store: store)])
         order.isQuarantining = false
         let recovery = try GroupRecovery(order, communicator, isStrict: true).recover(tensors, options)
         let skipped = recovery.decisions.compactMap { decision -> CheckpointStore.Skipped? in
@@ -47,7 +37,7 @@ extension ShardedStore {
     ///   ``CairnError/Code/nothingUsable`` when it has some and none can be used; as ``resume(_:options:)``.
     public func loadLatest(
         _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
-    ) throws -> LoadedPart {
+    ) throws -> Loaded<ShardedState> {
         guard let part = try resume(tensors, options: options).loaded() else { throw store.noneUsable([]) }
         return part
     }
@@ -55,28 +45,16 @@ extension ShardedStore {
     /// Loads the newest usable checkpoint without blocking the calling task's thread. All ranks call it together.
     public func resume(
         _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
-    ) async throws -> Resumption<LoadedPart> {
+    ) async throws -> Resumption<ShardedState> {
         try await runOnThread { try self.resume(tensors, options: options) }
     }
 
     /// Loads the newest usable checkpoint without blocking the calling task's thread. All ranks call it together.
     public func loadLatest(
         _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
-    ) async throws -> LoadedPart {
+    ) async throws -> Loaded<ShardedState> {
         try await runOnThread { try self.loadLatest(tensors, options: options) }
     }
-}
-
-/// What a rank of a restarted job continues from.
-public struct RestartedPart: Sendable {
-    /// The rank's part of the state.
-    public var state: ShardedState
-    /// The checkpoint that it is from, the same on every rank.
-    public var manifest: Manifest
-    /// The name of the tier that it is from, the same on every rank.
-    public var tier: String
-    /// What was tried, in order, the same on every rank but for the times; the last is what was loaded.
-    public var decisions: [RestartDecision]
 }
 
 extension RecoveryOrder {
@@ -89,27 +67,27 @@ extension RecoveryOrder {
     ///
     /// - Parameter tensors: The state to make, the same list on every rank; its meshes number the ranks as the group
     ///   does.
-    /// - Returns: `nil`, on every rank, when every tier could be looked at and none has a checkpoint.
+    /// - Returns: The rank's part and what was tried, the same on every rank but for the times; `nil`, on every rank, when every
+    ///   tier could be looked at and none has a checkpoint.
     /// - Throws: On every rank: ``CairnError/Code/nothingUsable``, with a ``RestartFailure`` as its cause, when there are
     ///   checkpoints and none can be used; when nothing is known but that tiers cannot be reached, the first tier's error; what
     ///   makes a checkpoint unfit for `tensors`, as ``ReadPlan/init(reading:rank:tensors:)``; what the communicator throws.
     public func load(
         _ tensors: [PlacedTensor], over communicator: any Communicator, options: ReadPlan.Options = ReadPlan.Options()
-    ) throws -> RestartedPart? {
+    ) throws -> Restart<ShardedState>? {
         let recovery = try GroupRecovery(self, communicator, isStrict: false).recover(tensors, options)
         guard let part = recovery.part, let last = recovery.decisions.last else {
             guard recovery.decisions.isEmpty else { throw recovery.failure }
             return nil
         }
-        return RestartedPart(
-            state: part.state, manifest: part.manifest, tier: last.tier, decisions: recovery.decisions)
+        return Restart(state: part.state, manifest: part.manifest, tier: last.tier, decisions: recovery.decisions)
     }
 
     /// Loads the newest state of which every rank can read its part without blocking the calling task's thread. All ranks call
     /// it together.
     public func load(
         _ tensors: [PlacedTensor], over communicator: any Communicator, options: ReadPlan.Options = ReadPlan.Options()
-    ) async throws -> RestartedPart? {
+    ) async throws -> Restart<ShardedState>? {
         try await runOnThread { try self.load(tensors, over: communicator, options: options) }
     }
 }

@@ -1,29 +1,48 @@
 public import CairnBase
 import CairnTensor
 
-/// A store that may hold checkpoints of a run.
-public struct RestartTier: Sendable {
-    /// What to call it.
+/// One of the stores that checkpoints of a run go to and restarts look for them in: host memory, a local disk, a second
+/// storage.
+public struct CheckpointTier: Sendable {
+    /// What to call it in reports.
     public var name: String
-    /// The checkpoints there.
+    /// Its checkpoints.
     public var store: CheckpointStore
+    /// It gets the checkpoint of every step that is a multiple of this.
+    public var interval: Int
+    /// What it keeps after each new checkpoint; `nil` keeps everything.
+    public var retention: RetentionPolicy?
 
-    public init(name: String, store: CheckpointStore) {
+    public init(
+        _ name: String, store: CheckpointStore, every interval: Int = 1, retention: RetentionPolicy? = nil
+    ) {
         self.name = name
         self.store = store
+        self.interval = interval
+        self.retention = retention
     }
+
+    /// Whether it gets the checkpoint of `step`.
+    public func isDue(_ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 }
 
-/// What a restart continues from.
-public struct Restart: Sendable {
+/// What a restart continues from: a ``TrainingState``, or a ``ShardedState``, which is one rank's part.
+public struct Restart<State: Sendable>: Sendable {
     /// The state, every byte verified.
-    public var state: TrainingState
+    public var state: State
     /// The checkpoint that it is from.
     public var manifest: Manifest
     /// The name of the tier that it is from.
     public var tier: String
     /// What was tried, in order; the last is what was loaded.
     public var decisions: [RestartDecision]
+
+    package init(state: State, manifest: Manifest, tier: String, decisions: [RestartDecision]) {
+        self.state = state
+        self.manifest = manifest
+        self.tier = tier
+        self.decisions = decisions
+    }
 
     /// The step to continue from.
     public var step: Int { manifest.step }
@@ -36,21 +55,21 @@ public struct Restart: Sendable {
 /// tier that cannot be reached is skipped, and its checkpoints are not marked damaged. Every decision is recorded.
 ///
 /// ```swift
-/// let recovery = RecoveryOrder([RestartTier(name: "memory", store: memory), RestartTier(name: "disk", store: disk)])
+/// let recovery = RecoveryOrder([CheckpointTier("memory", store: memory), CheckpointTier("disk", store: disk)])
 /// if let restart = try recovery.load() {
 ///     print("resumed from step \(restart.step) of \(restart.tier)")
 /// }
 /// ```
 public struct RecoveryOrder: Sendable {
     /// The tiers, the nearest first.
-    public let tiers: [RestartTier]
+    public let tiers: [CheckpointTier]
     /// Whether damaged checkpoints are put in quarantine; otherwise they are only skipped.
     public var isQuarantining = true
     /// Told of each decision as it is taken.
     public var observer: @Sendable (RestartDecision) -> Void = { _ in }
 
     /// - Parameter tiers: The tiers, the nearest first.
-    public init(_ tiers: [RestartTier]) { self.tiers = tiers }
+    public init(_ tiers: [CheckpointTier]) { self.tiers = tiers }
 
     /// Loads the newest state that is whole, from the nearest tier that has it.
     ///
@@ -59,7 +78,7 @@ public struct RecoveryOrder: Sendable {
     /// - Throws: ``CairnError/Code/nothingUsable``, with a ``RestartFailure`` as its cause, when there are checkpoints and none
     ///   can be used; when nothing is known but that tiers or checkpoints cannot be reached, the first of those errors;
     ///   ``CairnError/Code/cancelled`` and ``CairnError/Code/invalidArgument`` at once; what ``LoadOptions/progress`` throws.
-    public func load(options: LoadOptions = LoadOptions()) throws -> Restart? {
+    public func load(options: LoadOptions = LoadOptions()) throws -> Restart<TrainingState>? {
         var log = RestartLog(observer)
         let survey = survey()
         for lost in survey.lost {
@@ -96,11 +115,12 @@ public struct RecoveryOrder: Sendable {
                         seconds: start.secondsSince))
             }
         }
-        return try log.nothing()
+        try log.requireNone()
+        return nil
     }
 
     /// Loads the newest state that is whole without blocking the calling task's thread.
-    public func load(options: LoadOptions = LoadOptions()) async throws -> Restart? {
+    public func load(options: LoadOptions = LoadOptions()) async throws -> Restart<TrainingState>? {
         try await ThreadPool.shared.run { try self.load(options: options) }
     }
 
@@ -198,10 +218,11 @@ package struct RestartLog {
         observer(decision)
     }
 
-    /// What a restart says that found nothing to load: `nil` only when there was nothing.
-    package func nothing() throws(CairnError) -> Restart? {
+    /// What a restart checks that found nothing to load.
+    ///
+    /// - Throws: ``failure``, unless there was nothing.
+    package func requireNone() throws(CairnError) {
         guard decisions.isEmpty else { throw failure }
-        return nil
     }
 
     package var failure: CairnError {

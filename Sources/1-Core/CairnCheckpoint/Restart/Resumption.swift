@@ -12,11 +12,11 @@ import Synchronization
 /// case .nothingUsable(let error, _): throw error            // there are checkpoints: a person should look at them
 /// }
 /// ```
-public enum Resumption<Loaded: Sendable>: Sendable {
+public enum Resumption<State: Sendable>: Sendable {
     /// The store has no checkpoint, or does not exist: a run that starts from nothing.
     case nothingYet
     /// The newest checkpoint that could be read whole.
-    case resumed(Loaded)
+    case resumed(Loaded<State>)
     /// There are checkpoints and none can be used. The error, of code ``CairnError/Code/nothingUsable``, says so in a line; the
     /// list says of each why. A run that continued from nothing would train all of it again.
     case nothingUsable(CairnError, skipped: [CheckpointStore.Skipped])
@@ -24,7 +24,7 @@ public enum Resumption<Loaded: Sendable>: Sendable {
     /// What was loaded; `nil` when there is nothing yet.
     ///
     /// - Throws: ``CairnError/Code/nothingUsable``.
-    public func loaded() throws(CairnError) -> Loaded? {
+    public func loaded() throws(CairnError) -> Loaded<State>? {
         switch self {
         case .nothingYet: return nil
         case .resumed(let loaded): return loaded
@@ -33,14 +33,21 @@ public enum Resumption<Loaded: Sendable>: Sendable {
     }
 }
 
-/// A state that was loaded, and where it is from.
-public struct LoadedState: Sendable {
+/// What was loaded, and where it is from: a ``TrainingState``, or a ``ShardedState``, which is one rank's part.
+public struct Loaded<State: Sendable>: Sendable {
     /// The state, every byte verified.
-    public var state: TrainingState
-    /// The checkpoint that it is from.
+    public var state: State
+    /// The checkpoint that it is from, the same on every rank.
     public var manifest: Manifest
-    /// Newer checkpoints that could not be used, the newest first, each with the reason.
+    /// Newer checkpoints that could not be used, the newest first, each with the reason: of which some rank could not read its
+    /// part.
     public var skipped: [CheckpointStore.Skipped]
+
+    package init(state: State, manifest: Manifest, skipped: [CheckpointStore.Skipped] = []) {
+        self.state = state
+        self.manifest = manifest
+        self.skipped = skipped
+    }
 
     /// The step to continue from.
     public var step: Int { manifest.step }
@@ -55,7 +62,7 @@ extension CheckpointStore {
     /// - Throws: An error that says nothing about the checkpoints, at once: a path that is a file
     ///   (``CairnError/Code/notADirectory``), missing rights (``CairnError/Code/accessDenied``), a failing disk
     ///   (``CairnError/Code/inputOutput``); what ``LoadOptions/progress`` throws.
-    public func resume(options: LoadOptions = LoadOptions()) throws -> Resumption<LoadedState> {
+    public func resume(options: LoadOptions = LoadOptions()) throws -> Resumption<TrainingState> {
         var skipped: [Skipped] = []
         for (step, isMarked) in try committedSteps().reversed() {
             var reader: CairnReader?
@@ -65,7 +72,7 @@ extension CheckpointStore {
                 reader = opened
                 let state = try TrainingState(reading: opened, options: options)
                 KnownDamage.shared.forget(opened.manifest.saveID, step: step, in: storage)
-                return .resumed(LoadedState(state: state, manifest: opened.manifest, skipped: skipped))
+                return .resumed(Loaded(state: state, manifest: opened.manifest, skipped: skipped))
             } catch let error as CairnError where error.code.isUnusable {
                 try recordDamage(error, reader, step, isAsked: options.names != nil)
                 skipped.append(Skipped(step: step, error: error))
@@ -75,7 +82,7 @@ extension CheckpointStore {
     }
 
     /// Loads the newest usable checkpoint without blocking the calling task's thread.
-    public func resume(options: LoadOptions = LoadOptions()) async throws -> Resumption<LoadedState> {
+    public func resume(options: LoadOptions = LoadOptions()) async throws -> Resumption<TrainingState> {
         try await ThreadPool.shared.run { try self.resume(options: options) }
     }
 

@@ -80,7 +80,7 @@ public final class CheckpointStore: Sendable {
     }
 
     /// The newest committed step, or `nil` in an empty store. Its checkpoint may be damaged or in quarantine; see
-    /// ``latestValid(deep:)``.
+    /// ``newestUsable()``.
     public func latest() throws(CairnError) -> Int? { try steps().last }
 
     /// Opens the checkpoint of a step.
@@ -117,28 +117,6 @@ public final class CheckpointStore: Sendable {
         }
     }
 
-    /// The newest checkpoint that passes verification and is not in quarantine.
-    ///
-    /// - Parameter deep: Read and sum every byte; otherwise the manifest, the lengths and the headers of all files.
-    /// - Returns: The open checkpoint, and the newer ones that were skipped.
-    /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when there are some,
-    ///   naming those that were skipped; at once an error that says nothing about the checkpoint, such as a failing disk.
-    public func latestValid(deep: Bool = false) throws(CairnError) -> (reader: CairnReader, skipped: [Skipped]) {
-        var skipped: [Skipped] = []
-        for (step, isMarked) in try committedSteps().reversed() {
-            do throws(CairnError) {
-                if isMarked { try refuseQuarantined(step) }
-                let reader = try open(step: step)
-                if let damage = try reader.verify(deep: deep).damages.first { throw damage.error }
-                return (reader, skipped)
-            } catch {
-                guard error.code.isUnusable else { throw error }
-                skipped.append(Skipped(step: step, error: error))
-            }
-        }
-        throw noneUsable(skipped)
-    }
-
     // MARK: Loading
 
     /// Loads the checkpoint of a step, verified.
@@ -151,11 +129,9 @@ public final class CheckpointStore: Sendable {
     ///
     /// - Throws: ``CairnError/Code/notFound`` when the store has no checkpoint, ``CairnError/Code/nothingUsable`` when it has
     ///   some and none can be read. An error that is not damage of the checkpoint, such as a failing disk, is thrown at once.
-    public func loadLatest(
-        options: LoadOptions = LoadOptions()
-    ) throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
+    public func loadLatest(options: LoadOptions = LoadOptions()) throws -> Loaded<TrainingState> {
         guard let latest = try resume(options: options).loaded() else { throw noneUsable([]) }
-        return (latest.state, latest.step, latest.skipped)
+        return latest
     }
 
     /// What a load throws that found nothing to load.
@@ -195,9 +171,7 @@ extension CheckpointStore {
     }
 
     /// Loads the newest usable checkpoint without blocking the calling task's thread.
-    public func loadLatest(
-        options: LoadOptions = LoadOptions()
-    ) async throws -> (state: TrainingState, step: Int, skipped: [Skipped]) {
+    public func loadLatest(options: LoadOptions = LoadOptions()) async throws -> Loaded<TrainingState> {
         try await ThreadPool.shared.run { try self.loadLatest(options: options) }
     }
 }

@@ -22,14 +22,14 @@ final class TierCoordinator: Sendable {
     /// Reports that are not taken are forgotten beyond this many, oldest first.
     private static let maximumReportCount = 1024
 
-    private let tiers: [SnapshotTier]
+    private let tiers: [CheckpointTier]
     private let replicators: [TierReplicator]
     /// Whether this rank copies and deletes; the others only hear of their own part.
     private let isReplicating: Bool
     private let observer: (any TierObserver)?
     private let state = Monitor(State())
 
-    init(_ tiers: [SnapshotTier], _ options: TierOptions, isReplicating: Bool) {
+    init(_ tiers: [CheckpointTier], _ options: TierOptions, isReplicating: Bool) {
         self.tiers = tiers
         self.isReplicating = isReplicating
         observer = options.observer

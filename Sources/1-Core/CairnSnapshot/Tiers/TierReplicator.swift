@@ -38,11 +38,11 @@ final class TierReplicator: Sendable {
         case end
     }
 
-    private let tier: SnapshotTier
+    private let tier: CheckpointTier
     private let options: TierOptions
     private let state = Monitor(State())
 
-    init(_ tier: SnapshotTier, _ options: TierOptions) {
+    init(_ tier: CheckpointTier, _ options: TierOptions) {
         self.tier = tier
         self.options = options
     }

@@ -12,9 +12,9 @@ import Synchronization
 ///
 /// ```swift
 /// let snapshots = try TieredSnapshots([
-///     SnapshotTier("memory", store: CheckpointStore(path: "/dev/shm/kjv"), retention: RetentionPolicy(keepLast: 2)),
-///     SnapshotTier("disk", store: CheckpointStore(path: "runs/kjv"), every: 50, retention: RetentionPolicy(keepLast: 5)),
-///     SnapshotTier("remote", store: CheckpointStore(path: "/mnt/archive/kjv"), every: 500),
+///     CheckpointTier("memory", store: CheckpointStore(path: "/dev/shm/kjv"), retention: RetentionPolicy(keepLast: 2)),
+///     CheckpointTier("disk", store: CheckpointStore(path: "runs/kjv"), every: 50, retention: RetentionPolicy(keepLast: 5)),
+///     CheckpointTier("remote", store: CheckpointStore(path: "/mnt/archive/kjv"), every: 500),
 /// ], pool: pool)
 /// if let restart = try snapshots.recovery.load() { state = restart.state }
 /// for step in (state.step + 1)...end {
@@ -25,7 +25,7 @@ import Synchronization
 /// ```
 public final class TieredSnapshots: Sendable {
     /// The tiers, the nearest first.
-    public let tiers: [SnapshotTier]
+    public let tiers: [CheckpointTier]
     private let pool: BufferPool?
     private let options: SnapshotOptions
     private let coordinator: TierCoordinator
@@ -47,7 +47,7 @@ public final class TieredSnapshots: Sendable {
     /// - Throws: ``CairnError/Code/invalidArgument`` for no tiers, two of one name, an interval below 1, or a retention in
     ///   `options`.
     public convenience init(
-        _ tiers: [SnapshotTier], pool: BufferPool? = nil, options: SnapshotOptions = SnapshotOptions(),
+        _ tiers: [CheckpointTier], pool: BufferPool? = nil, options: SnapshotOptions = SnapshotOptions(),
         tierOptions: TierOptions = TierOptions()
     ) throws(CairnError) {
         try self.init(tiers, [], pool, options, tierOptions)
@@ -59,7 +59,7 @@ public final class TieredSnapshots: Sendable {
     ///
     /// - Throws: As for one process; what the communicator throws.
     public convenience init(
-        _ tiers: [SnapshotTier], over communicator: any Communicator, pool: BufferPool? = nil,
+        _ tiers: [CheckpointTier], over communicator: any Communicator, pool: BufferPool? = nil,
         options: SnapshotOptions = SnapshotOptions(), tierOptions: TierOptions = TierOptions()
     ) throws(CairnError) {
         var sharded: [ShardedStore] = []
@@ -68,7 +68,7 @@ public final class TieredSnapshots: Sendable {
     }
 
     private init(
-        _ tiers: [SnapshotTier], _ sharded: [ShardedStore], _ pool: BufferPool?, _ options: SnapshotOptions,
+        _ tiers: [CheckpointTier], _ sharded: [ShardedStore], _ pool: BufferPool?, _ options: SnapshotOptions,
         _ tierOptions: TierOptions
     ) throws(CairnError) {
         try Self.check(tiers, options)
@@ -82,7 +82,7 @@ public final class TieredSnapshots: Sendable {
         pipelines = Mutex([SnapshotPipeline?](repeating: nil, count: tiers.count))
     }
 
-    private static func check(_ tiers: [SnapshotTier], _ options: SnapshotOptions) throws(CairnError) {
+    private static func check(_ tiers: [CheckpointTier], _ options: SnapshotOptions) throws(CairnError) {
         guard !tiers.isEmpty else { throw CairnError(.invalidArgument, "there is no tier to snapshot to") }
         var names = Set<String>()
         for tier in tiers {
@@ -101,9 +101,7 @@ public final class TieredSnapshots: Sendable {
     }
 
     /// Finds the newest state that is whole on the nearest tier.
-    public var recovery: RecoveryOrder {
-        RecoveryOrder(tiers.map { RestartTier(name: $0.name, store: $0.store) })
-    }
+    public var recovery: RecoveryOrder { RecoveryOrder(tiers) }
 
     /// The names of the tiers that get the checkpoint of `step`, the nearest first.
     public func due(_ step: Int) -> [String] { tiers.filter { $0.isDue(step) }.map(\.name) }

@@ -19,11 +19,10 @@ struct SingleRun {
         if let source {
             let loaded = try source.loadLatest()
             try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
-            let manifest = try source.open(step: loaded.step).manifest
-            plan.noteResume(manifest, of: source, skipped: loaded.skipped)
+            plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped)
             try plan.checkFingerprint(loaded.state.values) { trainer.fingerprint() }
             try log.load(upTo: loaded.step)
-            parent = manifest
+            parent = loaded.manifest
         }
         try plan.removeDebris()
         let signal = TerminationSignal.shared

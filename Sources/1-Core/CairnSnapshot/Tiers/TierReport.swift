@@ -1,30 +1,6 @@
 public import CairnBase
 public import CairnCheckpoint
 
-/// One of the stores that checkpoints of a run go to: host memory, a local disk, a second storage.
-public struct SnapshotTier: Sendable {
-    /// What to call it in reports.
-    public var name: String
-    /// Its checkpoints.
-    public var store: CheckpointStore
-    /// It gets the checkpoint of every step that is a multiple of this.
-    public var interval: Int
-    /// What it keeps after each new checkpoint; `nil` keeps everything.
-    public var retention: RetentionPolicy?
-
-    public init(
-        _ name: String, store: CheckpointStore, every interval: Int = 1, retention: RetentionPolicy? = nil
-    ) {
-        self.name = name
-        self.store = store
-        self.interval = interval
-        self.retention = retention
-    }
-
-    /// Whether it gets the checkpoint of `step`.
-    public func isDue(_ step: Int) -> Bool { interval > 0 && step % interval == 0 }
-}
-
 /// How checkpoints get from the tier that a snapshot is drained into to the others.
 public struct TierOptions: Sendable {
     /// How many copies may wait for each tier beside the one under way. When there are more, the oldest is dropped and
