@@ -29,11 +29,7 @@ import Testing
     }
 
     private func builder(_ session: SaveSession, _ fragments: [TensorFragment]) throws -> RankFileBuilder {
-        try RankFileBuilder(
-            session, rank: 0,
-            fragments.map {
-                FragmentRequest($0, session.compression, chunkByteCount: session.chunkByteCount)
-            })
+        try session.builder(of: SaveContent(rank: 0, fragments))
     }
 
     private func write(_ piece: RankFileBuilder.Piece, _ fragments: [TensorFragment], to builder: RankFileBuilder) throws {

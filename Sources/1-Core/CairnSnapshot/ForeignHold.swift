@@ -1,8 +1,9 @@
 import CairnBase
+import CairnCheckpoint
 import CairnTensor
 
 /// The bytes of a ``ForeignArray`` as they were when a snapshot was taken, for that snapshot.
-final class ForeignHold: Sendable {
+final class ForeignHold: ForeignBytes {
     /// Where a chunk's bytes are.
     private enum Chunk: Sendable {
         /// In the array, unchanged.
@@ -134,5 +135,13 @@ final class ForeignHold: Sendable {
     private func range(of index: Int) -> Range<Int> {
         let begin = index * array.chunkByteCount
         return begin..<min(array.byteCount, begin + array.chunkByteCount)
+    }
+}
+
+extension HeldFragment {
+    /// Memory that is not copy-on-write.
+    convenience init(_ hold: ForeignHold, name: String) {
+        let array = hold.array
+        self.init(hold, name: name, array.scalarType, array.shape, byteCount: array.byteCount)
     }
 }

@@ -133,17 +133,6 @@ package struct FragmentRequest: Sendable {
         self.region = region
         self.codec = codec
     }
-
-    /// What asks for the place of `fragment`, compressed if a sample of it gets smaller.
-    package init(_ fragment: TensorFragment, _ compression: Compression, chunkByteCount: Int) {
-        self.init(
-            name: fragment.name, scalarType: fragment.tensor.scalarType, globalShape: fragment.globalShape,
-            region: fragment.region,
-            codec: .raw)
-        if let range = compression.sampleRange(byteCount: fragment.tensor.byteCount, chunkByteCount: chunkByteCount) {
-            codec = compression.codec(sample: fragment.tensor.bytes.extracting(range), scalarType)
-        }
-    }
 }
 
 extension Compression {

@@ -68,7 +68,10 @@ public final class ShardedStore: Sendable {
             }
             let opened = try store.beginSave(step: step, rankCount: communicator.size, options: options)
             session = opened
-            note = try .written(opened.write(state), digest: opened.digest(), step: step)
+            let content = try SaveContent(state, RankWrites(state))
+            try opened.setGlobal(of: content)
+            try opened.write(content)
+            note = try opened.note(ofRank: state.rank)
         } catch {
             note = .failed(error as? CairnError ?? CairnError(.inputOutput, "the rank's file could not be written", cause: error))
         }
@@ -98,6 +101,7 @@ public final class ShardedStore: Sendable {
             let manifest: Manifest
             do {
                 manifest = try Self.commit(session, notes)
+                session?.removeReplaced()
             } catch {
                 let failure =
                     error as? CairnError
@@ -131,7 +135,8 @@ public final class ShardedStore: Sendable {
         }
     }
 
-    /// Rank 0: commits what the reports of all ranks, in their order, say is written.
+    /// Rank 0: commits what the reports of all ranks, in their order, say is written. What the checkpoint replaces is still
+    /// there afterwards (``SaveSession/removeReplaced()``).
     ///
     /// - Throws: The first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step or another
     ///   state than most do. Nothing is committed then.
@@ -174,7 +179,7 @@ public final class ShardedStore: Sendable {
             }
             if rank > 0 { try session.accept(rank: rank, entry.file, []) }
         }
-        return try session.commit()
+        return try session.publish()
     }
 
     /// The first rank that differs from most, of equally many from rank 0, and the first of those that it differs from.
@@ -203,6 +208,16 @@ public final class ShardedStore: Sendable {
         word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
         word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
         return word ^ (word >> 31)
+    }
+}
+
+extension SaveSession {
+    /// What a rank that has written its file tells the others.
+    package func note(ofRank rank: Int, report: JSONValue? = nil) throws(CairnError) -> RankNote {
+        guard let file = file(ofRank: rank) else {
+            throw CairnError(.incomplete, "the rank's file is not part of the save", .init(rank: rank))
+        }
+        return .written(file, digest: try digest(), step: step, report: report)
     }
 }
 

@@ -43,9 +43,9 @@ public final class CheckpointStore: Sendable {
     public func save(_ state: TrainingState, step: Int, options: SaveOptions = SaveOptions()) throws -> Manifest {
         let session = try beginSave(step: step, rankCount: 1, options: options)
         do {
-            try session.setGlobal(values: state.values, ties: state.ties)
-            try session.write(
-                rank: 0, fragments: state.tensors.map { TensorFragment(whole: $0.tensor, name: $0.name) })
+            let content = SaveContent(state)
+            try session.setGlobal(of: content)
+            try session.write(content)
             return try session.commit()
         } catch {
             session.cancel()

@@ -28,6 +28,8 @@ public final class SaveSession: Sendable {
         var hasReplaced = false
         /// What was in the way and unusable.
         var setAside: SetAside?
+        /// What belonged to the checkpoint whose place this one took.
+        var stale: [String] = []
     }
 
     /// The step that is saved.
@@ -120,12 +122,25 @@ public final class SaveSession: Sendable {
     public func write(
         rank: Int, fragments: [TensorFragment], values: [NamedValue] = []
     ) throws {
-        let writer = RankFileWriter(
-            session: self, rank: rank, concurrency: options.concurrency, progress: options.progress)
+        try write(SaveContent(rank: rank, fragments, values: values))
+    }
+
+    /// Writes the file of the content's rank on this thread and helpers: durable when it returns, but no checkpoint yet.
+    package func write(_ content: SaveContent) throws {
         do {
-            try writer.write(fragments, values: values)
+            let builder = try self.builder(of: content)
+            do {
+                // Threads that wait for the device come on top of those that compute.
+                let width = options.concurrency == 1 ? 1 : max(options.concurrency, builder.usefulConcurrency)
+                let writer = RankFileWriter(threads: .waiting, width: width, progress: options.progress)
+                try writer.write(content.fragments, to: builder)
+                try builder.finish()
+            } catch {
+                builder.discard()
+                throw error
+            }
         } catch let error as CairnError {
-            throw error.adding(.init(rank: rank))
+            throw error.adding(.init(rank: content.rank))
         }
     }
 
@@ -164,6 +179,14 @@ public final class SaveSession: Sendable {
     ///   save has committed this step meanwhile and the options do not allow to replace it; nothing is committed then.
     @discardableResult
     public func commit() throws -> Manifest {
+        let manifest = try publish()
+        removeReplaced()
+        return manifest
+    }
+
+    /// The same without deleting anything of the checkpoint that is replaced: ``removeReplaced()`` does that, which can take
+    /// longer than the commit, and the new checkpoint is durable before.
+    package func publish() throws -> Manifest {
         let manifest = try self.manifest()
         let bytes = try manifest.encoded()
         var present = try PresentManifest(storage, prefix: prefix)
@@ -185,18 +208,27 @@ public final class SaveSession: Sendable {
             }
             throw error
         }
-        state.withLock { state in
-            state.ended = true
-            state.setAside = aside
-        }
-        // The new checkpoint is durable, so a failure to delete loses nothing; the collector finds the rest later.
         var stale = aside == nil ? present.manifest?.files.map { prefix + $0.name } ?? [] : []
         // What was said of a checkpoint that is no longer there.
         if present.isMarked { stale.append(prefix + StepName.quarantineName) }
-        if !stale.isEmpty { try? storage.delete(stale) }
+        state.withLock { state in
+            state.ended = true
+            state.setAside = aside
+            state.stale = stale
+        }
         var committed = manifest
         committed.setAside = aside
         return committed
+    }
+
+    /// Deletes the files of the checkpoint that ``publish()`` replaced. A failure to delete loses nothing: the collector finds
+    /// the rest later.
+    package func removeReplaced() {
+        let stale = state.withLock { state in
+            defer { state.stale = [] }
+            return state.stale
+        }
+        if !stale.isEmpty { try? storage.delete(stale) }
     }
 
     /// Gives up: removes the files that were written for this save, as far as the storage allows.

@@ -139,7 +139,7 @@ public struct SnapshotReport: Sendable {
 /// A snapshot on its way, with what it holds.
 final class SnapshotJob: Sendable {
     let snapshot: Snapshot
-    let content: SnapshotContent
+    let content: SaveContent
     let options: SaveOptions
     /// The names in the order in which training will update them.
     let order: [String]
@@ -154,7 +154,7 @@ final class SnapshotJob: Sendable {
     private let budget: CopyBudget?
 
     init(
-        _ snapshot: Snapshot, _ content: SnapshotContent, _ options: SaveOptions, order: [String],
+        _ snapshot: Snapshot, _ content: SaveContent, _ options: SaveOptions, order: [String],
         taken: ContinuousClock.Instant, timeline: SnapshotTimeline, budget: CopyBudget?
     ) {
         self.snapshot = snapshot
@@ -172,8 +172,8 @@ final class SnapshotJob: Sendable {
     ///
     /// - Returns: Whether this is the first call.
     @discardableResult
-    func letGo() -> Bool {
-        content.letGo()
+    func release() -> Bool {
+        content.release()
         let isFirst = isHolding.exchange(false, ordering: .acquiringAndReleasing)
         if isFirst { budget?.endDrain() }
         budget?.noteRelease()

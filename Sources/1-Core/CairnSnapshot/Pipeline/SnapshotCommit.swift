@@ -8,7 +8,7 @@ import Glibc
 import Darwin
 #endif
 
-/// How what a rank has written becomes part of a checkpoint.
+/// How what a rank has written becomes part of a checkpoint. What the checkpoint replaces is left in place.
 protocol SnapshotCommit: Sendable {
     /// Commits, or waits until the rank that commits has.
     ///
@@ -25,7 +25,7 @@ struct SoleCommit: SnapshotCommit {
     func commit(
         _ session: SaveSession, _ timeline: SnapshotTimeline, _ snapshot: Snapshot
     ) throws -> [SnapshotTimeline]? {
-        try session.commit()
+        _ = try session.publish()
         return [timeline]
     }
 
@@ -49,10 +49,7 @@ struct SharedCommit: SnapshotCommit {
     func commit(
         _ session: SaveSession, _ timeline: SnapshotTimeline, _ snapshot: Snapshot
     ) throws -> [SnapshotTimeline]? {
-        guard let file = session.file(ofRank: rank) else {
-            throw CairnError(.incomplete, "the rank's file is not part of the save", .init(rank: rank))
-        }
-        let note = RankNote.written(file, digest: try session.digest(), step: session.step, report: timeline.json)
+        let note = try session.note(ofRank: rank, report: timeline.json)
         if rank == 0 { return try conclude(session, note, snapshot) }
         try post(note, session.step, session.saveID)
         try awaitOutcome(session, snapshot)

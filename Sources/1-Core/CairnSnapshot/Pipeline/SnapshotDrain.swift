@@ -144,7 +144,7 @@ final class SnapshotDrain: Sendable {
     func cancelAll() {
         for job in state.read(\.holding) {
             job.snapshot.cancel()
-            job.letGo()
+            job.release()
         }
     }
 
@@ -152,7 +152,7 @@ final class SnapshotDrain: Sendable {
     func giveUpOldest() {
         guard let job = state.read({ $0.holding.first }) else { return }
         job.snapshot.giveUp("training needed the memory of its tensors")
-        job.letGo()
+        job.release()
     }
 
     // MARK: The background
@@ -193,30 +193,17 @@ final class SnapshotDrain: Sendable {
     }
 
     private func release(_ job: SnapshotJob) {
-        job.letGo()
+        job.release()
         state.change { $0.holding.removeAll { $0 === job } }
     }
 
     private func begin(_ job: SnapshotJob) throws -> (SaveSession, RankFileBuilder) {
         var options = job.options
         options.saveID = job.snapshot.saveID
-        let content = job.content
-        let session = try store.beginSave(step: job.snapshot.step, rankCount: content.rankCount, options: options)
-        session.setPlaced(content.placed)
-        try session.setGlobal(values: content.values, ties: content.ties)
-        let requests = try content.fragments.map { fragment in
-            var request = fragment.request
-            let range = options.compression.sampleRange(
-                byteCount: fragment.byteCount, chunkByteCount: options.chunkByteCount)
-            if let range {
-                request.codec = try fragment.withBytes(range) {
-                    options.compression.codec(sample: $0, request.scalarType)
-                }
-            }
-            return request
-        }
+        let session = try store.beginSave(step: job.snapshot.step, rankCount: job.content.rankCount, options: options)
         do {
-            return (session, try RankFileBuilder(session, rank: content.rank, requests, values: content.rankValues))
+            try session.setGlobal(of: job.content)
+            return (session, try session.builder(of: job.content))
         } catch {
             session.cancel()
             throw error
@@ -224,29 +211,22 @@ final class SnapshotDrain: Sendable {
     }
 
     private func write(_ job: SnapshotJob, _ builder: RankFileBuilder) throws {
-        let fragments = job.content.fragments
-        let order = job.content.drainOrder(job.order)
-        let pieces = builder.pieces(inOrder: order)
-        let left = PieceCounts(pieces.map(\.fragment), fragmentCount: fragments.count)
         let snapshot = job.snapshot
         let progress = job.options.progress
         let budget = self.budget
-        // What has no bytes has no pieces either.
-        for (index, fragment) in fragments.enumerated() where left.isDone(index) { fragment.letGo() }
-        let width = max(1, options.writerCount ?? min(Self.automaticWriterCount, builder.usefulConcurrency))
-        try writers.forEach(pieces.count, width: width) { index in
-            try snapshot.checkCancellation()
-            let piece = pieces[index]
-            self.keepOffCaller(of: job)
-            let fragment = fragments[piece.fragment]
-            try fragment.withBytes(piece.byteRange) { try builder.write(piece, from: $0) }
-            if left.finishPiece(of: piece.fragment) {
-                fragment.letGo()
-                budget?.noteRelease()
-            }
-            snapshot.noteWritten(piece.byteRange.count)
-            try progress(piece.byteRange.count)
-        }
+        let writer = RankFileWriter(
+            threads: writers, width: max(1, options.writerCount ?? min(Self.automaticWriterCount, builder.usefulConcurrency)),
+            order: job.content.drainOrder(job.order),
+            willWrite: {
+                try snapshot.checkCancellation()
+                self.keepOffCaller(of: job)
+            },
+            didRelease: { budget?.noteRelease() },
+            progress: { byteCount in
+                snapshot.noteWritten(byteCount)
+                try progress(byteCount)
+            })
+        try writer.write(job.content.fragments, to: builder)
     }
 
     /// Makes the file durable and commits.
@@ -265,6 +245,7 @@ final class SnapshotDrain: Sendable {
                 step: job.snapshot.step, outcome: .committed(job.snapshot.saveID), timeline: timeline)
             if let aside = session.setAside { report.warnings.append(aside.warning) }
             // The checkpoint is there: nothing from here on takes it back.
+            session.removeReplaced()
             do {
                 if let own = ranks?.firstIndex(where: { $0.rank == timeline.rank }) { ranks?[own] = timeline }
                 if let ranks {
@@ -296,27 +277,6 @@ final class SnapshotDrain: Sendable {
         options.observer?.snapshotEnded(report)
         snapshot.end(report)
         state.change { $0.end(snapshot, report) }
-    }
-}
-
-/// How many pieces of each fragment are still to be written.
-private final class PieceCounts: Sendable {
-    private let counts: Monitor<[Int]>
-
-    init(_ fragments: [Int], fragmentCount: Int) {
-        var counts = [Int](repeating: 0, count: fragmentCount)
-        for fragment in fragments { counts[fragment] += 1 }
-        self.counts = Monitor(counts)
-    }
-
-    func isDone(_ fragment: Int) -> Bool { counts.change { $0[fragment] == 0 } }
-
-    /// Whether it was the fragment's last one.
-    func finishPiece(of fragment: Int) -> Bool {
-        counts.change { counts in
-            counts[fragment] -= 1
-            return counts[fragment] == 0
-        }
     }
 }
 

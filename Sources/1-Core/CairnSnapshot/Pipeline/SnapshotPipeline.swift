@@ -117,7 +117,9 @@ public final class SnapshotPipeline: Sendable {
                 for (_, hold) in holds { hold.end() }
                 throw error
             }
-            return SnapshotContent(state, holds)
+            var content = SaveContent(state)
+            content.fragments += holds.map { HeldFragment($0.hold, name: $0.name) }
+            return content
         }
     }
 
@@ -138,12 +140,12 @@ public final class SnapshotPipeline: Sendable {
                         expected: "rank \(communicator?.rank ?? 0) of \(communicator?.size ?? 1)",
                         found: "rank \(state.rank) of \(state.rankCount)"))
             }
-            return try SnapshotContent(state, rankWrites(of: state))
+            return try SaveContent(state, rankWrites(of: state))
         }
     }
 
     private func take(
-        _ step: Int, _ options: SaveOptions, _ order: [String], _ retain: () throws -> SnapshotContent
+        _ step: Int, _ options: SaveOptions, _ order: [String], _ retain: () throws -> SaveContent
     ) -> Snapshot {
         let start = ContinuousClock.now
         var options = options
