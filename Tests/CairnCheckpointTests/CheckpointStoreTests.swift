@@ -123,7 +123,11 @@ func sampleState(seed: Int = 1, scale: Int = 1) throws -> TrainingState {
             var span = part.mutableBytes
             try reader.read("w", region: region, into: &span)
             #expect(try part == whole.copy(of: region))
+            #expect(try reader.tensor("w", region: region) == part)
         }
+        // Refused before there is memory for it.
+        let outside = try Region(offsets: [0, 0], shape: [1 << 31, 1 << 31])
+        #expect(#expect(throws: CairnError.self) { try reader.tensor("w", region: outside) }?.code == .mismatch)
         #expect(try reader.verify().isValid)
     }
 

@@ -288,7 +288,8 @@ package struct StateLosses {
             case .array: "becomes a tensor or a list"
             case .arrayScalar: "becomes a plain number"
             }
-        note("was a \(kind.name) and \(what)", path)
+        let article = "AEIOUaeiou".contains(kind.name.prefix(1)) ? "an" : "a"
+        note("was \(article) \(kind.name) and \(what)", path)
     }
 
     private mutating func note(_ what: String, _ path: [String]) {

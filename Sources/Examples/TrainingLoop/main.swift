@@ -8,8 +8,7 @@
 //
 // It reads from top to bottom: data, state, resuming, the loop, the result.
 
-import Cairn  // tensors, layouts, checkpoints
-import CairnCommunication  // ranks that talk to each other, here threads
+import Cairn  // tensors, layouts, checkpoints, ranks
 import CairnSnapshot  // saving in the background
 import Foundation  // exp, log, pow
 
@@ -91,10 +90,7 @@ func train(_ ranks: any Communicator, folder: String, until end: Int) throws {
         }
         (table, order) = (try local("model.table"), try local("data.order"))
         (moment1, moment2) = (try local("optimizer.moment1"), try local("optimizer.moment2"))
-        guard let saved = part.state.values.first(where: { $0.name == "progress" }) else {
-            throw CairnError(.notFound, "the checkpoints in \(folder) are of another program")
-        }
-        progress = try saved.value.decoded()
+        progress = try part.state.decode(Progress.self, for: "progress")
         if ranks.rank == 0 {
             for skipped in part.skipped { print("skipped step \(skipped.step): \(skipped.error)") }
             print("resumed from step \(progress.step)")
@@ -154,7 +150,7 @@ func train(_ ranks: any Communicator, folder: String, until end: Int) throws {
             try state.set(moment1, for: "optimizer.moment1")
             try state.set(moment2, for: "optimizer.moment2")
             try state.set(order, for: "data.order")
-            state.values = [NamedValue(name: "progress", value: try Value(encoding: progress))]
+            try state.set(encoding: progress, for: "progress")
             pipeline.snapshot(state, step: progress.step, options: SaveOptions(metrics: ["loss": Double(loss)]))
         }
         for report in pipeline.takeReports() where ranks.rank == 0 { print("step \(report.step) is \(report.outcome)") }

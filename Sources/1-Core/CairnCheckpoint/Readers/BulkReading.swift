@@ -119,7 +119,12 @@ public struct LoadOptions: Sendable {
     /// Called from any reading thread with the number of bytes just read; throwing stops the load.
     public var progress: @Sendable (Int) throws -> Void = { _ in }
 
-    public init() {}
+    /// Options with these differences from the usual ones; whatever else is set afterwards.
+    public init(names: [String]? = nil, mapped: Bool = false, pool: BufferPool? = nil) {
+        self.names = names
+        self.mapped = mapped
+        self.pool = pool
+    }
 }
 
 extension TrainingState {

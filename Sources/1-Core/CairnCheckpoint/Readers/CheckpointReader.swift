@@ -149,14 +149,25 @@ extension CheckpointReader {
     /// - Throws: As ``storedPieces(of:in:)``.
     public func storedPieces(of name: String) throws(CairnError) -> [StoredPiece]? { try storedPieces(of: name, in: nil) }
 
-    /// A whole tensor, read and verified, in memory of its own.
+    /// A tensor or a region of it, read and verified, in memory of its own.
     ///
+    /// - Parameter region: What is read, with little more of the file than that needs; the whole tensor by default.
     /// - Throws: As ``read(_:region:into:)``.
-    public func tensor(_ name: String, pool: BufferPool? = nil) throws -> Tensor {
+    public func tensor(_ name: String, region: Region? = nil, pool: BufferPool? = nil) throws -> Tensor {
         let description = try description(of: name)
-        try requireStored(name)
-        return try Tensor(description.scalarType, description.shape, pool: pool) { destination in
-            try read(name, region: Region(whole: description.shape), into: &destination)
+        if let region {
+            // Before there is memory for it.
+            guard region.isInside(description.shape) else {
+                throw CairnError(
+                    .mismatch, "a region lies outside its tensor",
+                    .init(file: source, tensor: name, expected: "inside \(description.shape)", found: "\(region)"))
+            }
+        } else {
+            try requireStored(name)
+        }
+        let region = region ?? Region(whole: description.shape)
+        return try Tensor(description.scalarType, region.shape, pool: pool) { destination in
+            try read(name, region: region, into: &destination)
         }
     }
 }

@@ -15,10 +15,15 @@ public struct RetentionPolicy: Sendable, Hashable {
     public var largerIsBetter = false
 
     /// A policy without a rule keeps everything.
-    public init(keepLast: Int? = nil, keepEvery: Int? = nil, keepBest: Int? = nil) {
+    public init(
+        keepLast: Int? = nil, keepEvery: Int? = nil, keepBest: Int? = nil, by bestMetric: String = "loss",
+        largerIsBetter: Bool = false
+    ) {
         self.keepLast = keepLast
         self.keepEvery = keepEvery
         self.keepBest = keepBest
+        self.bestMetric = bestMetric
+        self.largerIsBetter = largerIsBetter
     }
 
     /// The steps to keep. The newest is always kept, whatever the rules say.

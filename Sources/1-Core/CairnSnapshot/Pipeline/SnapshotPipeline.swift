@@ -253,7 +253,16 @@ public struct SnapshotOptions: Sendable {
     /// Told of every snapshot that has ended, on a thread of the pipeline.
     public var observer: (any SnapshotObserver)?
 
-    public init() {}
+    /// Options with these differences from the usual ones; whatever else is set afterwards.
+    public init(
+        byteBudget: Int = .max, backPressure: BackPressure = .wait(upTo: .seconds(300)), maximumInFlight: Int = 2,
+        retention: RetentionPolicy? = nil
+    ) {
+        self.byteBudget = byteBudget
+        self.backPressure = backPressure
+        self.maximumInFlight = maximumInFlight
+        self.retention = retention
+    }
 }
 
 /// Is told of snapshots that have ended.

@@ -192,8 +192,8 @@ struct ConvertCommand: ParsableCommand {
             let written = outputFormat.isRun ? "\(destination)@\(step)" : destination
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(written) (\(outputFormat.name)): \(reader.tensors.count) tensors, "
-                        + "\(reader.values.count) values, \(ByteCountText.describe(byteCount))"))
+                    "wrote \(written) (\(outputFormat.name)): \(NumberText.count(reader.tensors.count, "tensor")), "
+                        + "\(NumberText.count(reader.values.count, "value")), \(ByteCountText.describe(byteCount))"))
             return
         }
         try ResultDocument.print(

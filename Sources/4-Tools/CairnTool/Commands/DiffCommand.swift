@@ -78,7 +78,8 @@ struct DiffCommand: ParsableCommand {
             let text = "value \(value.name): \(ValueText.describe(value.first)) and \(ValueText.describe(value.second))"
             try StandardOutput.line(PrintableText.escape(text))
         }
-        let equal = "\(comparison.equalTensorCount) tensors and \(comparison.equalValueCount) values are equal"
+        let (tensors, values) = (comparison.equalTensorCount, comparison.equalValueCount)
+        let equal = NumberText.count(tensors, "tensor") + " and " + NumberText.count(values, "value") + " are equal"
         try StandardOutput.line(
             comparison.isEqual ? Emphasis.good.apply("equal: ") + equal : Emphasis.bad.apply("different: ") + equal)
     }

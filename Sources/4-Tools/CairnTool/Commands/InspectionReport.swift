@@ -97,7 +97,7 @@ struct InspectionReport {
             facts.append(
                 (
                     total.scalarType.rawValue,
-                    "\(total.tensorCount) tensors, \(NumberText.grouped(total.elementCount)) elements, "
+                    "\(NumberText.count(total.tensorCount, "tensor")), \(NumberText.count(total.elementCount, "element")), "
                         + ByteCountText.describe(total.byteCount)
                 ))
         }

@@ -253,7 +253,7 @@ extension MergeOutput {
         guard json else {
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(written) (\(target.name)): \(reader.tensors.count) tensors, "
+                    "wrote \(written) (\(target.name)): \(NumberText.count(reader.tensors.count, "tensor")), "
                         + "\(ByteCountText.describe(byteCount)), \(LineageText.describe(lineage))"))
             return
         }

@@ -67,8 +67,8 @@ struct PruneCommand: ParsableCommand {
         for step in report.deleted { try StandardOutput.line("\(verb) step \(step)") }
         for key in report.debris { try StandardOutput.line("\(verb) unfinished \(PrintableText.escape(key))") }
         let freed = "\(ByteCountText.describe(report.freedByteCount)) \(dryRun ? "would be freed" : "freed")"
-        let gone = "\(report.deleted.count) \(dryRun ? "would go" : "are gone")"
-        try StandardOutput.line("\(report.kept.count) checkpoints stay, \(gone), \(freed)")
+        let gone = "\(report.deleted.count) \(dryRun ? "would go" : report.deleted.count == 1 ? "is gone" : "are gone")"
+        try StandardOutput.line("\(NumberText.count(report.kept.count, "checkpoint")) \(report.kept.count == 1 ? "stays" : "stay"), \(gone), \(freed)")
     }
 
     private func printDocument(_ report: PruneReport, _ path: String) throws {

@@ -94,8 +94,8 @@ struct ReshardCommand: ParsableCommand {
         guard options.json else {
             try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(destination)@\(manifest.step): \(manifest.tensors.count) tensors, "
-                        + "\(ByteCountText.describe(byteCount)) in \(manifest.files.count) files for the mesh \(mesh)"))
+                    "wrote \(destination)@\(manifest.step): \(NumberText.count(manifest.tensors.count, "tensor")), "
+                        + "\(ByteCountText.describe(byteCount)) in \(NumberText.count(manifest.files.count, "file")) for the mesh \(mesh)"))
             return
         }
         try ResultDocument.print(

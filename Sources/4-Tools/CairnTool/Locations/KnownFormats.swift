@@ -6,8 +6,8 @@ import CairnInterop
 import CairnStorage
 
 extension CheckpointFormats {
-    /// Every format that the tool knows. A new one is added here.
-    static let known: CheckpointFormats = [.cairn, .safetensors, .torch, .dcp, .deepspeed, .hdf5, .keras, .numpy]
+    /// Every format that the tool knows. A new one is added here, or to ``CheckpointFormats/interop``.
+    static let known = CheckpointFormats(interop.formats + [.hdf5, .keras])
 
     /// Finds out what a path holds.
     ///

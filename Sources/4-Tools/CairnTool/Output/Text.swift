@@ -11,6 +11,9 @@ import Darwin
 
 /// Numbers as text, the same everywhere.
 enum NumberText {
+    /// How many there are of what the noun names: `1 tensor`, `2 tensors`.
+    static func count(_ number: Int, _ noun: String) -> String { "\(grouped(number)) \(noun)\(number == 1 ? "" : "s")" }
+
     /// A number with so many digits behind the point.
     static func fixed(_ value: Double, digits: Int) -> String {
         var scale = 1.0
