@@ -30,6 +30,8 @@ struct BenchCommand: ParsableCommand {
     var snapshots = false
     @Flag(help: "Measure the ways to the disk and back instead: plain files and checkpoints, through the page cache and past it.")
     var paths = false
+    @Flag(help: "Measure loads through renamed, selected and cast views instead, beside loads of the checkpoint.")
+    var views = false
     @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
     var convert = false
     @Flag(help: "Read from the device instead of the page cache: files are dropped from it before each load.")
@@ -54,6 +56,7 @@ struct BenchCommand: ParsableCommand {
             }
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
+        if views { return try ViewBench(folder: folder, rounds: rounds, cold: cold).run(state) }
         if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()
         let plain = PlainFile(folder: folder)
