@@ -3,13 +3,13 @@ import CCairnKernels
 /// The CRC-32C (Castagnoli) checksum, as specified by RFC 3720 (iSCSI), section 12.1 and appendix B.4.
 ///
 /// It detects every burst of up to 32 wrong bits, and runs at memory speed. It is not a defence against an adversary.
-public enum CRC32C {
+package enum CRC32C {
     /// Returns the checksum of `bytes`, or of what `previous` is the checksum of followed by `bytes`.
     ///
     /// - Parameters:
     ///   - bytes: Any number of bytes, at any alignment.
     ///   - previous: The checksum of the bytes before; 0, the checksum of nothing, to begin.
-    public static func checksum(_ bytes: RawSpan, continuing previous: UInt32 = 0) -> UInt32 {
+    package static func checksum(_ bytes: RawSpan, continuing previous: UInt32 = 0) -> UInt32 {
         bytes.withUnsafeBytes { cairn_crc32c(previous, $0.baseAddress, $0.count) }
     }
 

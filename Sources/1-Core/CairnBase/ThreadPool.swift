@@ -9,7 +9,7 @@ import Darwin
 /// The cooperative pool has one thread a core: a `pread` or an `fsync` on it freezes every other task. A pool of our own
 /// does not, and being a `TaskExecutor` it can also carry a whole `async` call tree
 /// (`withTaskExecutorPreference(pool) { … }`).
-public final class ThreadPool: TaskExecutor {
+package final class ThreadPool: TaskExecutor {
     private enum Job: Sendable {
         case task(UnownedJob)
         case closure(@Sendable () -> Void)
@@ -17,22 +17,22 @@ public final class ThreadPool: TaskExecutor {
 
     private let queue = BlockingQueue<Job>()
     /// How many threads serve the pool.
-    public let threadCount: Int
+    package let threadCount: Int
 
     /// One pool for the whole process, with as many threads as the machine has processors, at least two.
-    public static let shared = ThreadPool(threadCount: max(2, processorCount))
+    package static let shared = ThreadPool(threadCount: max(2, processorCount))
 
     /// More threads than processors, for calls that mostly wait for a device.
     package static let waiting = ThreadPool(threadCount: max(8, processorCount))
 
     /// How many large reads at once bring out what a device can do: more than a small machine has processors.
-    public static let usefulReadCount = max(4, processorCount)
+    package static let usefulReadCount = max(4, processorCount)
 
     /// The processors this machine has online.
-    public static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    package static let processorCount = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
     /// Starts `threadCount` threads (at least one). They end when the pool is released.
-    public init(threadCount: Int) {
+    package init(threadCount: Int) {
         self.threadCount = max(1, threadCount)
         for _ in 0..<self.threadCount {
             let queue = self.queue
@@ -50,7 +50,7 @@ public final class ThreadPool: TaskExecutor {
 
     deinit { queue.close() }
 
-    public func enqueue(_ job: consuming ExecutorJob) {
+    package func enqueue(_ job: consuming ExecutorJob) {
         queue.push(.task(UnownedJob(job)))
     }
 
@@ -58,7 +58,7 @@ public final class ThreadPool: TaskExecutor {
     package func submit(_ work: @escaping @Sendable () -> Void) { queue.push(.closure(work)) }
 
     /// Runs blocking `work` on a thread of the pool.
-    public func run<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
+    package func run<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withCheckedThrowingContinuation { continuation in
             queue.push(.closure { continuation.resume(with: Result(catching: work)) })
         }
@@ -69,7 +69,7 @@ public final class ThreadPool: TaskExecutor {
     ///
     /// Indices are handed out in ascending order. After the first error no new index is started, and that error is
     /// thrown once the running ones are done. The caller always takes part, so nested calls cannot deadlock.
-    public func forEach(
+    package func forEach(
         _ count: Int, width: Int = .max, _ body: @escaping @Sendable (Int) throws -> Void
     ) throws {
         guard count > 0 else { return }

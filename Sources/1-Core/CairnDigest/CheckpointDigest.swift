@@ -40,19 +40,15 @@ public struct CheckpointDigest: Sendable, Hashable {
 
     /// Reads all of a checkpoint.
     ///
-    /// - Parameters:
-    ///   - bufferByteCount: How much each thread reads at once, in bytes.
-    ///   - pool: The threads that read and hash, several tensors at a time.
+    /// - Parameter bufferByteCount: How much each thread reads at once, in bytes. Several tensors are read and hashed at a time.
     /// - Throws: The reader's errors.
-    public init(
-        of reader: any CheckpointReader, bufferByteCount: Int = 4 << 20, pool: ThreadPool = .shared
-    ) throws {
+    public init(of reader: any CheckpointReader, bufferByteCount: Int = 4 << 20) throws {
         format = reader.format
         let all = reader.tensors
         // The largest first, so that no thread begins with one when the others are done.
         let stored = all.filter { $0.tiedTo == nil }.sorted { $0.byteCount > $1.byteCount }
         let digests = Mutex<[ExactString: String]>([:])
-        try pool.forEach(stored.count) { index in
+        try ThreadPool.shared.forEach(stored.count) { index in
             let digest = try Self.sha256(of: stored[index], in: reader, bufferByteCount: bufferByteCount)
             digests.withLock { $0[ExactString(stored[index].name)] = digest }
         }

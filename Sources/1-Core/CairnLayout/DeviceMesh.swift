@@ -19,7 +19,7 @@ public struct DeviceMesh: Sendable, Hashable {
     }
 
     /// The most ranks that a mesh may have.
-    public static let maximumRankCount = 1 << 24
+    package static let maximumRankCount = 1 << 24
 
     /// The axes, outermost first.
     public let axes: [Axis]
@@ -31,7 +31,7 @@ public struct DeviceMesh: Sendable, Hashable {
     /// Makes a mesh, for example `["dp": 2, "tp": 4]`. Without axes it has one rank.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` on a name that is empty, repeated or not plain, on a size below 1
-    ///   and on more than ``maximumRankCount`` ranks.
+    ///   and on more than 16,777,216 ranks.
     public init(_ axes: KeyValuePairs<String, Int>) throws(CairnError) {
         try self.init(axes: axes.map { Axis($0.key, $0.value) })
     }
@@ -79,7 +79,7 @@ public struct DeviceMesh: Sendable, Hashable {
     /// Reads a mesh as a person writes it: `dp=2,tp=4`. The empty text is the mesh of one rank.
     ///
     /// - Throws: As ``init(_:)``, and on a part that is not `name=size`.
-    public init(parsing text: String) throws(CairnError) {
+    package init(parsing text: String) throws(CairnError) {
         var axes: [Axis] = []
         for part in text.split(separator: ",", omittingEmptySubsequences: !text.contains(",")) {
             let sides = part.split(separator: "=", omittingEmptySubsequences: false)

@@ -18,9 +18,9 @@ import CairnTensor
 /// A division is `"even"`, `"chunked"`, `"balanced"` or an array of sizes; a section is
 /// `{"size":…,"division":…,"unit":…}`. What is left out is the default: size the whole, division even, unit 1, repeats
 /// 1, start 0. Unknown members are refused: a layout that is understood in part places elements wrongly.
-public enum LayoutCoding {
+package enum LayoutCoding {
     /// A layout with its mesh as JSON text.
-    public static func encode(_ layout: Layout) -> [UInt8] {
+    package static func encode(_ layout: Layout) -> [UInt8] {
         var object: JSONObject = ["mesh": json(layout.mesh)]
         for member in json(members: layout).members { object[member.key] = member.value }
         var writer = JSONWriter()
@@ -113,7 +113,7 @@ extension LayoutCoding {
     /// Reads a layout with its mesh.
     ///
     /// - Throws: ``CairnError/Code/malformed`` for whatever is not a layout.
-    public static func decode(_ bytes: [UInt8]) throws(CairnError) -> Layout {
+    package static func decode(_ bytes: [UInt8]) throws(CairnError) -> Layout {
         try malformed("layout") { () throws in
             let value = try JSONValue(parsing: bytes, maximumDepth: 16)
             let object = try value.asObject()

@@ -4,7 +4,7 @@ import CairnBase
 ///
 /// The replicas of a fragment in a mesh of 16,384 ranks are "dp: any, tp: 3": a `RankSet` of that holds three numbers.
 /// Counting, indexing and testing for membership need no enumeration.
-public struct RankSet: Sendable, Hashable, RandomAccessCollection {
+package struct RankSet: Sendable, Hashable, RandomAccessCollection {
     /// Which coordinates along one axis belong.
     package enum Choice: Sendable, Hashable {
         case all
@@ -28,7 +28,7 @@ public struct RankSet: Sendable, Hashable, RandomAccessCollection {
 
     private let members: Members
     /// How many ranks belong.
-    public let count: Int
+    package let count: Int
 
     package init(mesh: DeviceMesh, choices: [Choice]) {
         members = .product(mesh, choices)
@@ -41,11 +41,11 @@ public struct RankSet: Sendable, Hashable, RandomAccessCollection {
         count = ranks.count
     }
 
-    public var startIndex: Int { 0 }
-    public var endIndex: Int { count }
+    package var startIndex: Int { 0 }
+    package var endIndex: Int { count }
 
     /// The rank at a position in ascending order.
-    public subscript(position: Int) -> Int {
+    package subscript(position: Int) -> Int {
         precondition(position >= 0 && position < count, "a position lies outside of a rank set")
         switch members {
         case .listed(let ranks): return ranks[position]
@@ -71,7 +71,7 @@ public struct RankSet: Sendable, Hashable, RandomAccessCollection {
     }
 
     /// Whether a rank belongs.
-    public func contains(_ rank: Int) -> Bool {
+    package func contains(_ rank: Int) -> Bool {
         switch members {
         case .listed(let ranks):
             let position = ranks.firstPosition { $0 >= rank }
@@ -92,7 +92,7 @@ public struct RankSet: Sendable, Hashable, RandomAccessCollection {
 
 extension RankSet: CustomStringConvertible {
     /// `[0, 4, 8]`, shortened behind eight ranks.
-    public var description: String {
+    package var description: String {
         let shown = prefix(8).map { "\($0)" }.joined(separator: ", ")
         return count > 8 ? "[\(shown), … \(count) ranks]" : "[\(shown)]"
     }

@@ -4,14 +4,14 @@ public import CairnTensor
 /// What ranks write.
 extension WritePlan {
     /// What a rank writes, in the order of the tensors and of its local tensors; nothing for ranks that do not exist.
-    public func writes(ofRank rank: Int) -> [Write] {
+    package func writes(ofRank rank: Int) -> [Write] {
         var writes: [Write] = []
         forEachWrite(ofRank: rank) { writes.append($0) }
         return writes
     }
 
     /// The bytes that a rank writes.
-    public func byteCount(ofRank rank: Int) -> Int {
+    package func byteCount(ofRank rank: Int) -> Int {
         var bytes = 0
         forEachWrite(ofRank: rank) { write in
             bytes = bytes.adding(
@@ -53,7 +53,7 @@ extension WritePlan {
     /// - Parameters:
     ///   - index: The tensor's position in the list.
     ///   - region: Of the stored shape, with a leading dimension of partial values when partial; `nil` for all of it.
-    public func fragments(ofTensor index: Int, intersecting region: Region? = nil) -> [Written] {
+    package func fragments(ofTensor index: Int, intersecting region: Region? = nil) -> [Written] {
         let entry = entries[index]
         let region = region ?? Region(whole: storedShape(ofTensor: index))
         var partials = 0..<1

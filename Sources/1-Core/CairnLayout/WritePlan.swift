@@ -25,25 +25,25 @@ public import CairnTensor
 ///   the whole list is written whole by holder `(i + k) mod m` of its `m` holders, ascending.
 ///
 /// A partial tensor is stored with its partial values as a leading dimension; each is written by its holders.
-public struct WritePlan: Sendable {
+package struct WritePlan: Sendable {
     /// A box that a rank writes.
-    public struct Write: Sendable, Hashable {
+    package struct Write: Sendable, Hashable {
         /// The tensor's position in the list.
-        public let tensor: Int
+        package let tensor: Int
         /// Where it stands in the stored shape: with a leading dimension of partial values when partial.
-        public let global: Region
+        package let global: Region
         /// Where it stands in the rank's local tensor.
-        public let local: Region
+        package let local: Region
     }
 
     /// A box that a rank has written.
-    public struct Written: Sendable, Hashable {
+    package struct Written: Sendable, Hashable {
         /// The writer.
-        public let rank: Int
+        package let rank: Int
         /// The whole box, in the stored shape.
-        public let region: Region
+        package let region: Region
 
-        public init(rank: Int, region: Region) {
+        package init(rank: Int, region: Region) {
             self.rank = rank
             self.region = region
         }
@@ -77,9 +77,9 @@ public struct WritePlan: Sendable {
     }
 
     /// The tensors, in the order of the list.
-    public let tensors: [PlacedTensor]
+    package let tensors: [PlacedTensor]
     /// How many ranks there are.
-    public let rankCount: Int
+    package let rankCount: Int
     let rule: WriteRule
     let entries: [PlannedTensor]
     let families: [Family]
@@ -89,7 +89,7 @@ public struct WritePlan: Sendable {
     /// - Throws: ``CairnError/Code/invalidArgument``, naming the tensor, when a name repeats, a mesh has another number
     ///   of ranks than the first, or a layout does not fit its shape; ``CairnError/Code/incomplete`` when explicit
     ///   regions leave a hole.
-    public init(_ tensors: [PlacedTensor]) throws(CairnError) {
+    package init(_ tensors: [PlacedTensor]) throws(CairnError) {
         try self.init(tensors, rule: .norm)
     }
 
@@ -211,14 +211,14 @@ public struct WritePlan: Sendable {
     }
 
     /// The shape that a tensor is stored in: its own, with the partial values as a leading dimension when partial.
-    public func storedShape(ofTensor index: Int) -> Shape {
+    package func storedShape(ofTensor index: Int) -> Shape {
         let shape = tensors[index].shape
         let partials = entries[index].shape.partialCount
         return entries[index].shape.isPartial ? Shape([partials] + shape.extents) : shape
     }
 
     /// The tensor's layout applied to its shape.
-    public func shardedShape(ofTensor index: Int) -> ShardedShape { entries[index].shape }
+    package func shardedShape(ofTensor index: Int) -> ShardedShape { entries[index].shape }
 }
 
 extension WritePlan.Family {

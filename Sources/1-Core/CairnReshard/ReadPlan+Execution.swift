@@ -1,6 +1,6 @@
 import CairnBase
 public import CairnCheckpoint
-public import CairnCommunication
+package import CairnCommunication
 public import CairnLayout
 public import CairnTensor
 
@@ -25,7 +25,7 @@ extension ReadPlan {
     ///
     /// - Parameter reader: The checkpoint that the plan was made for.
     /// - Throws: The reader's errors, naming file, tensor and offset.
-    public func execute(
+    package func execute(
         reading reader: any CheckpointReader, options: Options = Options()
     ) throws -> ShardedState {
         try execute(reading: reader, options: options) { memories in
@@ -143,7 +143,10 @@ extension ReadPlan {
 extension ShardedState {
     /// Reads what `rank` holds of `tensors` from a checkpoint of any format, saved under any layout.
     ///
-    /// - Throws: As ``ReadPlan/init(reading:rank:tensors:)`` and ``ReadPlan/execute(reading:options:)``.
+    /// Of a checkpoint of as many ranks, on a mesh of the same axes, the values come too that the rank at this rank's coordinates
+    /// had alone; of any other ``skippedEntries`` names those that no rank takes, each rank a share.
+    ///
+    /// - Throws: As ``ReadPlan/init(reading:rank:tensors:)``; the reader's errors, naming file, tensor and offset.
     public init(
         reading reader: any CheckpointReader, rank: Int, tensors: [PlacedTensor],
         options: ReadPlan.Options = ReadPlan.Options()
@@ -164,7 +167,7 @@ extension ShardedState {
     ///   - group: The ranks that read together.
     /// - Throws: As ``ReadPlan/init(reading:rank:tensors:)`` and ``ReadPlan/execute(reading:options:)``, on every rank of
     ///   the group.
-    public init(
+    package init(
         reading reader: CairnReader, rank: Int, tensors: [PlacedTensor], with group: any Communicator,
         options: ReadPlan.Options = ReadPlan.Options()
     ) throws {

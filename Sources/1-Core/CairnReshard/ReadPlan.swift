@@ -32,15 +32,15 @@ public struct ReadPlan: Sendable {
         /// The bytes that the rank needs, as they are stored before any compression.
         public var neededByteCount = 0
         /// The chunks that they are in, each read once; 0 where the stored fragments are not known.
-        public var chunkCount = 0
+        package var chunkCount = 0
         /// The bytes of those chunks, before any compression.
         public var readByteCount = 0
         /// The files that they are in.
-        public var fileCount = 0
+        package var fileCount = 0
         /// The stored fragments that they are in.
-        public var fragmentCount = 0
+        package var fragmentCount = 0
         /// The boxes of elements that are moved.
-        public var pieceCount = 0
+        package var pieceCount = 0
         /// How many bytes are read for one that is needed, 1 at best.
         public var amplification: Double {
             neededByteCount == 0 ? 1 : Double(readByteCount) / Double(neededByteCount)
@@ -48,9 +48,9 @@ public struct ReadPlan: Sendable {
     }
 
     /// The rank that reads.
-    public let rank: Int
+    package let rank: Int
     /// The tensors of the state to make, each with the layout to make, sorted by name.
-    public let tensors: [PlacedTensor]
+    package let tensors: [PlacedTensor]
     /// Its layout on this rank: `nil` where the rank holds nothing.
     let locals: [Local?]
     /// Finds out in which pieces a tensor is stored that have some of a region; `nil` where that is not known.
@@ -83,7 +83,7 @@ public struct ReadPlan: Sendable {
     /// Plans what `rank` reads of a checkpoint that is known by its manifest alone, be it planned or committed.
     ///
     /// - Throws: As ``init(reading:rank:tensors:)``.
-    public init(planning index: CheckpointIndex, rank: Int, tensors: [PlacedTensor]) throws(CairnError) {
+    package init(planning index: CheckpointIndex, rank: Int, tensors: [PlacedTensor]) throws(CairnError) {
         try self.init(index.tensors, source: index.source, rank: rank, tensors: tensors) { name, region throws(CairnError) in
             try index.storedPieces(of: name, in: region)
         }

@@ -17,7 +17,7 @@ public import CairnTensor
 /// ```
 public struct RemainingSamples: Sendable, Hashable {
     /// Positions in the epoch's order: ascending, neither empty nor adjacent.
-    public private(set) var ranges: [Range<Int>]
+    package private(set) var ranges: [Range<Int>]
 
     /// A whole epoch of `count` samples.
     public init(count: Int) {

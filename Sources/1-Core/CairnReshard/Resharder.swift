@@ -20,10 +20,10 @@ public struct Resharder: Sendable {
         /// bytes that were written.
         public var save = SaveOptions()
         /// The bytes of the two buffers that the source is read into.
-        public var bufferByteCount = 64 << 20
+        package var bufferByteCount = 64 << 20
         /// The most rank files that are open at once. With more ranks the source is gone through once for each batch of
         /// them, each time reading only what that batch writes.
-        public var openFileLimit = 256
+        package var openFileLimit = 256
         /// Whether numbers that a conversion loses, which ``Resharder/losses`` tells, are an error and nothing is committed.
         public var strict = false
 
@@ -38,7 +38,7 @@ public struct Resharder: Sendable {
     public var losses: [LossNote] { (reader.losses ?? []) + ledger.notes }
 
     /// The tensors that are written, sorted by name.
-    public var tensors: [PlacedTensor] { plan.tensors }
+    package var tensors: [PlacedTensor] { plan.tensors }
 
     /// Plans to write `tensors`, whose bytes `reader` has. What else it has is left out, but for values and ties. Values of
     /// single ranks go to the ranks at the same coordinates; ``skippedEntries`` names them where there are none.
@@ -71,7 +71,7 @@ public struct Resharder: Sendable {
     }
 
     /// The bytes of tensors that are written.
-    public var byteCount: Int {
+    package var byteCount: Int {
         plan.tensors.indices.reduce(0) { sum, index in
             let count = plan.storedShape(ofTensor: index).elementCount
             return sum + (plan.tensors[index].scalarType.byteCount(elementCount: count) ?? 0)

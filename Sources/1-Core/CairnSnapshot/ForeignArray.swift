@@ -19,13 +19,13 @@ public final class ForeignArray: Sendable {
         var leaseCount = 0
     }
 
-    public let scalarType: ScalarType
-    public let shape: Shape
-    public let byteCount: Int
+    package let scalarType: ScalarType
+    package let shape: Shape
+    package let byteCount: Int
     /// What holds the elements, row-major and little-endian.
     public let memory: any ForeignMemory
     /// The bytes that are saved at once.
-    public let chunkByteCount: Int
+    package let chunkByteCount: Int
     /// Where saved bytes are kept until they are drained.
     let pool: BufferPool
     private let state = Monitor(State())
@@ -104,9 +104,9 @@ public final class ForeignArray: Sendable {
 /// it goes out of scope, and cannot be copied, so it cannot be kept by mistake.
 public struct MutationLease: ~Copyable, Sendable {
     /// The array that may be written.
-    public let array: ForeignArray
+    package let array: ForeignArray
     /// The bytes of it that may be written.
-    public let byteRange: Range<Int>
+    package let byteRange: Range<Int>
 
     fileprivate init(_ array: ForeignArray, _ range: Range<Int>) {
         self.array = array

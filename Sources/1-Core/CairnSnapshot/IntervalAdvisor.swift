@@ -34,13 +34,13 @@ public struct IntervalAdvisor: Sendable, Hashable {
     }
 
     /// How long a snapshot holds training up in all: the call, waiting, and what updates cost more because of it.
-    public var stall: Double
+    package var stall: Double
     /// From the call until the checkpoint is durable.
-    public var timeToDurable: Double
+    package var timeToDurable: Double
     /// From a failure until training continues: noticing it, starting, loading.
-    public var timeToRestart: Double
+    package var timeToRestart: Double
     /// How long a training step takes.
-    public var stepTime: Double
+    package var stepTime: Double
     /// The mean time between failures of the whole job.
     public var meanTimeBetweenFailures: Double
 
@@ -114,7 +114,7 @@ public struct IntervalAdvisor: Sendable, Hashable {
     ///
     /// Between two failures there are on average e^(-(d - s)/M) / (e^((τ + s)/M) - 1) durable snapshots, and a restart, which
     /// may fail too, takes M (e^(R/M) - 1).
-    public func loss(of seconds: Double) -> IntervalLoss {
+    package func loss(of seconds: Double) -> IntervalLoss {
         let mean = meanTimeBetweenFailures
         let period = seconds + stall
         let snapshots = exp(-max(0, timeToDurable - stall) / mean) / expm1(period / mean)

@@ -40,7 +40,7 @@ public struct SnapshotTimeline: Sendable, Hashable {
     /// The most bytes, until then, that lived on for snapshots alone.
     public var heldHighWaterByteCount = 0
 
-    public init() {}
+    package init() {}
 }
 
 extension SnapshotTimeline {

@@ -74,7 +74,7 @@ public final class TerminationSignal: Sendable {
     }
 
     /// Calls `handler` on a thread of its own once the process is asked to end; at once if it has been.
-    public func onRequest(_ handler: @escaping @Sendable () -> Void) {
+    package func onRequest(_ handler: @escaping @Sendable () -> Void) {
         let isLate = state.change { state in
             if !state.isRequested { state.handlers.append(handler) }
             return state.isRequested

@@ -66,7 +66,7 @@ public final class KerasReader: CheckpointReader {
     }
 
     /// The record of a `.keras` file that has the weights: by it such a file is told from other zip archives.
-    public static var weightsRecordName: String { KerasArchive.weightsName }
+    package static var weightsRecordName: String { KerasArchive.weightsName }
 
     /// Opens the file at a path.
     public convenience init(path: String) throws(CairnError) {

@@ -29,12 +29,12 @@ public struct LearningRateSchedule: Sendable, Hashable {
     }
 
     /// The largest rate.
-    public var peak: Double
+    package var peak: Double
     /// Steps over which the rate rises in a straight line; the first step already has a part of it.
-    public var warmupSteps: Int
+    package var warmupSteps: Int
     /// The smallest rate, as a fraction of the peak.
-    public var floor: Double
-    public var shape: Shape
+    package var floor: Double
+    package var shape: Shape
 
     public init(peak: Double, warmupSteps: Int = 0, floor: Double = 0.1, shape: Shape = .constant) {
         self.peak = peak
@@ -44,7 +44,7 @@ public struct LearningRateSchedule: Sendable, Hashable {
     }
 
     /// The rate of step `step`, the first being 0.
-    public func rate(step: Int) -> Double {
+    package func rate(step: Int) -> Double {
         if step < warmupSteps { return peak * Double(step + 1) / Double(warmupSteps) }
         switch shape {
         case .constant: return peak
@@ -65,7 +65,7 @@ public struct LearningRateSchedule: Sendable, Hashable {
     }
 
     /// The schedule as a value to store.
-    public var value: Value {
+    package var value: Value {
         var fields: [String: Value] = [
             "peak": .double(peak), "warmup_steps": .integer(Int64(warmupSteps)), "floor": .double(floor),
         ]
@@ -86,7 +86,7 @@ public struct LearningRateSchedule: Sendable, Hashable {
     /// The schedule that a checkpoint's value `schedule` tells.
     ///
     /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is not a schedule.
-    public init(_ value: Value?) throws(CairnError) { try self.init(ValueFields("schedule", value)) }
+    package init(_ value: Value?) throws(CairnError) { try self.init(ValueFields("schedule", value)) }
 
     init(_ fields: ValueFields) throws(CairnError) {
         peak = try fields.double("peak")

@@ -10,24 +10,24 @@ import Darwin
 /// A random number generator whose whole state is a key and a position.
 ///
 /// Two generators with equal key and position draw equal numbers for ever after; ``value`` stores both.
-public struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
+package struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
     /// What tells one sequence from another.
-    public let key: UInt64
+    package let key: UInt64
     /// Which of the sequences of the key is drawn from.
-    public let stream: UInt64
+    package let stream: UInt64
     /// How many 64-bit numbers have been drawn.
-    public private(set) var position: UInt64
+    package private(set) var position: UInt64
 
     /// A generator at the start of a sequence.
     ///
     /// - Parameter stream: picks one of 2⁶⁴ independent sequences of the same key.
-    public init(key: UInt64, stream: UInt64 = 0) {
+    package init(key: UInt64, stream: UInt64 = 0) {
         self.key = key
         self.stream = stream
         position = 0
     }
 
-    public mutating func next() -> UInt64 {
+    package mutating func next() -> UInt64 {
         let counter = position >> 1
         let block = Philox.block(
             counter: SIMD4(
@@ -40,10 +40,10 @@ public struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
     }
 
     /// The next number of [0, 1), a multiple of 2⁻⁵³.
-    public mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
+    package mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
 
     /// The next number of the normal distribution (Box and Muller 1958; takes two draws).
-    public mutating func normal() -> Double {
+    package mutating func normal() -> Double {
         // One minus keeps the logarithm away from zero.
         let radius = (-2 * log(1 - uniform())).squareRoot()
         return radius * cos(2 * Double.pi * uniform())
@@ -53,7 +53,7 @@ public struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
     mutating func skipNormals(_ count: Int) { position &+= 2 &* UInt64(count) }
 
     /// Brings the elements into random order (Fisher and Yates).
-    public mutating func shuffle<Element>(_ elements: inout [Element]) {
+    package mutating func shuffle<Element>(_ elements: inout [Element]) {
         guard elements.count > 1 else { return }
         for last in stride(from: elements.count - 1, to: 0, by: -1) {
             // The high half of the product is uniform up to a bias of count / 2⁶⁴.
@@ -63,7 +63,7 @@ public struct PhiloxGenerator: RandomNumberGenerator, Sendable, Hashable {
     }
 
     /// The state as a value to store.
-    public var value: Value {
+    package var value: Value {
         .dictionary([
             "kind": .string("philox4x32-10"), "key": .unsigned(key), "stream": .unsigned(stream),
             "position": .unsigned(position),

@@ -8,9 +8,9 @@ public import CairnTensor
 /// on with the same average.
 public struct WeightAverage: Sendable, Hashable {
     /// How much of the average is kept in a step.
-    public var decay: Double
+    package var decay: Double
     /// Whether the first steps keep less, (1 + n) / (10 + n) after n of them, so that the start is soon forgotten.
-    public var warmsUp: Bool
+    package var warmsUp: Bool
 
     public init(decay: Double = 0.999, warmsUp: Bool = true) {
         self.decay = decay
@@ -41,15 +41,15 @@ public struct WeightAverage: Sendable, Hashable {
 /// The weights at the latest of equally spaced steps, and their mean: LAWA (Kaddour 2022).
 ///
 /// Keeping them costs no copy: tensors that are still held here are updated elsewhere.
-public struct LatestWeights: Sendable {
+package struct LatestWeights: Sendable {
     /// How many are kept.
-    public let count: Int
+    package let count: Int
     /// How many steps lie between them.
-    public let spacing: Int
+    package let spacing: Int
     private var kept: [(step: Int, weights: [(name: String, tensor: Tensor)])] = []
 
     /// - Throws: ``CairnError/Code/invalidArgument`` unless both are at least one.
-    public init(count: Int, spacing: Int) throws(CairnError) {
+    package init(count: Int, spacing: Int) throws(CairnError) {
         guard count > 0, spacing > 0 else {
             throw CairnError(
                 .invalidArgument, "an average needs weights, and steps between them",
@@ -60,17 +60,17 @@ public struct LatestWeights: Sendable {
     }
 
     /// The steps whose weights are kept, the oldest first.
-    public var steps: [Int] { kept.map(\.step) }
+    package var steps: [Int] { kept.map(\.step) }
 
     /// Keeps the weights after a step if it is one of those.
-    public mutating func note(_ step: Int, _ weights: @autoclosure () -> [(name: String, tensor: Tensor)]) {
+    package mutating func note(_ step: Int, _ weights: @autoclosure () -> [(name: String, tensor: Tensor)]) {
         guard step % spacing == 0, kept.last?.step != step else { return }
         kept.append((step, weights()))
         if kept.count > count { kept.removeFirst() }
     }
 
     /// The mean, summed in 64 bits, in the weights' type; `nil` until as many are kept as are wanted.
-    public func mean() throws -> [String: Tensor]? {
+    package func mean() throws -> [String: Tensor]? {
         guard kept.count == count, let first = kept.first else { return nil }
         var means: [String: Tensor] = [:]
         for (index, (name, model)) in first.weights.enumerated() {
@@ -88,7 +88,7 @@ public struct LatestWeights: Sendable {
 
 extension Trainer {
     /// The moving average of the weights, in the weights' type; `nil` without one, and before the first step.
-    public func averagedParameters() throws -> [String: Tensor]? {
+    package func averagedParameters() throws -> [String: Tensor]? {
         guard record.averageCount > 0 else { return nil }
         var averages: [String: Tensor] = [:]
         for (update, weight) in zip(updates, weights) {
@@ -100,7 +100,7 @@ extension Trainer {
 
     /// How well a model with these weights instead does; see ``evaluate(_:limit:)``. The run itself stays as it is.
     ///
-    /// - Throws: As ``replaceParameters(_:)``.
+    /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for weights of another model.
     public func evaluate(
         weights other: [String: Tensor], _ split: Split = .validation, limit: Int = .max
     ) throws(CairnError) -> Evaluation {

@@ -27,12 +27,12 @@ public struct CheckpointFormat: Sendable {
     /// A checkpoint that a format has recognised.
     public struct Claim: Sendable {
         /// What is to be opened: the path that was looked at, or another that it stands for.
-        public var path: String
-        public var confidence: Confidence
+        package var path: String
+        package var confidence: Confidence
         /// The names of formats whose files are this one's by right, so that their claims do not count.
-        public var instead: [String]
+        package var instead: [String]
         /// Which checkpoint of a run it is, for our own format.
-        public var step: Int?
+        package var step: Int?
         /// Why it cannot be opened, although it is this format's.
         public var problem: CairnError?
 
@@ -58,9 +58,9 @@ public struct CheckpointFormat: Sendable {
 
     /// A checkpoint that was opened.
     public struct Opening {
-        public var reader: any CheckpointReader
+        package var reader: any CheckpointReader
         /// Which files of a directory are in it; `nil` where all of them are.
-        public var files: [String]?
+        package var files: [String]?
 
         public init(_ reader: any CheckpointReader, files: [String]? = nil) {
             self.reader = reader
@@ -69,27 +69,27 @@ public struct CheckpointFormat: Sendable {
     }
 
     /// As options take it: `safetensors`.
-    public let name: String
+    package let name: String
     /// For people: `torch.save`.
-    public let title: String
+    package let title: String
     /// What a checkpoint of it can be.
-    public let kinds: Set<PathKind>
+    package let kinds: Set<PathKind>
     /// What the names of its files end with, as far as they say anything. Recognition looks further.
     public var fileExtensions: [String] = []
     /// Whether a file can hold several saves, of which one is chosen.
-    public var hasParts = false
+    package var hasParts = false
     /// Whether opening makes sure that every tensor is covered by what is stored.
-    public var checksCoverage = false
+    package var checksCoverage = false
     /// Why data may have no checksums, as the end of a sentence.
-    public var withoutChecksums = "the format has none"
+    package var withoutChecksums = "the format has none"
     /// What can be written.
-    public var targets: [CheckpointTarget] = []
+    package var targets: [CheckpointTarget] = []
     /// Says whether a path is a checkpoint of this format; `nil` when it is not.
-    public let recognise: @Sendable (PathContents) throws(CairnError) -> Claim?
+    package let recognise: @Sendable (PathContents) throws(CairnError) -> Claim?
     /// Opens what was recognised.
-    public let open: @Sendable (_ path: String, OpenOptions) throws -> Opening
+    package let open: @Sendable (_ path: String, OpenOptions) throws -> Opening
     /// Opens what each rank saved, for rules that gather it; `nil` where the ranks' files are checkpoints themselves.
-    public var openRanks: (@Sendable (_ path: String) throws -> [any CheckpointReader])?
+    package var openRanks: (@Sendable (_ path: String) throws -> [any CheckpointReader])?
 
     public init(
         name: String, title: String, kinds: Set<PathKind>,
@@ -105,9 +105,9 @@ public struct CheckpointFormat: Sendable {
 }
 
 /// What a conversion can write: a format, or one of its forms.
-public struct CheckpointTarget: Sendable {
+package struct CheckpointTarget: Sendable {
     /// What is at the path that is written to.
-    public enum Place: Sendable {
+    package enum Place: Sendable {
         /// One file.
         case file
         /// A directory of its own; old files of the format in it are replaced.
@@ -131,41 +131,41 @@ public struct CheckpointTarget: Sendable {
     }
 
     /// What the user may say of it.
-    public enum Setting: Sendable, Hashable {
+    package enum Setting: Sendable, Hashable {
         case step, fileCount, maximumShardSize, compression
     }
 
     /// How to write. What a target has no place for is left out.
-    public struct Options: Sendable {
+    package struct Options: Sendable {
         /// Whether a checkpoint may be there already.
-        public var replaces = false
-        public var step = 0
+        package var replaces = false
+        package var step = 0
         /// Over how many files tensors are sharded.
-        public var fileCount = 1
-        public var maximumShardByteCount = 5_000_000_000
-        public var compression: Compression = .none
+        package var fileCount = 1
+        package var maximumShardByteCount = 5_000_000_000
+        package var compression: Compression = .none
         /// Numbers that go with it.
-        public var metrics: [String: Double] = [:]
+        package var metrics: [String: Double] = [:]
         /// What it is made from.
-        public var lineage: Lineage?
+        package var lineage: Lineage?
         /// Text for files that hold some beside their tensors.
-        public var metadata: [String: String] = [:]
+        package var metadata: [String: String] = [:]
 
-        public init() {}
+        package init() {}
     }
 
     /// As options take it: `safetensors-sharded`.
-    public let name: String
+    package let name: String
     /// What is written, for help: `a file for torch.load`.
-    public let summary: String
-    public let place: Place
-    public let settings: Set<Setting>
+    package let summary: String
+    package let place: Place
+    package let settings: Set<Setting>
     /// For ``Place/namedFiles``: which files a path stands for.
     public var namedFiles: (@Sendable (_ path: String) -> NamedFiles)?
     /// Makes the writer; nothing is written yet.
-    public let writer: @Sendable (_ path: String, Options) throws -> any CheckpointWriter
+    package let writer: @Sendable (_ path: String, Options) throws -> any CheckpointWriter
 
-    public init(
+    package init(
         name: String, summary: String, place: Place, settings: Set<Setting> = [],
         writer: @escaping @Sendable (_ path: String, Options) throws -> any CheckpointWriter
     ) {

@@ -9,20 +9,20 @@ import Synchronization
 /// let checkpoint = try formats.open("model.pt")
 /// ```
 public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
-    public let formats: [CheckpointFormat]
+    package let formats: [CheckpointFormat]
 
     public init(arrayLiteral formats: CheckpointFormat...) { self.formats = formats }
 
     public init(_ formats: [CheckpointFormat]) { self.formats = formats }
 
     /// The format of a name.
-    public func named(_ name: String) -> CheckpointFormat? { formats.first { $0.name == name } }
+    package func named(_ name: String) -> CheckpointFormat? { formats.first { $0.name == name } }
 
     /// What can be written, in the order of the formats.
-    public var targets: [CheckpointTarget] { formats.flatMap(\.targets) }
+    package var targets: [CheckpointTarget] { formats.flatMap(\.targets) }
 
     /// The target of a name.
-    public func target(named name: String) -> CheckpointTarget? { targets.first { $0.name == name } }
+    package func target(named name: String) -> CheckpointTarget? { targets.first { $0.name == name } }
 
     /// Finds out what is at a path.
     ///
@@ -30,7 +30,7 @@ public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
     /// - Returns: `nil` when no format knows it.
     /// - Throws: ``CairnError/Code/notFound``; ``CairnError/Code/unsupported`` for what several formats claim, and where the one
     ///   that was asked for cannot be it; the problem of a checkpoint that is known to be unusable.
-    public func recognise(_ path: String, forced: String? = nil) throws(CairnError) -> RecognisedCheckpoint? {
+    package func recognise(_ path: String, forced: String? = nil) throws(CairnError) -> RecognisedCheckpoint? {
         let contents = try PathContents(path)
         if let forced { return try recognise(contents, as: forced) }
         var claims: [RecognisedCheckpoint] = []
@@ -71,7 +71,8 @@ public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
 
     /// Opens the checkpoint at a path, whatever its format.
     ///
-    /// - Throws: As ``recognise(_:forced:)``; ``CairnError/Code/unsupported`` for what no format knows; what opening throws.
+    /// - Throws: ``CairnError/Code/notFound``; ``CairnError/Code/unsupported`` for what no format knows or several claim; the
+    ///   problem of a checkpoint that is known to be unusable; what opening throws.
     public func open(_ path: String, options: CheckpointFormat.OpenOptions = .init()) throws -> any CheckpointReader {
         guard let found = try recognise(path) else {
             throw CairnError(
@@ -85,23 +86,23 @@ public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
 }
 
 /// What a path turned out to hold.
-public struct RecognisedCheckpoint: Sendable {
-    public let format: CheckpointFormat
-    public let claim: CheckpointFormat.Claim
+package struct RecognisedCheckpoint: Sendable {
+    package let format: CheckpointFormat
+    package let claim: CheckpointFormat.Claim
 
-    public init(format: CheckpointFormat, claim: CheckpointFormat.Claim) {
+    package init(format: CheckpointFormat, claim: CheckpointFormat.Claim) {
         self.format = format
         self.claim = claim
     }
 
     /// What is to be opened.
-    public var path: String { claim.path }
+    package var path: String { claim.path }
 }
 
 /// What is at a path, as far as formats look at it to recognise theirs. Everything is read once and remembered.
 public final class PathContents: Sendable {
     /// How many first bytes of a file are looked at.
-    public static let beginningByteCount = 512
+    package static let beginningByteCount = 512
 
     public let path: String
     public let kind: CheckpointFormat.PathKind
@@ -109,7 +110,7 @@ public final class PathContents: Sendable {
 
     /// - Throws: ``CairnError/Code/notFound`` when nothing is there, ``CairnError/Code/unsupported`` for what is neither a file
     ///   nor a directory.
-    public init(_ path: String) throws(CairnError) {
+    package init(_ path: String) throws(CairnError) {
         self.path = path
         switch try PathInspection.kind(of: path) {
         case .directory: kind = .directory
@@ -123,7 +124,7 @@ public final class PathContents: Sendable {
     public var name: String { PathInspection.split(path).name }
 
     /// The directory that the path is in.
-    public var directory: String { PathInspection.split(path).directory }
+    package var directory: String { PathInspection.split(path).directory }
 
     /// The names in the directory, sorted; none of a file.
     public func names() throws(CairnError) -> [String] {

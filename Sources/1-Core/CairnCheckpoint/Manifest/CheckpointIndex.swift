@@ -1,14 +1,14 @@
-public import CairnBase
+package import CairnBase
 package import CairnLayout
 package import CairnTensor
 import Synchronization
 
 /// A checkpoint's tensors and where their elements are: all that planning a read takes.
-public struct CheckpointIndex: Sendable {
+package struct CheckpointIndex: Sendable {
     /// What to call the checkpoint in messages.
-    public let source: String
+    package let source: String
     /// Every logical tensor, ties included, sorted by the bytes of its name.
-    public let tensors: [TensorDescription]
+    package let tensors: [TensorDescription]
     /// The tensors and ties, sorted by the bytes of their names.
     private let stored: [Manifest.StoredTensor]
     private let ties: [Manifest.Tie]
@@ -63,7 +63,7 @@ public struct CheckpointIndex: Sendable {
     /// The description of a tensor.
     ///
     /// - Throws: ``CairnError/Code/notFound``.
-    public func description(of name: String) throws(CairnError) -> TensorDescription {
+    package func description(of name: String) throws(CairnError) -> TensorDescription {
         tensors[try tensors.requiredPosition(of: name, in: source)]
     }
 

@@ -1,34 +1,34 @@
 package import CairnBase
-public import CairnLayout
-public import CairnTensor
+package import CairnLayout
+package import CairnTensor
 
 /// The universal metadata of one checkpoint. A checkpoint exists when its manifest does.
 public struct Manifest: Sendable, Equatable {
     /// The newest format version that this code reads and the one that it writes.
-    public static let formatVersion = 1
+    package static let formatVersion = 1
     /// A longer file is not a manifest.
     static let maximumByteCount = 1 << 30
 
     /// A rank file, as the manifest binds it.
-    public struct File: Sendable, Hashable {
+    package struct File: Sendable, Hashable {
         /// The name beside the manifest.
-        public var name: String
+        package var name: String
         /// The rank that wrote it.
-        public var rank: Int
+        package var rank: Int
         /// The length of the file.
-        public var byteCount: Int
+        package var byteCount: Int
         /// The length of its safetensors header with the eight bytes before it: where the data starts.
-        public var headerByteCount: Int
+        package var headerByteCount: Int
         /// CRC-32C of those bytes. The header holds the checksums of the data, so this binds the whole file.
-        public var headerChecksum: UInt32
+        package var headerChecksum: UInt32
     }
 
     /// One piece of a tensor and the file it is in.
-    public struct Fragment: Sendable, Hashable {
+    package struct Fragment: Sendable, Hashable {
         /// Index into ``Manifest/files``.
-        public var file: Int
+        package var file: Int
         /// The part of the whole tensor.
-        public var region: Region
+        package var region: Region
 
         package init(file: Int, region: Region) {
             self.file = file
@@ -37,21 +37,21 @@ public struct Manifest: Sendable, Equatable {
     }
 
     /// A logical tensor and where its pieces are.
-    public struct StoredTensor: Sendable, Hashable {
-        public var name: String
-        public var scalarType: ScalarType
+    package struct StoredTensor: Sendable, Hashable {
+        package var name: String
+        package var scalarType: ScalarType
         /// The shape of what is stored. Where the layout says that the ranks hold partial values, the partial values are
         /// stacked along a first dimension.
-        public var shape: Shape
+        package var shape: Shape
         /// The pieces, disjoint, together the whole tensor. Empty where a layout says where they are.
-        public var fragments: [Fragment] = []
+        package var fragments: [Fragment] = []
         /// Index into ``Manifest/layouts``: which rank's file holds which piece follows from it by the writer rule of
         /// ``WritePlan``.
-        public var layout: Int?
+        package var layout: Int?
     }
 
     /// The software that wrote it.
-    public var producer: String
+    package var producer: String
     /// The id that every file of this save carries.
     public var saveID: SaveID
     /// The training step.
@@ -63,28 +63,28 @@ public struct Manifest: Sendable, Equatable {
     /// What it was made from.
     public var lineage: Lineage?
     /// One for each rank, in the order of ranks.
-    public var files: [File]
+    package var files: [File]
     /// How tensors lie on the ranks, each layout once.
-    public var layouts: [Layout] = []
+    package var layouts: [Layout] = []
     /// Sorted by the bytes of the names.
-    public var tensors: [StoredTensor]
+    package var tensors: [StoredTensor]
     /// Names that share another name's tensor: sorted by the bytes of the names.
-    public var ties: [Tie]
+    package var ties: [Tie]
     /// Sorted by the bytes of the names.
-    public var values: [NamedValue]
+    package var values: [NamedValue]
 
     /// What the save that returned this manifest has set aside because it was unusable and in the way. It is not stored:
     /// `nil` in a manifest that was read.
     public internal(set) var setAside: SetAside?
 
     /// A name for another name's tensor.
-    public struct Tie: Sendable, Hashable {
-        public var name: String
-        public var target: String
+    package struct Tie: Sendable, Hashable {
+        package var name: String
+        package var target: String
     }
 
     /// The meshes of its layouts, each once.
-    public var meshes: [DeviceMesh] {
+    package var meshes: [DeviceMesh] {
         var known = Set<DeviceMesh>()
         return layouts.map(\.mesh).filter { known.insert($0).inserted }
     }

@@ -6,29 +6,29 @@ public import CairnBase
 /// Members that are absent or `null` are `nil`; nothing is filled in from a library's defaults.
 public struct ModelConfiguration: Sendable, Hashable {
     /// The name of the file that models of the Transformers library keep it in.
-    public static let fileName = "config.json"
+    package static let fileName = "config.json"
 
     /// Where it was read from, for messages.
-    public var file: String
+    package var file: String
     /// The network, as the Transformers library calls it: `llama`, `gemma2`.
-    public var modelType: String?
-    public var hiddenSize: Int?
+    package var modelType: String?
+    package var hiddenSize: Int?
     /// Heads of queries.
-    public var headCount: Int?
+    package var headCount: Int?
     /// Heads of keys and of values.
-    public var keyHeadCount: Int?
+    package var keyHeadCount: Int?
     /// Elements of a head.
-    public var headWidth: Int?
+    package var headWidth: Int?
     /// How weights are stored in fewer bits, if the file says that they are.
-    public var quantisation: Quantisation?
+    package var quantisation: Quantisation?
 
     /// The member `quantization_config`.
-    public struct Quantisation: Sendable, Hashable {
+    package struct Quantisation: Sendable, Hashable {
         /// The library or layout: `gptq`, `fp8`, `compressed-tensors`.
-        public var method: String
+        package var method: String
         /// The method's own name of the layout: `nvfp4-pack-quantized`, `gptq_v2`.
-        public var format: String?
-        public var bits: Int?
+        package var format: String?
+        package var bits: Int?
     }
 
     /// Reads the text of a `config.json`.

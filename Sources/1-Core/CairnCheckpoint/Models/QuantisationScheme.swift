@@ -1,7 +1,7 @@
 import CairnTensor
 
 /// How weights are stored as codes that mean numbers only together with what lies beside them.
-public enum QuantisationScheme: String, Sendable, Hashable, CaseIterable {
+package enum QuantisationScheme: String, Sendable, Hashable, CaseIterable {
     /// 8-bit floats in blocks of a matrix, each block with a scale: DeepSeek's `weight_scale_inv`.
     case scaledBlocks = "FP8 with a scale for each block (weight_scale_inv)"
     /// 8-bit floats with a scale for the tensor, each channel or each block: `weight_scale` and its other spellings.

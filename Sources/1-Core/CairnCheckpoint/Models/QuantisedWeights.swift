@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 import CairnTensor
 
 /// The weights of a checkpoint that are stored as codes with scales, which mean nothing by themselves: an average of codes
@@ -7,9 +7,9 @@ import CairnTensor
 /// They are recognised by names and types together, never by shapes; a model's configuration adds what names leave open. 8-bit
 /// floats without scales are numbers like any others. Copying, renaming, selecting and resharding codes together with their
 /// scales is right; computing with them is refused.
-public struct QuantisedWeights: Sendable {
+package struct QuantisedWeights: Sendable {
     /// By name.
-    public let weights: [QuantisedWeight]
+    package let weights: [QuantisedWeight]
     private let configuration: ModelConfiguration.Quantisation?
     /// For each part the weight that it belongs to.
     private let owners: [ExactString: Int]
@@ -17,7 +17,7 @@ public struct QuantisedWeights: Sendable {
     /// Recognises them. Reads no data.
     ///
     /// - Parameter configuration: The model's, if there is one.
-    public init(in tensors: [TensorDescription], configuration: ModelConfiguration? = nil) {
+    package init(in tensors: [TensorDescription], configuration: ModelConfiguration? = nil) {
         var finder = QuantisedWeightFinder(tensors)
         // Most checkpoints are numbers alone.
         if tensors.contains(where: { QuantisationPattern.codeTypes.contains($0.scalarType) }) {
@@ -34,19 +34,19 @@ public struct QuantisedWeights: Sendable {
     }
 
     /// Whether there are none.
-    public var isEmpty: Bool { weights.isEmpty }
+    package var isEmpty: Bool { weights.isEmpty }
 
     /// The weight that a tensor is a part of.
-    public func weight(with part: String) -> QuantisedWeight? { owners[ExactString(part)].map { weights[$0] } }
+    package func weight(with part: String) -> QuantisedWeight? { owners[ExactString(part)].map { weights[$0] } }
 
     /// Whether a tensor holds codes, whose values are not numbers.
-    public func areCodes(_ tensor: String) -> Bool {
+    package func areCodes(_ tensor: String) -> Bool {
         guard let weight = weight(with: tensor) else { return false }
         return weight.codes.contains { ExactString($0) == ExactString(tensor) }
     }
 
     /// How many weights each scheme has, in the order of the schemes.
-    public var counts: [(scheme: QuantisationScheme, count: Int)] {
+    package var counts: [(scheme: QuantisationScheme, count: Int)] {
         QuantisationScheme.allCases.compactMap { scheme in
             let count = weights.count { $0.scheme == scheme }
             return count > 0 ? (scheme, count) : nil
@@ -54,13 +54,13 @@ public struct QuantisedWeights: Sendable {
     }
 
     /// Such as `10 weights in GPTQ (gptq, 4 bits)`.
-    public var description: String {
+    package var description: String {
         let schemes = counts.map { "\($0.count == 1 ? "1 weight" : "\($0.count) weights") in \($0.scheme.rawValue)" }
         return schemes.joined(separator: ", ") + (details.map { " (\($0))" } ?? "")
     }
 
     /// What the configuration says of them.
-    public var details: String? {
+    package var details: String? {
         guard let configuration else { return nil }
         return
             ([configuration.method, configuration.format].compactMap { $0 }
@@ -74,7 +74,7 @@ public struct QuantisedWeights: Sendable {
     ///   - source: What errors name.
     ///   - selects: The tensors that take part; all by default.
     /// - Throws: ``CairnError/Code/unsupported`` that names the tensors and the scheme.
-    public func refuse(
+    package func refuse(
         _ action: String, of source: String, where selects: (String) -> Bool = { _ in true }
     ) throws(CairnError) {
         let taken = weights.filter { $0.parts.contains(where: selects) }
@@ -91,7 +91,7 @@ public struct QuantisedWeights: Sendable {
     /// What is lost where some parts of a weight are taken and others are not: a sentence, or nothing.
     ///
     /// - Parameter selects: The tensors that are taken.
-    public func lossNote(where selects: (String) -> Bool) -> String? {
+    package func lossNote(where selects: (String) -> Bool) -> String? {
         var lost: [String] = []
         var broken: [QuantisedWeight] = []
         for weight in weights where weight.parts.contains(where: selects) {
@@ -195,15 +195,15 @@ private struct QuantisedWeightFinder {
 }
 
 /// A weight that is stored as codes: which tensors it is made of.
-public struct QuantisedWeight: Sendable, Hashable {
+package struct QuantisedWeight: Sendable, Hashable {
     /// What the weight itself is called where it is stored as numbers, or the module that it belongs to.
-    public var name: String
-    public var scheme: QuantisationScheme
+    package var name: String
+    package var scheme: QuantisationScheme
     /// The tensors of codes.
-    public var codes: [String]
+    package var codes: [String]
     /// What lies beside them: scales, zero points, orders, shapes.
-    public var companions: [String]
+    package var companions: [String]
 
     /// All tensors, the codes first.
-    public var parts: [String] { codes + companions }
+    package var parts: [String] { codes + companions }
 }

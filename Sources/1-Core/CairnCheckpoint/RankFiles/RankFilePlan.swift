@@ -1,5 +1,5 @@
-public import CairnBase
-public import CairnTensor
+package import CairnBase
+package import CairnTensor
 
 /// Where each fragment of a rank file goes, decided before a byte is written.
 struct RankFilePlan: Sendable {
@@ -159,18 +159,18 @@ extension Compression {
 }
 
 /// The piece of a tensor that one rank holds.
-public struct TensorFragment: Sendable {
+package struct TensorFragment: Sendable {
     /// The fully-qualified name of the whole tensor.
-    public let name: String
+    package let name: String
     /// The shape of the whole tensor.
-    public let globalShape: Shape
+    package let globalShape: Shape
     /// The part of it that this is.
-    public let region: Region
+    package let region: Region
     /// The elements: its shape is the region's.
-    public let tensor: Tensor
+    package let tensor: Tensor
 
     /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside the tensor or has another shape than `tensor`.
-    public init(name: String, globalShape: Shape, region: Region, tensor: Tensor) throws(CairnError) {
+    package init(name: String, globalShape: Shape, region: Region, tensor: Tensor) throws(CairnError) {
         guard region.isInside(globalShape), region.shape == tensor.shape else {
             throw CairnError(
                 .mismatch, "a fragment does not fit its tensor",
@@ -183,7 +183,7 @@ public struct TensorFragment: Sendable {
     }
 
     /// A whole tensor as its only fragment.
-    public init(whole tensor: Tensor, name: String) {
+    package init(whole tensor: Tensor, name: String) {
         self.name = name
         self.globalShape = tensor.shape
         self.region = Region(whole: tensor.shape)

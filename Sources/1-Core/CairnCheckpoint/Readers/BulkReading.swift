@@ -1,12 +1,12 @@
-public import CairnBase
+import CairnBase
 public import CairnTensor
 
 /// A region of a tensor that is to be read to a place in memory, together with others.
 public struct RegionRequest: Sendable {
     /// The tensor.
-    public let name: String
+    package let name: String
     /// What is wanted of it.
-    public var region: Region { target.region }
+    package var region: Region { target.region }
     package var target: ReadTarget
 
     package init(_ name: String, _ target: ReadTarget) {
@@ -15,18 +15,21 @@ public struct RegionRequest: Sendable {
     }
 
     /// The same of a tensor of another name: what a view asks of the reader that it is a view of.
-    public func renamed(_ name: String) -> RegionRequest { RegionRequest(name, target) }
+    package func renamed(_ name: String) -> RegionRequest { RegionRequest(name, target) }
 }
 
 /// How many regions are read at once.
 public struct BulkReadOptions: Sendable {
     /// How many threads read.
-    public var concurrency: Int
+    package var concurrency: Int
     /// Called from any reading thread with the number of bytes just read; throwing stops.
-    public var progress: @Sendable (Int) throws -> Void
+    package var progress: @Sendable (Int) throws -> Void
 
-    public init(
-        concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void = { _ in }
+    /// As many threads as the machine can use.
+    @usableFromInline package static let defaultConcurrency = ThreadPool.usefulReadCount
+
+    package init(
+        concurrency: Int = BulkReadOptions.defaultConcurrency, progress: @escaping @Sendable (Int) throws -> Void = { _ in }
     ) {
         self.concurrency = concurrency
         self.progress = progress
@@ -91,7 +94,7 @@ extension CheckpointReader {
     /// Passes requests on to the reader that this one is a view of; the others are read here, region by region.
     ///
     /// - Parameter originalName: The name that a tensor has there; `nil` where it is not read there as it is.
-    package func forward(
+    func forward(
         _ requests: [RegionRequest], to base: any CheckpointReader, _ options: BulkReadOptions,
         as originalName: (RegionRequest) throws(CairnError) -> RegionRequest?
     ) throws {

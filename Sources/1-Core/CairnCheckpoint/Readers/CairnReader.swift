@@ -1,6 +1,6 @@
 public import CairnBase
 import CairnLayout
-public import CairnStorage
+package import CairnStorage
 public import CairnTensor
 import Synchronization
 
@@ -16,7 +16,7 @@ public final class CairnReader: CheckpointReader {
     /// What the checkpoint says of itself.
     public let manifest: Manifest
     /// Where the manifest says that the elements are.
-    public let index: CheckpointIndex
+    package let index: CheckpointIndex
     private let storage: any Storage
     private let prefix: String
     private let opened: Mutex<[Int: RankFile]> = Mutex([:])
@@ -32,7 +32,7 @@ public final class CairnReader: CheckpointReader {
     ///
     /// - Parameter source: What to call it in messages.
     /// - Throws: ``CairnError/Code/notFound`` when there is no manifest, and what a damaged manifest throws.
-    public convenience init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
+    package convenience init(_ storage: any Storage, prefix: String, source: String) throws(CairnError) {
         let bytes = try storage.readAll(prefix + Self.manifestName, limit: Manifest.maximumByteCount)
         try self.init(storage, prefix: prefix, source: source, manifest: bytes)
     }
@@ -108,7 +108,7 @@ public final class CairnReader: CheckpointReader {
     /// The values that only `rank` had: its generator, its place in the data.
     ///
     /// - Throws: ``CairnError/Code/notFound`` when no such rank wrote this checkpoint.
-    public func values(ofRank rank: Int) throws(CairnError) -> [NamedValue] {
+    package func values(ofRank rank: Int) throws(CairnError) -> [NamedValue] {
         guard manifest.files.indices.contains(rank) else {
             throw CairnError(
                 .notFound, "no such rank wrote this checkpoint",

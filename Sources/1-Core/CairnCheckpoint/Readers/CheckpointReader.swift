@@ -5,7 +5,8 @@ public import CairnTensor
 /// A checkpoint, whatever it is made of: something that lists tensors and reads regions of them.
 ///
 /// Files of every format are readers, and so is every transformation of another reader, so that a renamed or cast
-/// checkpoint costs nothing until it is read. Calls block; make them on a ``ThreadPool``, from several threads if you like.
+/// checkpoint costs nothing until it is read. Calls block; make them from several threads if you like, but
+/// not from a `Task`, whose threads are few.
 ///
 /// What a format knows beyond its tensors it says by the requirements below that have defaults. A view of another reader
 /// passes them on, with its own names, so that it loads and verifies as what it is a view of.

@@ -78,7 +78,7 @@ extension CairnReader {
     ///
     /// - Throws: Only what `progress` throws, as ``CairnError/Code/cancelled``.
     public func verify(
-        deep: Bool = true, concurrency: Int = ThreadPool.usefulReadCount,
+        deep: Bool = true, concurrency: Int = BulkReadOptions.defaultConcurrency,
         progress: @escaping @Sendable (Int) throws -> Void = { _ in }
     ) throws(CairnError) -> VerificationReport {
         var report = VerificationReport()

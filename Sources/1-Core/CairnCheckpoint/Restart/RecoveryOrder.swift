@@ -13,7 +13,7 @@ public struct CheckpointTier: Sendable {
     /// What it keeps after each new checkpoint; `nil` keeps everything.
     public var retention: RetentionPolicy?
 
-    public init(
+    package init(
         _ name: String, store: CheckpointStore, every interval: Int = 1, retention: RetentionPolicy? = nil
     ) {
         self.name = name

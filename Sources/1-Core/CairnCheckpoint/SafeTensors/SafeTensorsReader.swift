@@ -62,7 +62,7 @@ public final class SafeTensorsReader: CheckpointReader {
     ///
     /// - Throws: As ``init(storage:file:source:)``, and ``CairnError/Code/mismatch`` when two hold a tensor of
     ///   the same name.
-    public convenience init(storage: any Storage, files keys: [String], source: String) throws(CairnError) {
+    package convenience init(storage: any Storage, files keys: [String], source: String) throws(CairnError) {
         var shards: [SafeTensorsShard] = []
         for key in keys { shards.append(try SafeTensorsShard(opening: key, of: storage)) }
         try self.init(shards, notes: [], source: source)

@@ -8,14 +8,14 @@ import CairnTensor
 /// format does not know, go into the first file's metadata as text that ``SafeTensorsReader`` reads back exactly.
 ///
 /// Every file appears under its name when it is whole and durable. The last one and then the index are written by
-/// ``finish()``, so that until then neither readers nor a later run can take what is there for a checkpoint.
+/// ``CheckpointWriter/finish()``, so that until then neither readers nor a later run can take what is there for a checkpoint.
 public final class SafeTensorsWriter: TensorStreamWriter {
     /// Data begins at a multiple of this, so that mapped tensors are aligned for vector instructions.
     private static let alignment = 64
 
     /// What goes into every file beside the tensors. Transformers refuses files that do not say which framework's
     /// tensors they hold.
-    public static let defaultMetadata = ["format": "pt"]
+    @usableFromInline package static let defaultMetadata = ["format": "pt"]
 
     private let storage: any Storage
     private let key: String
@@ -31,13 +31,13 @@ public final class SafeTensorsWriter: TensorStreamWriter {
     private var published: [String] = []
     /// Whether the one file takes the place of another one: what has its name then is whole, and all that there is.
     private var replacesFile = false
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: key) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: key) }
 
     /// What tells this conversion from others, for one into several files that may be interrupted: then the finished
     /// files stay, are not a checkpoint without the index, and a writer with the same text continues after them. Set it
     /// before ``begin(tensors:values:)``.
-    public var continuation: String?
+    package var continuation: String?
 
     public func continueInterrupted(as identity: () throws -> String) throws { continuation = try identity() }
     public private(set) var resumedTensorCount = 0
@@ -87,7 +87,7 @@ public final class SafeTensorsWriter: TensorStreamWriter {
     /// Plans the files, and makes room where an old checkpoint is to be replaced.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for what no header can hold.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         let stored = tensors.filter { $0.tiedTo == nil }
@@ -122,7 +122,7 @@ public final class SafeTensorsWriter: TensorStreamWriter {
     }
 
     /// Opens the file of the item, and finishes those before it.
-    public func beginItem(_ item: Int) throws {
+    package func beginItem(_ item: Int) throws {
         guard let plan, let file = current?.file, !plan.ranges[item].byteRange.isEmpty else { return }
         for next in file..<max(file, plan.ranges[item].file) {
             try finishFile()
@@ -130,19 +130,19 @@ public final class SafeTensorsWriter: TensorStreamWriter {
         }
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
         guard let plan, let current else { return }
         let range = plan.ranges[item]
         try current.writer.write(bytes, at: headers[range.file].count + range.byteRange.lowerBound + offset)
         if journal != nil { checksum = CRC32C.checksum(bytes, continuing: checksum) }
     }
 
-    public func endItem(_ item: Int) throws {
+    package func endItem(_ item: Int) throws {
         checksums.append(checksum)
         checksum = 0
     }
 
-    public func close() throws {
+    package func close() throws {
         guard let plan else { return }
         // Files behind the last element: of tensors without any.
         while let file = current?.file, file < plan.files.count - 1 {
@@ -159,7 +159,7 @@ public final class SafeTensorsWriter: TensorStreamWriter {
         if journal != nil { try storage.delete([journalKey]) }
     }
 
-    public func abandon() {
+    package func abandon() {
         current?.writer.discard()
         // What a later conversion continues from.
         if journal != nil, !published.isEmpty { return }

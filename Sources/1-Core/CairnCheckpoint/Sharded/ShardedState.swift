@@ -125,7 +125,7 @@ public struct RankValues: Sendable, Hashable {
     /// The values, sorted by the bytes of their names.
     public var values: [NamedValue]
 
-    public init(rank: Int, rankCount: Int, mesh: DeviceMesh?, values: [NamedValue]) {
+    package init(rank: Int, rankCount: Int, mesh: DeviceMesh?, values: [NamedValue]) {
         self.rank = rank
         self.rankCount = rankCount
         self.mesh = mesh
@@ -133,7 +133,7 @@ public struct RankValues: Sendable, Hashable {
     }
 
     /// Where the rank stands, for people and for digests: `rank dp=1,tp=0`, or `rank 3` where no mesh is known.
-    public var location: String {
+    package var location: String {
         guard let mesh, !mesh.axes.isEmpty, (0..<mesh.rankCount).contains(rank) else { return "rank \(rank)" }
         let coordinates = zip(mesh.axes, mesh.coordinates(ofRank: rank)).map { "\($0.name)=\($1)" }
         return "rank " + coordinates.joined(separator: ",")

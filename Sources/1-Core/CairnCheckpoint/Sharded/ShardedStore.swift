@@ -17,7 +17,7 @@ import Synchronization
 /// ```
 public final class ShardedStore: Sendable {
     /// The checkpoints.
-    public let store: CheckpointStore
+    package let store: CheckpointStore
     /// The ranks.
     package let communicator: any Communicator
     /// Random bits that the ranks share, so that each save's id needs no exchange.
@@ -88,7 +88,7 @@ public final class ShardedStore: Sendable {
     }
 
     /// Joins the ranks of `communicator` without blocking the calling task's thread. All of them call it together.
-    public static func joining(
+    package static func joining(
         _ store: CheckpointStore, over communicator: any Communicator
     ) async throws -> ShardedStore {
         try await runOnThread { try ShardedStore(store, over: communicator) }

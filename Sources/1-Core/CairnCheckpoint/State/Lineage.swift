@@ -59,7 +59,7 @@ public struct SaveID: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// A fresh id from `generator`.
-    public init(using generator: inout some RandomNumberGenerator) {
+    package init(using generator: inout some RandomNumberGenerator) {
         high = generator.next()
         low = generator.next()
     }
@@ -82,9 +82,9 @@ public struct SaveID: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// The program that wrote a checkpoint.
-public enum Producer {
+package enum Producer {
     /// This library's version.
-    public static let version = "0.1.0"
+    package static let version = "0.1.0"
     /// What manifests name as their producer.
     static let name = "cairn \(version)"
 }

@@ -291,7 +291,7 @@ public enum StateKind: Sendable, Hashable {
     case arrayType
 
     /// What one of them is called.
-    public var name: String {
+    package var name: String {
         switch self {
         case .set: "set"
         case .frozenSet: "frozenset"

@@ -10,8 +10,8 @@ public final class CairnWriter: TensorStreamWriter {
     private var appender: RankFileAppender?
     /// What the one rank has alone.
     private var rankValues: [NamedValue] = []
-    public var stream = TensorStream()
-    public let destination: String
+    package var stream = TensorStream()
+    package let destination: String
 
     /// Starts a checkpoint of `step` in `store`.
     ///
@@ -23,7 +23,7 @@ public final class CairnWriter: TensorStreamWriter {
 
     deinit { discard() }
 
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         try tensors.requireWrittenTies(in: destination)
@@ -45,16 +45,16 @@ public final class CairnWriter: TensorStreamWriter {
         return true
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try appender?.append(bytes, to: item) }
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try appender?.append(bytes, to: item) }
 
-    public func close() throws {
+    package func close() throws {
         try appender?.finish()
         try session.commit()
     }
 
     public var closingNotes: [String] { session.setAside.map { ["\($0.warning)"] } ?? [] }
 
-    public func abandon() {
+    package func abandon() {
         appender?.discard()
         session.cancel()
     }

@@ -209,7 +209,7 @@ extension RankFile {
 /// How a checkpoint is copied to another store.
 public struct ReplicationOptions: Sendable {
     /// The save that is meant; `nil` for whichever the step has.
-    public var saveID: SaveID?
+    package var saveID: SaveID?
     /// Replaces another save's checkpoint of the same step. The old one stays whole and readable until the copy is durable.
     public var replacing = false
     /// How many threads read, sum and write.

@@ -5,7 +5,7 @@ import CairnTensor
 /// The checkpoints of one training run.
 ///
 /// Calls block until the work is done and durable. From `async` code use the variants that are `async`: they run on
-/// ``ThreadPool/shared``.
+/// threads of their own.
 ///
 /// ```swift
 /// let store = CheckpointStore(path: "runs/kjv")
@@ -54,7 +54,7 @@ public final class CheckpointStore: Sendable {
     }
 
     /// Starts a save in which `rankCount` ranks take part.
-    public func beginSave(
+    package func beginSave(
         step: Int, rankCount: Int, options: SaveOptions = SaveOptions()
     ) throws(CairnError) -> SaveSession {
         try SaveSession(
@@ -186,7 +186,7 @@ public struct SaveOptions: Sendable {
     public var compression = Compression.none
     /// The bytes that one checksum covers: a power of two from 4 KiB to 64 MiB. Reading part of a tensor reads whole
     /// chunks.
-    public var chunkByteCount = 1 << 20
+    package var chunkByteCount = 1 << 20
     /// Replaces a checkpoint of the same step. The old one stays whole and readable until the new one is durable.
     ///
     /// One that is unusable (damaged, incomplete or in quarantine) may be saved over without permission and is not lost by it: it
@@ -198,9 +198,9 @@ public struct SaveOptions: Sendable {
     /// device, and this is more than 1, more threads may wait.
     public var concurrency = ThreadPool.processorCount
     /// The time to record, in seconds since 1970; `nil` for now.
-    public var time: Double?
+    package var time: Double?
     /// The save id; `nil` for a random one. All ranks of one save must use the same.
-    public var saveID: SaveID?
+    package var saveID: SaveID?
     /// Called from any writing thread with the number of tensor bytes just written; throwing stops the save.
     public var progress: @Sendable (Int) throws -> Void = { _ in }
 

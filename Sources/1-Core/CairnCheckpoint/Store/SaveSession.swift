@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 package import CairnLayout
 package import CairnStorage
 import CairnTensor
@@ -8,7 +8,7 @@ import Synchronization
 ///
 /// Each rank writes its own file, in any order and from any thread; then one of them commits. Until then nothing is there
 /// that looks like a checkpoint, and an older one of the same step stays as it was.
-public final class SaveSession: Sendable {
+package final class SaveSession: Sendable {
     /// What one rank brought.
     private struct Contribution {
         var file: Manifest.File
@@ -33,11 +33,11 @@ public final class SaveSession: Sendable {
     }
 
     /// The step that is saved.
-    public let step: Int
+    package let step: Int
     /// How many ranks write.
-    public let rankCount: Int
+    package let rankCount: Int
     /// The id of this save.
-    public let saveID: SaveID
+    package let saveID: SaveID
 
     /// How the save compresses.
     package var compression: Compression { options.compression }
@@ -87,7 +87,7 @@ public final class SaveSession: Sendable {
     /// Sets the values and ties that belong to the whole checkpoint. Call it before rank 0 writes.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when rank 0 has written already, whose file holds a copy of them.
-    public func setGlobal(
+    package func setGlobal(
         values: [NamedValue], ties: [(name: String, target: String)] = []
     ) throws(CairnError) {
         let tooLate = state.withLock { state in
@@ -106,7 +106,7 @@ public final class SaveSession: Sendable {
     }
 
     /// What the commit set aside because it was unusable and in the way.
-    public var setAside: SetAside? { state.withLock(\.setAside) }
+    package var setAside: SetAside? { state.withLock(\.setAside) }
 
     /// The file that a rank has brought.
     package func file(ofRank rank: Int) -> Manifest.File? { state.withLock { $0.contributions[rank]?.file } }
@@ -119,7 +119,7 @@ public final class SaveSession: Sendable {
     /// - Parameters:
     ///   - fragments: What this rank holds. A fragment that several ranks hold is written by one of them.
     ///   - values: Values that only this rank has.
-    public func write(
+    package func write(
         rank: Int, fragments: [TensorFragment], values: [NamedValue] = []
     ) throws {
         try write(SaveContent(rank: rank, fragments, values: values))
@@ -178,7 +178,7 @@ public final class SaveSession: Sendable {
     ///   ``CairnError/Code/mismatch`` when ranks disagree about a tensor, ``CairnError/Code/alreadyExists`` when another
     ///   save has committed this step meanwhile and the options do not allow to replace it; nothing is committed then.
     @discardableResult
-    public func commit() throws -> Manifest {
+    package func commit() throws -> Manifest {
         let manifest = try publish()
         removeReplaced()
         return manifest
@@ -235,7 +235,7 @@ public final class SaveSession: Sendable {
     ///
     /// After a ``commit()`` that failed so late that its manifest is in place, a new checkpoint is removed again; one
     /// that replaced another stays, since that other one is gone.
-    public func cancel() {
+    package func cancel() {
         let (files, isRemovable) = state.withLock { state -> ([String], Bool) in
             guard !state.ended else { return ([], false) }
             state.ended = true

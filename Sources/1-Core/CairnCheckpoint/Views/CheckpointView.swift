@@ -88,7 +88,7 @@ public struct CastReader: CheckpointView {
     ///
     /// - Parameter overflow: What becomes of numbers that the new type cannot hold.
     /// - Throws: ``CairnError/Code/unsupported`` for a tensor whose type does not convert, or that is part of a weight in codes
-    ///   (``QuantisedWeights``), ``CairnError/Code/notFound`` for a pattern that fits no tensor,
+    ///   with scales beside them, ``CairnError/Code/notFound`` for a pattern that fits no tensor,
     ///   ``CairnError/Code/invalidArgument`` for an invalid one.
     public init(
         _ base: any CheckpointReader, to scalarType: ScalarType, patterns: [String] = [],

@@ -115,9 +115,9 @@ public struct RenameRule: Sendable, Hashable {
     }
 
     /// Which names the rule applies to.
-    public let pattern: GlobPattern
+    package let pattern: GlobPattern
     /// The replacement as it was written.
-    public let replacement: String
+    package let replacement: String
     private let pieces: [TemplatePart]
 
     /// Reads a rule.
@@ -169,7 +169,7 @@ public struct RenameRule: Sendable, Hashable {
     }
 
     /// The new name, `nil` if the pattern does not fit the old one.
-    public func apply(to name: String) -> String? {
+    package func apply(to name: String) -> String? {
         guard let captures = pattern.captures(name) else { return nil }
         return pieces.map { piece in
             switch piece {

@@ -118,7 +118,7 @@ public struct GlobPattern: Sendable, Hashable {
     }
 
     /// The pattern as it was written.
-    public let text: String
+    package let text: String
     private let elements: [Element]
 
     /// Reads a pattern.
@@ -144,16 +144,16 @@ public struct GlobPattern: Sendable, Hashable {
     }
 
     /// How many wildcards the pattern has, sets included.
-    public var wildcardCount: Int {
+    package var wildcardCount: Int {
         elements.count { if case .literal = $0 { false } else { true } }
     }
 
     /// Whether the whole name fits.
-    public func matches(_ name: String) -> Bool { captures(name) != nil }
+    package func matches(_ name: String) -> Bool { captures(name) != nil }
 
     /// What each wildcard stands for, from left to right, or `nil` if the name does not fit. Each `*` takes as little
     /// as it can.
-    public func captures(_ name: String) -> [String]? {
+    package func captures(_ name: String) -> [String]? {
         let scalars = Array(name.unicodeScalars)
         var begins = [Int](repeating: 0, count: elements.count)
         var element = 0, position = 0

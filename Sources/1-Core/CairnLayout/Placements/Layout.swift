@@ -29,12 +29,12 @@ public struct Layout: Sendable, Hashable {
     public let steps: [Step]
     /// The extent, by dimension, that the tensor is padded to before it is sharded. Padding has room in the local
     /// tensors and is never covered nor stored.
-    public let padding: [Int: Int]
+    package let padding: [Int: Int]
     /// Explicit: the regions of each rank, instead of steps.
     ///
     /// A rank with one region holds it as it is; one with several holds them one behind the other, as a one-dimensional
     /// tensor; one with none does not hold the tensor.
-    public let explicit: [[Region]]?
+    package let explicit: [[Region]]?
     /// Computed once: there may be as many regions as ranks and more, and as many such layouts as tensors.
     private let explicitHash: Int
 
@@ -152,7 +152,10 @@ public struct PlacedTensor: Sendable, Hashable {
 
     /// The layout applied to the shape.
     ///
-    /// - Throws: As ``ShardedShape/init(_:shape:)``, naming the tensor.
+    /// - Throws: Naming the tensor, ``CairnError/Code/invalidArgument`` with axis and dimension when a step names a dimension
+    ///   that the shape does not have, an extent cannot be sharded as asked, sizes or flat buffers do not fit, or an explicit
+    ///   region lies outside; ``CairnError/Code/unsupported`` when a rank would hold more than 131,072 boxes, or the shape has
+    ///   more than 255 dimensions.
     public func sharded() throws(CairnError) -> ShardedShape {
         do {
             return try ShardedShape(layout, shape: shape)

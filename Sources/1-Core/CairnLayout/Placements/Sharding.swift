@@ -9,11 +9,11 @@ public struct Sharding: Sendable, Hashable {
     /// A stretch of the dimension that is sharded on its own.
     public struct Section: Sendable, Hashable {
         /// Elements along the dimension; `nil` for all there are (divided by `repeats`), in the only section.
-        public let size: Int?
+        package let size: Int?
         /// How it is sharded.
-        public let division: Division
+        package let division: Division
         /// Elements that stay together.
-        public let unit: Int
+        package let unit: Int
 
         public init(size: Int?, division: Division = .even, unit: Int = 1) {
             self.size = size
@@ -23,13 +23,13 @@ public struct Sharding: Sendable, Hashable {
     }
 
     /// The dimension, 0 the outermost.
-    public let dimension: Int
+    package let dimension: Int
     /// The pattern of sections. Their sizes times `repeats` make up the extent that the earlier steps left.
-    public let sections: [Section]
+    package let sections: [Section]
     /// How often the pattern repeats.
-    public let repeats: Int
+    package let repeats: Int
 
-    public init(dimension: Int, sections: [Section] = [Section(size: nil)], repeats: Int = 1) {
+    package init(dimension: Int, sections: [Section] = [Section(size: nil)], repeats: Int = 1) {
         self.dimension = dimension
         self.sections = sections
         self.repeats = repeats
@@ -56,7 +56,7 @@ public enum Division: Sendable, Hashable {
 /// the run, a one-dimensional tensor.
 public struct Flattening: Sendable, Hashable {
     /// Where the cuts are.
-    public enum Partition: Sendable, Hashable {
+    package enum Partition: Sendable, Hashable {
         /// Each tensor by itself: `ceil(count / n)` elements a coordinate until none is left (ZeRO-3).
         case perTensor
         /// Coordinate `c` holds `[c * size, (c + 1) * size)` of a flat buffer in which the tensor begins at `start`.
@@ -67,11 +67,11 @@ public struct Flattening: Sendable, Hashable {
     }
 
     /// Where the tensor begins in the flat buffer, in elements; 0 with ``Partition/perTensor``.
-    public let start: Int
+    package let start: Int
     /// Where the cuts are.
-    public let partition: Partition
+    package let partition: Partition
 
-    public init(start: Int = 0, partition: Partition) {
+    package init(start: Int = 0, partition: Partition) {
         self.start = start
         self.partition = partition
     }

@@ -31,7 +31,7 @@ extension ShardedShape {
     /// The index of the partial value that a rank holds; 0 unless the layout is partial.
     ///
     /// Row-major over the partial axes in the mesh's order.
-    public func partialIndex(ofRank rank: Int) -> Int {
+    package func partialIndex(ofRank rank: Int) -> Int {
         guard rank >= 0, rank < layout.mesh.rankCount else { return 0 }
         return partialIndex(at: layout.mesh.coordinates(ofRank: rank))
     }
@@ -100,13 +100,13 @@ extension Region {
 /// Which ranks hold which regions.
 extension ShardedShape {
     /// A box and all ranks that hold it: replicas of each other.
-    public struct Holder: Sendable, Hashable {
+    package struct Holder: Sendable, Hashable {
         /// The part of the asked region.
-        public let region: Region
+        package let region: Region
         /// Which partial value of a partial tensor; 0 otherwise.
-        public let partialIndex: Int
+        package let partialIndex: Int
         /// The ranks.
-        public let ranks: RankSet
+        package let ranks: RankSet
     }
 
     /// A distinct shard: its ranks, and its fragments that meet a region.
@@ -124,7 +124,7 @@ extension ShardedShape {
     /// partial value and distinct shard that has it. What of the region lies outside of the tensor has no holder.
     ///
     /// The effort grows with what is found, not with the number of ranks.
-    public func holders(of region: Region) -> [Holder] {
+    package func holders(of region: Region) -> [Holder] {
         var holders: [Holder] = []
         forEachShard(meeting: region) { shard in
             for fragment in shard.fragments {
@@ -237,7 +237,7 @@ public struct LocalFragment: Sendable, Hashable {
     /// Where it stands in the rank's local tensor.
     public let local: Region
 
-    public init(global: Region, local: Region) {
+    package init(global: Region, local: Region) {
         self.global = global
         self.local = local
     }

@@ -26,20 +26,20 @@ public struct ShardedShape: Sendable {
     package static let maximumDimensionCount = 255
 
     /// The layout.
-    public let layout: Layout
+    package let layout: Layout
     /// The shape of the whole tensor, without padding.
-    public let shape: Shape
+    package let shape: Shape
     /// How many partial values the tensor is stored in: 1 unless the layout is partial.
-    public let partialCount: Int
+    package let partialCount: Int
     /// What each mesh axis does, in the mesh's order.
     package let axisRoles: [AxisRole]
     let arrangement: Arrangement
 
     /// Whether partial values are stored in a leading dimension, even if there is only one.
-    public var isPartial: Bool { axisRoles.contains(.partial) }
+    package var isPartial: Bool { axisRoles.contains(.partial) }
 
     /// Whether local tensors are stretches of a row-major run, of one dimension.
-    public var isFlat: Bool {
+    package var isFlat: Bool {
         if case .sharded(_, .some) = arrangement { true } else { false }
     }
 
@@ -49,7 +49,7 @@ public struct ShardedShape: Sendable {
     ///   shape does not have, an extent cannot be sharded as asked, sizes or flat buffers do not fit, or an explicit
     ///   region lies outside; ``CairnError/Code/unsupported`` when a rank would hold more than 131,072 boxes, or the
     ///   shape has more than 255 dimensions.
-    public init(_ layout: Layout, shape: Shape) throws(CairnError) {
+    package init(_ layout: Layout, shape: Shape) throws(CairnError) {
         guard shape.dimensionCount <= Self.maximumDimensionCount else {
             throw CairnError(
                 .unsupported, "the tensor has too many dimensions for a layout",
@@ -179,7 +179,7 @@ extension ShardedShape {
     /// - Throws: ``CairnError/Code/incomplete``, naming the first hole; ``CairnError/Code/invalidArgument`` when two
     ///   regions overlap and neither contains the other; ``CairnError/Code/unsupported`` when they overlap so much that
     ///   the proof would take too long.
-    public func proveCoverage() throws(CairnError) {
+    package func proveCoverage() throws(CairnError) {
         if case .explicit(let regions) = arrangement { _ = try regions.tiles(of: shape) }
     }
 }

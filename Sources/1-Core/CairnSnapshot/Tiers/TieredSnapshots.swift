@@ -104,7 +104,7 @@ public final class TieredSnapshots: Sendable {
     public var recovery: RecoveryOrder { RecoveryOrder(tiers) }
 
     /// The names of the tiers that get the checkpoint of `step`, the nearest first.
-    public func due(_ step: Int) -> [String] { tiers.filter { $0.isDue(step) }.map(\.name) }
+    package func due(_ step: Int) -> [String] { tiers.filter { $0.isDue(step) }.map(\.name) }
 
     /// Takes a snapshot of a state for the tiers that are due. Returns at once, unless back-pressure makes it wait for a
     /// free slot in the pipeline.

@@ -114,7 +114,7 @@ public enum LocalReading: Sendable, Hashable {
 /// SIGBUS on access: storages of this module never shorten a file in place, they replace it.
 public final class MemoryMapping: Sendable {
     /// The size of the file in bytes.
-    public let byteCount: Int
+    package let byteCount: Int
     /// The first byte, on a page boundary.
     // Safe across threads: the memory is never written and stays mapped as long as this object lives.
     nonisolated(unsafe) package let baseAddress: UnsafeRawPointer

@@ -54,7 +54,7 @@ extension LocalStorage {
 extension LocalStorage {
     /// The storage and the key of the file at a plain path, absolute or relative to the working directory: the file's
     /// directory is the root, its name the key. Throws `.invalidArgument` for a path that names no file.
-    public static func locate(_ path: String) throws(CairnError) -> (storage: LocalStorage, key: String) {
+    package static func locate(_ path: String) throws(CairnError) -> (storage: LocalStorage, key: String) {
         let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
         let key = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path
         do {
@@ -67,7 +67,7 @@ extension LocalStorage {
     }
 
     /// Opens the file at a plain path for ranged reads. Throws `.notFound` when there is none.
-    public static func open(path: String) throws(CairnError) -> any StorageFile {
+    package static func open(path: String) throws(CairnError) -> any StorageFile {
         let (storage, key) = try locate(path)
         return try storage.open(key)
     }

@@ -15,9 +15,9 @@ public struct LocalStorage: Storage {
     /// The directory that holds everything. It is made, with its parents, when the first object is written.
     public let root: String
     /// How the bytes of new objects reach the device.
-    public let writing: LocalWriting
+    package let writing: LocalWriting
     /// How objects are read.
-    public let reading: LocalReading
+    package let reading: LocalReading
     package let fileSystem: any FileSystem
     public var isLocal: Bool { true }
     public var distinction: Distinction? { fileSystem.distinction }

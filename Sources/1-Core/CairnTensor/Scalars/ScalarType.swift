@@ -64,7 +64,7 @@ extension ScalarType: CustomStringConvertible {
     public var byteWidth: Int? { bitWidth % 8 == 0 ? bitWidth / 8 : nil }
 
     /// Whether elements share bytes, so that only runs that fill whole bytes can be addressed.
-    public var isPacked: Bool { bitWidth % 8 != 0 }
+    package var isPacked: Bool { bitWidth % 8 != 0 }
 
     /// Whether the elements are real floating-point numbers.
     public var isFloatingPoint: Bool {
@@ -78,7 +78,7 @@ extension ScalarType: CustomStringConvertible {
     public var isComplex: Bool { self == .c32 || self == .c64 || self == .c128 }
 
     /// Whether safetensors files, and so Cairn's own, can hold elements of this type.
-    public var isSafetensorsType: Bool { self != .c32 && self != .c128 }
+    package var isSafetensorsType: Bool { self != .c32 && self != .c128 }
 
     /// The bytes that `elementCount` packed elements fill, or `nil` when that overflows or is not a whole number of bytes.
     public func byteCount(elementCount: Int) -> Int? {

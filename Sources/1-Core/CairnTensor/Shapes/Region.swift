@@ -39,7 +39,7 @@ public struct Region: Sendable, Hashable {
     public var elementCount: Int { shape.elementCount }
 
     /// Whether the region is the whole of a tensor of `shape`.
-    public func covers(_ shape: Shape) -> Bool {
+    package func covers(_ shape: Shape) -> Bool {
         self.shape == shape && offsets.allSatisfy { $0 == 0 }
     }
 

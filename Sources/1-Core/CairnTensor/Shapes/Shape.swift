@@ -48,7 +48,7 @@ public struct Shape: Sendable, Hashable {
     public subscript(index: Int) -> Int { extents[index] }
 
     /// For each dimension the distance in elements between neighbours along it, row-major.
-    public var strides: [Int] {
+    package var strides: [Int] {
         var strides = [Int](repeating: 1, count: extents.count)
         var stride = 1
         for index in extents.indices.reversed() {

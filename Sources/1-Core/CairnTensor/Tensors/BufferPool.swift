@@ -7,17 +7,17 @@ import Synchronization
 /// tensors of a similar size, up to a limit.
 public final class BufferPool: Sendable {
     /// What the pool has done so far.
-    public struct Statistics: Sendable, Hashable {
+    package struct Statistics: Sendable, Hashable {
         /// Bytes kept for reuse now.
-        public var idleByteCount = 0
+        package var idleByteCount = 0
         /// Bytes handed out and not given back.
-        public var liveByteCount = 0
+        package var liveByteCount = 0
         /// The most bytes that were ever live at once.
-        public var highWaterByteCount = 0
+        package var highWaterByteCount = 0
         /// Requests served from kept buffers.
-        public var reuseCount = 0
+        package var reuseCount = 0
         /// Requests that took fresh memory.
-        public var allocationCount = 0
+        package var allocationCount = 0
     }
 
     private struct State {
@@ -35,10 +35,10 @@ public final class BufferPool: Sendable {
     public init(idleLimit: Int) { self.idleLimit = max(0, idleLimit) }
 
     /// The counters as of now.
-    public var statistics: Statistics { state.withLock { $0.statistics } }
+    package var statistics: Statistics { state.withLock { $0.statistics } }
 
     /// What updates of tensors that snapshots still hold have cost so far.
-    public var copyStatistics: CopyStatistics { copies.statistics }
+    package var copyStatistics: CopyStatistics { copies.statistics }
 
     /// Takes fresh memory for buffers of these sizes, in bytes, touches it and keeps it, so that later requests find warm
     /// memory. Stops at ``idleLimit``.

@@ -30,7 +30,7 @@ extension Tensor {
     /// A tensor of `elements` in row-major order.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when there are more or fewer elements than the shape has.
-    public init<Element: TensorScalar>(_ elements: [Element], _ shape: Shape) throws(CairnError) {
+    package init<Element: TensorScalar>(_ elements: [Element], _ shape: Shape) throws(CairnError) {
         guard elements.count == shape.elementCount else {
             throw CairnError(
                 .mismatch, "the elements do not fit the shape",
@@ -46,7 +46,7 @@ extension Tensor {
 
     /// A tensor of `elements` in row-major order: `try Tensor([1, 2, 3, 4, 5, 6] as [Float], shape: [2, 3])`.
     ///
-    /// - Throws: As ``init(_:_:)``.
+    /// - Throws: ``CairnError/Code/mismatch`` when there are more or fewer elements than the shape has.
     public init<Element: TensorScalar>(_ elements: [Element], shape: Shape) throws(CairnError) {
         try self.init(elements, shape)
     }

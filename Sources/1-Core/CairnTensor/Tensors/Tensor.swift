@@ -141,7 +141,7 @@ extension Tensor {
     }
 
     /// Whether a write would go in place: the bytes are not shared, and they are ours.
-    public mutating func isUnique() -> Bool {
+    package mutating func isUnique() -> Bool {
         storage.isWritable && isKnownUniquelyReferenced(&storage)
     }
 
@@ -218,7 +218,7 @@ extension Tensor {
     /// A copy of the elements of `region`.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` when the region lies outside.
-    public func copy(of region: Region, pool: BufferPool? = nil) throws -> Tensor {
+    package func copy(of region: Region, pool: BufferPool? = nil) throws -> Tensor {
         try Tensor(scalarType, region.shape, pool: pool) { destination in
             try RegionCopy.copy(
                 scalarType, from: bytes, of: shape, region: region,
@@ -230,7 +230,7 @@ extension Tensor {
     package func keepCharge(to budget: CopyBudget) { storage.keepCharge(to: budget) }
 
     /// Whether both refer to the very same bytes, without looking at them.
-    public func sharesBytes(with other: Tensor) -> Bool {
+    package func sharesBytes(with other: Tensor) -> Bool {
         storage === other.storage && byteOffset == other.byteOffset && byteCount == other.byteCount
     }
 }

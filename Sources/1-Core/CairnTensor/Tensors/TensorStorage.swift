@@ -163,19 +163,19 @@ package final class CopyBudget: Sendable {
 }
 
 /// What updates of tensors that snapshots still hold have cost.
-public struct CopyStatistics: Sendable, Hashable {
+package struct CopyStatistics: Sendable, Hashable {
     /// How many updates went into another buffer.
-    public var copyCount = 0
+    package var copyCount = 0
     /// The bytes of those updates.
-    public var copiedByteCount = 0
+    package var copiedByteCount = 0
     /// Old bytes that only snapshots hold now.
-    public var heldByteCount = 0
+    package var heldByteCount = 0
     /// The most that were ever held at once.
-    public var highWaterByteCount = 0
+    package var highWaterByteCount = 0
     /// How many updates waited for a snapshot to release a tensor.
-    public var waitCount = 0
+    package var waitCount = 0
     /// How long they waited in all.
-    public var waited = Duration.zero
+    package var waited = Duration.zero
 
     package init() {}
 

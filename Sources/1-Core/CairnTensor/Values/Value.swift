@@ -61,7 +61,7 @@ extension Value: ExpressibleByIntegerLiteral, ExpressibleByFloatLiteral, Express
 
 extension Value {
     /// Whether it is null.
-    public var isNull: Bool { if case .null = self { true } else { false } }
+    package var isNull: Bool { if case .null = self { true } else { false } }
 
     /// The truth value; `nil` for anything else.
     public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }

@@ -35,8 +35,8 @@ public final class HDF5Writer: TensorStreamWriter {
     private var fileByteCount = 0
     /// Where the elements of each tensor go, in the order in which they come.
     private var datasets: [(name: String, offset: Int, byteCount: Int)] = []
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: key) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: key) }
 
     /// Prepares to write to `key`, which nothing happens to before it begins.
     ///
@@ -60,7 +60,7 @@ public final class HDF5Writer: TensorStreamWriter {
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for names that no path can be, and
     ///   for tensors that would lie inside of others.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         if !replaces { try storage.refuseExisting(key) }
@@ -89,13 +89,13 @@ public final class HDF5Writer: TensorStreamWriter {
             notes: plan.notes + StateNode.losses(of: structure, in: .flat))
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
         try writer?.write(bytes, at: datasets[item].offset + offset)
     }
 
-    public func close() throws { try writer?.finish(byteCount: fileByteCount) }
+    package func close() throws { try writer?.finish(byteCount: fileByteCount) }
 
-    public func abandon() { writer?.discard() }
+    package func abandon() { writer?.discard() }
 }
 
 /// Where Keras 3 looks for variables.

@@ -25,8 +25,7 @@ public final class DeepSpeedReader: CheckpointReader {
     /// Opens the checkpoint whose files' keys in `storage` begin with `prefix`, such as `global_step400/`.
     ///
     /// - Throws: ``CairnError/Code/incomplete`` when a rank's file is missing, ``CairnError/Code/unsupported`` when
-    ///   tensor ranks shard parameters and the checkpoint does not say how: then ``ranks(storage:prefix:source:)``
-    ///   have the parts.
+    ///   tensor ranks shard parameters and the checkpoint does not say how: then ``ranks(path:)`` have the parts.
     public convenience init(storage: any Storage, prefix: String, source: String) throws(CairnError) {
         var contents = DeepSpeedContents(storage, prefix: prefix, source: source)
         try contents.read()
@@ -53,7 +52,7 @@ public final class DeepSpeedReader: CheckpointReader {
     /// parameters that rules can gather.
     ///
     /// - Throws: As the initializer, but for rules that are missing.
-    public static func ranks(
+    package static func ranks(
         storage: any Storage, prefix: String, source: String
     ) throws(CairnError) -> [DeepSpeedReader] {
         var contents = DeepSpeedContents(storage, prefix: prefix, source: source)

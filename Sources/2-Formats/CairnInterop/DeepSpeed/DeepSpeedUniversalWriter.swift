@@ -33,8 +33,8 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
     private var thirdModel: (file: any StorageWriter, archive: TorchArchiveWriter)?
     /// Files that are there under their names, until the whole checkpoint is.
     private var published: [String] = []
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: prefix) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: prefix) }
 
     /// Prepares to write to a storage, to which nothing happens before it begins.
     ///
@@ -56,7 +56,7 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
 
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` when no tensor is a parameter's
     ///   state, or has a type or a name that cannot be written.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         let plan = try UniversalPlan(tensors, values, file: destination)
@@ -83,7 +83,7 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
             notes: anew + plan.notes + files.notes + StateNode.losses(of: structure, in: .flat))
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
         guard let plan else { return }
         switch plan.roles[item].role {
         case .state(let parameter, let name):
@@ -97,7 +97,7 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
         }
     }
 
-    public func close() throws {
+    package func close() throws {
         guard let files else { return }
         try write(files.optimizerPickle(), as: prefix + DeepSpeedFiles.universalOptimizer)
         // A model's file makes the directory a checkpoint, so these come when the rest is there.
@@ -117,7 +117,7 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
         try storage.publish(Array(prefix.dropLast().utf8), as: Self.latest)
     }
 
-    public func abandon() {
+    package func abandon() {
         current?.file.discard()
         model?.file.discard()
         thirdModel?.file.discard()
@@ -127,7 +127,7 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
 
     // MARK: Tensors
 
-    public func beginItem(_ item: Int) throws {
+    package func beginItem(_ item: Int) throws {
         guard let next = plan?.roles[item] else { return }
         let byteCount = next.tensor.byteCount
         switch next.role {
@@ -155,7 +155,7 @@ public final class DeepSpeedUniversalWriter: TensorStreamWriter {
         }
     }
 
-    public func endItem(_ item: Int) throws {
+    package func endItem(_ item: Int) throws {
         if let (file, begun, key) = current {
             var archive = begun
             current = nil

@@ -32,8 +32,8 @@ public final class DistributedCheckpointWriter: TensorStreamWriter {
     private var archive: TorchArchiveWriter?
     /// Files that are there under their names, until the whole checkpoint is.
     private var published: [String] = []
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: prefix) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: prefix) }
 
     /// Prepares to write files whose keys begin with `prefix`, such as `step-400/`; nothing happens before it
     /// begins.
@@ -59,7 +59,7 @@ public final class DistributedCheckpointWriter: TensorStreamWriter {
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for tensors that PyTorch has no type
     ///   for.
-    public func open(
+    package func open(
         tensors descriptions: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         let state = try FlattenedState(
@@ -125,7 +125,7 @@ public final class DistributedCheckpointWriter: TensorStreamWriter {
         try storage.delete(names.map { prefix + $0 })
     }
 
-    public func beginItem(_ item: Int) throws {
+    package func beginItem(_ item: Int) throws {
         let (tensor, part) = parts[item]
         var description = tensors[tensor].description
         description.shape = part.region.shape
@@ -137,9 +137,9 @@ public final class DistributedCheckpointWriter: TensorStreamWriter {
         self.archive = archive
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try archive?.append(bytes) }
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try archive?.append(bytes) }
 
-    public func endItem(_ item: Int) throws {
+    package func endItem(_ item: Int) throws {
         guard var archive else { return }
         self.archive = nil
         let (tensor, part) = parts[item]
@@ -156,7 +156,7 @@ public final class DistributedCheckpointWriter: TensorStreamWriter {
         return location
     }
 
-    public func close() throws {
+    package func close() throws {
         try addTies()
         for file in files {
             published.append(prefix + file.name)
@@ -186,7 +186,7 @@ public final class DistributedCheckpointWriter: TensorStreamWriter {
         }
     }
 
-    public func abandon() {
+    package func abandon() {
         for file in files { file.writer.discard() }
         // Not synced; files that stay are not a checkpoint without the metadata.
         try? storage.delete(published)

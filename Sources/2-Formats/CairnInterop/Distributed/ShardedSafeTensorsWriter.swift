@@ -35,8 +35,8 @@ public final class ShardedSafeTensorsWriter: TensorStreamWriter {
     /// In the order in which the bytes come.
     private var ranges: [StoredRange] = []
     private var published: [String] = []
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: prefix) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: prefix) }
 
     /// Prepares to write files whose keys begin with `prefix`; nothing happens before it begins.
     ///
@@ -60,7 +60,7 @@ public final class ShardedSafeTensorsWriter: TensorStreamWriter {
     /// Plans the files and writes their headers.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for what no header can hold.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         let stored = tensors.filter { $0.tiedTo == nil }
@@ -140,22 +140,22 @@ public final class ShardedSafeTensorsWriter: TensorStreamWriter {
         try storage.delete(old)
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
         try files[ranges[item].file].writer.write(bytes, at: ranges[item].offset + offset)
     }
 
-    public func endItem(_ item: Int) throws {
+    package func endItem(_ item: Int) throws {
         if fileCount > 1 { files[ranges[item].file].writer.pause() }
     }
 
-    public func close() throws {
+    package func close() throws {
         for file in files {
             published.append(file.key)
             try file.writer.finish(byteCount: file.byteCount)
         }
     }
 
-    public func abandon() {
+    package func abandon() {
         for file in files { file.writer.discard() }
         try? storage.delete(published)
     }

@@ -18,8 +18,8 @@ public final class NumPyWriter: TensorStreamWriter {
     private var headers: [[UInt8]] = []
     /// Which record each of them is.
     private var firstRecord = 0
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: key) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: key) }
 
     /// Prepares to write to `key`, which nothing happens to before it begins.
     ///
@@ -41,7 +41,7 @@ public final class NumPyWriter: TensorStreamWriter {
     /// Writes the values and makes room for the tensors.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for names that are too long.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         if !replaces { try storage.refuseExisting(key) }
@@ -61,14 +61,14 @@ public final class NumPyWriter: TensorStreamWriter {
     }
 
     /// Writes the header of the array.
-    public func beginItem(_ item: Int) throws {
+    package func beginItem(_ item: Int) throws {
         guard let writer, let record = zip?.records[firstRecord + item] else { return }
         let header = headers[item]
         try writer.write(header, at: record.dataOffset)
         zip?.setChecksum(CRC32.checksum(header.span.bytes), of: firstRecord + item)
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
         guard let writer, let record = zip?.records[firstRecord + item] else { return }
         try writer.write(bytes, at: record.dataOffset + headers[item].count + offset)
         let sum = CRC32.combine(record.checksum, CRC32.checksum(bytes), secondByteCount: bytes.byteCount)
@@ -76,20 +76,20 @@ public final class NumPyWriter: TensorStreamWriter {
         zip?.setChecksum(sum, of: firstRecord + item)
     }
 
-    public func endItem(_ item: Int) throws {
+    package func endItem(_ item: Int) throws {
         guard let writer, let zip else { return }
         let index = firstRecord + item
         try writer.write(zip.header(of: index), at: zip.records[index].headerOffset)
     }
 
-    public func close() throws {
+    package func close() throws {
         guard let writer, let zip else { return }
         let end = zip.end
         try writer.write(end.bytes, at: end.offset)
         try writer.finish(byteCount: zip.byteCount)
     }
 
-    public func abandon() { writer?.discard() }
+    package func abandon() { writer?.discard() }
 }
 
 /// Writes the one tensor of a checkpoint as a `.npy` file.
@@ -100,8 +100,8 @@ public final class NumPyArrayWriter: TensorStreamWriter {
     private var writer: (any StorageWriter)?
     private var headerByteCount = 0
     private var byteCount = 0
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: key) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: key) }
 
     /// Prepares to write to `key`, which nothing happens to before it begins.
     ///
@@ -122,7 +122,7 @@ public final class NumPyArrayWriter: TensorStreamWriter {
 
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` when there are several tensors or
     ///   the one is of a type that NumPy does not have.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         let stored = tensors.filter { $0.tiedTo == nil }
@@ -151,11 +151,11 @@ public final class NumPyArrayWriter: TensorStreamWriter {
         return .init(tensors: tensors, notes: notes + StateNode.losses(of: structure, in: .flat))
     }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws {
         try writer?.write(bytes, at: headerByteCount + offset)
     }
 
-    public func close() throws { try writer?.finish(byteCount: byteCount) }
+    package func close() throws { try writer?.finish(byteCount: byteCount) }
 
-    public func abandon() { writer?.discard() }
+    package func abandon() { writer?.discard() }
 }

@@ -15,8 +15,8 @@ public final class TorchWriter: TensorStreamWriter {
     private var stored: [TensorDescription] = []
     private var file: (any StorageWriter)?
     private var archive: TorchArchiveWriter?
-    public var stream = TensorStream()
-    public var destination: String { storage.location(of: key) }
+    package var stream = TensorStream()
+    package var destination: String { storage.location(of: key) }
 
     /// The folder within the archive.
     private static let prefix = "archive"
@@ -40,7 +40,7 @@ public final class TorchWriter: TensorStreamWriter {
 
     /// - Throws: ``CairnError/Code/alreadyExists``; ``CairnError/Code/unsupported`` for tensors that PyTorch has no type
     ///   for.
-    public func open(
+    package func open(
         tensors: [TensorDescription], values: [NamedValue], structure: StateNode?
     ) throws -> TensorStream.Plan {
         if !replaces { try storage.refuseExisting(key) }
@@ -76,16 +76,16 @@ public final class TorchWriter: TensorStreamWriter {
         return all
     }
 
-    public func beginItem(_ item: Int) throws { try archive?.beginStorage(byteCount: stored[item].byteCount) }
+    package func beginItem(_ item: Int) throws { try archive?.beginStorage(byteCount: stored[item].byteCount) }
 
-    public func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try archive?.append(bytes) }
+    package func write(_ bytes: RawSpan, at offset: Int, of item: Int) throws { try archive?.append(bytes) }
 
-    public func close() throws {
+    package func close() throws {
         guard let file, let byteCount = try archive?.finish() else { return }
         try file.finish(byteCount: byteCount)
     }
 
-    public func abandon() { file?.discard() }
+    package func abandon() { file?.discard() }
 }
 
 /// Writes one zip file of `torch.save`: the pickle first, then the storages one after the other, then what PyTorch puts

@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 import CairnLayout
 import CairnTensor
 
@@ -6,7 +6,7 @@ extension UniversalSpec {
     /// Checks all that can be checked without a checkpoint: names, patterns, expressions, counts.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument``, naming the rule and what is wrong with it.
-    public func validate() throws(CairnError) { _ = try CompiledSpecification(self) }
+    package func validate() throws(CairnError) { _ = try CompiledSpecification(self) }
 }
 
 /// What can be said of a specification as a whole.
@@ -86,11 +86,11 @@ enum SpecificationValidation {
 }
 
 /// Something about a specification and a checkpoint that do not fit each other.
-public struct RuleProblem: Sendable, CustomStringConvertible {
+package struct RuleProblem: Sendable, CustomStringConvertible {
     /// The rule, if it is one rule's matter: `rule "qkv"`, with the moment in parentheses.
-    public var rule: String?
+    package var rule: String?
     /// What is wrong, with the tensor and what to do.
-    public var error: CairnError
+    package var error: CairnError
 
     init(_ rule: String?, _ error: CairnError) {
         self.rule = rule
@@ -101,7 +101,7 @@ public struct RuleProblem: Sendable, CustomStringConvertible {
         self.error = error
     }
 
-    public var description: String { error.description }
+    package var description: String { error.description }
 }
 
 extension [RuleProblem] {
@@ -162,7 +162,7 @@ extension UniversalSpec {
     /// other rules.
     ///
     /// - Throws: As ``validate()``.
-    public func oneWayRules() throws(CairnError) -> [String] {
+    package func oneWayRules() throws(CairnError) -> [String] {
         let compiled = try CompiledSpecification(self)
         return compiled.rules.filter { $0.moment == nil }.flatMap { rule in
             let spelling = rule.rule.isForGatheringOnly ? ["it is unite-only: another rule writes its names"] : []

@@ -1,30 +1,30 @@
-public import CairnBase
-public import CairnCheckpoint
+package import CairnBase
+package import CairnCheckpoint
 import CairnTensor
 
 /// Rules that were guessed, with what speaks for each.
-public struct InferredRules: Sendable {
+package struct InferredRules: Sendable {
     /// A rule and how sure it is.
-    public struct Finding: Sendable {
+    package struct Finding: Sendable {
         /// The rule's name.
-        public var rule: String
+        package var rule: String
         /// What speaks for it.
-        public var remark: String
+        package var remark: String
         /// Whether a person should look at it.
-        public var isGuess: Bool
+        package var isGuess: Bool
         /// How many tensors it is for.
-        public var tensorCount: Int
+        package var tensorCount: Int
     }
 
     /// The rules.
-    public var specification: UniversalSpec
+    package var specification: UniversalSpec
     /// What speaks for each, in the order of the rules.
-    public var findings: [Finding]
+    package var findings: [Finding]
     /// Names for which nothing was found.
-    public var unexplained: [String]
+    package var unexplained: [String]
 
     /// The rules as a file, with the remarks as comments.
-    public var yaml: String {
+    package var yaml: String {
         let byRule = Dictionary(findings.map { ($0.rule, $0) }, uniquingKeysWith: { first, _ in first })
         var text = ""
         for name in unexplained.prefix(100) { text += "# nothing explains \(name.debugDescription)\n" }
@@ -45,7 +45,7 @@ extension UniversalSpec {
     ///   - axis: What the axis is called.
     ///   - readsData: Without data every rule is a guess: sections look like plain shards, partial values like replicas.
     /// - Throws: ``CairnError/Code/invalidArgument`` for sets of one size, and what the readers throw.
-    public static func infer(
+    package static func infer(
         _ first: [any CheckpointReader], _ second: [any CheckpointReader], axis: String = "tp", readsData: Bool = true
     ) throws(CairnError) -> InferredRules {
         guard !first.isEmpty, !second.isEmpty, first.count != second.count else {

@@ -3,11 +3,11 @@ import CairnTensor
 /// A parameter that an optimizer keeps in flat buffers.
 public struct FlatParameter: Sendable, Hashable {
     /// Its name.
-    public var name: String
+    package var name: String
     /// Its shape on a rank before the buffer is cut; expressions may use the mesh, such as `hidden/tp.size`.
-    public var shape: [IntegerExpression]
+    package var shape: [IntegerExpression]
     /// What the axes before the buffer's do: tensor parallelism.
-    public var placement: [On]
+    package var placement: [On]
 
     public init(_ name: String, _ shape: [IntegerExpression], placement: [On] = []) {
         self.name = name

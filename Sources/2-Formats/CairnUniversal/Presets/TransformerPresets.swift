@@ -1,16 +1,16 @@
 /// The numbers of a transformer that the rules of its shards depend on.
 public struct TransformerNumbers: Sendable, Hashable {
-    public var layers: Int
+    package var layers: Int
     /// Query heads.
-    public var heads: Int
+    package var heads: Int
     /// Groups of query heads that share a key and a value: as many as heads without grouping.
-    public var groups: Int
+    package var groups: Int
     /// Elements of a head.
-    public var headDimension: Int
+    package var headDimension: Int
     /// Words of the vocabulary, without padding.
-    public var vocabulary: Int
+    package var vocabulary: Int
     /// What the vocabulary is padded to a multiple of on each tensor-parallel rank: 128 unless told otherwise.
-    public var vocabularyMultiple: Int
+    package var vocabularyMultiple: Int
 
     public init(
         layers: Int, heads: Int, groups: Int, headDimension: Int, vocabulary: Int, vocabularyMultiple: Int = 128

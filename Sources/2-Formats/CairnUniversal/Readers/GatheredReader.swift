@@ -1,6 +1,6 @@
 public import CairnBase
 public import CairnCheckpoint
-public import CairnLayout
+package import CairnLayout
 public import CairnTensor
 
 /// The shards of a foreign distributed checkpoint read as one logical checkpoint.
@@ -12,7 +12,7 @@ public struct GatheredReader: CheckpointReader {
     public var tensors: [TensorDescription] { table.descriptions }
     public let values: [NamedValue]
     /// The mesh on which the shards lie.
-    public let mesh: DeviceMesh
+    package let mesh: DeviceMesh
     public let source: String
     private let table: TensorTable
     private let shards: [any CheckpointReader]
@@ -27,7 +27,7 @@ public struct GatheredReader: CheckpointReader {
     ///   - sizes: The sizes of mesh axes that the specification leaves open; one may follow from the number of shards.
     ///   - verifiesReplicas: Whether every replica of what is read is read too, and must have the same bits.
     /// - Throws: ``CairnError/Code/mismatch`` or ``CairnError/Code/incomplete`` with the first of the problems that
-    ///   ``UniversalSpec/explain(_:mesh:)`` lists.
+    ///   `cairn rules check` lists.
     public init(
         _ shards: [any CheckpointReader], spec: UniversalSpec, mesh sizes: [String: Int] = [:],
         verifiesReplicas: Bool = false

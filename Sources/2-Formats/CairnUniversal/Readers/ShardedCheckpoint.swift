@@ -1,12 +1,12 @@
 public import CairnBase
 public import CairnCheckpoint
-public import CairnLayout
+package import CairnLayout
 public import CairnTensor
 
 /// A logical checkpoint as the shards of a mesh: bound once, read as any of its ranks.
 public struct ShardedCheckpoint: Sendable {
     /// The mesh.
-    public let mesh: DeviceMesh
+    package let mesh: DeviceMesh
     private let binding: ShardingBinding
     private let reader: any CheckpointReader
 
@@ -52,7 +52,7 @@ public struct ShardReader: CheckpointReader {
     public let values: [NamedValue]
     public let source: String
     /// The rank.
-    public let rank: Int
+    package let rank: Int
     private let table: TensorTable
     private let ledger: LossLedger
 
@@ -63,7 +63,7 @@ public struct ShardReader: CheckpointReader {
     /// One rank's shard of a logical checkpoint. For all ranks make a ``ShardedCheckpoint`` once.
     ///
     /// - Throws: As ``ShardedCheckpoint``.
-    public init(
+    package init(
         _ reader: any CheckpointReader, spec: UniversalSpec, mesh sizes: [String: Int] = [:], rank: Int,
         allowsLosses: Bool = false
     ) throws(CairnError) {

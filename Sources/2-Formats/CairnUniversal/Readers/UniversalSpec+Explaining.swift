@@ -1,42 +1,42 @@
-public import CairnBase
-public import CairnCheckpoint
-public import CairnLayout
-public import CairnTensor
+package import CairnBase
+package import CairnCheckpoint
+package import CairnLayout
+package import CairnTensor
 
 /// What a specification makes of shards, told from their metadata alone.
-public struct RulesExplanation: Sendable {
+package struct RulesExplanation: Sendable {
     /// A foreign tensor that goes into an application of a rule.
-    public struct Foreign: Sendable {
+    package struct Foreign: Sendable {
         /// Its name on the first rank that holds it.
-        public var name: String
-        public var scalarType: ScalarType
+        package var name: String
+        package var scalarType: ScalarType
         /// The shape of the whole.
-        public var shape: Shape
+        package var shape: Shape
         /// How it lies on the mesh.
-        public var layout: Layout
+        package var layout: Layout
         /// How many ranks hold a part of it.
-        public var rankCount: Int
+        package var rankCount: Int
     }
 
     /// An application of a rule: the foreign tensors of one instance and the logical ones that they are.
-    public struct Application: Sendable {
+    package struct Application: Sendable {
         /// The rule, with the moment in parentheses: `rule "qkv" (exp_avg)`.
-        public var rule: String
-        public var foreign: [Foreign]
+        package var rule: String
+        package var foreign: [Foreign]
         /// Empty for what is dropped.
-        public var logical: [TensorDescription]
+        package var logical: [TensorDescription]
         /// What is done between them, as a rules file has it.
-        public var transforms: [String]
+        package var transforms: [String]
     }
 
     /// The mesh of the shards.
-    public var mesh: DeviceMesh
+    package var mesh: DeviceMesh
     /// By rule, then by name.
-    public var applications: [Application]
+    package var applications: [Application]
     /// Everything that does not fit; the shards can be gathered only when there is nothing.
-    public var problems: [RuleProblem]
+    package var problems: [RuleProblem]
     /// What works in one direction only.
-    public var oneWay: [String]
+    package var oneWay: [String]
 }
 
 extension UniversalSpec {
@@ -44,7 +44,7 @@ extension UniversalSpec {
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for an invalid specification or a mesh of another size, and
     ///   flat buffers that do not fit.
-    public func explain(
+    package func explain(
         _ shards: [any CheckpointReader], mesh sizes: [String: Int] = [:]
     ) throws(CairnError) -> RulesExplanation {
         let mesh = try mesh(sizes, rankCount: shards.count)
@@ -82,7 +82,7 @@ extension UniversalSpec {
     /// - Parameter sizes: The sizes of mesh axes that the specification leaves open, or others than it has.
     /// - Throws: ``CairnError/Code/unsupported`` for a rule that transforms; otherwise as ``ShardedCheckpoint``. Errors
     ///   name the rule and the tensor.
-    public func placedTensors(
+    package func placedTensors(
         of reader: any CheckpointReader, mesh sizes: [String: Int] = [:]
     ) throws(CairnError) -> [PlacedTensor] {
         let binding = try ShardingBinding(

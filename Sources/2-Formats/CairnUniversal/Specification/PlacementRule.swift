@@ -65,7 +65,7 @@ public enum PlacementRule: Sendable, Hashable {
 /// a division with a remainder is an error. Products are taken left to right.
 public struct IntegerExpression: Sendable, Hashable {
     /// As it was written.
-    public let text: String
+    package let text: String
 
     /// An expression; it is read when its specification is.
     public init(_ text: String) { self.text = text }

@@ -8,7 +8,7 @@
 /// ```
 public struct Rule: Sendable, Hashable {
     /// What the rule makes of its tensors.
-    public enum Outcome: Sendable, Hashable {
+    package enum Outcome: Sendable, Hashable {
         /// Logical tensors of their own.
         case tensors
         /// A second copy of the logical tensor of this name, which must be equal to it.
@@ -27,29 +27,29 @@ public struct Rule: Sendable, Hashable {
     }
 
     /// How messages call the rule.
-    public var name: String
+    package var name: String
     /// Patterns of the foreign names (``UniversalSpec`` has the grammar), one for each tensor that goes in.
-    public var from: [String]
+    package var from: [String]
     /// Patterns of the logical names, one for each tensor that comes out; empty when dropped.
-    public var to: [String]
+    package var to: [String]
     /// Names that fit `from` and are not meant all the same.
-    public var except: [String] = []
+    package var except: [String] = []
     /// How the foreign tensors lie on the mesh: steps in the order of application. Axes not named replicate, or are
     /// where the logical name's arithmetic says.
-    public var placement: [On] = []
+    package var placement: [On] = []
     /// What is done to the gathered tensors.
-    public var transforms: [RuleTransform] = []
+    package var transforms: [RuleTransform] = []
     /// What they become.
-    public var outcome: Outcome = .tensors
+    package var outcome: Outcome = .tensors
     /// The shape of the whole foreign tensor, where flattened shards do not tell it.
-    public var shape: [IntegerExpression]?
+    package var shape: [IntegerExpression]?
     /// Whether the rule may match nothing.
-    public var isOptional = false
+    package var isOptional = false
     /// Whether the rule is skipped when a logical checkpoint is sharded: it reads another spelling of names that
     /// another rule writes.
-    public var isForGatheringOnly = false
+    package var isForGatheringOnly = false
     /// Which optimizer moments go the same way.
-    public var moments: Moments = .all
+    package var moments: Moments = .all
 
     /// A rule for tensors that go in and come out under these names.
     public init(
@@ -108,9 +108,9 @@ public protocol RuleElement: Sendable {
 /// What one mesh axis does; the order of these is the order of sharding.
 public struct On: RuleElement, Hashable {
     /// The mesh axis.
-    public var axis: String
+    package var axis: String
     /// What it does.
-    public var placement: PlacementRule
+    package var placement: PlacementRule
 
     public init(_ axis: String, _ placement: PlacementRule) {
         self.axis = axis
@@ -123,7 +123,7 @@ public struct On: RuleElement, Hashable {
 /// A transform; the order of these is the order in which they are applied.
 public struct Apply: RuleElement {
     /// The transform.
-    public var transform: RuleTransform
+    package var transform: RuleTransform
 
     public init(_ transform: RuleTransform) { self.transform = transform }
 
@@ -133,7 +133,7 @@ public struct Apply: RuleElement {
 /// The shape of the whole foreign tensor.
 public struct WholeShape: RuleElement {
     /// Outermost first.
-    public var extents: [IntegerExpression]
+    package var extents: [IntegerExpression]
 
     public init(_ extents: IntegerExpression...) { self.extents = extents }
 
@@ -143,7 +143,7 @@ public struct WholeShape: RuleElement {
 /// Names that fit the rule and are not meant.
 public struct Except: RuleElement {
     /// Patterns of foreign names.
-    public var patterns: [String]
+    package var patterns: [String]
 
     public init(_ patterns: String...) { self.patterns = patterns }
 
@@ -153,7 +153,7 @@ public struct Except: RuleElement {
 /// Which moments go the same way.
 public struct WithMoments: RuleElement {
     /// Which.
-    public var moments: Rule.Moments
+    package var moments: Rule.Moments
 
     public init(_ moments: Rule.Moments) { self.moments = moments }
 
@@ -163,7 +163,7 @@ public struct WithMoments: RuleElement {
 /// The tensor is a copy of another logical one.
 public struct Tied: RuleElement {
     /// The pattern of that one's name.
-    public var target: String
+    package var target: String
 
     public init(to target: String) { self.target = target }
 

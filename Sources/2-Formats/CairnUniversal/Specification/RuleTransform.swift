@@ -7,15 +7,15 @@ public enum RuleTransform: Sendable, Hashable {
     /// Parts that lie side by side along a dimension, the pattern `groups` times.
     public struct Parts: Sendable, Hashable {
         /// The dimension, 0 the outermost.
-        public var dimension: Int
+        package var dimension: Int
         /// The extent of each part in one group; `nil` where it follows: equal parts when splitting, whatever the parts
         /// have when fusing.
-        public var sizes: [IntegerExpression]?
+        package var sizes: [IntegerExpression]?
         /// How often the pattern repeats: 1 for parts one behind the other, the number of head groups for a
         /// query-key-value weight that is interleaved by group.
-        public var groups: IntegerExpression
+        package var groups: IntegerExpression
 
-        public init(dimension: Int, sizes: [IntegerExpression]? = nil, groups: IntegerExpression = 1) {
+        package init(dimension: Int, sizes: [IntegerExpression]? = nil, groups: IntegerExpression = 1) {
             self.dimension = dimension
             self.sizes = sizes
             self.groups = groups
@@ -24,13 +24,13 @@ public enum RuleTransform: Sendable, Hashable {
 
     /// A dimension that is longer where it is stored.
     public struct Padding: Sendable, Hashable {
-        public var dimension: Int
+        package var dimension: Int
         /// The extent without padding.
-        public var extent: IntegerExpression
+        package var extent: IntegerExpression
         /// The extent with padding is the next multiple of it; `nil` takes what is there, one-way.
-        public var multiple: IntegerExpression?
+        package var multiple: IntegerExpression?
 
-        public init(dimension: Int, extent: IntegerExpression, multiple: IntegerExpression? = nil) {
+        package init(dimension: Int, extent: IntegerExpression, multiple: IntegerExpression? = nil) {
             self.dimension = dimension
             self.extent = extent
             self.multiple = multiple
@@ -40,15 +40,15 @@ public enum RuleTransform: Sendable, Hashable {
     /// One tensor that becomes several equal ones, or its parts that do.
     public struct Copies: Sendable, Hashable {
         /// The capture of the logical name that numbers them.
-        public var slot: String
+        package var slot: String
         /// How many there are.
-        public var count: IntegerExpression
+        package var count: IntegerExpression
         /// Into how many equal parts the tensor is cut first: copy `i` is of part `i mod parts`.
-        public var parts: IntegerExpression
+        package var parts: IntegerExpression
         /// The dimension along which it is cut.
-        public var dimension: Int
+        package var dimension: Int
 
-        public init(slot: String, count: IntegerExpression, parts: IntegerExpression = 1, dimension: Int = 0) {
+        package init(slot: String, count: IntegerExpression, parts: IntegerExpression = 1, dimension: Int = 0) {
             self.slot = slot
             self.count = count
             self.parts = parts

@@ -1,5 +1,5 @@
-public import CairnBase
-public import CairnLayout
+package import CairnBase
+package import CairnLayout
 public import CairnTensor
 
 /// The rules by which a foreign distributed checkpoint and a logical one are the same thing.
@@ -20,30 +20,30 @@ public import CairnTensor
 /// ```
 public struct UniversalSpec: Sendable, Hashable {
     /// A named number that expressions use.
-    public struct Parameter: Sendable, Hashable {
-        public var name: String
-        public var value: Int
+    package struct Parameter: Sendable, Hashable {
+        package var name: String
+        package var value: Int
 
-        public init(_ name: String, _ value: Int) {
+        package init(_ name: String, _ value: Int) {
             self.name = name
             self.value = value
         }
     }
 
     /// What the specification is for, in a sentence.
-    public var summary: String?
+    package var summary: String?
     /// The mesh axes, the last of which varies fastest with the rank.
-    public var axes: [MeshAxis]
+    package var axes: [MeshAxis]
     /// In the order in which they were given.
-    public var parameters: [Parameter]
-    public var moments: [Moment] = []
-    public var buffers: [FlatBuffer] = []
-    public var rules: [Rule] = []
+    package var parameters: [Parameter]
+    package var moments: [Moment] = []
+    package var buffers: [FlatBuffer] = []
+    package var rules: [Rule] = []
 
     /// An axis by name, and its size unless that is given with the shards.
     public struct MeshAxis: Sendable, Hashable, ExpressibleByStringLiteral {
-        public var name: String
-        public var size: Int?
+        package var name: String
+        package var size: Int?
 
         public init(_ name: String, size: Int? = nil) {
             self.name = name
@@ -54,7 +54,7 @@ public struct UniversalSpec: Sendable, Hashable {
     }
 
     /// A specification from its parts; ``validate()`` has not been called.
-    public init(axes: [MeshAxis], parameters: [Parameter] = [], rules: [Rule] = []) {
+    package init(axes: [MeshAxis], parameters: [Parameter] = [], rules: [Rule] = []) {
         self.axes = axes
         self.parameters = parameters
         self.rules = rules
@@ -62,7 +62,7 @@ public struct UniversalSpec: Sendable, Hashable {
 
     /// A specification, read and checked as far as it goes without a checkpoint.
     ///
-    /// - Throws: As ``validate()``.
+    /// - Throws: ``CairnError/Code/invalidArgument``, naming the rule and what is wrong with it.
     public init(
         mesh axes: [MeshAxis], parameters: KeyValuePairs<String, Int> = [:],
         @SpecificationBuilder _ content: () throws -> [any SpecificationElement]
@@ -75,7 +75,7 @@ public struct UniversalSpec: Sendable, Hashable {
     /// The mesh with the given sizes, or those written in the specification.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for an axis without a size, or a size for an axis there is not.
-    public func mesh(_ sizes: [String: Int] = [:]) throws(CairnError) -> DeviceMesh {
+    package func mesh(_ sizes: [String: Int] = [:]) throws(CairnError) -> DeviceMesh {
         var sized: [DeviceMesh.Axis] = []
         for axis in axes {
             guard let size = sizes[axis.name] ?? axis.size else {
@@ -96,7 +96,7 @@ public struct UniversalSpec: Sendable, Hashable {
     /// The mesh of a number of shards: at most one axis may be without a size, which is then what is left.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` when the sizes do not make up the number.
-    public func mesh(_ sizes: [String: Int] = [:], rankCount: Int) throws(CairnError) -> DeviceMesh {
+    package func mesh(_ sizes: [String: Int] = [:], rankCount: Int) throws(CairnError) -> DeviceMesh {
         var sizes = sizes
         let open = axes.filter { sizes[$0.name] == nil && $0.size == nil }
         if open.count == 1 {
@@ -135,9 +135,9 @@ public struct FlatBuffer: Sendable, Hashable {
     /// A tensor in the buffer.
     public struct Member: Sendable, Hashable {
         /// The foreign name under which rules see it.
-        public var name: String
+        package var name: String
         /// Its shape on a rank before the buffer is cut; expressions may use the rank's coordinates.
-        public var shape: [IntegerExpression]
+        package var shape: [IntegerExpression]
 
         public init(_ name: String, _ shape: [IntegerExpression]) {
             self.name = name
@@ -146,21 +146,21 @@ public struct FlatBuffer: Sendable, Hashable {
     }
 
     /// The foreign name of the buffer, the same on every rank.
-    public var name: String
+    package var name: String
     /// The mesh axis that cuts it.
-    public var axis: String
-    public var arrangement: Arrangement
+    package var axis: String
+    package var arrangement: Arrangement
     /// Whether the padding at the end is left out of the last ranks' buffers.
-    public var isTrimmed: Bool
+    package var isTrimmed: Bool
     /// In the order in which they lie in the buffer.
-    public var members: [Member]
+    package var members: [Member]
     /// On which coordinates of other axes the buffer is, by axis; everywhere on an axis that is not named.
-    public var present: [Presence]
+    package var present: [Presence]
 
     /// Some coordinates of an axis.
     public struct Presence: Sendable, Hashable {
-        public var axis: String
-        public var coordinates: [IntegerExpression]
+        package var axis: String
+        package var coordinates: [IntegerExpression]
 
         public init(_ axis: String, on coordinates: [IntegerExpression]) {
             self.axis = axis
@@ -184,18 +184,18 @@ public struct FlatBuffer: Sendable, Hashable {
 /// What an optimizer keeps for each parameter: every rule holds for it too, under names made from the parameter's.
 public struct Moment: Sendable, Hashable {
     /// How messages and rules call it: `exp_avg`.
-    public var name: String
+    package var name: String
     /// The foreign name: `optimizer.exp_avg.{fqn}`, where `{fqn}` is the parameter's foreign name.
-    public var from: String
+    package var from: String
     /// The logical name, where `{fqn}` is the parameter's logical name.
-    public var to: String
+    package var to: String
     /// What its element type must be; `nil` for any. A rule's casts are for parameters and are not applied to moments.
-    public var scalarType: ScalarType?
+    package var scalarType: ScalarType?
     /// Steps that take the place of the rule's on the same axis, or come behind them: moments that ZeRO cuts over an
     /// axis on which the parameter is replicated.
-    public var placement: [On]
+    package var placement: [On]
     /// Whether a parameter may lack it.
-    public var isOptional: Bool
+    package var isOptional: Bool
 
     public init(
         _ name: String, from: String, to: String, scalarType: ScalarType? = nil, placement: [On] = [],

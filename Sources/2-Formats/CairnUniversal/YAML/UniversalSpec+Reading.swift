@@ -5,7 +5,7 @@ import CairnYAML
 
 extension UniversalSpec {
     /// The number of the schema that is read and written.
-    public static let schemaVersion = 1
+    package static let schemaVersion = 1
 
     /// Reads a rules file (`Docs/Rules.md` has the schema) and validates it.
     ///
@@ -13,7 +13,7 @@ extension UniversalSpec {
     ///
     /// - Parameter file: What errors call it.
     /// - Throws: ``CairnError/Code/malformed`` with the line for what is not a rules file,
-    ///   ``CairnError/Code/invalidArgument`` as ``validate()``.
+    ///   ``CairnError/Code/invalidArgument`` for a rule that cannot be meant, naming it.
     public init(yaml: String, file: String? = nil) throws(CairnError) {
         try Self.refuseAnchors(yaml, file: file)
         let root = try YAMLField.parse(yaml, file: file, what: "the rules")

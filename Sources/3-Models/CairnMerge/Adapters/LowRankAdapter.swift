@@ -6,8 +6,8 @@ import CairnTensor
 /// multiplied by, and what else was trained.
 public struct LowRankAdapter: Sendable {
     /// The matrices.
-    public var input: MergeInput
-    public var configuration: Configuration
+    package var input: MergeInput
+    package var configuration: Configuration
     /// Whether the model's output layer is one with its embedding, where that is known of it (`tie_word_embeddings`).
     package var isForTiedModel = false
 
@@ -61,11 +61,11 @@ extension LowRankAdapter {
     /// What `adapter_config.json` says, as far as a merge needs it.
     public struct Configuration: Sendable, Hashable {
         /// A number for the modules whose names, or last parts of them, fit a regular expression of Python's.
-        public struct ModuleNumber: Sendable, Hashable {
-            public var pattern: String
-            public var number: Double
+        package struct ModuleNumber: Sendable, Hashable {
+            package var pattern: String
+            package var number: Double
 
-            public init(pattern: String, number: Double) {
+            package init(pattern: String, number: Double) {
                 self.pattern = pattern
                 self.number = number
             }
@@ -85,17 +85,17 @@ extension LowRankAdapter {
         }
 
         /// `lora_alpha`; `nil` where each module has its own beside its matrices.
-        public var alpha: Double?
+        package var alpha: Double?
         /// `r`; `nil` for what the matrices have.
-        public var rank: Int?
+        package var rank: Int?
         /// `alpha_pattern`: other values of `alpha`; the first that fits a module counts.
-        public var alphaOfModules: [ModuleNumber]
+        package var alphaOfModules: [ModuleNumber]
         /// `rank_pattern`: other values of `rank`; the first that fits a module counts.
-        public var rankOfModules: [ModuleNumber]
+        package var rankOfModules: [ModuleNumber]
         /// `use_rslora`: the scale is α/√r instead of α/r.
-        public var isRankStabilized: Bool
+        package var isRankStabilized: Bool
         /// `fan_in_fan_out`: weights are stored as `[inputs, outputs]`. Counts where a weight's shape does not say it.
-        public var isTransposed: Bool
+        package var isTransposed: Bool
 
         /// `use_dora`: each module has lengths of its weight's rows.
         package var hasMagnitudes = false
@@ -114,7 +114,7 @@ extension LowRankAdapter {
         /// `target_parameters`
         package var targetParameters: [String] = []
 
-        public init(
+        package init(
             alpha: Double?, rank: Int? = nil, alphaOfModules: [ModuleNumber] = [], rankOfModules: [ModuleNumber] = [],
             isRankStabilized: Bool = false, isTransposed: Bool = false
         ) {

@@ -58,7 +58,7 @@ public struct ModelTensors: Sendable {
     }
 
     /// Whether a tensor is the model's, or a value goes with it.
-    public func contains(_ name: String) -> Bool { taken.contains(ExactString(name)) }
+    package func contains(_ name: String) -> Bool { taken.contains(ExactString(name)) }
 
     /// The checkpoint with nothing else.
     public func view(_ reader: any CheckpointReader) -> any CheckpointReader {
@@ -66,7 +66,7 @@ public struct ModelTensors: Sendable {
     }
 
     /// Such as `optimizer.… (40), rng.… (1)`.
-    public var leftOutText: String {
+    package var leftOutText: String {
         leftOut.map { "\($0.part) (\($0.count))" }.joined(separator: ", ")
     }
 
@@ -125,7 +125,7 @@ public struct ModelTensors: Sendable {
 }
 
 /// Tensors of a model that an average does not make right: statistics of the data that batch normalization has seen.
-public enum BatchStatistics {
+package enum BatchStatistics {
     /// A counter of batches, which no average has a use for.
     static func isCounter(_ name: String) -> Bool { last(of: name) == "num_batches_tracked" }
 

@@ -5,13 +5,13 @@ import CairnTensor
 /// Checkpoints of a run by the metric that they were saved with.
 public struct StoredSoup: Sendable, Hashable {
     /// Which of the stored metrics.
-    public var metric: String
+    package var metric: String
     /// Whether more of it is better.
-    public var higherIsBetter: Bool
+    package var higherIsBetter: Bool
     /// The first step that counts.
-    public var start: Int?
+    package var start: Int?
     /// The last step that counts.
-    public var end: Int?
+    package var end: Int?
 
     public init(metric: String, higherIsBetter: Bool = false, start: Int? = nil, end: Int? = nil) {
         self.metric = metric

@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 public import CairnCheckpoint
 import CairnTensor
 
@@ -13,14 +13,14 @@ public struct StoredAverage: Sendable, Hashable {
     }
 
     /// The first step that counts; earlier ones are left out.
-    public var start: Int?
+    package var start: Int?
     /// The last step that counts; `nil` for the newest.
-    public var end: Int?
+    package var end: Int?
     /// How far the steps are apart, counted back from the last; `nil` for all that are stored.
-    public var spacing: Int?
+    package var spacing: Int?
     /// How many; `nil` for all.
-    public var count: Int?
-    public var weighting: Weighting
+    package var count: Int?
+    package var weighting: Weighting
 
     public init(
         last count: Int? = nil, spacing: Int? = nil, start: Int? = nil, end: Int? = nil,
@@ -38,7 +38,7 @@ public struct StoredAverage: Sendable, Hashable {
     /// - Parameter stored: What the run has, ascending.
     /// - Throws: ``CairnError/Code/notFound`` when a step that the spacing asks for is not stored or there are not as many
     ///   as asked for; ``CairnError/Code/invalidArgument`` for numbers that make no sense.
-    public func steps(of stored: [Int], run: String = "") throws(CairnError) -> [Int] {
+    package func steps(of stored: [Int], run: String = "") throws(CairnError) -> [Int] {
         if let count, count < 1 { throw invalid("at least one checkpoint is averaged", "\(count)") }
         if let spacing, spacing < 1 { throw invalid("the spacing must be at least 1", "\(spacing)") }
         let known = stored.filter { $0 >= (start ?? .min) && $0 <= (end ?? .max) }
@@ -77,7 +77,7 @@ public struct StoredAverage: Sendable, Hashable {
     /// The weights of so many checkpoints, oldest first; they add up to 1.
     ///
     /// - Throws: ``CairnError/Code/invalidArgument`` for a decay outside 0 to 1.
-    public func weights(count: Int) throws(CairnError) -> [Double] {
+    package func weights(count: Int) throws(CairnError) -> [Double] {
         switch weighting {
         case .uniform: return [Double](repeating: 1 / Double(count), count: count)
         case .exponential(let decay):
@@ -103,8 +103,9 @@ extension MergedCheckpoint {
     /// out by `view`.
     ///
     /// - Parameter view: What of each checkpoint takes part.
-    /// - Throws: As ``StoredAverage/steps(of:run:)``, and ``CairnError/Code/mismatch`` with everything in which the
-    ///   checkpoints differ.
+    /// - Throws: ``CairnError/Code/notFound`` when the run does not have the checkpoints that are asked for,
+    ///   ``CairnError/Code/invalidArgument`` for numbers that make no sense, ``CairnError/Code/mismatch`` with everything in
+    ///   which the checkpoints differ.
     public init(
         _ average: StoredAverage, of store: CheckpointStore, options: MergeOptions = MergeOptions(),
         viewing view: (any CheckpointReader) throws -> any CheckpointReader = { $0 }

@@ -1,13 +1,13 @@
-public import CairnBase
+package import CairnBase
 public import CairnCheckpoint
 public import CairnTensor
 
 /// A checkpoint that takes part in a merge: any reader, and what the result's lineage says of it.
 public struct MergeInput: Sendable {
     /// The checkpoint.
-    public var reader: any CheckpointReader
+    package var reader: any CheckpointReader
     /// What the lineage of the result says of it; the coefficient is filled in by the method.
-    public var parent: Lineage.Parent
+    package var parent: Lineage.Parent
 
     /// - Parameter parent: What the lineage says. Without it: the reader's source and, of Cairn's own checkpoints, step and
     ///   save id.
@@ -56,7 +56,7 @@ public struct MergeOptions: Sendable {
     /// How many threads compute, the caller's among them.
     public var concurrency = Int.max
     /// Called before each piece of work, from any thread; throwing stops what is being read.
-    public var interruption: @Sendable () throws -> Void = {}
+    package var interruption: @Sendable () throws -> Void = {}
     /// How many bytes of one input a thread works on at a time.
     package var chunkByteCount = 512 << 10
 
@@ -64,11 +64,11 @@ public struct MergeOptions: Sendable {
 }
 
 /// Whether checkpoints have the same tensors, and every respect in which they have not.
-public struct SchemaComparison: Sendable {
+package struct SchemaComparison: Sendable {
     /// Something that stands in the way of a merge.
-    public struct Mismatch: Sendable, Hashable, CustomStringConvertible {
+    package struct Mismatch: Sendable, Hashable, CustomStringConvertible {
         /// What kind of mismatch.
-        public enum Kind: Sendable, Hashable {
+        package enum Kind: Sendable, Hashable {
             /// An input lacks a tensor that the first one has.
             case missing
             /// An input has a tensor that the first one lacks.
@@ -78,12 +78,12 @@ public struct SchemaComparison: Sendable {
         }
 
         /// The input, as its reader calls itself.
-        public var input: String
-        public var tensor: String
-        public var kind: Kind
+        package var input: String
+        package var tensor: String
+        package var kind: Kind
 
         /// Such as `b.safetensors: tensor "x" is missing`.
-        public var description: String {
+        package var description: String {
             let subject = "\(input): tensor \"\(tensor)\""
             switch kind {
             case .missing: return subject + " is missing"
@@ -95,12 +95,12 @@ public struct SchemaComparison: Sendable {
     }
 
     /// All of them, in the order of the inputs and of the names.
-    public let mismatches: [Mismatch]
+    package let mismatches: [Mismatch]
 
     /// Compares every input with the first one. Reads no tensor.
     ///
     /// - Parameter promotesTypes: Whether floating-point types may differ.
-    public init(of inputs: [MergeInput], promotesTypes: Bool = false) {
+    package init(of inputs: [MergeInput], promotesTypes: Bool = false) {
         var mismatches: [Mismatch] = []
         guard let first = inputs.first?.reader.tensors else {
             self.mismatches = []
@@ -131,7 +131,7 @@ public struct SchemaComparison: Sendable {
     }
 
     /// - Throws: ``CairnError/Code/mismatch`` with every mismatch in the message, a line each.
-    public func check() throws(CairnError) {
+    package func check() throws(CairnError) {
         guard let first = mismatches.first else { return }
         guard mismatches.count > 1 else {
             throw CairnError(.mismatch, "the inputs do not fit together: \(first)")

@@ -37,7 +37,7 @@ public struct MergedCheckpoint: CheckpointReader {
     /// - Throws: ``CairnError/Code/mismatch`` for operands that do not fit together, ``CairnError/Code/notFound`` for those
     ///   that are not there, ``CairnError/Code/invalidArgument`` for methods that cannot be, ``CairnError/Code/unsupported``
     ///   for weights in codes (``QuantisedWeights``); each names the tensor.
-    public init(
+    package init(
         _ inputs: [MergeInput], recipes: [TensorRecipe], values: [NamedValue]? = nil, lineage: Lineage,
         options: MergeOptions = MergeOptions()
     ) throws(CairnError) {
@@ -116,7 +116,7 @@ public struct MergedCheckpoint: CheckpointReader {
     /// takes one: what a SLERP or a model stock came to.
     ///
     /// - Throws: ``CairnError/Code/notFound``, and what reading throws.
-    public func coefficients(of name: String) throws -> [Double]? {
+    package func coefficients(of name: String) throws -> [Double]? {
         let (_, tensor) = try prepared(name)
         switch (try tensor.evaluated(), tensor.method) {
         case (.combination(let coefficients, let divisor, _), _): return coefficients.map { $0 / (divisor ?? 1) }
@@ -127,7 +127,7 @@ public struct MergedCheckpoint: CheckpointReader {
     }
 
     /// The same tensors with other values and another lineage.
-    public func replacing(values: [NamedValue], lineage: Lineage) -> MergedCheckpoint {
+    package func replacing(values: [NamedValue], lineage: Lineage) -> MergedCheckpoint {
         var copy = self
         copy.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
         copy.lineage = lineage

@@ -1,37 +1,37 @@
 import CCairnKernels
 import CairnBase
 import CairnCheckpoint
-public import CairnTensor
+package import CairnTensor
 
 /// How one tensor of a merge comes to be.
-public struct TensorRecipe: Sendable {
+package struct TensorRecipe: Sendable {
     /// A tensor of an input.
-    public struct Operand: Sendable, Hashable {
+    package struct Operand: Sendable, Hashable {
         /// The position of the input among those of the merge.
-        public var input: Int
+        package var input: Int
         /// The tensor's name there.
-        public var name: String
+        package var name: String
 
-        public init(input: Int, name: String) {
+        package init(input: Int, name: String) {
             self.input = input
             self.name = name
         }
     }
 
     /// The name in the result.
-    public var name: String
+    package var name: String
     /// What it is made of, in the order that the method wants. All have the shape of the first.
-    public var operands: [Operand]
+    package var operands: [Operand]
     /// How it is made.
-    public var method: MergeMethod
+    package var method: MergeMethod
     /// What becomes of it then, of a merge with updates.
-    public var updates: [TensorUpdate]
+    package var updates: [TensorUpdate]
     /// The name in the result of the tensor that this one is, if it is one with another.
-    public var tiedTo: String?
+    package var tiedTo: String?
     /// The type of its elements; `nil` for what the operands and the merge's options come to.
-    public var scalarType: ScalarType?
+    package var scalarType: ScalarType?
 
-    public init(
+    package init(
         name: String, operands: [Operand], method: MergeMethod, updates: [TensorUpdate] = [], tiedTo: String? = nil,
         scalarType: ScalarType? = nil
     ) {
@@ -45,7 +45,7 @@ public struct TensorRecipe: Sendable {
 }
 
 /// What becomes of a tensor after its method, one update after the other.
-public enum TensorUpdate: Sendable, Hashable {
+package enum TensorUpdate: Sendable, Hashable {
     /// A product of two small matrices is added to a weight.
     case product(LowRankUpdate)
     /// A tensor of the same shape is added, times a number.
@@ -61,23 +61,23 @@ public enum TensorUpdate: Sendable, Hashable {
 /// Weights of more than two dimensions are matrices of the first by all others, as those of convolutions are, or stacks of
 /// matrices. In a stack `down` holds the matrices one after the other, and of each row of `up` the numbers of one matrix
 /// after those of the others, as PEFT does it for experts.
-public struct LowRankUpdate: Sendable, Hashable {
+package struct LowRankUpdate: Sendable, Hashable {
     /// `[rank, inputs]`.
-    public var down: TensorRecipe.Operand
+    package var down: TensorRecipe.Operand
     /// `[outputs, rank]`.
-    public var up: TensorRecipe.Operand
+    package var up: TensorRecipe.Operand
     /// What the product is multiplied by.
-    public var scale: Double
+    package var scale: Double
     /// Whether the weight is stored as `[inputs, outputs]`.
-    public var isTransposed: Bool
+    package var isTransposed: Bool
     /// How many matrices of their own the weight's first dimension counts.
-    public var stackCount: Int
+    package var stackCount: Int
     /// The lengths that the weight's outputs get afterwards (DoRA, Liu et al., ICML 2024).
-    public var magnitude: TensorRecipe.Operand?
+    package var magnitude: TensorRecipe.Operand?
     /// Whether the product is rounded to the weight's type before it is added.
-    public var roundsProduct: Bool
+    package var roundsProduct: Bool
 
-    public init(
+    package init(
         down: TensorRecipe.Operand, up: TensorRecipe.Operand, scale: Double, isTransposed: Bool = false,
         stackCount: Int = 1, magnitude: TensorRecipe.Operand? = nil, roundsProduct: Bool = false
     ) {

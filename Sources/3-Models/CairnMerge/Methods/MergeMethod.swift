@@ -23,7 +23,7 @@ public enum MergeMethod: Sendable, Hashable {
 /// How differences from a base are sparsified, weighed and put together.
 public struct TaskVectorMethod: Sendable, Hashable {
     /// Which elements of a task vector stay.
-    public enum Sparsification: Sendable, Hashable {
+    package enum Sparsification: Sendable, Hashable {
         case none
         /// This part of the elements, those of greatest magnitude. (TIES)
         case largest(density: Double)
@@ -43,19 +43,19 @@ public struct TaskVectorMethod: Sendable, Hashable {
     }
 
     /// One for each task vector.
-    public var weights: [Double]
+    package var weights: [Double]
     /// One for each task vector.
-    public var sparsifications: [Sparsification]
+    package var sparsifications: [Sparsification]
     /// What the elements that stay are multiplied by.
-    public var rescaling: Rescaling
+    package var rescaling: Rescaling
     /// Whether only those elements count whose sign is that of the weighted sum.
-    public var takesMajority: Bool
+    package var takesMajority: Bool
     /// Whether the sum is divided by the sum of the weights that took part.
-    public var normalizes: Bool
+    package var normalizes: Bool
     /// What the sum is multiplied by.
-    public var lambda: Double
+    package var lambda: Double
 
-    public init(
+    package init(
         weights: [Double], sparsifications: [Sparsification] = [], rescaling: Rescaling = .none, takesMajority: Bool = false,
         normalizes: Bool = false, lambda: Double = 1
     ) {

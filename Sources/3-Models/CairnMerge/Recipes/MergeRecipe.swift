@@ -1,20 +1,20 @@
 import CairnBase
 import CairnCheckpoint
-public import CairnTensor
+package import CairnTensor
 
 /// A merge as mergekit's YAML describes it: a method, models, and parameters that may differ from tensor to tensor.
 ///
 /// `Docs/Merging.md` says what of mergekit's language is understood.
 public struct MergeRecipe: Sendable, Hashable {
     /// A value of a parameter.
-    public enum Scalar: Sendable, Hashable {
+    package enum Scalar: Sendable, Hashable {
         case number(Double)
         case bool(Bool)
         case text(String)
     }
 
     /// What a parameter is set to.
-    public enum Setting: Sendable, Hashable {
+    package enum Setting: Sendable, Hashable {
         case scalar(Scalar)
         /// Values along the layers: numbers are interpolated between.
         case gradient([Scalar])
@@ -23,24 +23,24 @@ public struct MergeRecipe: Sendable, Hashable {
     }
 
     /// A setting for tensors of some names.
-    public struct Condition: Sendable, Hashable {
-        public var filter: String?
-        public var value: Setting
+    package struct Condition: Sendable, Hashable {
+        package var filter: String?
+        package var value: Setting
 
-        public init(filter: String?, value: Setting) {
+        package init(filter: String?, value: Setting) {
             self.filter = filter
             self.value = value
         }
     }
 
     /// A model, or some of its layers.
-    public struct Source: Sendable, Hashable {
-        public var model: String
+    package struct Source: Sendable, Hashable {
+        package var model: String
         /// The layers; `nil` for all.
-        public var layers: Range<Int>?
-        public var parameters: [String: Setting]
+        package var layers: Range<Int>?
+        package var parameters: [String: Setting]
 
-        public init(model: String, layers: Range<Int>? = nil, parameters: [String: Setting] = [:]) {
+        package init(model: String, layers: Range<Int>? = nil, parameters: [String: Setting] = [:]) {
             self.model = model
             self.layers = layers
             self.parameters = parameters
@@ -48,12 +48,12 @@ public struct MergeRecipe: Sendable, Hashable {
     }
 
     /// Layers of the result, merged from layers of models.
-    public struct Slice: Sendable, Hashable {
-        public var sources: [Source]
-        public var baseModel: String?
-        public var parameters: [String: Setting]
+    package struct Slice: Sendable, Hashable {
+        package var sources: [Source]
+        package var baseModel: String?
+        package var parameters: [String: Setting]
 
-        public init(sources: [Source], baseModel: String? = nil, parameters: [String: Setting] = [:]) {
+        package init(sources: [Source], baseModel: String? = nil, parameters: [String: Setting] = [:]) {
             self.sources = sources
             self.baseModel = baseModel
             self.parameters = parameters
@@ -61,20 +61,20 @@ public struct MergeRecipe: Sendable, Hashable {
     }
 
     /// What is merged: whole models, or slices of layers that follow each other.
-    public enum Content: Sendable, Hashable {
+    package enum Content: Sendable, Hashable {
         case models([Source])
         case slices([Slice])
     }
 
     /// mergekit's name of the method.
-    public var method: String
-    public var content: Content
-    public var baseModel: String?
+    package var method: String
+    package var content: Content
+    package var baseModel: String?
     /// What inputs are rounded to before they are merged.
-    public var inputType: ScalarType?
+    package var inputType: ScalarType?
     /// The result's type; `nil` for ``inputType``, or the inputs' own.
-    public var outputType: ScalarType?
-    public var parameters: [String: Setting]
+    package var outputType: ScalarType?
+    package var parameters: [String: Setting]
     /// Where its settings stand, for messages.
     package var origin = Origin()
 
@@ -87,7 +87,7 @@ public struct MergeRecipe: Sendable, Hashable {
         package func hash(into hasher: inout Hasher) {}
     }
 
-    public init(
+    package init(
         method: String, content: Content, baseModel: String? = nil, inputType: ScalarType? = nil,
         outputType: ScalarType? = nil, parameters: [String: Setting] = [:]
     ) {

@@ -30,7 +30,7 @@ public struct CheckpointEvolution: Sendable, Hashable, SearchStrategy {
         var value: Double
     }
 
-    public let settings: Settings
+    package let settings: Settings
     private let count: Int
     private var random: SearchRandom
     /// The best first.

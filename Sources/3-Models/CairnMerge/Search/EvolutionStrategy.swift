@@ -39,7 +39,7 @@ public struct EvolutionStrategy: Sendable, Hashable, SearchStrategy {
         case evaluations, values, steps, stagnation, illConditioned
     }
 
-    public let settings: Settings
+    package let settings: Settings
     private let constants: EvolutionConstants
     private var random: SearchRandom
     private var mean: [Double]

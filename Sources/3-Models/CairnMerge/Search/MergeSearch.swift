@@ -4,7 +4,7 @@ public import CairnTensor
 /// What a search may look at: values of candidates on data that the result is *not* reported on.
 public struct SearchSplit {
     /// The objectives of a merged checkpoint, by name; less is better.
-    public var evaluate: (MergedCheckpoint) throws -> [String: Double]
+    package var evaluate: (MergedCheckpoint) throws -> [String: Double]
 
     public init(_ evaluate: @escaping (MergedCheckpoint) throws -> [String: Double]) { self.evaluate = evaluate }
 }
@@ -12,7 +12,7 @@ public struct SearchSplit {
 /// What a result is reported on, which no search has seen.
 public struct ReportSplit {
     /// The same objectives on other data.
-    public var evaluate: (MergedCheckpoint) throws -> [String: Double]
+    package var evaluate: (MergedCheckpoint) throws -> [String: Double]
 
     public init(_ evaluate: @escaping (MergedCheckpoint) throws -> [String: Double]) { self.evaluate = evaluate }
 }

@@ -37,7 +37,7 @@ public protocol SearchStrategy: Sendable {
 }
 
 /// The random numbers of a search: SplitMix64, whose whole state is one number that a checkpoint can hold.
-public struct SearchRandom: RandomNumberGenerator, Sendable, Hashable {
+package struct SearchRandom: RandomNumberGenerator, Sendable, Hashable {
     private var generator: SplitMix64
 
     public init(seed: UInt64) { generator = SplitMix64(seed: seed) }

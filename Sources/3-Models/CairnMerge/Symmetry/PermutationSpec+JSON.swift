@@ -2,7 +2,7 @@ public import CairnBase
 
 extension PermutationSpec {
     /// What the file of a specification calls itself.
-    public static let schema = "cairn-permutations/1"
+    package static let schema = "cairn-permutations/1"
 
     /// Reads a specification from a JSON document.
     ///

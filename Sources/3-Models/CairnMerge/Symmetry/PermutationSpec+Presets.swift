@@ -55,37 +55,37 @@ extension PermutationSpec {
     }
 
     /// What of a block of a transformer is rearranged, by the names of its tensors.
-    public struct TransformerBlock: Sendable, Hashable {
+    package struct TransformerBlock: Sendable, Hashable {
         /// Projections to queries, `[heads × width, inputs]`, and what is added to them.
-        public var queries: [String] = []
+        package var queries: [String] = []
         /// Projections to keys and to values, `[key heads × width, inputs]`, and what is added to them.
-        public var keysAndValues: [String] = []
+        package var keysAndValues: [String] = []
         /// Projections to queries, keys and values in one, for as many key heads as heads.
-        public var fused: [String] = []
+        package var fused: [String] = []
         /// The projection of the heads' outputs, `[outputs, heads × width]`.
-        public var headOutput: String?
+        package var headOutput: String?
         /// Matrices to the hidden units of the feed-forward layer, `[hidden, inputs]`, and what is added to them.
-        public var feedForwardInputs: [String] = []
+        package var feedForwardInputs: [String] = []
         /// The matrix from the hidden units, `[outputs, hidden]`.
-        public var feedForwardOutput: String?
+        package var feedForwardOutput: String?
         /// Experts that are stored one by one: for each its tensors, in one order. Whole experts are rearranged.
-        public var experts: [[String]] = []
+        package var experts: [[String]] = []
         /// The router's matrix, `[experts, inputs]`.
-        public var router: String?
+        package var router: String?
         /// The hidden units of each expert, in the order of ``experts``, if they are rearranged within it as well.
-        public var expertUnits: [ExpertUnits] = []
+        package var expertUnits: [ExpertUnits] = []
 
-        public init() {}
+        package init() {}
     }
 
     /// The tensors of one expert along which its hidden units lie.
-    public struct ExpertUnits: Sendable, Hashable {
+    package struct ExpertUnits: Sendable, Hashable {
         /// Matrices to the hidden units, `[hidden, inputs]`, and what is added to them.
-        public var inputs: [String]
+        package var inputs: [String]
         /// The matrix from the hidden units, `[outputs, hidden]`.
-        public var output: String
+        package var output: String
 
-        public init(inputs: [String], output: String) {
+        package init(inputs: [String], output: String) {
             self.inputs = inputs
             self.output = output
         }
@@ -99,7 +99,7 @@ extension PermutationSpec {
     ///   - groupSize: How many heads share one of keys and values; they move together.
     ///   - transposed: Whether matrices are stored as `[inputs, outputs]`.
     ///   - residual: For tensors outside and inside the blocks the axis that is the residual stream.
-    public static func transformer(
+    package static func transformer(
         blocks: [TransformerBlock], headWidth: Int, groupSize: Int = 1, transposed: Bool = false,
         residual: [String: Int] = [:], reader: any CheckpointReader
     ) throws(CairnError) -> PermutationSpec {

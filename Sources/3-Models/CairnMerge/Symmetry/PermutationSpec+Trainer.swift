@@ -58,7 +58,7 @@ extension PermutationSpec {
     }
 
     /// The same of tensors whose names are a prefix and the weights' names, as far as the checkpoint has them.
-    public func companions(_ prefix: String, in reader: any CheckpointReader) -> PermutationSpec {
+    package func companions(_ prefix: String, in reader: any CheckpointReader) -> PermutationSpec {
         let exists = { (name: String) in reader.tensors.position(of: name) != nil }
         var kept = renamed { prefix + $0 }
         kept.axes = kept.axes.filter { exists($0.key) }
@@ -68,7 +68,7 @@ extension PermutationSpec {
 
     /// Tensors that look as if they were kept beside a weight, since their names end with its name, and that the
     /// specification does not name: the moments of an optimizer, if it was not told of them.
-    public func unnamedCompanions(in reader: any CheckpointReader) -> [String] {
+    package func unnamedCompanions(in reader: any CheckpointReader) -> [String] {
         let named = Set(axes.keys).union(stacks.values.joined().joined())
         return reader.tensors.map(\.name).filter { !named.contains($0) && Self.suffix(of: $0, in: named) != nil }
     }

@@ -14,13 +14,13 @@ public struct PermutationSpec: Sendable, Hashable {
     /// Plain hidden units have one section of width 1. Heads of 64 elements have width 64; in a fused projection to queries,
     /// keys and values they repeat 3 times, and where several heads share keys and values the first section is wider.
     public struct Axis: Sendable, Hashable {
-        public var label: String
+        package var label: String
         /// How many elements each unit has in each section.
-        public private(set) var width: Int
+        package private(set) var width: Int
         /// How many sections there are.
-        public private(set) var repeats: Int
+        package private(set) var repeats: Int
         /// The sections' widths, where they are not all the same.
-        public private(set) var widths: [Int]?
+        package private(set) var widths: [Int]?
 
         public init(_ label: String, width: Int = 1, repeats: Int = 1) {
             self.label = label
@@ -73,10 +73,10 @@ public struct PermutationSpec: Sendable, Hashable {
     ///
     /// A tensor that is named with `nil` alone is known to keep its order; of one that is not named at all,
     /// ``requireEveryTensor(in:)`` asks whether that is so.
-    public var axes: [String: [Axis?]]
+    package var axes: [String: [Axis?]]
     /// Tensors that are units themselves, such as experts that are stored each by itself: for each label lists of names,
     /// each in the order of the units.
-    public var stacks: [String: [[String]]]
+    package var stacks: [String: [[String]]]
 
     public init(axes: [String: [Axis?]] = [:], stacks: [String: [[String]]] = [:]) {
         self.axes = axes
@@ -84,12 +84,12 @@ public struct PermutationSpec: Sendable, Hashable {
     }
 
     /// The labels, sorted.
-    public var labels: [String] {
+    package var labels: [String] {
         Set(axes.values.joined().compactMap { $0?.label } + stacks.keys).sorted { ExactString($0) < ExactString($1) }
     }
 
     /// Adds what another one says of other tensors.
-    public mutating func merge(_ other: PermutationSpec) {
+    package mutating func merge(_ other: PermutationSpec) {
         axes.merge(other.axes) { first, _ in first }
         stacks.merge(other.stacks) { $0 + $1 }
     }
@@ -98,7 +98,7 @@ public struct PermutationSpec: Sendable, Hashable {
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a tensor that is not there, ``CairnError/Code/mismatch`` for axes that do
     ///   not fit their tensors or do not agree.
-    public func unitCounts(in reader: any CheckpointReader) throws(CairnError) -> [String: Int] {
+    package func unitCounts(in reader: any CheckpointReader) throws(CairnError) -> [String: Int] {
         var counts: [String: Int] = [:]
         func note(_ label: String, _ count: Int, _ tensor: String) throws(CairnError) {
             if let known = counts[label], known != count {
@@ -166,12 +166,12 @@ public struct PermutationSpec: Sendable, Hashable {
 
 /// For each label of a ``PermutationSpec`` an order of its units: unit `i` of the result is unit `order[i]` of the source.
 public struct UnitPermutations: Sendable, Hashable {
-    public var orders: [String: [Int]]
+    package var orders: [String: [Int]]
 
     public init(_ orders: [String: [Int]] = [:]) { self.orders = orders }
 
     /// Orders at random.
-    public init(
+    package init(
         randomFor spec: PermutationSpec, in reader: any CheckpointReader, using generator: inout some RandomNumberGenerator
     ) throws(CairnError) {
         var orders: [String: [Int]] = [:]
@@ -234,7 +234,8 @@ extension PermutationSpec {
     ///   - tolerance: How far outputs may be apart, relative to the greatest.
     ///   - evaluate: The network's outputs, on whatever inputs, for weights that it reads.
     /// - Returns: What went beyond the tolerance, the worst first; nothing for a right specification.
-    /// - Throws: As ``unitCounts(in:)``, and what `evaluate` throws.
+    /// - Throws: ``CairnError/Code/notFound`` for a tensor that is not there, ``CairnError/Code/mismatch`` for axes that do
+    ///   not fit their tensors or do not agree; what `evaluate` throws.
     public func check(
         _ reader: any CheckpointReader, tolerance: Double = 1e-4, generator: inout some RandomNumberGenerator,
         evaluating evaluate: (any CheckpointReader) throws -> [Double]
@@ -268,7 +269,8 @@ extension PermutationSpec {
     /// A norm or a bias along the residual stream that a specification forgets would stay as it is while everything around
     /// it moves, and the network would compute something else.
     ///
-    /// - Throws: ``CairnError/Code/unsupported`` that names the tensors; as ``unitCounts(in:)``.
+    /// - Throws: ``CairnError/Code/unsupported`` that names the tensors; ``CairnError/Code/notFound`` for a tensor that is not
+    ///   there, ``CairnError/Code/mismatch`` for axes that do not fit their tensors.
     public func requireEveryTensor(in reader: any CheckpointReader) throws(CairnError) {
         let counts = try unitCounts(in: reader)
         // A label of one unit moves nothing.

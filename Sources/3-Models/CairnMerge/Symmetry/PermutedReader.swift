@@ -26,8 +26,9 @@ public struct PermutedReader: CheckpointView {
     public var values: [NamedValue] { base.values }
     public var structure: StateNode? { base.structure }
 
-    /// - Throws: As ``PermutationSpec/unitCounts(in:)``; ``CairnError/Code/mismatch`` for an order of another number of
-    ///   units, or an axis of packed elements; ``CairnError/Code/unsupported`` for weights in codes (``QuantisedWeights``).
+    /// - Throws: ``CairnError/Code/notFound`` for a tensor that is not there; ``CairnError/Code/mismatch`` for axes that do not
+    ///   fit their tensors or do not agree, an order of another number of units, or an axis of packed elements;
+    ///   ``CairnError/Code/unsupported`` for weights in codes with scales beside them.
     public init(
         _ base: any CheckpointReader, _ permutations: UnitPermutations, by spec: PermutationSpec
     ) throws(CairnError) {

@@ -7,22 +7,22 @@ public import CairnTensor
 /// That keeps the function where the units' activation is ReLU or linear, and no normalization lies between.
 public struct ScalingSpec: Sendable, Hashable {
     /// An axis of a tensor along which the units of a label lie.
-    public struct ScaledAxis: Sendable, Hashable {
-        public var tensor: String
-        public var axis: Int
+    package struct ScaledAxis: Sendable, Hashable {
+        package var tensor: String
+        package var axis: Int
 
-        public init(tensor: String, axis: Int) {
+        package init(tensor: String, axis: Int) {
             self.tensor = tensor
             self.axis = axis
         }
     }
 
     /// The weights and biases of the units, by label.
-    public var incoming: [String: [ScaledAxis]]
+    package var incoming: [String: [ScaledAxis]]
     /// The weights that the units' outputs are multiplied by, by label.
-    public var outgoing: [String: [ScaledAxis]]
+    package var outgoing: [String: [ScaledAxis]]
 
-    public init(incoming: [String: [ScaledAxis]], outgoing: [String: [ScaledAxis]]) {
+    package init(incoming: [String: [ScaledAxis]], outgoing: [String: [ScaledAxis]]) {
         self.incoming = incoming
         self.outgoing = outgoing
     }

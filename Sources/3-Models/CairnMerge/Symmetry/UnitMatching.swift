@@ -20,7 +20,7 @@ public struct WeightMatching: Sendable {
 
     private let spec: PermutationSpec
     /// The most sweeps over all labels.
-    public var sweepLimit = 100
+    package var sweepLimit = 100
 
     /// - Throws: ``CairnError/Code/unsupported`` for a specification in which one label acts on two axes of one tensor, for
     ///   which the best order is not an assignment.
@@ -47,8 +47,9 @@ public struct WeightMatching: Sendable {
     /// as well are compared each with each, in the best order for the pair: that is one assignment for every two.
     ///
     /// - Parameter generator: Draws the order in which labels are visited.
-    /// - Throws: As ``PermutationSpec/unitCounts(in:)``, and what reading throws; ``CairnError/Code/invalidArgument``, naming
-    ///   the label, for weights that are not finite.
+    /// - Throws: ``CairnError/Code/notFound`` for a tensor that is not there, ``CairnError/Code/mismatch`` for axes that do not
+    ///   fit their tensors or do not agree; what reading throws; ``CairnError/Code/invalidArgument``, naming the label, for weights
+    ///   that are not finite.
     public func match(
         _ second: any CheckpointReader, to first: any CheckpointReader, using generator: inout some RandomNumberGenerator
     ) throws -> Result {

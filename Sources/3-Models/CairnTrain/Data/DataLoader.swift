@@ -1,29 +1,29 @@
 internal import CairnBase
-public import CairnTensor
+package import CairnTensor
 
 /// The order in which training examples are visited, and how far it has come.
 ///
 /// Every epoch visits each example exactly once, in an order of its own that seed and epoch determine; so the whole state
 /// is three numbers.
-public struct DataLoader: Sendable, Hashable {
+package struct DataLoader: Sendable, Hashable {
     /// What determines the orders.
-    public let seed: UInt64
+    package let seed: UInt64
     /// How many examples an epoch has.
-    public let exampleCount: Int
+    package let exampleCount: Int
     /// How many passes over the data are complete.
-    public private(set) var epoch = 0
+    package private(set) var epoch = 0
     /// How many examples of this epoch have been visited.
-    public private(set) var position = 0
+    package private(set) var position = 0
 
     /// - Parameter exampleCount: at least one.
-    public init(exampleCount: Int, seed: UInt64) {
+    package init(exampleCount: Int, seed: UInt64) {
         precondition(exampleCount > 0, "a loader needs examples")
         self.exampleCount = exampleCount
         self.seed = seed
     }
 
     /// The numbers of the next `count` examples; continues into the next epoch where this one ends.
-    public mutating func next(_ count: Int) -> [Int] {
+    package mutating func next(_ count: Int) -> [Int] {
         var indices: [Int] = []
         indices.reserveCapacity(count)
         var order = Permutation(count: exampleCount, key: seed, variant: UInt64(epoch))
@@ -40,7 +40,7 @@ public struct DataLoader: Sendable, Hashable {
     }
 
     /// The state as a value to store.
-    public var value: Value {
+    package var value: Value {
         .dictionary([
             "kind": .string("feistel-philox"), "seed": .unsigned(seed), "example_count": .integer(Int64(exampleCount)),
             "epoch": .integer(Int64(epoch)), "position": .integer(Int64(position)),

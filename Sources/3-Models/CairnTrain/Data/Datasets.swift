@@ -62,9 +62,9 @@ extension TextDataset: ExampleSource {
 /// Handwritten digits: 64 grey values of an 8x8 image, scaled to 0...1, and which digit it is.
 public struct DigitsDataset: Sendable {
     /// How many grey values an image has.
-    public static let featureCount = 64
+    package static let featureCount = 64
     /// How many kinds of digits there are.
-    public static let classCount = 10
+    package static let classCount = 10
     private let features: [Float]
     private let labels: [Int32]
     private let trainingCount: Int

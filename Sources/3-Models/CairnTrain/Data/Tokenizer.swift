@@ -51,7 +51,7 @@ public enum Tokenizer: Sendable, Hashable {
     }
 
     /// The vocabulary as a value to store.
-    public var value: Value {
+    package var value: Value {
         switch self {
         case .characters(let vocabulary):
             .dictionary(["kind": .string("characters"), "vocabulary": .bytes(vocabulary)])
@@ -63,7 +63,7 @@ public enum Tokenizer: Sendable, Hashable {
     /// The tokenizer that ``value`` stored.
     ///
     /// - Throws: ``CairnError/Code/mismatch`` or ``CairnError/Code/incomplete`` when the value is none.
-    public init(_ value: Value) throws(CairnError) {
+    package init(_ value: Value) throws(CairnError) {
         let fields = try ValueFields("tokenizer", value)
         switch try fields.string("kind") {
         case "characters":
@@ -87,10 +87,10 @@ public enum Tokenizer: Sendable, Hashable {
 /// Merges never cross a space from the left: a word takes its leading space along.
 public struct BytePairEncoding: Sendable, Hashable {
     /// What is joined into token 256, 257, …
-    public let merges: [SIMD2<Int32>]
+    package let merges: [SIMD2<Int32>]
 
     /// How many tokens there are.
-    public var vocabularySize: Int { 256 + merges.count }
+    package var vocabularySize: Int { 256 + merges.count }
 
     /// Learns merges from `text`, always the most frequent pair and among equals the smallest, until the vocabulary has
     /// `vocabularySize` tokens or no pair occurs twice.
@@ -130,7 +130,7 @@ public struct BytePairEncoding: Sendable, Hashable {
     }
 
     /// The tokens of `text`.
-    public func encode(_ text: [UInt8]) -> [Int32] {
+    package func encode(_ text: [UInt8]) -> [Int32] {
         var ranks: [SIMD2<Int32>: Int32] = [:]
         for (rank, pair) in merges.enumerated() { ranks[pair] = Int32(rank) }
         var known: [ArraySlice<UInt8>: [Int32]] = [:]
@@ -151,7 +151,7 @@ public struct BytePairEncoding: Sendable, Hashable {
     }
 
     /// The bytes of `tokens`; what is not a token is left out.
-    public func decode(_ tokens: [Int32]) -> [UInt8] {
+    package func decode(_ tokens: [Int32]) -> [UInt8] {
         var spellings: [[UInt8]] = (0...255).map { [UInt8($0)] }
         for pair in merges { spellings.append(spellings[Int(pair.x)] + spellings[Int(pair.y)]) }
         return tokens.flatMap { spellings.indices.contains(Int($0)) ? spellings[Int($0)] : [] }

@@ -1,6 +1,6 @@
 internal import CTrainKernels
 internal import CairnBase
-public import CairnTensor
+package import CairnTensor
 
 /// Linear layers with an activation between them.
 package struct Perceptron: Network {
@@ -132,12 +132,12 @@ public struct PerceptronConfiguration: Sendable, Hashable {
     }
 
     /// How many numbers an example has.
-    public var inputs = DigitsDataset.featureCount
+    package var inputs = DigitsDataset.featureCount
     /// The widths of the hidden layers.
-    public var hidden: [Int]
+    package var hidden: [Int]
     /// How many classes there are.
-    public var classes = DigitsDataset.classCount
-    public var activation: Activation
+    package var classes = DigitsDataset.classCount
+    package var activation: Activation
 
     public init(hidden: [Int], activation: Activation = .relu) {
         self.hidden = hidden
@@ -153,7 +153,7 @@ public struct PerceptronConfiguration: Sendable, Hashable {
     }
 
     /// The structure as a value to store.
-    public var value: Value {
+    package var value: Value {
         .dictionary([
             "kind": .string("perceptron"), "inputs": .integer(Int64(inputs)),
             "hidden": .list(hidden.map { .integer(Int64($0)) }), "classes": .integer(Int64(classes)),

@@ -1,5 +1,5 @@
-public import CairnBase
-public import CairnTensor
+package import CairnBase
+package import CairnTensor
 
 /// The structure of a decoder-only transformer.
 public struct TransformerConfiguration: Sendable, Hashable {
@@ -110,7 +110,7 @@ public struct TransformerConfiguration: Sendable, Hashable {
     ///
     /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` for what is not a transformer's
     ///   structure, ``CairnError/Code/invalidArgument`` for a transformer that cannot be.
-    public init(_ value: Value?) throws(CairnError) {
+    package init(_ value: Value?) throws(CairnError) {
         let fields = try ValueFields("model", value)
         try fields.expect("kind", "transformer")
         self.init(
@@ -137,7 +137,7 @@ public struct TransformerConfiguration: Sendable, Hashable {
     }
 
     /// The structure as a value to store.
-    public var value: Value {
+    package var value: Value {
         var fields: [String: Value] = [
             "kind": .string("transformer"), "vocabulary_size": .integer(Int64(vocabularySize)),
             "context": .integer(Int64(context)), "layers": .integer(Int64(layers)), "heads": .integer(Int64(heads)),
@@ -159,17 +159,17 @@ public struct TransformerConfiguration: Sendable, Hashable {
 /// of equal experts compute what one of them does.
 public struct ExpertConfiguration: Sendable, Hashable {
     /// How many experts a layer has.
-    public var count: Int
+    package var count: Int
     /// How many each token goes to.
-    public var chosen: Int
+    package var chosen: Int
     /// The width inside each expert.
-    public var width: Int
+    package var width: Int
     /// Which layers have experts: every one, every second, …, of each such group the last.
-    public var every: Int
+    package var every: Int
     /// How much an uneven distribution of tokens adds to the loss.
-    public var balance: Double
+    package var balance: Double
     /// What the sum over a token's experts is multiplied by: as many as it takes to make up one feed-forward part.
-    public var scale: Double
+    package var scale: Double
 
     public init(
         count: Int, chosen: Int = 2, width: Int, every: Int = 2, balance: Double = 0.01, scale: Double = 1

@@ -4,7 +4,7 @@ internal import CairnTensor
 /// Which optimizer, and its constants. The learning rate is the schedule's.
 public struct OptimizerConfiguration: Sendable, Hashable {
     /// The update rules.
-    public enum Kind: String, Sendable, Hashable, CaseIterable {
+    package enum Kind: String, Sendable, Hashable, CaseIterable {
         /// Gradient descent with momentum; decay is added to the gradient.
         case sgd
         /// Adam with decoupled decay of matrices (Loshchilov, Hutter 2019).
@@ -13,21 +13,21 @@ public struct OptimizerConfiguration: Sendable, Hashable {
         case muon
     }
 
-    public var kind: Kind
+    package var kind: Kind
     /// Decay of the first moment of AdamW.
-    public var beta1 = 0.9
+    package var beta1 = 0.9
     /// Decay of the second moment of AdamW.
-    public var beta2 = 0.95
+    package var beta2 = 0.95
     /// What AdamW adds to the root of the second moment.
-    public var epsilon = 1e-8
+    package var epsilon = 1e-8
     /// Momentum of SGD and Muon.
-    public var momentum = 0.9
+    package var momentum = 0.9
     /// Whether SGD and Muon look ahead along the momentum.
-    public var nesterov = false
+    package var nesterov = false
     /// How much of a matrix decays for each unit of learning rate. One-dimensional parameters never decay.
-    public var weightDecay = 0.0
+    package var weightDecay = 0.0
     /// With Muon, the learning rate of what AdamW updates, as a fraction of the schedule's.
-    public var adamRateRatio = 1.0
+    package var adamRateRatio = 1.0
 
     private init(_ kind: Kind) { self.kind = kind }
 

@@ -1,7 +1,7 @@
 internal import CairnBase
 public import CairnCheckpoint
 public import CairnLayout
-public import CairnTensor
+package import CairnTensor
 
 extension ParallelTrainer {
     /// All tensors of the state, the same list on every rank: parameters (`model.…`) and what the optimizer keeps of
@@ -9,13 +9,13 @@ extension ParallelTrainer {
     public var placedTensors: [PlacedTensor] { plan.tensors }
 
     /// Names that stand for a tensor of another name.
-    public var ties: [(name: String, target: String)] { network.ties }
+    package var ties: [(name: String, target: String)] { network.ties }
 
     /// Counters, constants, positions: the same on every rank, and as in ``TrainerState/values``.
-    public var values: [String: Value] { record.values }
+    package var values: [String: Value] { record.values }
 
     /// This rank's part of each tensor that it holds some of. Copies no tensor; later steps leave them as they are.
-    public var localTensors: [String: Tensor] {
+    package var localTensors: [String: Tensor] {
         var tensors: [String: Tensor] = [:]
         for (parameter, weight) in zip(network.parameters, weights) { tensors[parameter.name] = weight }
         for (name, tensor) in updates.compactMap(\.?.tensors).joined() { tensors[name] = tensor }
@@ -35,7 +35,7 @@ extension ParallelTrainer {
     ///     afresh; everything else is restored.
     /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much
     ///   or of another type, shape or value; the error names it.
-    public func restore(
+    package func restore(
         local tensors: [String: Tensor], values: [String: Value], withoutOptimizer: Bool = false
     ) throws {
         let known = localTensors
@@ -94,7 +94,8 @@ extension ParallelTrainer {
     /// - Parameters:
     ///   - state: read for this rank and ``placedTensors``.
     ///   - withoutOptimizer: Starts the optimizer afresh and restores everything else.
-    /// - Throws: As ``restore(local:values:withoutOptimizer:)``.
+    /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much or
+    ///   of another type, shape or value; the error names it.
     public func restore(_ state: ShardedState, withoutOptimizer: Bool = false) throws {
         var local: [String: Tensor] = [:]
         for placed in state.tensors { local[placed.name] = state.local(placed.name) }

@@ -2,7 +2,7 @@ internal import CTrainKernels
 internal import CairnBase
 public import CairnCommunication
 internal import CairnLayout
-public import CairnTensor
+package import CairnTensor
 
 /// One rank of a transformer's training by many.
 ///
@@ -18,7 +18,7 @@ public final class ParallelTrainer {
     let network: Transformer
     let groups: RankGroups
     /// How the work is sharded.
-    public let parallel: ParallelConfiguration
+    package let parallel: ParallelConfiguration
     /// The index in the plan of each of this rank's parameters.
     let indices: [Int]
     var record: TrainingRecord
@@ -26,7 +26,7 @@ public final class ParallelTrainer {
     /// `nil` where other ranks keep the state.
     var updates: [ParameterUpdate?] = []
     /// Where new values of shared tensors are written: the pool for a pipeline of snapshots.
-    public let pool: BufferPool
+    package let pool: BufferPool
     let expanded: ExpandedWeights
     let memory: GradientMemory
     let source: TextDataset
@@ -38,15 +38,15 @@ public final class ParallelTrainer {
     package private(set) var lastExamples: [Int] = []
 
     /// This rank of the mesh.
-    public var rank: Int { groups.world.rank }
+    package var rank: Int { groups.world.rank }
     /// Whether no rank before this one takes the same examples.
     package var isFirstReplica: Bool { groups.tensor.index == 0 && groups.pipeline.index == 0 }
     /// What the run was set up with.
-    public var options: TrainingOptions { record.options }
+    package var options: TrainingOptions { record.options }
     /// The constants of the optimizer. The kind cannot be changed.
-    public var optimizer: OptimizerConfiguration { record.optimizer }
+    package var optimizer: OptimizerConfiguration { record.optimizer }
     /// The learning rates; may be replaced between steps, on all ranks alike.
-    public var schedule: LearningRateSchedule {
+    package var schedule: LearningRateSchedule {
         get { record.schedule }
         set { record.schedule = newValue }
     }
@@ -55,7 +55,7 @@ public final class ParallelTrainer {
     /// The loss of each step since the trainer was made; after a restore preceded by the last losses of the stored run.
     public var lossHistory: [Double] { record.lossHistory }
     /// Where the order of the examples has come to; it does not depend on the number of ranks.
-    public var loader: DataLoader { record.loader }
+    package var loader: DataLoader { record.loader }
 
     /// A collective call: all ranks of `communicator`, which are the mesh's in its order, make their trainer at once.
     ///

@@ -1,27 +1,27 @@
 public import CairnBase
 public import CairnCheckpoint
-public import CairnTensor
+package import CairnTensor
 
 /// Everything that a training run's next steps depend on.
-public struct TrainerState: Sendable {
+package struct TrainerState: Sendable {
     /// Parameters (`model.…`), what the optimizer keeps of each (`optimizer.<slot>.model.…`) and their moving averages
     /// (`average.model.…`), by name.
-    public var tensors: [(name: String, tensor: Tensor)]
+    package var tensors: [(name: String, tensor: Tensor)]
     /// Names that stand for a tensor of another name.
-    public var ties: [(name: String, target: String)]
+    package var ties: [(name: String, target: String)]
     /// Counters, constants, positions: `trainer`, `model`, `data`, `loader`, `random`, `schedule`, `optimizer`, of a
     /// language model `tokenizer`, with a moving average `average`.
-    public var values: [String: Value]
+    package var values: [String: Value]
 }
 
 extension Trainer {
     /// The parameters, in the model's order.
-    public var parameters: [(name: String, tensor: Tensor)] {
+    package var parameters: [(name: String, tensor: Tensor)] {
         zip(network.parameters, weights).map { (name: $0.name, tensor: $1) }
     }
 
     /// The whole state as of now. Copies no tensor; later steps leave it as it is.
-    public func state() -> TrainerState {
+    package func state() -> TrainerState {
         TrainerState(
             tensors: parameters + updates.flatMap(\.tensors), ties: network.ties, values: record.values)
     }
@@ -38,7 +38,7 @@ extension Trainer {
     ///     afresh; everything else is restored.
     /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much or
     ///   of another type, shape or value; the error names it.
-    public func restore(
+    package func restore(
         tensors: [String: Tensor], values: [String: Value], withoutOptimizer: Bool = false
     ) throws(CairnError) {
         try checkNames(tensors, withoutOptimizer: withoutOptimizer)
@@ -78,7 +78,7 @@ extension Trainer {
     ///
     /// - Throws: ``CairnError/Code/incomplete`` and ``CairnError/Code/mismatch`` as ``restore(tensors:values:withoutOptimizer:)``
     ///   does.
-    public func replaceParameters(_ tensors: [String: Tensor]) throws(CairnError) {
+    package func replaceParameters(_ tensors: [String: Tensor]) throws(CairnError) {
         var new: [Tensor] = []
         for (name, old) in parameters { new.append(try Self.take(name, like: old, from: tensors)) }
         weights = new
@@ -132,7 +132,8 @@ extension Trainer {
     /// Continues the run whose state this is.
     ///
     /// - Parameter withoutOptimizer: Starts the optimizer afresh and restores everything else.
-    /// - Throws: As ``restore(tensors:values:withoutOptimizer:)``.
+    /// - Throws: ``CairnError/Code/incomplete`` for what is missing, ``CairnError/Code/mismatch`` for what is too much or
+    ///   of another type, shape or value; the error names it.
     public func restore(_ state: TrainingState, withoutOptimizer: Bool = false) throws(CairnError) {
         var tensors = Dictionary(state.tensors.map { ($0.name, $0.tensor) }, uniquingKeysWith: { first, _ in first })
         for (name, _) in state.ties { tensors[name] = try state.tensor(name) }

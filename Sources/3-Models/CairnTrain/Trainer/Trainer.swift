@@ -1,10 +1,10 @@
 internal import CTrainKernels
 internal import CairnBase
-public import CairnTensor
+package import CairnTensor
 
 /// Trains a model, deterministically: equal state gives equal bits, whatever the threads do.
 ///
-/// Everything that a step depends on is in ``state()``; a trainer that has been given that state continues bit for bit as
+/// Everything that a step depends on is in ``trainingState``; a trainer that has been given that state continues bit for bit as
 /// the one that it was taken from.
 public final class Trainer {
     /// What a step did.
@@ -25,11 +25,11 @@ public final class Trainer {
     let source: any ExampleSource
     var record: TrainingRecord
     /// What the run was set up with.
-    public var options: TrainingOptions { record.options }
+    package var options: TrainingOptions { record.options }
     /// The constants of the optimizer. The kind cannot be changed.
-    public var optimizer: OptimizerConfiguration { record.optimizer }
+    package var optimizer: OptimizerConfiguration { record.optimizer }
     /// The learning rates; may be replaced between steps, to branch off a decay for example.
-    public var schedule: LearningRateSchedule {
+    package var schedule: LearningRateSchedule {
         get { record.schedule }
         set { record.schedule = newValue }
     }
@@ -38,14 +38,14 @@ public final class Trainer {
     /// The loss of each step since the trainer was made; after a restore preceded by the last losses of the stored run.
     public var lossHistory: [Double] { record.lossHistory }
     /// Where the order of the examples has come to.
-    public var loader: DataLoader { record.loader }
+    package var loader: DataLoader { record.loader }
     /// What random choices are drawn from: the first weights, generated text.
-    public var random: PhiloxGenerator { record.random }
+    package var random: PhiloxGenerator { record.random }
 
     var weights: [Tensor] = []
     var updates: [ParameterUpdate] = []
     /// Where new values of shared tensors are written: the pool for a pipeline of snapshots.
-    public let statePool: BufferPool
+    package let statePool: BufferPool
     private let workPool: BufferPool
     private let arena: Arena
     let workers: [any NetworkWorker]
