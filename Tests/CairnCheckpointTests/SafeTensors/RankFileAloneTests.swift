@@ -41,6 +41,26 @@ import Testing
         #expect(count >= 3)
     }
 
+    /// Its checksums stand in its own header, so that a changed bit is found without the manifest.
+    @Test(arguments: [Compression.none, .zstd()])
+    func aDeepVerificationOfARankFileFindsAChangedBit(_ compression: Compression) throws {
+        let storage = MemoryStorage()
+        let store = CheckpointStore(storage: storage, name: "run")
+        try store.save(smallState(1, scale: 8), step: 1, options: repeatableOptions(1) { $0.compression = compression })
+        let key = try store.rankKey(step: 1)
+        let whole = try SafeTensorsReader(storage: storage, file: key).verify(deep: true) { _ in }
+        #expect(whole.isValid && whole.unsummedByteCount == 0 && whole.chunkCount > 0)
+        var bytes = try storage.readAll(key)
+        let header = try SafeTensorsHeader.read(from: storage.open(key))
+        bytes[header.dataStart + (bytes.count - header.dataStart) / 2] ^= 0x10
+        try storage.publish(bytes, as: key)
+        let reader = try SafeTensorsReader(storage: storage, file: key)
+        #expect(try reader.verify(deep: false) { _ in }.isValid)
+        let damages = try reader.verify(deep: true) { _ in }.damages
+        #expect(damages.count == 1 && damages[0].error.code == .corrupted, "\(damages)")
+        #expect(damages.first?.error.context.tensor != nil)
+    }
+
     @Test func aCompressedRankFileSaysThatItsTensorsAreBytes() throws {
         let store = CheckpointStore(storage: MemoryStorage(), name: "run")
         try store.save(smallState(1, scale: 8), step: 1, options: repeatableOptions(1) { $0.compression = .zstd() })

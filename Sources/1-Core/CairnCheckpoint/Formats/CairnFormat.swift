@@ -46,7 +46,7 @@ private enum CairnFormat {
             if try contents.contains(CairnReader.manifestName) { return checkpoint(of: canonical.directory, step) }
             var claim = CheckpointFormat.Claim(contents.path, .kind, instead: ["safetensors", "torch"])
             claim.problem = CairnError(
-                .incomplete, "the checkpoint of step \(step) was never finished: it has no manifest",
+                .incomplete, "the checkpoint of step \(step) has no manifest: it was never finished, or lost it",
                 .init(
                     file: contents.path,
                     advice: "take another checkpoint; `cairn repair` brings back a manifest that was lost"))

@@ -53,13 +53,15 @@ extension SafeTensorsHeader {
         _ entries: [Entry], dataByteCount: Int, file: String
     ) throws(CairnError) {
         var end = 0
-        for entry in entries {
-            guard entry.byteRange.lowerBound == end else {
+        for (index, entry) in entries.enumerated() {
+            let begin = entry.byteRange.lowerBound
+            guard begin == end else {
+                let before = begin < end && index > 0 ? ", where \"\(entries[index - 1].name)\" is" : ""
                 throw CairnError(
                     .malformed, "the tensors leave a hole in the data or overlap",
                     .init(
-                        file: file, tensor: entry.name, expected: "data from \(end)",
-                        found: "from \(entry.byteRange.lowerBound)"))
+                        file: file, tensor: entry.name, expected: "data from \(end)", found: "from \(begin)\(before)",
+                        advice: "what wrote the file is at fault: take it from its source again, or write it anew"))
             }
             end = entry.byteRange.upperBound
         }
@@ -69,7 +71,9 @@ extension SafeTensorsHeader {
             end > dataByteCount ? "the file ends within the data" : "the file goes on behind the last tensor",
             .init(
                 file: file, tensor: end > dataByteCount ? entries.last?.name : nil, expected: "\(end) bytes of data",
-                found: "\(dataByteCount)"))
+                found: "\(dataByteCount)",
+                advice: end > dataByteCount
+                    ? "the file was cut short: take another copy" : "take another copy, or cut the file after its data"))
     }
 }
 
@@ -157,7 +161,11 @@ private struct HeaderParser {
         if text == lastTypeName { return lastType }
         guard let type = ScalarType(rawValue: text), type.isSafetensorsType else {
             unsupported = CairnError(
-                .unsupported, "the element type \"\(text)\" is unknown", .init(tensor: name))
+                .unsupported, "the element type \"\(text)\" is unknown",
+                .init(
+                    tensor: name,
+                    expected: ScalarType.allCases.filter(\.isSafetensorsType).map(\.rawValue).joined(separator: ", "),
+                    advice: "a newer version may know it; else the header is damaged"))
             throw reader.error("unknown element type")
         }
         lastTypeName = text

@@ -42,7 +42,7 @@ struct ZipDirectory {
             }
             throw CairnError(
                 .incomplete, "no zip archive: there is no end record",
-                .init(file: file.key, found: "\(file.byteCount) bytes", advice: "the file was probably cut short"))
+                .init(file: file.key, found: "\(file.byteCount) bytes", advice: "the file was probably cut short: take another copy"))
         }
         try readEnd(at: found)
     }

@@ -10,7 +10,7 @@ struct ListCommand: ParsableCommand {
         commandName: "ls", abstract: "List the checkpoints of a run.",
         discussion: """
             One line for each checkpoint, oldest step first. The state is "committed" for a whole checkpoint, "debris" \
-            for one that was never finished (never read; `cairn prune` removes it), "damaged" for one whose manifest \
+            for one without a manifest (never finished, or the manifest was lost: `cairn repair` brings it back, `cairn prune` removes what is left), "damaged" for one whose manifest \
             cannot be read or of which a file is missing or has another length, "quarantined" for one that a restart found damaged and that is not chosen any more; \
             `cairn verify` looks deeper.
 

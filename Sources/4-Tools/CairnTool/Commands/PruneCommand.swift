@@ -7,8 +7,10 @@ struct PruneCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prune", abstract: "Delete the checkpoints of a run that no rule keeps.",
         discussion: """
-            A checkpoint stays if any rule given keeps it; at least one rule is needed. The newest readable one always \
-            stays, and so do damaged ones. What was never finished goes. --dry-run only says what would happen.
+            A checkpoint stays if any rule given keeps it; at least one rule is needed. The newest one always stays, and so \
+            do those that are known to be damaged. No data are read for that: after a crash run `cairn verify --deep` \
+            first. What has no manifest goes once it is old enough: it was never finished, or lost its manifest, which \
+            `cairn repair` brings back. --dry-run only says what would happen.
 
             Example:
               cairn prune runs/kjv --keep-last 3 --keep-every 1000 --dry-run

@@ -121,7 +121,7 @@ struct RepairCommand: ParsableCommand {
 
     private func repair(_ store: CheckpointStore, _ step: Int) throws -> StepRepair {
         if (try? store.open(step: step)) != nil {
-            return StepRepair(step: step, state: "intact", message: "the manifest is readable; nothing was changed")
+            return StepRepair(step: step, state: "intact", message: "the manifest is whole, and nothing else can be repaired; `cairn verify --deep` reads the data")
         }
         let bar = ProgressBar("reading", total: try store.list().first { $0.step == step }?.byteCount ?? 0)
         defer { bar.finish() }
@@ -139,7 +139,7 @@ struct RepairCommand: ParsableCommand {
         case .step(let step)?: return (CheckpointStore(path: location.path), location.path, step)
         case .latest?:
             throw CairnError(
-                .invalidArgument, "the latest checkpoint is one that needs no repair",
+                .invalidArgument, "the latest checkpoint has its manifest, which is all that can be repaired",
                 .init(file: location.path, expected: "@ and a step"))
         case nil: break
         }
