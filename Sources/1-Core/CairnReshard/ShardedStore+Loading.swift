@@ -7,7 +7,7 @@ extension ShardedStore {
     /// Loads the newest checkpoint of which every rank can read its part, and tells a store without any from one where none is
     /// of use: the same case on every rank.
     ///
-    /// It falls back past damaged checkpoints, and past those in quarantine, and says which. All ranks call it together. What
+    /// It falls back past damaged checkpoints, which rank 0 puts in quarantine, and past those that are there, and says which. All ranks call it together. What
     /// one rank finds damaged no rank uses: after each attempt the ranks tell each other in one small exchange how it went.
     ///
     /// - Parameter tensors: The state to make, the same list on every rank; its meshes number the ranks as the group
@@ -17,8 +17,7 @@ extension ShardedStore {
     public func resume(
         _ tensors: [PlacedTensor], options: ReadPlan.Options = ReadPlan.Options()
     ) throws -> Resumption<ShardedState> {
-        var order = RecoveryOrder([CheckpointTier(store.name, store: store)])
-        order.isQuarantining = false
+        let order = RecoveryOrder([CheckpointTier(store.name, store: store)])
         let recovery = try GroupRecovery(order, communicator, isStrict: true).recover(tensors, options)
         let skipped = recovery.decisions.compactMap { decision -> CheckpointStore.Skipped? in
             guard let step = decision.step, let error = decision.error else { return nil }

@@ -86,13 +86,18 @@ extension CheckpointStore {
         try await ThreadPool.shared.run { try self.resume(options: options) }
     }
 
-    /// Remembers what a load has found, so that a save of the same step does not overwrite it.
+    /// Remembers what a load has found, so that a save of the same step does not overwrite it, and puts what is damaged in
+    /// quarantine.
     ///
     /// - Parameter isAsked: Whether the load was of names, of which one may never have been there.
     private func recordDamage(_ error: CairnError, _ reader: CairnReader?, _ step: Int, isAsked: Bool) throws(CairnError) {
         guard let reader else { return }
         if isAsked, error.code == .notFound, try reader.verify(deep: false).isValid { throw error }
         KnownDamage.shared.record(error, of: reader.manifest.saveID, step: step, in: storage)
+        // Other processes learn of it by the quarantine: else the next `prune` would count it as the newest that is whole. A
+        // storage that cannot be written can still be read.
+        guard case .damaged = LoadErrorClassification(of: error, reading: reader) else { return }
+        _ = try? quarantine(step: step, saveID: reader.manifest.saveID, because: error)
     }
 }
 

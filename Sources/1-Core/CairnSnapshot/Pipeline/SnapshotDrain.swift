@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
+import Synchronization
 
 /// The background of a pipeline: drains snapshots one after the other, each on several threads, and commits them side by
 /// side.
@@ -62,6 +63,8 @@ final class SnapshotDrain: Sendable {
     private let writers: ThreadPool
     private let committers = ThreadPool(threadCount: committerCount)
     private let state = Monitor(State())
+    /// Held while the store is tidied after a commit.
+    private let housekeeping = Mutex(())
 
     init(_ store: CheckpointStore, _ options: SnapshotOptions, _ commit: any SnapshotCommit, budget: CopyBudget?) {
         self.store = store
@@ -248,10 +251,7 @@ final class SnapshotDrain: Sendable {
             session.removeReplaced()
             do {
                 if let own = ranks?.firstIndex(where: { $0.rank == timeline.rank }) { ranks?[own] = timeline }
-                if let ranks {
-                    try TimelineFile.write(ranks, step: job.snapshot.step, saveID: job.snapshot.saveID, in: store)
-                    if let retention = options.retention { _ = try store.prune(retention) }
-                }
+                if let ranks { try keepTimelines(ranks, of: job.snapshot) }
             } catch {
                 report.warnings.append(error)
             }
@@ -260,6 +260,17 @@ final class SnapshotDrain: Sendable {
             builder.discard()
             session.cancel()
             fail(job, timeline, error)
+        }
+    }
+
+    /// Writes the timelines beside the manifest and applies the retention rule, one commit after the other: another one's
+    /// retention may have deleted this checkpoint already, and a file in its folder would be debris.
+    private func keepTimelines(_ ranks: [SnapshotTimeline], of snapshot: Snapshot) throws {
+        try housekeeping.withLock { _ in
+            if (try? store.open(step: snapshot.step).manifest.saveID) == snapshot.saveID {
+                try TimelineFile.write(ranks, step: snapshot.step, saveID: snapshot.saveID, in: store)
+            }
+            if let retention = options.retention { _ = try store.prune(retention) }
         }
     }
 

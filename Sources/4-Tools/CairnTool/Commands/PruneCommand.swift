@@ -57,9 +57,9 @@ struct PruneCommand: ParsableCommand {
 
     func run() throws {
         let (store, path) = try StoreOpening.open(store)
-        var policy = RetentionPolicy(keepLast: keepLast, keepEvery: keepEvery, keepBest: keepBest)
-        policy.bestMetric = metric
-        policy.largerIsBetter = largerIsBetter
+        if keepBest != nil { try requireMetric(store, path) }
+        let policy = RetentionPolicy(
+            keepLast: keepLast, keepEvery: keepEvery, keepBest: keepBest, by: metric, largerIsBetter: largerIsBetter)
         let report = try store.prune(policy, debrisAge: debrisAge, dryRun: dryRun)
         if json {
             try printDocument(report, path)
@@ -70,7 +70,20 @@ struct PruneCommand: ParsableCommand {
         for key in report.debris { try StandardOutput.line("\(verb) unfinished \(PrintableText.escape(key))") }
         let freed = "\(ByteCountText.describe(report.freedByteCount)) \(dryRun ? "would be freed" : "freed")"
         let gone = "\(report.deleted.count) \(dryRun ? "would go" : report.deleted.count == 1 ? "is gone" : "are gone")"
-        try StandardOutput.line("\(NumberText.count(report.kept.count, "checkpoint")) \(report.kept.count == 1 ? "stays" : "stay"), \(gone), \(freed)")
+        let kept = NumberText.count(report.kept.count, "checkpoint") + (report.kept.count == 1 ? " stays" : " stay")
+        try StandardOutput.line("\(kept), \(gone), \(freed)")
+    }
+
+    /// A mistyped metric would make no checkpoint the best and delete the one that was meant.
+    private func requireMetric(_ store: CheckpointStore, _ path: String) throws {
+        let manifests = try store.list().compactMap(\.manifest)
+        guard !manifests.isEmpty, manifests.allSatisfy({ $0.metrics[metric] == nil }) else { return }
+        let names = Set(manifests.flatMap(\.metrics.keys)).sorted()
+        throw CairnError(
+            .notFound, "no checkpoint has the metric \"\(metric)\", so none would be the best",
+            .init(
+                file: path, expected: names.isEmpty ? "checkpoints that were saved with metrics" : names.joined(separator: ", "),
+                advice: "say --metric, or leave out --keep-best"))
     }
 
     private func printDocument(_ report: PruneReport, _ path: String) throws {
