@@ -49,7 +49,7 @@ public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
             .unsupported, "the \(contents.kind.rawValue) can be read as several formats",
             .init(
                 file: path, found: names.joined(separator: ", "),
-                advice: "say which by --format " + names.joined(separator: " or ")))
+                advice: "say which: \(names.joined(separator: " or ")) (--format, or `open(_:as:)`)"))
     }
 
     private func recognise(_ contents: PathContents, as name: String) throws(CairnError) -> RecognisedCheckpoint {
@@ -69,19 +69,46 @@ public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
         return RecognisedCheckpoint(format: format, claim: .init(contents.path))
     }
 
+    /// These formats and others.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` when two have the same name.
+    public func adding(_ others: CheckpointFormat...) throws(CairnError) -> CheckpointFormats {
+        var names = Set(formats.map(\.name))
+        for other in others where !names.insert(other.name).inserted {
+            throw CairnError(.invalidArgument, "two formats have the same name", .init(found: other.name))
+        }
+        return CheckpointFormats(formats + others)
+    }
+
     /// Opens the checkpoint at a path, whatever its format.
     ///
+    /// - Parameter name: The name of the format, where the path could be of several.
     /// - Throws: ``CairnError/Code/notFound``; ``CairnError/Code/unsupported`` for what no format knows or several claim; the
-    ///   problem of a checkpoint that is known to be unusable; what opening throws.
-    public func open(_ path: String, options: CheckpointFormat.OpenOptions = .init()) throws -> any CheckpointReader {
-        guard let found = try recognise(path) else {
+    ///   problem of a checkpoint that is known to be unusable; ``CairnError/Code/mismatch`` for a reader whose tensors are not
+    ///   sorted; what opening throws.
+    public func open(
+        _ path: String, as name: String? = nil, options: CheckpointFormat.OpenOptions = .init()
+    ) throws -> any CheckpointReader {
+        guard let found = try recognise(path, forced: name) else {
             throw CairnError(
                 .unsupported, "this is not a checkpoint of a known format",
                 .init(file: path, expected: formats.map(\.title).joined(separator: ", ")))
         }
         var options = options
         options.step = options.step ?? found.claim.step
-        return try found.format.open(found.claim.path, options).reader
+        let reader = try found.format.open(found.claim.path, options).reader
+        try Self.requireSorted(reader)
+        return reader
+    }
+
+    /// Names are looked up by binary search: a reader that lists them otherwise would lack what it has.
+    private static func requireSorted(_ reader: any CheckpointReader) throws(CairnError) {
+        let tensors = reader.tensors
+        for (one, next) in zip(tensors, tensors.dropFirst()) where !(ExactString(one.name) < ExactString(next.name)) {
+            throw CairnError(
+                .mismatch, "the reader of \(reader.format) does not list its tensors by the bytes of their names, each once",
+                .init(file: reader.source, tensor: next.name, found: "behind \"\(one.name)\""))
+        }
     }
 }
 

@@ -155,6 +155,9 @@ extension CheckpointReader {
     /// - Throws: As ``storedPieces(of:in:)``.
     public func storedPieces(of name: String) throws(CairnError) -> [StoredPiece]? { try storedPieces(of: name, in: nil) }
 
+    /// Checks what opening did not, without telling how far it is; see ``verify(deep:progress:)``.
+    public func verify(deep: Bool) throws -> VerificationReport { try verify(deep: deep) { _ in } }
+
     /// A tensor or a region of it, read and verified, in memory of its own.
     ///
     /// - Parameter region: What is read, with little more of the file than that needs; the whole tensor by default.

@@ -1,4 +1,4 @@
-import CairnBase
+public import CairnBase
 package import CairnStorage
 import CairnTensor
 
@@ -21,7 +21,7 @@ import CairnTensor
 ///     func abandon() { file?.discard() }
 /// }
 /// ```
-package protocol TensorStreamWriter: CheckpointWriter {
+public protocol TensorStreamWriter: CheckpointWriter {
     /// Where the writer stands; `TensorStream()` at first. Only this protocol's methods change it.
     var stream: TensorStream { get set }
 
@@ -51,35 +51,35 @@ package protocol TensorStreamWriter: CheckpointWriter {
 }
 
 /// Where a ``TensorStreamWriter`` stands.
-package struct TensorStream: Sendable {
+public struct TensorStream: Sendable {
     /// A run of bytes that comes front to back: a tensor, or a part of one.
-    package struct Item: Sendable {
+    public struct Item: Sendable {
         /// The name of the tensor.
-        package var tensor: String
-        package var byteCount: Int
+        public var tensor: String
+        public var byteCount: Int
 
-        package init(tensor: String, byteCount: Int) {
+        public init(tensor: String, byteCount: Int) {
             self.tensor = tensor
             self.byteCount = byteCount
         }
     }
 
     /// What a format expects, and what it has to say.
-    package struct Plan: Sendable {
+    public struct Plan: Sendable {
         /// The items in the order in which their bytes come.
-        package var items: [Item]
+        public var items: [Item]
         /// What the format cannot carry over, a sentence each.
-        package var notes: [String]
+        public var notes: [String]
         /// How many of the first items an interrupted writer of the same has written already.
-        package var resumedCount = 0
+        public var resumedCount = 0
 
-        package init(items: [Item], notes: [String] = []) {
+        public init(items: [Item], notes: [String] = []) {
             self.items = items
             self.notes = notes
         }
 
         /// An item for each tensor that is not tied to another.
-        package init(tensors: [TensorDescription], notes: [String] = []) {
+        public init(tensors: [TensorDescription], notes: [String] = []) {
             self.init(
                 items: tensors.lazy.filter { $0.tiedTo == nil }.map { Item(tensor: $0.name, byteCount: $0.byteCount) },
                 notes: notes)
@@ -96,7 +96,7 @@ package struct TensorStream: Sendable {
     fileprivate var position = 0
     fileprivate var byteCount = 0
 
-    package init() {}
+    public init() {}
 
     fileprivate var current: Item? { position < items.count ? items[position] : nil }
 
@@ -107,9 +107,9 @@ package struct TensorStream: Sendable {
 }
 
 extension TensorStreamWriter {
-    package func beginItem(_ item: Int) throws {}
+    public func beginItem(_ item: Int) throws {}
 
-    package func endItem(_ item: Int) throws {}
+    public func endItem(_ item: Int) throws {}
 
     public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
         try begin(tensors: tensors, values: values, structure: nil)
