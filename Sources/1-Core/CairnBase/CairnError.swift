@@ -110,7 +110,7 @@ public struct CairnError: Error, Sendable {
     }
 
     /// An error as a ``CairnError``: itself if it is one, else `message` with the error as its cause.
-    package init(wrapping error: any Error, _ message: String) {
+    public init(wrapping error: any Error, _ message: String) {
         self = error as? CairnError ?? CairnError(.inputOutput, message, cause: error)
     }
 

@@ -136,8 +136,10 @@ extension Lineage {
         return .object(object)
     }
 
-    /// The text that files of other formats carry along.
-    package func text() throws(CairnError) -> String { CairnCheckpoint.text(try json()) }
+    /// The text that files of other formats carry along, safetensors under `cairn.lineage` of its metadata.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for details that are nested too deep.
+    public func text() throws(CairnError) -> String { CairnCheckpoint.text(try json()) }
 }
 
 /// Big manifests are compressed inside: the members that grow with the checkpoint become one member, `packed`, and the file

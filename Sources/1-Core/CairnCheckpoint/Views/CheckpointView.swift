@@ -10,6 +10,8 @@ public protocol CheckpointView: CheckpointReader {
     var base: any CheckpointReader { get }
 
     /// The name under which the base has the same elements, of the same type and shape; `nil` for a tensor that the view makes.
+    /// Loads of many tensors ask the base under that name and not ``CheckpointReader/read(_:region:into:)``, so give `nil` for
+    /// every tensor whose elements the view changes.
     ///
     /// - Throws: ``CairnError/Code/notFound`` for a name that the view does not have.
     func baseName(of name: String) throws(CairnError) -> String?

@@ -20,8 +20,12 @@ public struct MergedCheckpoint: CheckpointReader {
     /// What the result is made from, and how.
     public private(set) var lineage: Lineage
     /// What did not go without saying, a sentence each.
-    public let notes: [String]
+    public var notes: [String] { notesOfCaller + [valueNote].compactMap(\.self) + statistics }
 
+    private let notesOfCaller: [String]
+    /// Whose values are taken, where the inputs have different ones.
+    private var valueNote: String?
+    private let statistics: [String]
     private let readers: [any CheckpointReader]
     private let ledger: LossLedger
     /// The input that gives the values.
@@ -85,7 +89,9 @@ public struct MergedCheckpoint: CheckpointReader {
         self.ledger = ledger
         valued = values.map { values in inputs.last { $0.reader.values == values }?.reader } ?? inputs.first?.reader
         let statistics = inputs.count > 1 ? BatchStatistics.note(of: tensors) : nil
-        self.notes = notes + (isOneModel ? [] : Self.notes(inputs) + (statistics.map { [$0] } ?? []))
+        valueNote = isOneModel ? nil : Self.valueNote(readers, valued)
+        notesOfCaller = notes
+        self.statistics = isOneModel ? [] : statistics.map { [$0] } ?? []
     }
 
     /// That of an input with just these tensors and values; else tensors lie flat under their names, and values are what they
@@ -131,6 +137,9 @@ public struct MergedCheckpoint: CheckpointReader {
         var copy = self
         copy.values = values.sorted { ExactString($0.name) < ExactString($1.name) }
         copy.lineage = lineage
+        if valueNote != nil, let valued = readers.last(where: { $0.values == values }) {
+            copy.valueNote = Self.valueNote(readers, valued)
+        }
         return copy
     }
 
@@ -249,13 +258,16 @@ extension MergedCheckpoint {
         throw CairnError(.invalidArgument, problem, .init(advice: advice))
     }
 
-    private static func notes(_ inputs: [MergeInput]) -> [String] {
-        guard let first = inputs.first?.reader else { return [] }
-        let names = first.values.filter { value in
-            inputs.dropFirst().contains { !$0.reader.values.contains(value) }
+    /// Says whose values are taken where the inputs have different ones.
+    private static func valueNote(
+        _ readers: [any CheckpointReader], _ valued: (any CheckpointReader)?
+    ) -> String? {
+        guard let valued else { return nil }
+        let names = valued.values.filter { value in
+            readers.contains { !$0.values.contains(value) }
         }.map(\.name)
-        guard !names.isEmpty else { return [] }
+        guard !names.isEmpty else { return nil }
         let shown = names.prefix(4).joined(separator: ", ") + (names.count > 4 ? ", …" : "")
-        return ["the inputs have different values; those of \(first.source) are taken: \(shown)"]
+        return "the inputs have different values; those of \(valued.source) are taken: \(shown)"
     }
 }
