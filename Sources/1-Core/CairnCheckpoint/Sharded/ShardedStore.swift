@@ -73,7 +73,7 @@ public final class ShardedStore: Sendable {
             try opened.write(content)
             note = try opened.note(ofRank: state.rank)
         } catch {
-            note = .failed(error as? CairnError ?? CairnError(.inputOutput, "the rank's file could not be written", cause: error))
+            note = .failed(CairnError(wrapping: error, "the rank's file could not be written"))
         }
         return communicator.rank == 0
             ? try conclude(session, note, step: step) : try awaitOutcome(session, note)
@@ -103,9 +103,7 @@ public final class ShardedStore: Sendable {
                 manifest = try Self.commit(session, notes)
                 session?.removeReplaced()
             } catch {
-                let failure =
-                    error as? CairnError
-                    ?? CairnError(.inputOutput, "the checkpoint could not be committed", cause: error)
+                let failure = CairnError(wrapping: error, "the checkpoint could not be committed")
                 _ = try communicator.broadcast(message: RankNote.failed(failure).encoded(), from: 0)
                 throw failure
             }
@@ -199,15 +197,7 @@ public final class ShardedStore: Sendable {
     package func nextSaveID() -> SaveID {
         let count = saveCount.wrappingAdd(1, ordering: .relaxed).newValue
         return SaveID(
-            high: Self.mixed(nonce.0 &+ count &* 0x9E37_79B9_7F4A_7C15), low: Self.mixed(nonce.1 ^ count))
-    }
-
-    /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-    private static func mixed(_ word: UInt64) -> UInt64 {
-        var word = word
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
+            high: SplitMix64.mixed(nonce.0 &+ count &* 0x9E37_79B9_7F4A_7C15), low: SplitMix64.mixed(nonce.1 ^ count))
     }
 }
 
