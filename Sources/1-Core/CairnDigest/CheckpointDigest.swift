@@ -1,5 +1,5 @@
 import COpenSSL
-public import CairnBase
+package import CairnBase
 public import CairnCheckpoint
 public import CairnTensor
 import Synchronization

@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 import CairnTensor
 
 /// Meshes and layouts as JSON: compact, the same bytes for equal values, checked when read.

@@ -1,5 +1,5 @@
 import CairnBase
-public import CairnTensor
+package import CairnTensor
 
 /// What ranks write.
 extension WritePlan {

@@ -1,5 +1,5 @@
-public import CairnBase
-public import CairnTensor
+package import CairnBase
+package import CairnTensor
 
 /// Which rank writes what: each distinct element once, the replicas sharing the bytes, computed alike by every rank.
 ///

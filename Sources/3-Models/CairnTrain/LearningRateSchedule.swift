@@ -1,5 +1,5 @@
-public import CairnBase
-public import CairnTensor
+package import CairnBase
+package import CairnTensor
 
 #if canImport(Glibc)
 import Glibc

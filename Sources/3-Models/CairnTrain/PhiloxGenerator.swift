@@ -1,5 +1,5 @@
 internal import CairnBase
-public import CairnTensor
+package import CairnTensor
 
 #if canImport(Glibc)
 import Glibc

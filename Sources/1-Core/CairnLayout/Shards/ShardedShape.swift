@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 public import CairnTensor
 
 /// A layout applied to a shape, and checked: from here on every question about which rank holds what has an answer.

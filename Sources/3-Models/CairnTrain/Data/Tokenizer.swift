@@ -1,5 +1,5 @@
 public import CairnBase
-public import CairnTensor
+package import CairnTensor
 
 /// Turns text into tokens and back.
 public enum Tokenizer: Sendable, Hashable {
