@@ -143,7 +143,8 @@ let package = Package(
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
             "cairn-bench", folder: "CairnBench", "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase",
-            "CairnDigest", "CairnInterop", "CairnProcesses", "CairnReshard", "CairnSnapshot", "CairnTensor", argumentParser),
+            "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnProcesses", "CairnReshard", "CairnSnapshot",
+            "CairnTensor", argumentParser),
         tool(
             "cairn-mpi-check", folder: "CairnMPICheck", "CairnBase", "CairnCommunication", "CairnCommunicationTesting",
             "CairnMPI"),

@@ -46,7 +46,7 @@ enum FixtureContent {
         return [NamedValue(name: "generator", value: .dictionary(generator))]
     }
 
-    /// Four checkpoints of the state: by three ranks, compressed, by one rank, and by four ranks under layouts.
+    /// Five checkpoints of the state: by three ranks, compressed in both ways, by one rank, and by four ranks under layouts.
     static func save(to store: CheckpointStore) throws {
         var options = SaveOptions()
         options.metrics = ["loss": 1.25]
@@ -60,6 +60,9 @@ enum FixtureContent {
         try store.save(state(), step: 1200, options: options)
         options.compression = .zstd(level: 9)
         try store.save(state(), step: 800, options: options)
+        options.compression = .fast
+        options.saveID = SaveID("fedcba98765432100123456789abcdef")
+        try store.save(state(), step: 2000, options: options)
         options.compression = .none
         options.saveID = SaveID("89abcdef012345670123456789abcdef")
         try saveUnderLayouts(to: store, options)

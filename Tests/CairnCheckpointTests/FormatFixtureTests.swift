@@ -14,7 +14,7 @@ import Testing
 @Suite struct FormatFixtureTests {
     private var fixture: CheckpointStore { CheckpointStore(path: Repository.fixture("cairn/v1")) }
 
-    @Test(arguments: [400, 800, 1600]) func aCommittedCheckpointIsReadBitForBit(step: Int) throws {
+    @Test(arguments: [400, 800, 1600, 2000]) func aCommittedCheckpointIsReadBitForBit(step: Int) throws {
         let reader = try fixture.open(step: step)
         #expect(try TrainingState(reading: reader) == FixtureContent.state())
         #expect(try reader.verify().isValid)
@@ -30,7 +30,7 @@ import Testing
         for rank in 0..<3 { #expect(try reader.values(ofRank: rank) == FixtureContent.values(ofRank: rank)) }
     }
 
-    @Test(arguments: [400, 800, 1600]) func aFlippedBitAnywhereIsNoticed(step: Int) throws {
+    @Test(arguments: [400, 800, 1600, 2000]) func aFlippedBitAnywhereIsNoticed(step: Int) throws {
         let prefix = StepName.prefix(step)
         let memory = MemoryStorage()
         for entry in try fixture.storage.list(prefix) {
@@ -115,7 +115,7 @@ import Testing
     }
 
     /// Where `CAIRN_FRESH_CHECKPOINTS` names a folder, the checkpoints are left there for the independent reader.
-    @Test func theSameStateWrittenInFourWaysIsOneState() throws {
+    @Test func theSameStateWrittenInFiveWaysIsOneState() throws {
         let temporary = try TemporaryDirectory()
         let kept = getenv("CAIRN_FRESH_CHECKPOINTS").map { String(cString: $0) }
         let store = CheckpointStore(path: kept ?? temporary.path)
@@ -124,7 +124,7 @@ import Testing
         let packed = try store.open(step: 1200).manifest.encoded(packingAbove: 0)
         #expect(String(decoding: packed, as: UTF8.self).contains("\"requires\":[\"packed\"]"))
         try store.storage.publish(packed, as: "step-00001200/manifest.json")
-        for step in [400, 800, 1200, 1600] {
+        for step in [400, 800, 1200, 1600, 2000] {
             #expect(try store.load(step: step) == FixtureContent.state())
             #expect(try store.open(step: step).verify().isValid)
         }

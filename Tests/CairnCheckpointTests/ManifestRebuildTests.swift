@@ -39,7 +39,7 @@ import Testing
         #expect(try store.storage.list("").map(\.key) == before)
     }
 
-    @Test(arguments: [1, 2], [Compression.none, .zstd()])
+    @Test(arguments: [1, 2], [Compression.none, .fast, .zstd()])
     func aLostManifestComesBackByteForByte(ranks: Int, compression: Compression) throws {
         try save(1, ranks: ranks) { $0.compression = compression }
         let original = try store.storage.readAll(key)

@@ -41,7 +41,7 @@ import Testing
         try store.storage.readAll(store.rankKey(step: step))
     }
 
-    @Test(arguments: [Compression.none, .zstd(level: 1)], [1, 2, 3])
+    @Test(arguments: [Compression.none, .fast, .zstd(level: 1)], [1, 2, 3])
     func piecesInAnyOrderMakeTheFileOfABlockingSave(_ compression: Compression, _ seed: Int) throws {
         let fragments = try fragments()
         let blocking = try store.beginSave(step: 1, rankCount: 1, options: options(compression))
@@ -87,7 +87,7 @@ import Testing
         #expect(try store.storage.list("").isEmpty)
     }
 
-    @Test(arguments: [Compression.none, .zstd(level: 1)])
+    @Test(arguments: [Compression.none, .fast, .zstd(level: 1)])
     func aFileThatLacksAPieceIsNotFinished(_ compression: Compression) throws {
         let fragments = try fragments()
         let session = try store.beginSave(step: 1, rankCount: 1, options: options(compression))

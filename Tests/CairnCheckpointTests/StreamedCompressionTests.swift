@@ -9,7 +9,8 @@ import Testing
 
 /// Checkpoints that are written tensor by tensor, compressed on the way.
 @Suite struct StreamedCompressionTests {
-    @Test func whatIsStreamedCompressedComesBack() throws {
+    @Test(arguments: [Compression.fast, .zstd(level: 1)])
+    func whatIsStreamedCompressedComesBack(_ compression: Compression) throws {
         let seed = UInt64.random(in: 0...UInt64.max / 2)
         var generator = SeededGenerator(seed: seed)
         for round in 0..<40 {
@@ -22,7 +23,7 @@ import Testing
                     try .random(.f32, [.random(in: 200...9000, using: &generator)], bytes: range, using: &generator))
             }
             let store = CheckpointStore(storage: MemoryStorage(), name: "memory")
-            var options = SaveOptions(compression: .zstd(level: 1))
+            var options = SaveOptions(compression: compression)
             options.chunkByteCount = 4096
             let writer = try CairnWriter(store: store, step: 1, options: options)
             _ = try copyCheckpoint(
@@ -39,10 +40,11 @@ import Testing
     }
 
     /// Chunks are written by other threads: whichever call fails, the error comes out and nothing looks whole.
-    @Test func anErrorAtAnyCallComesOutAndLeavesNothingThatLooksWhole() throws {
+    @Test(arguments: [Compression.fast, .zstd(level: 1)])
+    func anErrorAtAnyCallComesOutAndLeavesNothingThatLooksWhole(_ compression: Compression) throws {
         var generator = SeededGenerator(seed: 4)
         let checkpoint = MemoryCheckpoint(["w": try .random(.f32, [1 << 15], bytes: 0...3, using: &generator)])
-        var options = SaveOptions(compression: .zstd(level: 1))
+        var options = SaveOptions(compression: compression)
         options.chunkByteCount = 4096
         func write(failingAt call: Int?) throws -> (disk: SimulatedDisk, error: CairnError?) {
             let disk = SimulatedDisk()
@@ -66,5 +68,33 @@ import Testing
             if steps.count == 1 { #expect(try store.open(step: 1).verify(deep: true) { _ in }.isValid, "call \(call)") }
         }
         #expect(failures > callCount / 2)
+    }
+
+    /// Where every tensor is worth compressing, one that comes in pieces of any size makes the same file as a blocking save.
+    @Test(arguments: [Compression.fast, .zstd(level: 1)])
+    func aStreamedSaveIsTheFileOfABlockingOne(_ compression: Compression) throws {
+        let seed = UInt64.random(in: 0...UInt64.max / 2)
+        var generator = SeededGenerator(seed: seed)
+        var state = TrainingState()
+        for (name, type) in [("a", ScalarType.bf16), ("b", .f32), ("c", .f64), ("d", .u8), ("e", .i32)] {
+            state.set(
+                try .random(type, [.random(in: 2000...9000, using: &generator)], bytes: 0...3, using: &generator), for: name)
+        }
+        func options() -> SaveOptions {
+            repeatableOptions(1) {
+                $0.compression = compression
+                $0.chunkByteCount = 4096
+            }
+        }
+        let blocking = CheckpointStore(storage: MemoryStorage(), name: "blocking")
+        try blocking.save(state, step: 1, options: options())
+        let streamed = CheckpointStore(storage: MemoryStorage(), name: "streamed")
+        _ = try copyCheckpoint(
+            from: blocking.open(step: 1), to: CairnWriter(store: streamed, step: 1, options: options()),
+            bufferByteCount: .random(in: 1...20_000, using: &generator))
+        #expect(try streamed.load(step: 1) == state, "seed \(seed)")
+        let files = try [blocking, streamed].map { try $0.storage.readAll($0.rankKey(step: 1)) }
+        #expect(files[0] == files[1], "seed \(seed)")
+        #expect(files[0].count < state.byteCount * 3 / 4, "seed \(seed)")
     }
 }

@@ -68,7 +68,8 @@ struct WritableFormat: Sendable, CustomTestStringConvertible {
 
 extension WritableFormat {
     static let all: [WritableFormat] = [
-        cairn, safetensors, shardedSafetensors, torch, distributed, distributedSafetensors, universal, hdf5, kerasWeights,
+        cairn, compressedCairn, safetensors, shardedSafetensors, torch, distributed, distributedSafetensors, universal, hdf5,
+        kerasWeights,
         npz, npy,
     ]
 
@@ -77,17 +78,23 @@ extension WritableFormat {
     private static let reservedNames: Set<String> = ["__metadata__"]
     private static let torchTypes = Set(ScalarType.allCases).subtracting([.f6e2m3, .f6e3m2])
 
-    static let cairn = WritableFormat(
-        name: "cairn",
-        makeWriter: { storage, replaces in
-            // Time and id are the same on every run, and others in a save that replaces.
-            var generator = SeededGenerator(seed: replaces ? 2 : 1)
-            var options = SaveOptions(replacing: replaces)
-            (options.time, options.saveID, options.chunkByteCount, options.concurrency) = (1, SaveID(using: &generator), 4096, 1)
-            return try CairnWriter(store: CheckpointStore(storage: storage, name: "store"), step: 7, options: options)
-        },
-        open: { try CheckpointStore(storage: $0, name: "store").open(step: 7) },
-        scalarTypes: safetensorsTypes, checksums: .everything, refusedNames: reservedNames)
+    static let cairn = cairn("cairn", .none)
+    static let compressedCairn = cairn("cairn, compressed", .fast)
+
+    private static func cairn(_ name: String, _ compression: Compression) -> WritableFormat {
+        WritableFormat(
+            name: name,
+            makeWriter: { storage, replaces in
+                // Time and id are the same on every run, and others in a save that replaces.
+                var generator = SeededGenerator(seed: replaces ? 2 : 1)
+                var options = SaveOptions(compression: compression, replacing: replaces)
+                (options.time, options.saveID) = (1, SaveID(using: &generator))
+                (options.chunkByteCount, options.concurrency) = (4096, 1)
+                return try CairnWriter(store: CheckpointStore(storage: storage, name: "store"), step: 7, options: options)
+            },
+            open: { try CheckpointStore(storage: $0, name: "store").open(step: 7) },
+            scalarTypes: safetensorsTypes, checksums: .everything, refusedNames: reservedNames)
+    }
 
     static let safetensors = WritableFormat(
         name: "safetensors",

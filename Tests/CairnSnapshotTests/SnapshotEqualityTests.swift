@@ -10,7 +10,7 @@ import Testing
 @Suite struct SnapshotEqualityTests {
     @Test func aSnapshotIsTheVeryFilesOfABlockingSave() throws {
         var random = SimulationRandom(seed: 7)
-        for compression in [Compression.none, .zstd()] {
+        for compression in [Compression.none, .fast, .zstd()] {
             let state = try sampleState(&random, pool: nil)
             let options = smallChunks {
                 $0.saveID = SaveID(using: &random)
@@ -59,7 +59,7 @@ import Testing
                     }
                 case 4...5:
                     let expected = try deepCopy(state)
-                    let saveOptions = smallChunks { $0.compression = step % 3 == 0 ? .zstd() : .none }
+                    let saveOptions = smallChunks { $0.compression = step % 3 == 0 ? .zstd() : step % 3 == 1 ? .fast : .none }
                     taken.append((pipeline.snapshot(state, step: step, options: saveOptions), expected))
                 case 6:
                     if random.next() % 2 == 0 { taken.last?.snapshot.cancel() } else { pipeline.takeReports().forEach { _ in } }

@@ -16,7 +16,7 @@ import Darwin
     private let source = CheckpointStore.inMemory("source")
 
     /// The ways in which a checkpoint may be stored.
-    private static let kinds: [(ranks: Int, compression: Compression)] = [(1, .none), (3, .none), (2, .zstd())]
+    private static let kinds: [(ranks: Int, compression: Compression)] = [(1, .none), (3, .none), (2, .zstd()), (2, .fast)]
 
     @Test(arguments: 0..<3)
     func aCopyIsTheSameToTheByte(kind: Int) throws {

@@ -201,7 +201,7 @@ class RankFile:
             end = stop
             about = described.get(key, {})
             codec = about.get("codec", "raw")
-            check(codec in ("raw", "zstd-planes"), f"{self.path}: unknown codec {codec}")
+            check(codec in ("raw", "zstd-planes", "exponent-planes"), f"{self.path}: unknown codec {codec}")
             raw = codec == "raw"
             dtype = entry["dtype"] if raw else about["dtype"]
             extent = counts(entry["shape"] if raw else about["extent"])
@@ -219,7 +219,9 @@ class RankFile:
                 position += stored
             check(position == stop, f"{self.path}: the chunks of {key} do not fill its bytes")
             name = about.get("name", key)
-            fragments[name, tuple(offset), tuple(extent)] = {"dtype": dtype, "shape": shape, "chunks": chunks}
+            fragments[name, tuple(offset), tuple(extent)] = {
+                "dtype": dtype, "shape": shape, "codec": codec, "chunks": chunks,
+            }  # fmt: skip
         check(next(words, None) is None, f"{self.path}: the chunk table is too long")
         check(self.data_start + end == len(self.bytes), f"{self.path}: the data end elsewhere")
         return fragments
@@ -234,11 +236,45 @@ class RankFile:
             if stored < length:
                 if zstd_decompress is None:
                     return None
-                data = zstd_decompress(data, length)
-                check(len(data) == length, f"{self.path}: the chunk at {begin} does not expand to its length")
-                data = join_planes(data, {"C64": 4}.get(fragment["dtype"], max(1, BITS[fragment["dtype"]] // 8)))
+                width = {"C64": 4}.get(fragment["dtype"], max(1, BITS[fragment["dtype"]] // 8))
+                if fragment["codec"] == "exponent-planes":
+                    planes = expand_planes(data, length // width, width)
+                else:
+                    planes = zstd_decompress(data, length)
+                check(len(planes) == length, f"{self.path}: the chunk at {begin} does not expand to its length")
+                data = join_planes(planes, width)
+                if fragment["codec"] == "exponent-planes" and fragment["dtype"] in ROTATED:
+                    data = rotated_right(data, width)
             plain += data
         return bytes(plain)
+
+
+# The dtypes whose numbers the codec exponent-planes rotates.
+ROTATED = ("F16", "BF16", "F32", "F64", "C64")
+
+
+def expand_planes(data, elements, width):
+    """The planes of a chunk, each of which is stored as it is or as a frame."""
+    check(len(data) > 4 * width, "a chunk is shorter than the lengths of its planes")
+    lengths = struct.unpack(f"<{width}I", data[: 4 * width])
+    check(sum(lengths) == len(data) - 4 * width, "the planes of a chunk do not fill it")
+    planes = b""
+    position = 4 * width
+    for length in lengths:
+        check(0 < length <= elements, "the length of a plane is impossible")
+        plane = data[position : position + length]
+        position += length
+        if length < elements:
+            plane = zstd_decompress(plane, elements)
+        check(len(plane) == elements, "a plane does not expand to its length")
+        planes += plane
+    return planes
+
+
+def rotated_right(data, width):
+    """Every number of so many bytes, with its lowest bit moved to the top."""
+    form = f"<{len(data) // width}{ {2: 'H', 4: 'I', 8: 'Q'}[width] }"
+    return struct.pack(form, *((number >> 1) | (number & 1) << (8 * width - 1) for number in struct.unpack(form, data)))
 
 
 def join_planes(data, width):

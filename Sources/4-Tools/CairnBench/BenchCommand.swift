@@ -34,6 +34,14 @@ struct BenchCommand: ParsableCommand {
     var views = false
     @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
     var convert = false
+    @Option(
+        parsing: .upToNextOption,
+        help: "Measure how small and how fast the tensors of these checkpoints are compressed instead, in memory.")
+    var compression: [String] = []
+    @Option(
+        parsing: .upToNextOption,
+        help: "Measure saves of the weights of these checkpoints instead, repeated to the state's size, compressed and not.")
+    var compressedSaves: [String] = []
     @Flag(help: "Read from the device instead of the page cache: files are dropped from it before each load.")
     var cold = false
 
@@ -48,6 +56,17 @@ struct BenchCommand: ParsableCommand {
                 python: python, script: "Scripts/lib/convert_peer.py", folder: folder, megabytes: megabytes)
             return try ConvertBench(folder: folder, rounds: rounds).run(peer: peer)
         }
+        if !compression.isEmpty {
+            let peer = try python.map {
+                try PeerProcess(
+                    python: $0, script: "Scripts/lib/compression_peer.py", folder: folder, megabytes: megabytes)
+            }
+            try CompressionBench(folder: folder, rounds: rounds).run(compression, peer: peer)
+        }
+        if !compressedSaves.isEmpty {
+            try CompressionBench(folder: folder, rounds: rounds).runSaves(compressedSaves, megabytes: megabytes)
+        }
+        if !compression.isEmpty || !compressedSaves.isEmpty { return }
         let state = try BenchState.make(byteCount: megabytes * 1_000_000)
         if reshard {
             let peer = try python.map {

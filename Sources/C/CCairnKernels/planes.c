@@ -8,15 +8,28 @@
 
 // MARK: Portable
 
-// Elements `first` to `elements`, one byte at a time.
-INLINE void split_rest(const uint8_t *s, uint8_t *d, size_t first, size_t elements, size_t width) {
-    for (size_t i = first; i < elements; i++)
-        for (size_t plane = 0; plane < width; plane++) d[plane * elements + i] = s[i * width + plane];
+// One element as a number; rotated left by one bit where that is asked for, whatever then stands above its width.
+INLINE uint64_t element(const uint8_t *s, size_t i, size_t width, int rotates) {
+    uint64_t x = 0;
+    for (size_t k = 0; k < width; k++) x |= (uint64_t)s[i * width + k] << (8 * k);
+    return rotates ? x << 1 | x >> (8 * width - 1) : x;
 }
 
-INLINE void join_rest(const uint8_t *s, uint8_t *d, size_t first, size_t elements, size_t width) {
-    for (size_t i = first; i < elements; i++)
-        for (size_t plane = 0; plane < width; plane++) d[i * width + plane] = s[plane * elements + i];
+// Elements `first` to `elements`, one byte at a time.
+INLINE void split_rest(const uint8_t *s, uint8_t *const *planes, size_t first, size_t elements, size_t width, int rotates) {
+    for (size_t i = first; i < elements; i++) {
+        uint64_t x = element(s, i, width, rotates);
+        for (size_t k = 0; k < width; k++) planes[k][i] = (uint8_t)(x >> (8 * k));
+    }
+}
+
+INLINE void join_rest(const uint8_t *const *planes, uint8_t *d, size_t first, size_t elements, size_t width, int rotates) {
+    for (size_t i = first; i < elements; i++) {
+        uint64_t x = 0;
+        for (size_t k = 0; k < width; k++) x |= (uint64_t)planes[k][i] << (8 * k);
+        if (rotates) x = x >> 1 | x << (8 * width - 1);
+        for (size_t k = 0; k < width; k++) d[i * width + k] = (uint8_t)(x >> (8 * k));
+    }
 }
 
 // MARK: Vectors
@@ -27,6 +40,12 @@ INLINE void join_rest(const uint8_t *s, uint8_t *d, size_t first, size_t element
 
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint8_t bytes32 __attribute__((vector_size(32)));
+typedef uint16_t elements2_16 __attribute__((vector_size(16)));
+typedef uint16_t elements2_32 __attribute__((vector_size(32)));
+typedef uint32_t elements4_16 __attribute__((vector_size(16)));
+typedef uint32_t elements4_32 __attribute__((vector_size(32)));
+typedef uint64_t elements8_16 __attribute__((vector_size(16)));
+typedef uint64_t elements8_32 __attribute__((vector_size(32)));
 
 #define EVEN16 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODD16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
@@ -74,28 +93,45 @@ INLINE size_t plane_of(size_t k, size_t width) {
         UNROLL for (size_t k = 0; k < width; k++) v[k] = next[k];                                                      \
     }                                                                                                                  \
                                                                                                                        \
-    INLINE size_t split_##size(const uint8_t *restrict s, uint8_t *restrict d, size_t elements, size_t width) {        \
+    INLINE void rotate_##size(bytes##size *v, size_t width, int left) {                                                \
+        elements2_##size two = (elements2_##size)*v;                                                                   \
+        elements4_##size four = (elements4_##size)*v;                                                                  \
+        elements8_##size eight = (elements8_##size)*v;                                                                 \
+        if (width == 2) *v = (bytes##size)(left ? two << 1 | two >> 15 : two >> 1 | two << 15);                        \
+        else if (width == 4) *v = (bytes##size)(left ? four << 1 | four >> 31 : four >> 1 | four << 31);               \
+        else *v = (bytes##size)(left ? eight << 1 | eight >> 63 : eight >> 1 | eight << 63);                           \
+    }                                                                                                                  \
+                                                                                                                       \
+    INLINE size_t split_##size(                                                                                        \
+        const uint8_t *s, uint8_t *const *planes, size_t elements, size_t width, int rotates) {                        \
         size_t i = 0;                                                                                                  \
         for (; i + size <= elements; i += size) {                                                                      \
             bytes##size v[8];                                                                                          \
-            UNROLL for (size_t k = 0; k < width; k++) memcpy(&v[k], s + i * width + k * size, size);                   \
+            UNROLL for (size_t k = 0; k < width; k++) {                                                                \
+                memcpy(&v[k], s + i * width + k * size, size);                                                         \
+                if (rotates) rotate_##size(&v[k], width, 1);                                                           \
+            }                                                                                                          \
             split_stage_##size(v, width, 1);                                                                           \
             if (width >= 4) split_stage_##size(v, width, 2);                                                           \
             if (width >= 8) split_stage_##size(v, width, 4);                                                           \
-            UNROLL for (size_t k = 0; k < width; k++) memcpy(d + plane_of(k, width) * elements + i, &v[k], size);      \
+            UNROLL for (size_t k = 0; k < width; k++) memcpy(planes[plane_of(k, width)] + i, &v[k], size);             \
         }                                                                                                              \
         return i;                                                                                                      \
     }                                                                                                                  \
                                                                                                                        \
-    INLINE size_t join_##size(const uint8_t *restrict s, uint8_t *restrict d, size_t elements, size_t width) {         \
+    INLINE size_t join_##size(                                                                                         \
+        const uint8_t *const *planes, uint8_t *d, size_t elements, size_t width, int rotates) {                        \
         size_t i = 0;                                                                                                  \
         for (; i + size <= elements; i += size) {                                                                      \
             bytes##size v[8];                                                                                          \
-            UNROLL for (size_t k = 0; k < width; k++) memcpy(&v[k], s + plane_of(k, width) * elements + i, size);      \
+            UNROLL for (size_t k = 0; k < width; k++) memcpy(&v[k], planes[plane_of(k, width)] + i, size);             \
             if (width >= 8) join_stage_##size(v, width, 4);                                                            \
             if (width >= 4) join_stage_##size(v, width, 2);                                                            \
             join_stage_##size(v, width, 1);                                                                            \
-            UNROLL for (size_t k = 0; k < width; k++) memcpy(d + i * width + k * size, &v[k], size);                   \
+            UNROLL for (size_t k = 0; k < width; k++) {                                                                \
+                if (rotates) rotate_##size(&v[k], width, 0);                                                           \
+                memcpy(d + i * width + k * size, &v[k], size);                                                         \
+            }                                                                                                          \
         }                                                                                                              \
         return i;                                                                                                      \
     }
@@ -105,42 +141,82 @@ DEFINE_VECTOR_LOOPS(32)
 
 // MARK: Dispatch
 
-// One function for each loop and width, so that the stages unroll and the vectors stay in registers.
-#define DEFINE_WIDTHS(name, attributes, loop, rest)                                                                    \
-    attributes static void name(const uint8_t *s, uint8_t *d, size_t elements, int width) {                            \
-        if (width == 2) rest(s, d, loop(s, d, elements, 2), elements, 2);                                              \
-        else if (width == 4) rest(s, d, loop(s, d, elements, 4), elements, 4);                                         \
-        else rest(s, d, loop(s, d, elements, 8), elements, 8);                                                         \
+// One function for each loop, width and rotation, so that the stages unroll and the vectors stay in registers.
+#define RUN(loop, rest, from, to, elements, width, rotates)                                                            \
+    rest(from, to, loop(from, to, elements, width, rotates), elements, width, rotates)
+
+#define DEFINE_WIDTHS(name, attributes, source, target, loop, rest)                                                    \
+    attributes static void name(source from, target to, size_t elements, int width, int rotates) {                     \
+        if (rotates) {                                                                                                 \
+            if (width == 2) RUN(loop, rest, from, to, elements, 2, 1);                                                 \
+            else if (width == 4) RUN(loop, rest, from, to, elements, 4, 1);                                            \
+            else RUN(loop, rest, from, to, elements, 8, 1);                                                            \
+        } else {                                                                                                       \
+            if (width == 2) RUN(loop, rest, from, to, elements, 2, 0);                                                 \
+            else if (width == 4) RUN(loop, rest, from, to, elements, 4, 0);                                            \
+            else RUN(loop, rest, from, to, elements, 8, 0);                                                            \
+        }                                                                                                              \
     }
 
-#define NO_VECTORS(s, d, elements, width) 0
+#define DEFINE_SPLIT(name, attributes, loop)                                                                           \
+    DEFINE_WIDTHS(name, attributes, const uint8_t *, uint8_t *const *, loop, split_rest)
+#define DEFINE_JOIN(name, attributes, loop)                                                                            \
+    DEFINE_WIDTHS(name, attributes, const uint8_t *const *, uint8_t *, loop, join_rest)
 
-DEFINE_WIDTHS(split_portable, , NO_VECTORS, split_rest)
-DEFINE_WIDTHS(join_portable, , NO_VECTORS, join_rest)
-DEFINE_WIDTHS(split_narrow, , split_16, split_rest)
-DEFINE_WIDTHS(join_narrow, , join_16, join_rest)
+#define NO_VECTORS(from, to, elements, width, rotates) 0
+
+DEFINE_SPLIT(split_portable, , NO_VECTORS)
+DEFINE_JOIN(join_portable, , NO_VECTORS)
+DEFINE_SPLIT(split_narrow, , split_16)
+DEFINE_JOIN(join_narrow, , join_16)
 #if defined(__x86_64__)
-DEFINE_WIDTHS(split_wide, __attribute__((target("avx2"))), split_32, split_rest)
-DEFINE_WIDTHS(join_wide, __attribute__((target("avx2"))), join_32, join_rest)
+DEFINE_SPLIT(split_wide, __attribute__((target("avx2"))), split_32)
+DEFINE_JOIN(join_wide, __attribute__((target("avx2"))), join_32)
 #else
 #define split_wide split_narrow
 #define join_wide join_narrow
 #endif
 
-void cairn_planes_split(int level, const void *source, void *destination, size_t count, int width) {
-    if (count == 0 || (width != 2 && width != 4 && width != 8)) return;
+static int is_width(int width) { return width == 2 || width == 4 || width == 8; }
+
+void cairn_planes_split(
+    int level, const void *source, uint8_t *const *planes, size_t elements, int width, int rotates) {
+    if (elements == 0 || !is_width(width)) return;
     int highest = cairn_instruction_level();
     if (level > highest) level = highest;
-    size_t elements = count / (size_t)width, whole = elements * (size_t)width;
-    (level >= 2 ? split_wide : level == 1 ? split_narrow : split_portable)(source, destination, elements, width);
-    memcpy((uint8_t *)destination + whole, (const uint8_t *)source + whole, count - whole);
+    (level >= 2 ? split_wide : level == 1 ? split_narrow : split_portable)(source, planes, elements, width, rotates);
 }
 
-void cairn_planes_join(int level, const void *source, void *destination, size_t count, int width) {
-    if (count == 0 || (width != 2 && width != 4 && width != 8)) return;
+void cairn_planes_join(
+    int level, const uint8_t *const *planes, void *destination, size_t elements, int width, int rotates) {
+    if (elements == 0 || !is_width(width)) return;
     int highest = cairn_instruction_level();
     if (level > highest) level = highest;
-    size_t elements = count / (size_t)width, whole = elements * (size_t)width;
-    (level >= 2 ? join_wide : level == 1 ? join_narrow : join_portable)(source, destination, elements, width);
-    memcpy((uint8_t *)destination + whole, (const uint8_t *)source + whole, count - whole);
+    (level >= 2 ? join_wide : level == 1 ? join_narrow : join_portable)(planes, destination, elements, width, rotates);
+}
+
+// MARK: Sampling
+
+enum { SAMPLED_RUNS = 8, SAMPLED_RUN_LENGTH = CAIRN_PLANES_SAMPLE / SAMPLED_RUNS };
+
+INLINE void count_run(const uint8_t *s, size_t first, size_t end, size_t width, int rotates, uint32_t *counts) {
+    for (size_t i = first; i < end; i++) {
+        uint64_t x = element(s, i, width, rotates);
+        for (size_t k = 0; k < width; k++) counts[k * 256 + (uint8_t)(x >> (8 * k))]++;
+    }
+}
+
+size_t cairn_planes_sample(const void *source, size_t elements, int width, int rotates, uint32_t *counts) {
+    if (width != 1 && !is_width(width)) return 0;
+    memset(counts, 0, (size_t)width * 256 * sizeof *counts);
+    size_t runs = elements <= CAIRN_PLANES_SAMPLE ? 1 : SAMPLED_RUNS;
+    size_t length = runs == 1 ? elements : SAMPLED_RUN_LENGTH;
+    for (size_t run = 0; run < runs; run++) {
+        size_t first = elements / runs * run;
+        if (width == 1) count_run(source, first, first + length, 1, 0, counts);
+        else if (width == 2) count_run(source, first, first + length, 2, rotates, counts);
+        else if (width == 4) count_run(source, first, first + length, 4, rotates, counts);
+        else count_run(source, first, first + length, 8, rotates, counts);
+    }
+    return runs * length;
 }

@@ -143,21 +143,23 @@ import Testing
         try expect(.incomplete, halves, "two fragments")
     }
 
-    @Test func aChunkThatClaimsToExpandBeyondWhatZstdCanIsRefused() throws {
+    static let codecs = ["zstd-planes", "exponent-planes"]
+
+    @Test(arguments: codecs) func aChunkThatClaimsToExpandBeyondWhatZstdCanIsRefused(codec: String) throws {
         let claims: [(Int, UInt32)] = [(1 << 50, 8), (64 << 20, 8), (64 << 20, 0), (64 << 20, .max), (4096, 4097)]
         for (extent, stored) in claims {
             var text = RankFileText()
             text.tensor = #"{"name":"w","dtype":"U8","shape":[\#(extent)],"file":0}"#
             text.entry = SafeTensorsHeader.Entry(name: "w", scalarType: .u8, shape: [8], byteRange: 0..<8)
             text.set("cairn.chunk_bytes", "67108864")
-            text.set("cairn.fragments", #"{"w":{"codec":"zstd-planes","dtype":"U8","extent":[\#(extent)]}}"#)
+            text.set("cairn.fragments", #"{"w":{"codec":"\#(codec)","dtype":"U8","extent":[\#(extent)]}}"#)
             text.set("cairn.chunks", Base64.encode(Self.word(stored) + Self.word(Self.checksum)))
             try expect(.malformed, text, "\(extent) bytes from \(stored)")
         }
     }
 
     /// Chunks that claim no more than a frame can, and together a terabyte: their bytes are asked before memory is taken.
-    @Test func aTerabyteThatNoChunkHoldsIsRefusedBeforeMemoryIsTaken() throws {
+    @Test(arguments: codecs) func aTerabyteThatNoChunkHoldsIsRefusedBeforeMemoryIsTaken(codec: String) throws {
         let count = 16_384
         let extent = count * (64 << 20)
         var text = RankFileText()
@@ -165,7 +167,7 @@ import Testing
         text.entry = SafeTensorsHeader.Entry(
             name: "w", scalarType: .u8, shape: Shape([count * 2048]), byteRange: 0..<count * 2048)
         text.set("cairn.chunk_bytes", "67108864")
-        text.set("cairn.fragments", #"{"w":{"codec":"zstd-planes","dtype":"U8","extent":[\#(extent)]}}"#)
+        text.set("cairn.fragments", #"{"w":{"codec":"\#(codec)","dtype":"U8","extent":[\#(extent)]}}"#)
         let stored = [UInt8](repeating: 7, count: 2048)
         let entry = Self.word(2048) + Self.word(CRC32C.checksum(stored.span.bytes))
         text.set("cairn.chunks", Base64.encode([[UInt8]](repeating: entry, count: count).flatMap { $0 }))
@@ -174,11 +176,11 @@ import Testing
         #expect { try store.open(step: 1).tensor("w") } throws: { ($0 as? CairnError)?.code == .corrupted }
     }
 
-    @Test func aFrameThatExpandsToAnotherLengthIsCorrupted() throws {
+    @Test(arguments: codecs) func aFrameThatExpandsToAnotherLengthIsCorrupted(codec: String) throws {
         var text = RankFileText()
         text.tensor = #"{"name":"w","dtype":"U8","shape":[4096],"file":0}"#
         text.entry = SafeTensorsHeader.Entry(name: "w", scalarType: .u8, shape: [8], byteRange: 0..<8)
-        text.set("cairn.fragments", #"{"w":{"codec":"zstd-planes","dtype":"U8","extent":[4096]}}"#)
+        text.set("cairn.fragments", #"{"w":{"codec":"\#(codec)","dtype":"U8","extent":[4096]}}"#)
         text.set("cairn.chunks", Base64.encode(Self.word(8) + Self.word(Self.checksum)))
         try expect(.corrupted, text, "no frame")
     }

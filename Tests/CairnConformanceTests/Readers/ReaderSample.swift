@@ -44,6 +44,7 @@ extension ReaderSample {
 
     private static let fixtures: [ReaderSample] = [
         store("cairn, three ranks", step: 400), store("cairn, compressed", step: 800),
+        store("cairn, exponents apart", step: 2000),
         store("cairn, placed by layouts", step: 1600),
         safetensors("safetensors, an index", "safetensors/hf_sharded", "model.safetensors.index.json", isIndex: true),
         safetensors("safetensors, every type", "safetensors/dtypes", "dtypes.safetensors"),

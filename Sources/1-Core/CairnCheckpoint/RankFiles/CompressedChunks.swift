@@ -1,6 +1,5 @@
-import CZstd
 import CairnBase
-import CairnTensor
+package import CairnTensor
 import Synchronization
 
 /// How the bytes of a fragment's chunks are stored.
@@ -9,64 +8,81 @@ package enum ChunkCodec: String, Sendable, Hashable {
     case raw
     /// Split into planes by significance, then one zstd frame a chunk (RFC 8878), where that is smaller; else as they are.
     case zstdPlanes = "zstd-planes"
+    /// Rotated and split into planes, each of them as it is or a zstd frame of its own, where that is smaller; else as they are.
+    case exponentPlanes = "exponent-planes"
 }
 
 /// Compresses and expands single chunks.
 ///
 /// Splitting floats into planes puts the bytes that hardly vary (sign and exponent) next to each other, which is where
 /// weights compress at all.
-enum ChunkCompression {
-    /// The chunk compressed, or `nil` when that would save less than one part in 32.
-    static func compress(_ chunk: RawSpan, _ scalarType: ScalarType, level: Int) -> [UInt8]? {
-        let planes = split(chunk, elementWidth: planeWidth(scalarType))
-        let worthwhile = chunk.byteCount - chunk.byteCount / 32
-        var output = [UInt8](repeating: 0, count: ZSTD_compressBound(planes.count))
-        let size = output.withUnsafeMutableBytes { target in
-            planes.withUnsafeBytes { source in
-                ZSTD_compress(target.baseAddress, target.count, source.baseAddress, source.count, Int32(level))
-            }
-        }
-        guard ZSTD_isError(size) == 0, size < worthwhile else { return nil }
-        output.removeLast(output.count - size)
-        return output
-    }
-
-    /// Expands a frame that ``compress(_:_:level:)`` made to exactly the size of `chunk`; `false` when it is not such a frame.
-    static func expand(_ stored: RawSpan, _ scalarType: ScalarType, into chunk: inout MutableRawSpan) -> Bool {
-        let width = planeWidth(scalarType)
-        let byteCount = chunk.byteCount
-        func decompress(_ target: UnsafeMutableRawBufferPointer) -> Bool {
-            stored.withUnsafeBytes { source in
-                ZSTD_decompress(target.baseAddress, target.count, source.baseAddress, source.count) == byteCount
-            }
-        }
-        if width == 1 { return chunk.withUnsafeMutableBytes { decompress($0) } }
-        var planes = [UInt8](repeating: 0, count: byteCount)
-        guard planes.withUnsafeMutableBytes({ decompress($0) }) else { return false }
-        BytePlanes.join(planes.span.bytes, elementWidth: width, into: &chunk)
-        return true
-    }
-
-    private static func split(_ chunk: RawSpan, elementWidth: Int) -> [UInt8] {
-        [UInt8](unsafeUninitializedCapacity: chunk.byteCount) { buffer, count in
-            var target = UnsafeMutableRawBufferPointer(buffer).mutableBytes
-            if elementWidth == 1 {
-                chunk.withUnsafeBytes { source in
-                    if let base = source.baseAddress, let start = buffer.baseAddress {
-                        UnsafeMutableRawPointer(start).copyMemory(from: base, byteCount: source.count)
-                    }
-                }
-            } else {
-                BytePlanes.split(chunk, elementWidth: elementWidth, into: &target)
-            }
-            count = chunk.byteCount
+package enum ChunkCompression {
+    /// Compresses a chunk into memory that has room for it as it is.
+    ///
+    /// - Returns: How many bytes are stored, or `nil` when that would save less than one part in 32.
+    package static func compress(
+        _ chunk: UnsafeRawBufferPointer, _ scalarType: ScalarType, _ codec: ChunkCodec, level: Int,
+        into target: UnsafeMutableRawBufferPointer, _ workspace: ChunkWorkspace
+    ) -> Int? {
+        let limit = chunk.count - chunk.count / 32 - 1
+        switch codec {
+        case .raw: return nil
+        case .exponentPlanes: return ExponentPlanes.compress(chunk, scalarType, limit: limit, into: target, workspace)
+        case .zstdPlanes:
+            let planes = split(chunk, BytePlanes.Cut(scalarType, rotatesFloats: false), workspace)
+            guard let size = workspace.compress(planes, level: level, into: target), size <= limit else { return nil }
+            return size
         }
     }
 
-    /// The width of the numbers inside an element: both parts of a complex number are split alike.
-    private static func planeWidth(_ scalarType: ScalarType) -> Int {
-        (scalarType.byteWidth ?? 1) / (scalarType.isComplex ? 2 : 1)
+    /// Expands what ``compress(_:_:_:level:into:_:)`` made to exactly the size of `chunk`; `false` when it is not that.
+    package static func expand(
+        _ stored: UnsafeRawBufferPointer, _ scalarType: ScalarType, _ codec: ChunkCodec,
+        into chunk: UnsafeMutableRawBufferPointer, _ workspace: ChunkWorkspace
+    ) -> Bool {
+        switch codec {
+        case .raw: return false
+        case .exponentPlanes: return ExponentPlanes.expand(stored, scalarType, into: chunk, workspace)
+        case .zstdPlanes:
+            let cut = BytePlanes.Cut(scalarType, rotatesFloats: false)
+            if cut.width == 1 { return workspace.expand(stored, into: chunk) }
+            let planes = workspace.planes(chunk.count)
+            guard workspace.expand(stored, into: planes) else { return false }
+            var bytes = chunk.mutableBytes
+            BytePlanes.join(UnsafeRawBufferPointer(planes).bytes, cut, into: &bytes)
+            return true
+        }
     }
+
+    private static func split(
+        _ chunk: UnsafeRawBufferPointer, _ cut: BytePlanes.Cut, _ workspace: ChunkWorkspace
+    ) -> UnsafeRawBufferPointer {
+        if cut.width == 1 { return chunk }
+        let planes = workspace.planes(chunk.count)
+        var target = planes.mutableBytes
+        BytePlanes.split(chunk.bytes, cut, into: &target)
+        return UnsafeRawBufferPointer(planes)
+    }
+}
+
+/// The bytes of a run as they will be stored, in memory that the next run uses again: to touch fresh memory costs more than to
+/// compress what goes into it.
+final class RunMemory: Sendable {
+    private static let pool = RecyclingPool<AlignedBuffer>(limit: 2 * ThreadPool.processorCount)
+    /// The largest memory that is kept, twice an ordinary piece.
+    private static let keptByteCount = 2 * RankFileBuilder.pieceByteCount
+
+    private let buffer: AlignedBuffer
+
+    /// Memory of undefined content.
+    init(byteCount: Int) {
+        buffer =
+            Self.pool.take { $0.byteCount >= byteCount && $0.byteCount / 4 <= byteCount } ?? AlignedBuffer(byteCount: byteCount)
+    }
+
+    deinit { if buffer.byteCount <= Self.keptByteCount { Self.pool.give(buffer) } }
+
+    var bytes: UnsafeMutableRawBufferPointer { buffer.bytes }
 }
 
 /// Appends compressed chunks in order: the offset of each follows from the lengths of all chunks before it.
@@ -76,8 +92,10 @@ enum ChunkCompression {
 final class OrderedAppender: Sendable {
     /// The chunks of a piece as they will be stored.
     struct Run: Sendable {
-        /// The stored bytes, one chunk after the other.
-        var bytes: [UInt8]
+        /// Holds the stored bytes, one chunk after the other.
+        let memory: RunMemory
+        /// How many they are.
+        var byteCount: Int
         /// For each chunk its stored length and checksum; offsets count from the run's start.
         var chunks: [StoredChunk]
     }
@@ -110,7 +128,7 @@ final class OrderedAppender: Sendable {
             var ready: [Placed] = []
             while let run = state.waiting.removeValue(forKey: state.next) {
                 ready.append(Placed(index: state.next, offset: state.offset, run: run))
-                state.offset += run.bytes.count
+                state.offset += run.byteCount
                 state.next += 1
             }
             return ready
@@ -120,21 +138,37 @@ final class OrderedAppender: Sendable {
 
 extension OrderedAppender.Run {
     /// Compresses chunks; those that do not get smaller are kept as they are.
-    init(_ bytes: RawSpan, _ scalarType: ScalarType, chunkByteCount: Int, level: Int) {
-        self.bytes = []
-        chunks = []
-        for begin in stride(from: 0, to: bytes.byteCount, by: chunkByteCount) {
-            let chunk = bytes.extracting(begin..<min(bytes.byteCount, begin + chunkByteCount))
-            let offset = self.bytes.count
-            if let compressed = ChunkCompression.compress(chunk, scalarType, level: level) {
-                self.bytes += compressed
-            } else {
-                chunk.withUnsafeBytes { self.bytes.append(contentsOf: $0) }
+    init(_ bytes: RawSpan, _ scalarType: ScalarType, _ codec: ChunkCodec, chunkByteCount: Int, level: Int) {
+        let memory = RunMemory(byteCount: bytes.byteCount)
+        (chunks, byteCount) = bytes.withUnsafeBytes { source in
+            ChunkWorkspace.with { workspace in
+                var chunks: [StoredChunk] = []
+                var end = 0
+                for begin in stride(from: 0, to: source.count, by: chunkByteCount) {
+                    let chunk = UnsafeRawBufferPointer(rebasing: source[begin..<min(source.count, begin + chunkByteCount)])
+                    // What is stored is never longer than the chunks, so there is room for this one too.
+                    let room = UnsafeMutableRawBufferPointer(rebasing: memory.bytes[end..<end + chunk.count])
+                    var length = chunk.count
+                    if let size = ChunkCompression.compress(
+                        chunk, scalarType, codec, level: level, into: room, workspace)
+                    {
+                        length = size
+                    } else {
+                        room.copyMemory(from: chunk)
+                    }
+                    let stored = UnsafeRawBufferPointer(rebasing: room[..<length])
+                    chunks.append(
+                        StoredChunk(offset: end, byteCount: length, checksum: CRC32C.checksum(stored.bytes)))
+                    end += length
+                }
+                return (chunks, end)
             }
-            chunks.append(
-                StoredChunk(
-                    offset: offset, byteCount: self.bytes.count - offset,
-                    checksum: CRC32C.checksum(self.bytes.span.bytes.extracting(offset..<self.bytes.count))))
         }
+        self.memory = memory
+    }
+
+    /// The stored bytes.
+    func withBytes<Result, Failure: Error>(_ body: (RawSpan) throws(Failure) -> Result) throws(Failure) -> Result {
+        try body(UnsafeRawBufferPointer(rebasing: memory.bytes[..<byteCount]).bytes)
     }
 }

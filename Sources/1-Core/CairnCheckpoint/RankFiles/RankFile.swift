@@ -115,7 +115,7 @@ final class RankFile: Sendable {
                     let part = position..<min(end, chunk.upperBound)
                     var into = destination.part(written..<written + part.count)
                     if part == chunk {
-                        try readChunk(fragment, index, &scratch, into: &into)
+                        try readChunk(fragment, index, into: &into)
                     } else {
                         try copyPart(fragment, index, chunk, part, &scratch, into: &into)
                     }
@@ -137,11 +137,10 @@ final class RankFile: Sendable {
         else {
             throw CairnError(.invalidArgument, "a run of bytes is not made of chunks", .init(file: location, offset: offset))
         }
-        var scratch = ChunkScratch()
         do throws(CairnError) {
             for begin in stride(from: offset, to: end, by: chunkByteCount) {
                 var into = destination.part(begin - offset..<min(begin + chunkByteCount, end) - offset)
-                try readChunk(fragment, begin / chunkByteCount, &scratch, into: &into)
+                try readChunk(fragment, begin / chunkByteCount, into: &into)
             }
         } catch {
             throw error.located(at: location).adding(.init(tensor: fragment.name))
@@ -175,12 +174,11 @@ final class RankFile: Sendable {
         /// The chunk that `plain` holds, expanded and verified.
         var index: Int?
         var plain: [UInt8] = []
-        var stored: [UInt8] = []
     }
 
     /// One whole chunk, verified and expanded.
     private func readChunk(
-        _ fragment: StoredFragment, _ index: Int, _ scratch: inout ChunkScratch, into destination: inout MutableRawSpan
+        _ fragment: StoredFragment, _ index: Int, into destination: inout MutableRawSpan
     ) throws(CairnError) {
         let chunk = fragment.chunks[index]
         if chunk.byteCount == destination.byteCount {
@@ -188,15 +186,20 @@ final class RankFile: Sendable {
             try verify(CRC32C.checksum(destination.bytes), chunk, index)
             return
         }
-        scratch.stored = [UInt8](repeating: 0, count: chunk.byteCount)
-        var span = scratch.stored.mutableSpan
-        var stored = span.mutableBytes
-        try file.read(at: dataStart + chunk.offset, into: &stored)
-        try verify(CRC32C.checksum(stored.bytes), chunk, index)
-        guard ChunkCompression.expand(stored.bytes, fragment.scalarType, into: &destination) else {
-            throw CairnError(
-                .corrupted, "chunk \(index) does not expand to its length",
-                .init(offset: dataStart + chunk.offset, expected: "\(destination.byteCount) bytes"))
+        try ChunkWorkspace.with { (workspace) throws(CairnError) in
+            let memory = workspace.stored(chunk.byteCount)
+            var stored = memory.mutableBytes
+            try file.read(at: dataStart + chunk.offset, into: &stored)
+            try verify(CRC32C.checksum(stored.bytes), chunk, index)
+            let isExpanded = destination.withUnsafeMutableBytes {
+                ChunkCompression.expand(
+                    UnsafeRawBufferPointer(memory), fragment.scalarType, fragment.codec, into: $0, workspace)
+            }
+            guard isExpanded else {
+                throw CairnError(
+                    .corrupted, "chunk \(index) does not expand to its length",
+                    .init(offset: dataStart + chunk.offset, expected: "\(destination.byteCount) bytes"))
+            }
         }
     }
 
@@ -211,7 +214,7 @@ final class RankFile: Sendable {
             swap(&plain, &scratch.plain)
             var span = plain.mutableSpan
             var bytes = span.mutableBytes
-            try readChunk(fragment, index, &scratch, into: &bytes)
+            try readChunk(fragment, index, into: &bytes)
             scratch.plain = plain
             scratch.index = index
         }

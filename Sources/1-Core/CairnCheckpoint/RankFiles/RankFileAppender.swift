@@ -70,6 +70,10 @@ package final class RankFileAppender: @unchecked Sendable {
         if stored.codec == .raw {
             progress[fragment].checksum = CRC32C.checksum(bytes, continuing: progress[fragment].checksum)
         } else {
+            if progress[fragment].chunk.isEmpty {
+                progress[fragment].chunk.reserveCapacity(
+                    min(chunkByteCount, stored.byteCount - progress[fragment].written))
+            }
             bytes.withUnsafeBytes { progress[fragment].chunk.append(contentsOf: $0) }
         }
         let begin = progress[fragment].written

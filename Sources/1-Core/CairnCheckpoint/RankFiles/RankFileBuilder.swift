@@ -61,7 +61,7 @@ package final class RankFileBuilder: Sendable {
         isStreamed: Bool = false
     ) throws(CairnError) {
         envelope = try RankFileEnvelope(session, rank: rank, requests, values: values, isStreamed: isStreamed)
-        level = session.compression.level ?? 1
+        level = session.compression.level
         let plan = envelope.plan
         let chunkByteCount = envelope.metadata.chunkByteCount
         let chunksPerPiece = isStreamed ? 1 : max(1, Self.pieceByteCount / chunkByteCount)
@@ -112,7 +112,8 @@ package final class RankFileBuilder: Sendable {
         let chunkByteCount = envelope.metadata.chunkByteCount
         let start = ContinuousClock.now
         guard stored.codec == .raw else {
-            let run = OrderedAppender.Run(bytes, stored.scalarType, chunkByteCount: chunkByteCount, level: level)
+            let run = OrderedAppender.Run(
+                bytes, stored.scalarType, stored.codec, chunkByteCount: chunkByteCount, level: level)
             let encoded = ContinuousClock.now
             times.add(encode: encoded - start)
             defer { times.add(store: .now - encoded) }
@@ -171,7 +172,7 @@ package final class RankFileBuilder: Sendable {
     package func discard() { envelope.writer.discard() }
 
     private func write(_ placed: OrderedAppender.Placed) throws(CairnError) {
-        try envelope.write(placed.run.bytes.span.bytes, at: placed.offset)
+        try placed.run.withBytes { (bytes) throws(CairnError) in try envelope.write(bytes, at: placed.offset) }
         var chunks = placed.run.chunks
         for index in chunks.indices { chunks[index].offset += placed.offset }
         record(chunks, firstCompressed + placed.index)

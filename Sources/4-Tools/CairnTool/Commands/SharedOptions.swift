@@ -22,17 +22,19 @@ struct ReadingOptions: ParsableArguments {
 
 /// Whether a checkpoint of a run is compressed, for every command that writes one.
 struct CompressionOptions: ParsableArguments {
-    @Flag(help: "Compress the tensors: byte planes and zstd, where that makes them smaller. For cairn.")
+    @Flag(help: "Compress the tensors where that makes them smaller: exponents apart and coded, the fast way. For cairn.")
     var compress = false
 
-    @Option(help: "The level of --compress, from 1 (fast) to 19 (small).")
-    var level = 3
+    @Option(help: "With --compress: byte planes and zstd instead, at a level from 1 (fast) to 19 (small); for data with repeats.")
+    var level: Int?
 
     func validate() throws {
-        if !(1...19).contains(level) { throw ValidationError("--level must be from 1 to 19 (got \(level))") }
+        if let level, !(1...19).contains(level) {
+            throw ValidationError("--level must be from 1 to 19 (got \(level))")
+        }
     }
 
-    var compression: Compression { compress ? .zstd(level: level) : .none }
+    var compression: Compression { compress ? level.map { .zstd(level: $0) } ?? .fast : .none }
 }
 
 /// Which of several saves in a file is meant.
