@@ -1,5 +1,5 @@
 import CZstd
-package import CairnBase
+public import CairnBase
 import CairnTensor
 
 extension Manifest {

@@ -1,4 +1,4 @@
-public import CairnBase
+import CairnBase
 package import CairnStorage
 import CairnTensor
 
@@ -21,7 +21,7 @@ import CairnTensor
 ///     func abandon() { file?.discard() }
 /// }
 /// ```
-public protocol TensorStreamWriter: CheckpointWriter {
+package protocol TensorStreamWriter: CheckpointWriter {
     /// Where the writer stands; `TensorStream()` at first. Only this protocol's methods change it.
     var stream: TensorStream { get set }
 
@@ -51,35 +51,35 @@ public protocol TensorStreamWriter: CheckpointWriter {
 }
 
 /// Where a ``TensorStreamWriter`` stands.
-public struct TensorStream: Sendable {
+package struct TensorStream: Sendable {
     /// A run of bytes that comes front to back: a tensor, or a part of one.
-    public struct Item: Sendable {
+    package struct Item: Sendable {
         /// The name of the tensor.
-        public var tensor: String
-        public var byteCount: Int
+        package var tensor: String
+        package var byteCount: Int
 
-        public init(tensor: String, byteCount: Int) {
+        package init(tensor: String, byteCount: Int) {
             self.tensor = tensor
             self.byteCount = byteCount
         }
     }
 
     /// What a format expects, and what it has to say.
-    public struct Plan: Sendable {
+    package struct Plan: Sendable {
         /// The items in the order in which their bytes come.
-        public var items: [Item]
+        package var items: [Item]
         /// What the format cannot carry over, a sentence each.
-        public var notes: [String]
+        package var notes: [String]
         /// How many of the first items an interrupted writer of the same has written already.
-        public var resumedCount = 0
+        package var resumedCount = 0
 
-        public init(items: [Item], notes: [String] = []) {
+        package init(items: [Item], notes: [String] = []) {
             self.items = items
             self.notes = notes
         }
 
         /// An item for each tensor that is not tied to another.
-        public init(tensors: [TensorDescription], notes: [String] = []) {
+        package init(tensors: [TensorDescription], notes: [String] = []) {
             self.init(
                 items: tensors.lazy.filter { $0.tiedTo == nil }.map { Item(tensor: $0.name, byteCount: $0.byteCount) },
                 notes: notes)
@@ -96,7 +96,7 @@ public struct TensorStream: Sendable {
     fileprivate var position = 0
     fileprivate var byteCount = 0
 
-    public init() {}
+    package init() {}
 
     fileprivate var current: Item? { position < items.count ? items[position] : nil }
 
@@ -107,9 +107,9 @@ public struct TensorStream: Sendable {
 }
 
 extension TensorStreamWriter {
-    public func beginItem(_ item: Int) throws {}
+    package func beginItem(_ item: Int) throws {}
 
-    public func endItem(_ item: Int) throws {}
+    package func endItem(_ item: Int) throws {}
 
     public func begin(tensors: [TensorDescription], values: [NamedValue]) throws -> [String] {
         try begin(tensors: tensors, values: values, structure: nil)
