@@ -265,8 +265,8 @@ final class SnapshotDrain: Sendable {
 
     /// Writes the timelines beside the manifest and applies the retention rule, one commit after the other: another one's
     /// retention may have deleted this checkpoint already, and a file in its folder would be debris.
-    private func keepTimelines(_ ranks: [SnapshotTimeline], of snapshot: Snapshot) throws {
-        try housekeeping.withLock { _ in
+    private func keepTimelines(_ ranks: [SnapshotTimeline], of snapshot: Snapshot) throws(CairnError) {
+        try housekeeping.withLock { _ throws(CairnError) in
             if (try? store.open(step: snapshot.step).manifest.saveID) == snapshot.saveID {
                 try TimelineFile.write(ranks, step: snapshot.step, saveID: snapshot.saveID, in: store)
             }
