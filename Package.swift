@@ -105,7 +105,8 @@ let package = Package(
             .core, "CairnSnapshot", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout",
             "CairnStorage", "CairnTensor"),
         module(
-            .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor"),
+            .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnStorage",
+            "CairnTensor"),
         // Products of their own, so that nobody else needs an MPI, OpenSSL or swift-metrics.
         module(.core, "CairnMPI", "CMPICalls", "CairnBase", "CairnCommunication"),
         module(.core, "CairnDigest", "COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"),

@@ -255,7 +255,8 @@ extension SafeTensorsReader {
         func tensors(_ key: String) -> Int {
             described.members.count { member in (try? member.value.asObject())?[key] != nil }
         }
-        var note = "this is the file of rank \(rank) of \(count) of a checkpoint of Cairn's, opened by itself: only a deep "
+        var note =
+            "this is the file of rank \(rank) of \(count) of a checkpoint of Cairn's, opened by itself: only a deep "
             + "verification compares its checksums"
         let (parts, compressed) = (tensors("shape"), tensors("codec"))
         if parts > 0 { note += "; of its \(self.tensors.count) tensors \(parts) are parts of larger ones" }

@@ -168,6 +168,9 @@ extension CairnError {
     static func stepExists(_ location: String, _ step: Int) -> CairnError {
         CairnError(
             .alreadyExists, "there is a checkpoint of this step already",
-            .init(file: location, found: "step \(step)", advice: "choose another step, delete it first, or allow to replace it (`replacing`, on the command line --force)"))
+            .init(
+                file: location, found: "step \(step)",
+                advice: "choose another step, delete it first, or allow to replace it (`replacing`, on the command line --force)")
+        )
     }
 }

@@ -42,7 +42,9 @@ struct ZipDirectory {
             }
             throw CairnError(
                 .incomplete, "no zip archive: there is no end record",
-                .init(file: file.key, found: "\(file.byteCount) bytes", advice: "the file was probably cut short: take another copy"))
+                .init(
+                    file: file.key, found: "\(file.byteCount) bytes",
+                    advice: "the file was probably cut short: take another copy"))
         }
         try readEnd(at: found)
     }

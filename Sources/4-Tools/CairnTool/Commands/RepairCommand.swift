@@ -121,7 +121,9 @@ struct RepairCommand: ParsableCommand {
 
     private func repair(_ store: CheckpointStore, _ step: Int) throws -> StepRepair {
         if (try? store.open(step: step)) != nil {
-            return StepRepair(step: step, state: "intact", message: "the manifest is whole, and nothing else can be repaired; `cairn verify --deep` reads the data")
+            return StepRepair(
+                step: step, state: "intact",
+                message: "the manifest is whole, and nothing else can be repaired; `cairn verify --deep` reads the data")
         }
         let bar = ProgressBar("reading", total: try store.list().first { $0.step == step }?.byteCount ?? 0)
         defer { bar.finish() }

@@ -95,7 +95,8 @@ struct ReshardCommand: ParsableCommand {
             try StandardOutput.line(
                 PrintableText.escape(
                     "wrote \(destination)@\(manifest.step): \(NumberText.count(manifest.tensors.count, "tensor")), "
-                        + "\(ByteCountText.describe(byteCount)) in \(NumberText.count(manifest.files.count, "file")) for the mesh \(mesh)"))
+                        + "\(ByteCountText.describe(byteCount)) in \(NumberText.count(manifest.files.count, "file")) for the mesh \(mesh)"
+                ))
             return
         }
         try ResultDocument.print(

@@ -153,7 +153,9 @@ struct CheckpointVerification {
         var results: [CheckpointVerification] = []
         for summary in try store.list() {
             if case .debris = summary.state {
-                StandardError.note("\(path)@\(summary.step) has no manifest and is not looked at: it was never finished, or `cairn repair` brings it back")
+                StandardError.note(
+                    "\(path)@\(summary.step) has no manifest and is not looked at: it was never finished, or `cairn repair` "
+                        + "brings it back")
                 continue
             }
             results.append(try verify(store, step: summary.step, path: path, deep: deep))
