@@ -1,6 +1,6 @@
 package import CairnBase
 package import CairnLayout
-package import CairnTensor
+import CairnTensor
 
 /// What one rank gives to a save: its fragments, and all that is small. A blocking save and a snapshot write the same content
 /// through the same ``RankFileWriter``; they differ in who waits.
