@@ -48,7 +48,7 @@ extension ReaderSample {
         store("cairn, placed by layouts", step: 1600),
         safetensors("safetensors, an index", "safetensors/hf_sharded", "model.safetensors.index.json", isIndex: true),
         safetensors("safetensors, every type", "safetensors/dtypes", "dtypes.safetensors"),
-        safetensors("safetensors, a rank's file alone", "cairn/v1/step-00000800", "rank-00000.safetensors"),
+        safetensors("safetensors, a rank's file alone", "cairn/v1/step-00000800", "rank-00000.safetensors", .elements),
         torch("torch, views", "views/views.pt", .elements), torch("torch, every type", "dtypes/dtypes.pt", .elements),
         torch("torch, described tensors", "variants/described.pt", .elements),
         torch("torch, legacy", "variants/legacy_p2.pt", .none),
@@ -85,8 +85,10 @@ extension ReaderSample {
         },
     ]
 
-    private static func safetensors(_ name: String, _ path: String, _ file: String, isIndex: Bool = false) -> ReaderSample {
-        var sample = fixture(name, path, .none, only: isIndex ? "" : file) {
+    private static func safetensors(
+        _ name: String, _ path: String, _ file: String, _ checksums: WritableFormat.Checksums = .none, isIndex: Bool = false
+    ) -> ReaderSample {
+        var sample = fixture(name, path, checksums, only: isIndex ? "" : file) {
             try isIndex ? SafeTensorsReader(storage: $0, index: file) : SafeTensorsReader(storage: $0, file: file)
         }
         sample.knowsPieces = false
