@@ -18,7 +18,7 @@ struct ViewBench {
         options.replacing = true
         try store.save(state, step: 1, options: options)
         let files = try store.open(step: 1).manifest.files.map { folder + "/store/step-00000001/" + $0.name }
-        let rules = [try RenameRule("^model\\.(.*)$", to: "network.\\1")]
+        let rules = [try RenameRule("model.*", to: "network.$1")]
         let loads: [(name: String, view: (any CheckpointReader) throws -> any CheckpointReader)] = [
             (Self.plain, { $0 }),
             ("the same, renamed", { try RenamedReader($0, rules: rules) }),
