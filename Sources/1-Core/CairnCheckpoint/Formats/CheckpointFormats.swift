@@ -162,7 +162,7 @@ public final class PathContents: Sendable {
     /// Whether the directory has something of this name.
     public func contains(_ name: String) throws(CairnError) -> Bool { try names().contains(name) }
 
-    /// The first ``beginningByteCount`` bytes of the file, or all of a shorter one; none of a directory.
+    /// The first 512 bytes of the file, or all of a shorter one; none of a directory.
     public func beginning() throws(CairnError) -> [UInt8] {
         guard kind == .file else { return [] }
         return try remember("beginning") { () throws(CairnError) in
