@@ -61,6 +61,8 @@ import Testing
         }
         let expected = try MergedCheckpoint(StoredAverage(), of: plain)
         #expect(expected.values == [NamedValue(name: "step", value: .integer(3))])
+        let newest = directory.path("plain") + "@3"
+        #expect(expected.notes.contains("the inputs have different values; those of \(newest) are taken: step"))
         for other in [
             try MergedCheckpoint(StoredAverage(), of: packed), try MergedCheckpoint(StoredAverage(), of: sharded),
             try MergedCheckpoint(averaging: files),

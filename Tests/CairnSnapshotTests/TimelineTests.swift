@@ -4,6 +4,7 @@ import CairnSnapshot
 import CairnStorage
 import CairnStorageTesting
 import CairnTensor
+import CairnTesting
 import Testing
 
 /// What a snapshot tells of itself.
@@ -31,4 +32,45 @@ import Testing
         try storage.publish(Array("{\"schema\":\"cairn-timeline/1\"}".utf8), as: "step-00000008/timeline.json")
         #expect(throws: CairnError.self) { try TimelineFile.read(of: manifest, in: store) }
     }
+
+    /// The commit of step 1 returns only when the retention of step 2 has deleted it: its timeline would be debris.
+    @Test func aCheckpointThatRetentionHasDeletedGetsNoTimeline() throws {
+        let storage = LateCommitStorage()
+        let options = SnapshotOptions(backPressure: .grow, retention: RetentionPolicy(keepLast: 1))
+        let pipeline = SnapshotPipeline(CheckpointStore(storage: storage, name: "memory"), options: options)
+        var random = SimulationRandom(seed: 3)
+        for step in [1, 2] { pipeline.snapshot(try sampleState(&random, pool: nil), step: step) }
+        try pipeline.finish()
+        let reports = pipeline.takeReports()
+        #expect(reports.count == 2 && reports.map(\.outcome.isCommitted) == [true, true])
+        let (deleted, kept) = (try storage.list("step-00000001/").map(\.key), try storage.list("step-00000002/").map(\.key))
+        #expect(deleted == [])
+        #expect(kept.contains("step-00000002/timeline.json"))
+    }
+}
+
+/// Memory in which the commit of step 1 returns when that checkpoint has been deleted again.
+private struct LateCommitStorage: Storage {
+    private let inner = MemoryStorage()
+
+    func open(_ key: String) throws(CairnError) -> any StorageFile { try inner.open(key) }
+
+    func create(_ key: String, byteCount: Int?) throws(CairnError) -> any StorageWriter {
+        try inner.create(key, byteCount: byteCount)
+    }
+
+    func publish(_ bytes: [UInt8], as key: String) throws(CairnError) {
+        try inner.publish(bytes, as: key)
+        if key == "step-00000001/manifest.json" {
+            do {
+                try waitUntil("step 1 is deleted", within: .seconds(60)) { try inner.list(key).isEmpty }
+            } catch {
+                throw CairnError(wrapping: error, "step 1 stays")
+            }
+        }
+    }
+
+    func list(_ prefix: String) throws(CairnError) -> [StorageEntry] { try inner.list(prefix) }
+
+    func delete(_ keys: [String]) throws(CairnError) { try inner.delete(keys) }
 }

@@ -83,6 +83,16 @@ import Testing
         #expect(try directory.names("run").contains("step-00000004"))
     }
 
+    /// A mistyped metric would make none the best, and delete the one that was meant.
+    @Test func pruneRefusesAMetricThatNoCheckpointHas() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1, 2, 3])
+        let run = try ToolRun("prune", "run", "--keep-last", "1", "--keep-best", "1", "--metric", "lss", in: directory)
+        #expect(run.exitCode != 0 && run.errors.contains("\"lss\"") && run.errors.contains("loss"), "\(run.errors)")
+        #expect(try directory.names("run").count == 3)
+        #expect(try ToolRun("prune", "run", "--keep-last", "1", "--metric", "lss", in: directory).exitCode == 0)
+    }
+
     @Test func repairBringsBackALostManifestWithTheSameDigest() throws {
         let directory = try TemporaryDirectory()
         try SampleStates.run(at: directory.path("run"), steps: [1, 2, 3])

@@ -7,8 +7,9 @@ extension ShardedStore {
     /// Loads the newest checkpoint of which every rank can read its part, and tells a store without any from one where none is
     /// of use: the same case on every rank.
     ///
-    /// It falls back past damaged checkpoints, which rank 0 puts in quarantine, and past those that are there, and says which. All ranks call it together. What
-    /// one rank finds damaged no rank uses: after each attempt the ranks tell each other in one small exchange how it went.
+    /// It falls back past damaged checkpoints, which rank 0 puts in quarantine, and past those that are in it already, and says
+    /// which. All ranks call it together. What one rank finds damaged no rank uses: after each attempt the ranks tell each
+    /// other in one small exchange how it went.
     ///
     /// - Parameter tensors: The state to make, the same list on every rank; its meshes number the ranks as the group
     ///   does.

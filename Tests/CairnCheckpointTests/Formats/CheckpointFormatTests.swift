@@ -39,6 +39,58 @@ import Testing
         #expect(formats.targets.map(\.name) == ["cairn", "safetensors", "safetensors-sharded", "toy"])
     }
 
+    @Test func aListTakesUpFormatsOfOtherNamesOnly() throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path + "/x"
+        _ = try write(state(), as: "toy", to: path)
+        let two: CheckpointFormats = [.cairn, .safetensors]
+        #expect(try two.adding(.toy).open(path).tensors == state().tensors)
+        #expect(throws: CairnError.self) { try two.open(path) }
+        let error = #expect(throws: CairnError.self) { try formats.adding(.toy) }
+        #expect(error?.code == .invalidArgument && error?.context.found == "toy")
+        let twice = #expect(throws: CairnError.self) { try two.adding(.toy, .toy) }
+        #expect(twice?.code == .invalidArgument)
+    }
+
+    /// Two formats with one mark: the caller says which.
+    @Test func whatSeveralFormatsClaimIsOpenedAsTheOneThatIsNamed() throws {
+        let directory = try TemporaryDirectory()
+        let path = directory.path + "/x"
+        _ = try write(state(), as: "toy", to: path)
+        let other = CheckpointFormat(
+            name: "other", title: "another toy", kinds: [.file], recognise: CheckpointFormat.toy.recognise,
+            open: { path, _ in
+                var checkpoint = MemoryCheckpoint(path)
+                checkpoint.add("other", Tensor([7] as [Float]))
+                return .init(checkpoint)
+            })
+        let both = try formats.adding(other)
+        let error = #expect(throws: CairnError.self) { try both.open(path) }
+        #expect(error?.code == .unsupported && error?.context.advice?.contains("toy or other") == true)
+        #expect(try both.open(path, as: "other").tensors.map(\.name) == ["other"])
+        #expect(try both.open(path, as: "toy").tensors == state().tensors)
+        #expect(throws: CairnError.self) { try both.open(path, as: "none") }
+    }
+
+    /// Names are looked up by binary search, so a reader that lists them otherwise would lack what it has.
+    @Test(arguments: [["c", "a"], ["a", "a"]]) func aReaderThatIsNotSortedIsRefusedByName(names: [String]) throws {
+        struct Unsorted: CheckpointReader {
+            let format = "unsorted", source = "here", tensors: [TensorDescription], values: [NamedValue] = []
+
+            func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {}
+        }
+        let directory = try TemporaryDirectory()
+        let path = directory.path + "/x"
+        try LocalStorage(root: directory.path).publish([1], as: "x")
+        let format = CheckpointFormat(
+            name: "unsorted", title: "unsorted", kinds: [.file], recognise: { .init($0.path) },
+            open: { _, _ in
+                .init(Unsorted(tensors: names.map { TensorDescription(name: $0, scalarType: .f32, shape: [1]) }))
+            })
+        let error = #expect(throws: CairnError.self) { try CheckpointFormats([format]).open(path) }
+        #expect(error?.code == .mismatch && error?.context.tensor == names[1])
+    }
+
     @Test func aRunIsRecognisedAndItsLatestCheckpointOpened() throws {
         let directory = try TemporaryDirectory()
         let target = try #require(formats.target(named: "cairn"))

@@ -58,8 +58,8 @@ package final class ChunkWorkspace: @unchecked Sendable {
     ///
     /// - Returns: The frame's length; `nil` when it does not fit.
     func code(_ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) -> Int? {
-        if coding == nil {
-            coding = ZSTD_createCCtx()
+        if coding == nil, let made = ZSTD_createCCtx() {
+            coding = made
             // A level so low that the search passes over a whole block at a step. Without the mode, levels below zero do not
             // code literals at all.
             ZSTD_CCtx_setParameter(coding, ZSTD_c_compressionLevel, -100_000)

@@ -56,8 +56,9 @@ public struct Loaded<State: Sendable>: Sendable {
 extension CheckpointStore {
     /// Loads the newest checkpoint that can be read whole, and tells a store without any from one where none is usable.
     ///
-    /// It falls back past damaged checkpoints and past those in quarantine, and says which and why. What it has found damaged is
-    /// not lost when the run saves that step again: the save sets it aside (``SetAside``).
+    /// It falls back past damaged checkpoints and past those in quarantine, and says which and why. What it finds damaged it puts
+    /// in quarantine, where the storage can be written. It is not lost when the run saves that step again: the save sets it aside
+    /// (``SetAside``).
     ///
     /// - Throws: An error that says nothing about the checkpoints, at once: a path that is a file
     ///   (``CairnError/Code/notADirectory``), missing rights (``CairnError/Code/accessDenied``), a failing disk
