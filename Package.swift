@@ -105,8 +105,7 @@ let package = Package(
             .core, "CairnSnapshot", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout",
             "CairnStorage", "CairnTensor"),
         module(
-            .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnReshard", "CairnStorage",
-            "CairnTensor"),
+            .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor"),
         // Products of their own, so that nobody else needs an MPI, OpenSSL or swift-metrics.
         module(.core, "CairnMPI", "CMPICalls", "CairnBase", "CairnCommunication"),
         module(.core, "CairnDigest", "COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"),
@@ -152,7 +151,7 @@ let package = Package(
 
         // What Docs/Tutorials teaches, whole: as a user's package has it, so without the settings of ours.
         .executableTarget(
-            name: "cairn-example-training-loop", dependencies: ["Cairn", "CairnSnapshot"],
+            name: "cairn-example-training-loop", dependencies: ["Cairn", "CairnCommunication", "CairnSnapshot"],
             path: "Sources/Examples/TrainingLoop"),
 
         // What tests share: seeds and temporary folders; random layouts; a disk that crashes; checkpoints in memory; the

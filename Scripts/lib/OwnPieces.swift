@@ -2,6 +2,9 @@
 // writer, a view and a communicator. Scripts/check-embedder builds and runs it.
 
 import Cairn
+import CairnCheckpoint
+import CairnStorage
+import CairnTensor
 import CairnCommunication
 
 // MARK: - A storage

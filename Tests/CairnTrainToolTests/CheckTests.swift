@@ -1,4 +1,5 @@
 import Cairn
+import CairnCheckpoint
 import CairnTesting
 import CairnTrain
 import Testing

@@ -1,4 +1,6 @@
 package import Cairn
+package import CairnCheckpoint
+package import CairnTensor
 import CairnTrain
 
 /// A checkpoint of a store as it is typed: `runs/kjv` for the newest, `runs/kjv@400` for one.

@@ -1,4 +1,5 @@
 package import Cairn
+package import CairnCheckpoint
 package import CairnTrain
 package import CairnUniversal
 

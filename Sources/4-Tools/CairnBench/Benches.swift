@@ -1,4 +1,6 @@
 import Cairn
+import CairnCheckpoint
+import CairnStorage
 import CairnDigest
 import CairnInterop
 import CairnReshard

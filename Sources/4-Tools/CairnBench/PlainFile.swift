@@ -1,5 +1,6 @@
 import CCairnSystem
 import Cairn
+import CairnBase
 
 #if canImport(Glibc)
 import Glibc

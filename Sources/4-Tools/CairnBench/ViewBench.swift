@@ -1,4 +1,5 @@
 import Cairn
+import CairnCheckpoint
 
 /// Loads of a checkpoint through views, beside loads of the checkpoint itself: `cairn-bench --views`.
 ///

@@ -8,7 +8,8 @@
 //
 // It reads from top to bottom: data, state, resuming, the loop, the result.
 
-import Cairn  // tensors, layouts, checkpoints, ranks
+import Cairn  // tensors, layouts, checkpoints
+import CairnCommunication  // ranks, here threads
 import CairnSnapshot  // saving in the background
 import Foundation  // exp, log, pow
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cairn
+import CairnCheckpoint
 import CairnTrain
 
 /// Starts a run from another's checkpoint, under another schedule.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cairn
+import CairnCheckpoint
 import CairnBase
 import CairnTrain
 

@@ -1,4 +1,5 @@
 import Cairn
+import CairnCheckpoint
 import CairnMerge
 import CairnTrain
 

@@ -1,4 +1,5 @@
 import Cairn
+import CairnCheckpoint
 import CairnTrain
 
 /// Losses on the straight lines between checkpoints (Goodfellow et al. 2015, Frankle et al. 2020), of single parts of

@@ -1,4 +1,5 @@
 import Cairn
+import CairnCheckpoint
 import CairnTrain
 
 /// A run from where it starts to where it stops, whatever the number of ranks.

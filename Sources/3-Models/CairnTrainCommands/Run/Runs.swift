@@ -1,4 +1,5 @@
 import Cairn
+import CairnCheckpoint
 import CairnCommunication
 import CairnLayout
 import CairnReshard
