@@ -60,7 +60,8 @@ let package = Package(
     platforms: [.macOS(.v15)],
     products: [
         library("Cairn"), library("CairnTensor"), library("CairnLayout"), library("CairnStorage"), library("CairnCheckpoint"),
-        library("CairnCommunication"), library("CairnMPI"), library("CairnSnapshot"), library("CairnMetrics"),
+        library("CairnCommunication"), library("CairnMPI"), library("CairnSnapshot"), library("CairnKeeper"),
+        library("CairnMetrics"),
         library("CairnReshard"), library("CairnMerge"), library("CairnTrain"), library("CairnUniversal"),
         library("CairnDigest"), library("CairnInterop"), library("CairnHDF5"),
         .executable(name: "cairn", targets: ["CairnTool"]),
@@ -104,6 +105,7 @@ let package = Package(
         module(
             .core, "CairnSnapshot", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout",
             "CairnStorage", "CairnTensor"),
+        module(.core, "CairnKeeper", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnStorage"),
         module(
             .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor"),
         // Products of their own, so that nobody else needs an MPI, OpenSSL or swift-metrics.
@@ -131,14 +133,14 @@ let package = Package(
         // Of no library: programs that start programs, and tests.
         module(.models, "CairnProcesses", "CairnBase"),
         module(
-            .models, "CairnTrainCommands", "Cairn", "CairnBase", "CairnCommunication", "CairnLayout", "CairnMerge",
+            .models, "CairnTrainCommands", "Cairn", "CairnBase", "CairnCommunication", "CairnKeeper", "CairnLayout", "CairnMerge",
             "CairnProcesses", "CairnReshard", "CairnSnapshot", "CairnTrain", "CairnUniversal", argumentParser),
 
         // Tools. The product of CairnTool is `cairn`: a module of that name would clash with `Cairn` where case is not told
         // apart.
         tool(
-            "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnLayout", "CairnMerge",
-            "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal", argumentParser),
+            "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnKeeper", "CairnLayout",
+            "CairnMerge", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal", argumentParser),
         tool("CairnTrainTool", "CairnTrainCommands"),
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
@@ -176,6 +178,9 @@ let package = Package(
         tests(
             "CairnSnapshotTests", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnSnapshot",
             "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnKeeperTests", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnSnapshot", "CairnStorage",
+            "CairnStorageTesting", "CairnTensor", "CairnTesting"),
         tests(
             "CairnMetricsTests", "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
             coreMetrics, metricsTestKit),

@@ -36,7 +36,9 @@ package final class Monitor<State>: @unchecked Sendable {
     package enum Waking { case none, one, all }
 
     /// Changes the state and wakes threads that wait for it.
-    package func change<Result>(waking: Waking = .all, _ body: (inout State) throws -> Result) rethrows -> Result {
+    package func change<Result, Failure: Error>(
+        waking: Waking = .all, _ body: (inout State) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
         pthread_mutex_lock(mutex)
         defer {
             pthread_mutex_unlock(mutex)

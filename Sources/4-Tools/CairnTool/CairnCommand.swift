@@ -28,7 +28,7 @@ struct CairnCommand: ParsableCommand {
             ListCommand.self, LineageCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self,
             DiffCommand.self, ConvertCommand.self, AverageCommand.self, MergeCommand.self, InterpolateCommand.self,
             AlignCommand.self, ReshardCommand.self, PlanCommand.self, SimulateCommand.self, PruneCommand.self,
-            RepairCommand.self, RulesCommand.self, FormatsCommand.self,
+            RepairCommand.self, KeepCommand.self, RulesCommand.self, FormatsCommand.self,
         ])
 
     /// Parses, runs, and turns whatever happens into the promised exit codes.

@@ -13,7 +13,12 @@ public struct CheckpointTier: Sendable {
     /// What it keeps after each new checkpoint; `nil` keeps everything.
     public var retention: RetentionPolicy?
 
-    package init(
+    /// - Parameters:
+    ///   - name: What to call it in reports.
+    ///   - store: Its checkpoints.
+    ///   - interval: It gets the checkpoint of every step that is a multiple of this.
+    ///   - retention: What it keeps after each new checkpoint; `nil` keeps everything.
+    public init(
         _ name: String, store: CheckpointStore, every interval: Int = 1, retention: RetentionPolicy? = nil
     ) {
         self.name = name

@@ -140,23 +140,24 @@ public final class MemoryMapping: Sendable {
 ///
 /// An error of that close is not looked at: a caller that needs the bytes to last has called `fsync` before, which reports
 /// every failure that `close` could.
-final class FileDescriptor: Sendable {
+package final class FileDescriptor: Sendable {
     let fileSystem: any FileSystem
-    let number: Int32
+    package let number: Int32
 
     init(_ fileSystem: any FileSystem, _ path: String, _ mode: FileOpenMode) throws(SystemCallError) {
         self.fileSystem = fileSystem
         number = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.open(path, mode) }
     }
 
-    private init(_ fileSystem: any FileSystem, adopting number: Int32) {
+    /// Takes over an open descriptor.
+    package init(_ fileSystem: any FileSystem, adopting number: Int32) {
         self.fileSystem = fileSystem
         self.number = number
     }
 
     deinit { try? fileSystem.close(number) }
 
-    var status: FileStatus {
+    package var status: FileStatus {
         get throws(SystemCallError) {
             try retryingInterrupted { () throws(SystemCallError) in try fileSystem.status(of: number) }
         }
@@ -166,11 +167,11 @@ final class FileDescriptor: Sendable {
         try retryingInterrupted { () throws(SystemCallError) in try fileSystem.synchronize(number) }
     }
 
-    func truncate(to byteCount: Int) throws(SystemCallError) {
+    package func truncate(to byteCount: Int) throws(SystemCallError) {
         try retryingInterrupted { () throws(SystemCallError) in try fileSystem.truncate(number, to: byteCount) }
     }
 
-    func allocate(byteCount: Int) throws(SystemCallError) {
+    package func allocate(byteCount: Int) throws(SystemCallError) {
         try retryingInterrupted { () throws(SystemCallError) in try fileSystem.allocate(number, byteCount: byteCount) }
     }
 
@@ -179,7 +180,7 @@ final class FileDescriptor: Sendable {
     }
 
     /// The same file opened once more for reading; `nil` where the system cannot do that.
-    func reopened() throws(SystemCallError) -> FileDescriptor? {
+    package func reopened() throws(SystemCallError) -> FileDescriptor? {
         do throws(SystemCallError) {
             let another = try retryingInterrupted { () throws(SystemCallError) in try fileSystem.reopen(number) }
             return FileDescriptor(fileSystem, adopting: another)
@@ -208,7 +209,7 @@ final class FileDescriptor: Sendable {
     }
 
     /// Reads until `buffer` is full or the file ends; how many bytes that were.
-    func readFully(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemCallError) -> Int {
+    package func readFully(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemCallError) -> Int {
         var done = 0
         while done < buffer.count {
             let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
@@ -220,7 +221,7 @@ final class FileDescriptor: Sendable {
     }
 
     /// Writes all of `buffer`.
-    func writeFully(at offset: Int, from buffer: UnsafeRawBufferPointer) throws(SystemCallError) {
+    package func writeFully(at offset: Int, from buffer: UnsafeRawBufferPointer) throws(SystemCallError) {
         var done = 0
         while done < buffer.count {
             let rest = UnsafeRawBufferPointer(rebasing: buffer[done...])

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CairnCommunication
+import CairnKeeper
 import CairnTrain
 
 /// Trains, saves, resumes.
@@ -31,6 +32,15 @@ struct RunCommand: LaunchedCommand {
     var blockingSaves = false
     @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
     var snapshotMegabytes: Int?
+    @Option(
+        help: ArgumentHelp(
+            "Save snapshots to the keeper that listens there too, and continue from it (see cairn keep). 'auto' is the usual "
+                + "path.", valueName: "socket"))
+    var keeper: String?
+    @Option(help: "Steps between two snapshots that go to the keeper.")
+    var keepEvery = 1
+    @Option(help: ArgumentHelp("What the keeper calls the run; the folder's name if not given.", valueName: "job"))
+    var keeperJob: String?
     @Flag(help: "Continue from the newest valid checkpoint of --out, or start if there is none.")
     var resume = false
     @Option(help: "Start from the newest valid checkpoint of another run's store.")
@@ -54,6 +64,7 @@ struct RunCommand: LaunchedCommand {
         guard [evaluateEvery, lawa, lawaEvery].allSatisfy({ $0.map { (1...1 << 40).contains($0) } ?? true }) else {
             throw ValidationError("--evaluate-every, --lawa and --lawa-every must be at least 1")
         }
+        guard (1...1 << 40).contains(keepEvery) else { throw ValidationError("--keep-every must be at least 1") }
         guard lawa == nil || evaluateEvery != nil else { throw ValidationError("--lawa needs --evaluate-every") }
         guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
             throw ValidationError("--snapshot-megabytes must be a number from 0 on")
@@ -79,6 +90,10 @@ struct RunCommand: LaunchedCommand {
         plan.snapshotMegabytes = snapshotMegabytes
         plan.withoutOptimizer = withoutOptimizer
         plan.stopAfter = stopAfter
+        plan.keeper = keeper.map { path in
+            RunKeeper(
+                path: path == "auto" ? KeeperStorage.usualPath : path, job: keeperJob ?? Self.jobName(out), every: keepEvery)
+        }
         plan.hold = holdSaveOfStep.map { SaveHold(step: $0, rank: holdRank) }
         let ranks = try parallel.rankCount()
         if !launcher.ranksAreProcesses {
@@ -102,4 +117,10 @@ struct RunCommand: LaunchedCommand {
     }
 
     private static let largestThreadCount = 64
+
+    /// The last component of a path, with what a job's name cannot have replaced.
+    private static func jobName(_ path: String) -> String {
+        let name = path.split(separator: "/").last.map(String.init) ?? "run"
+        return String(name.map { $0.isWhitespace ? "-" : $0 }.prefix(100))
+    }
 }

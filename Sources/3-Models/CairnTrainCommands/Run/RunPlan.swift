@@ -34,6 +34,8 @@ struct RunPlan: Sendable {
     var hasBlockingSaves = false
     /// The most megabytes that snapshots may take beside training; `nil` for no limit.
     var snapshotMegabytes: Int?
+    /// The keeper that gets snapshots too, if there is one.
+    var keeper: RunKeeper?
     /// Keeps a save half-written for ever.
     var hold: SaveHold?
     /// Where lines for people go.

@@ -13,6 +13,8 @@ import Darwin
 final class RunSaves {
     private let plan: RunPlan
     private let pipeline: SnapshotPipeline
+    /// What drains into the keeper.
+    private let kept: SnapshotPipeline?
     /// Whether this rank speaks and prunes.
     private let isFirst: Bool
     private var stall: StallMeter
@@ -27,10 +29,12 @@ final class RunSaves {
     ///   - step: Where the run continues from.
     ///   - began: When the run began to load what it needs.
     init(
-        _ plan: RunPlan, _ pipeline: SnapshotPipeline, from step: Int, began: ContinuousClock.Instant, isFirst: Bool
+        _ plan: RunPlan, _ pipeline: SnapshotPipeline, kept: SnapshotPipeline?, from step: Int,
+        began: ContinuousClock.Instant, isFirst: Bool
     ) {
         self.plan = plan
         self.pipeline = pipeline
+        self.kept = kept
         self.isFirst = isFirst
         stall = StallMeter()
         timing = SaveTiming(plan.saveEvery, from: step, to: plan.end)
@@ -72,8 +76,28 @@ final class RunSaves {
         noteReports()
     }
 
+    /// Whether the state after a step goes to the keeper.
+    func isKept(after step: Int) -> Bool { kept != nil && plan.keeper.map { step % $0.every == 0 } ?? false }
+
+    /// Takes a snapshot for the keeper, which is drained while the run trains on.
+    ///
+    /// - Parameter log: As for ``save(step:options:log:_:)``.
+    func keep(
+        step: Int, options: SaveOptions, log: LossLog?, _ take: (SnapshotPipeline, SaveOptions) throws -> Snapshot
+    ) rethrows {
+        guard let kept else { return }
+        var options = options
+        if let log { options.progress = Self.first({ try log.write() }, then: options.progress) }
+        let start = ContinuousClock.now
+        _ = try take(kept, options)
+        stall.noteCall(.now - start)
+    }
+
     /// Says what has become of snapshots.
     func noteReports() {
+        for report in kept?.takeReports() ?? [] where isFirst && !report.outcome.isCommitted {
+            plan.note("step \(report.step) is not in the keeper: \(report.outcome)")
+        }
         for report in pipeline.takeReports() {
             stall.noteEnd(report.timeline)
             // The advisor looks at the last ones only.
@@ -114,6 +138,7 @@ final class RunSaves {
     ///
     /// - Throws: What kept the last step from being saved.
     func finish(lastStep: Int) throws(CairnError) {
+        kept?.drain()
         pipeline.drain()
         noteReports()
         if isFirst, let line = stall.summary { plan.note(line) }

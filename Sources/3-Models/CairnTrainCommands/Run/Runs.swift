@@ -14,13 +14,21 @@ struct SingleRun {
         let began = ContinuousClock.now
         let trainer = try plan.options.makeTrainer()
         let store = plan.store
-        let source = try plan.source()
+        let kept = try plan.keeperStore()
         var log = LossLog(folder: plan.folder)
         var parent: Manifest?
-        if let source {
-            let loaded = try source.loadLatest()
+        var source: CheckpointStore?
+        if case .newest = plan.start, kept != nil, let restart = try plan.recovery(kept).load() {
+            try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
+            plan.noteRestart(restart.decisions, step: restart.step, tier: restart.tier)
+            try plan.checkFingerprint(restart.state.values) { trainer.fingerprint() }
+            try log.load(upTo: restart.step)
+            (parent, source) = (restart.manifest, plan.store)
+        } else if let found = try plan.source() {
+            source = found
+            let loaded = try found.loadLatest()
             try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
-            plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped)
+            plan.noteResume(loaded.manifest, of: found, skipped: loaded.skipped)
             try plan.checkFingerprint(loaded.state.values) { trainer.fingerprint() }
             try log.load(upTo: loaded.step)
             parent = loaded.manifest
@@ -30,6 +38,7 @@ struct SingleRun {
         signal.watch()
         let saves = RunSaves(
             plan, SnapshotPipeline(store, pool: trainer.statePool, options: RunSaves.pipelineOptions(plan)),
+            kept: kept.map { SnapshotPipeline($0, pool: trainer.statePool, options: RunKeeper.options(plan)) },
             from: trainer.stepCount, began: began, isFirst: true)
         var evaluation = try plan.evaluateEvery.map { every throws(CairnError) in
             try RunEvaluation(every: every, latest: plan.latest)
@@ -41,6 +50,13 @@ struct SingleRun {
             saves.noteReports()
             let losses = try evaluation?.evaluate(trainer, end: plan.end)
             if let losses { plan.noteEvaluation(trainer.stepCount, losses) }
+            if saves.isKept(after: trainer.stepCount) {
+                let options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
+                saves.keep(step: trainer.stepCount, options: options, log: log) { pipeline, options in
+                    pipeline.snapshot(
+                        trainer.trainingState, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+                }
+            }
             let isLast = signal.isRequested
             guard isLast || saves.isDue(after: trainer.stepCount) else { continue }
             var options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
@@ -103,7 +119,8 @@ struct ParallelRun: Sendable {
         let began = ContinuousClock.now
         let trainer = try plan.options.makeTrainer(text, parallel, communicator)
         let isFirst = communicator.rank == 0
-        let (parent, source) = try restore(trainer, communicator)
+        let kept = try plan.keeperStore(communicator)
+        let (parent, source) = try restore(trainer, kept, communicator)
         let shared = try ShardedStore(plan.store, over: communicator)
         var log = LossLog(folder: plan.folder)
         if isFirst, parent != nil { try log.load(upTo: trainer.stepCount) }
@@ -112,7 +129,10 @@ struct ParallelRun: Sendable {
         signal.watch()
         let saves = RunSaves(
             plan, SnapshotPipeline(shared, pool: trainer.pool, options: RunSaves.pipelineOptions(plan)),
-            from: trainer.stepCount, began: began, isFirst: isFirst)
+            kept: try kept.map { store throws(CairnError) in
+                SnapshotPipeline(
+                    try ShardedStore(store, over: communicator), pool: trainer.pool, options: RunKeeper.options(plan))
+            }, from: trainer.stepCount, began: began, isFirst: isFirst)
         while trainer.stepCount < plan.end {
             let report = try saves.step { try trainer.step() }
             if isFirst {
@@ -124,6 +144,13 @@ struct ParallelRun: Sendable {
             if let every = plan.evaluateEvery, trainer.stepCount % every == 0 || trainer.stepCount == plan.end {
                 losses = [("validation", try trainer.evaluate().loss)]
                 if isFirst { plan.noteEvaluation(trainer.stepCount, losses) }
+            }
+            if saves.isKept(after: trainer.stepCount) {
+                let state = try trainer.shardedState
+                let options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
+                saves.keep(step: trainer.stepCount, options: options, log: isFirst ? log : nil) { pipeline, options in
+                    pipeline.snapshot(state, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+                }
             }
             // The signal may reach some ranks a step later than others, and each measures other times.
             let (isLast, isDue) = try agree(
@@ -160,15 +187,22 @@ struct ParallelRun: Sendable {
 
     /// - Returns: What the run continues from, and where that is.
     private func restore(
-        _ trainer: ParallelTrainer, _ communicator: any Communicator
+        _ trainer: ParallelTrainer, _ kept: CheckpointStore?, _ communicator: any Communicator
     ) throws -> (parent: Manifest?, source: CheckpointStore?) {
-        // One rank looks, so that all do the same.
         let isFirst = communicator.rank == 0
+        let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
+        if case .newest = plan.start, kept != nil,
+            let restart = try plan.recovery(kept).load(wanted, over: communicator)
+        {
+            try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
+            if isFirst { plan.noteRestart(restart.decisions, step: restart.step, tier: restart.tier) }
+            return (restart.manifest, plan.store)
+        }
+        // One rank looks, so that all do the same.
         let found = isFirst ? try plan.source() : nil
         let answer = try communicator.broadcast(message: isFirst ? Array((found?.name ?? "").utf8) : nil, from: 0)
         guard !answer.isEmpty else { return (nil, nil) }
         let source = CheckpointStore(path: String(decoding: answer, as: UTF8.self))
-        let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
         let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
         try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
         if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }

@@ -1,0 +1,367 @@
+package import CairnBase
+import CairnCheckpoint
+package import CairnStorage
+
+/// What a keeper has: the objects of jobs, the memory that they take, and the connections that use them.
+///
+/// It decides and counts. Reserving memory takes long, so the server does that between ``reserve(_:key:byteCount:)`` and
+/// ``provide(_:writer:memory:)``.
+package struct KeeperTable {
+    /// A job of a user. Those of different users never meet, whatever their names.
+    package struct JobName: Hashable {
+        package var user: UInt32
+        package var name: String
+
+        package init(user: UInt32, name: String) {
+            self.user = user
+            self.name = name
+        }
+    }
+
+    package struct KeptObject {
+        package var memory: KeptMemory
+        package var byteCount: Int
+        /// Nanoseconds since 1970.
+        package var modified: Int64
+        /// The connection that wrote it.
+        package var creator: Int
+    }
+
+    /// An object that is being written.
+    package struct Writer {
+        package var key: String
+        package var capacity: Int
+        /// `nil` while the memory is being reserved.
+        package var memory: KeptMemory?
+    }
+
+    package struct Connection {
+        package var peer: KeeperSocket.Peer
+        package var job: JobName?
+        package var isObserver = false
+        package var writers: [Int: Writer] = [:]
+        package var readers: [Int: KeptMemory] = [:]
+        /// Memory of objects that it wrote and that are gone: used for its next ones, because memory that was used before takes a
+        /// fraction of the time to write. No other process has it open, so no other one can change what is written next.
+        package var spares: [KeptMemory] = []
+    }
+
+    /// What came of asking for memory.
+    package enum Reservation {
+        case recycled(writer: Int, KeptMemory)
+        /// So many bytes are put aside and have to be provided.
+        case granted(writer: Int, capacity: Int)
+    }
+
+    package let limits: KeeperLimits
+    package var jobs: [JobName: [String: KeptObject]] = [:]
+    package var connections: [Int: Connection] = [:]
+    package var counters = KeeperCounters()
+    /// Bytes of memory by user: of objects, of what is being written, and spare.
+    package private(set) var used: [UInt32: Int] = [:]
+    /// Memory that a process may still have mapped although its connection is gone.
+    private var mappedElsewhere: Set<ObjectIdentifier> = []
+    private var lastNumber = 0
+
+    package init(limits: KeeperLimits) { self.limits = limits }
+
+    package var usedByteCount: Int { used.values.reduce(0, +) }
+
+    // MARK: - Connections
+
+    package mutating func connect(_ peer: KeeperSocket.Peer) throws(CairnError) -> Int {
+        guard connections.count < limits.connections else {
+            throw CairnError(
+                .noSpace, "the keeper has as many connections as it allows",
+                .init(expected: "at most \(limits.connections)"))
+        }
+        let number = nextNumber()
+        connections[number] = Connection(peer: peer)
+        return number
+    }
+
+    package mutating func setJob(_ connection: Int, _ job: JobName, isObserver: Bool) throws(CairnError) {
+        guard connections[connection]?.job == nil else {
+            throw CairnError(.invalidArgument, "the connection has a job already", .init(found: job.name))
+        }
+        if !isObserver, jobs[job] == nil {
+            guard jobs.keys.count(where: { $0.user == job.user }) < limits.jobsPerUser else {
+                throw CairnError(
+                    .noSpace, "the keeper has as many jobs of this user as it allows",
+                    .init(
+                        expected: "at most \(limits.jobsPerUser)",
+                        advice: "`cairn keep status` lists them, `cairn keep forget JOB` removes one"))
+            }
+            jobs[job] = [:]
+        }
+        connections[connection]?.job = job
+        connections[connection]?.isObserver = isObserver
+    }
+
+    /// Forgets a connection: what it was writing never appears.
+    package mutating func disconnect(_ number: Int) {
+        guard let connection = connections.removeValue(forKey: number) else { return }
+        let user = connection.job?.user ?? connection.peer.user
+        for writer in connection.writers.values { release(writer.capacity, of: user) }
+        for spare in connection.spares { release(spare.capacity, of: user) }
+        for memory in connection.readers.values { mappedElsewhere.insert(ObjectIdentifier(memory)) }
+        counters.abandoned += connection.writers.count
+        guard let job = connection.job, !connection.isObserver,
+            !connections.values.contains(where: { $0.job == job && !$0.isObserver })
+        else { return }
+        removeUncommitted(job)
+    }
+
+    /// Once no process of a job is left: removes the files of checkpoints that nobody will commit any more.
+    private mutating func removeUncommitted(_ job: JobName) {
+        let objects = jobs[job] ?? [:]
+        for (key, _) in objects where key != Self.manifest(beside: key) {
+            guard let manifest = Self.manifest(beside: key), objects[manifest] == nil else { continue }
+            remove(key, of: job)
+        }
+        if jobs[job]?.isEmpty == true { jobs[job] = nil }
+    }
+
+    // MARK: - Writing
+
+    package mutating func reserve(_ connection: Int, key: String, byteCount: Int) throws(CairnError) -> Reservation {
+        let job = try writingJob(of: connection)
+        try StorageKey.validate(key)
+        try StorageKey.validate(offset: 0, byteCount: byteCount, of: key)
+        guard (connections[connection]?.writers.count ?? 0) < limits.openObjects, key.utf8.count <= limits.keyByteCount,
+            (jobs[job]?.count ?? 0) < limits.objectsPerJob
+        else {
+            throw CairnError(
+                .noSpace, "the job has as many objects as the keeper allows, or one of too long a name", .init(file: key))
+        }
+        let number = nextNumber()
+        let most = byteCount.adding(checked: byteCount / 4)?.adding(checked: 1 << 20) ?? .max
+        if let index = connections[connection]?.spares.firstIndex(where: { (byteCount...most).contains($0.capacity) }),
+            let memory = connections[connection]?.spares.remove(at: index)
+        {
+            connections[connection]?.writers[number] = Writer(key: key, capacity: memory.capacity, memory: memory)
+            return .recycled(writer: number, memory)
+        }
+        guard let capacity = byteCount.adding(checked: 4095).map({ $0 & ~4095 }) else {
+            throw CairnError(.invalidArgument, "no memory has so many bytes", .init(file: key, found: "\(byteCount)"))
+        }
+        try makeRoom(for: capacity, of: job.user, key)
+        used[job.user, default: 0] += capacity
+        connections[connection]?.writers[number] = Writer(key: key, capacity: capacity, memory: nil)
+        return .granted(writer: number, capacity: capacity)
+    }
+
+    /// Gives a writer the memory that was granted.
+    package mutating func provide(_ connection: Int, writer: Int, memory: KeptMemory) {
+        connections[connection]?.writers[writer]?.memory = memory
+    }
+
+    /// Ends a writer, and its memory with it.
+    package mutating func discard(_ connection: Int, writer: Int) {
+        guard let writer = connections[connection]?.writers.removeValue(forKey: writer) else { return }
+        if let memory = writer.memory {
+            retire(memory, creator: connection, of: user(of: connection))
+        } else {
+            release(writer.capacity, of: user(of: connection))
+        }
+    }
+
+    /// The object appears, and replaces what had its key.
+    package mutating func finish(_ connection: Int, writer number: Int, byteCount: Int, now: Int64) throws(CairnError) {
+        let job = try writingJob(of: connection)
+        guard let writer = connections[connection]?.writers[number], let memory = writer.memory else {
+            throw CairnError(.invalidArgument, "the connection writes no such object", .init(found: "\(number)"))
+        }
+        guard byteCount >= 0, byteCount <= memory.capacity else {
+            discard(connection, writer: number)
+            throw CairnError(
+                .invalidArgument, "the object has more bytes than its memory",
+                .init(file: writer.key, expected: "at most \(memory.capacity)", found: "\(byteCount)"))
+        }
+        do throws(CairnError) {
+            try memory.seal(writer.key)
+        } catch {
+            connections[connection]?.writers[number] = nil
+            release(writer.capacity, of: job.user)
+            throw error
+        }
+        connections[connection]?.writers[number] = nil
+        remove(writer.key, of: job)
+        jobs[job, default: [:]][writer.key] = KeptObject(
+            memory: memory, byteCount: byteCount, modified: now, creator: connection)
+        counters.finished += 1
+        if writer.key == Self.manifest(beside: writer.key) { counters.committed += 1 }
+    }
+
+    // MARK: - Reading
+
+    package mutating func open(_ connection: Int, key: String) throws(CairnError) -> (reader: Int, object: KeptObject) {
+        try StorageKey.validate(key)
+        let job = try job(of: connection)
+        guard let object = jobs[job]?[key] else {
+            throw CairnError(.notFound, "the keeper has no such object", .init(file: key))
+        }
+        guard (connections[connection]?.readers.count ?? 0) < limits.openObjects else {
+            throw CairnError(.noSpace, "the connection has as many objects open as the keeper allows", .init(file: key))
+        }
+        let number = nextNumber()
+        connections[connection]?.readers[number] = object.memory
+        return (number, object)
+    }
+
+    package mutating func release(_ connection: Int, reader: Int) { connections[connection]?.readers[reader] = nil }
+
+    /// The entries that begin with a prefix and come after a key, as far as they fit a message.
+    package func list(_ connection: Int, prefix: String, after: String?) throws(CairnError) -> ([StorageEntry], isComplete: Bool)
+    {
+        try StorageKey.validate(prefix: prefix)
+        let objects = jobs[try job(of: connection)] ?? [:]
+        let keys = objects.keys.filter { key in
+            StorageKey.has(key, prefix: prefix) && after.map { StorageKey.precedes($0, key) } ?? true
+        }.sorted(by: StorageKey.precedes)
+        var entries: [StorageEntry] = []
+        var room = KeeperSocket.maximumMessageByteCount / 2
+        for key in keys {
+            // A key may grow to six times its size as JSON; the limit of its length leaves room for one.
+            room -= 6 * key.utf8.count + 64
+            if room < 0, !entries.isEmpty { return (entries, false) }
+            guard let object = objects[key] else { continue }
+            entries.append(StorageEntry(key: key, byteCount: object.byteCount, modified: object.modified))
+        }
+        return (entries, true)
+    }
+
+    // MARK: - Deleting
+
+    package mutating func delete(_ connection: Int, keys: [String]) throws(CairnError) {
+        let job = try writingJob(of: connection)
+        for key in keys { try StorageKey.validate(key) }
+        for key in keys { remove(key, of: job) }
+    }
+
+    /// Removes a job that no process uses.
+    package mutating func forget(_ job: JobName) throws(CairnError) {
+        guard let objects = jobs[job] else {
+            throw CairnError(.notFound, "the keeper has no such job", .init(found: job.name))
+        }
+        guard !connections.values.contains(where: { $0.job == job && !$0.isObserver }) else {
+            throw CairnError(
+                .invalidArgument, "a process of the job is connected", .init(found: job.name, advice: "end it first"))
+        }
+        for key in objects.keys { remove(key, of: job) }
+        jobs[job] = nil
+    }
+
+    private mutating func remove(_ key: String, of job: JobName) {
+        guard let old = jobs[job]?.removeValue(forKey: key) else { return }
+        retire(old.memory, creator: old.creator, of: job.user)
+    }
+
+    // MARK: - Memory
+
+    /// Takes memory back: for the next object of the process that wrote it, if no other one may look at it.
+    private mutating func retire(_ memory: KeptMemory, creator: Int, of user: UInt32) {
+        let isShared =
+            mappedElsewhere.remove(ObjectIdentifier(memory)) != nil
+            || connections.values.contains { $0.readers.values.contains { $0 === memory } }
+        if !isShared, memory.capacity >= limits.leastSpare, let spares = connections[creator]?.spares,
+            spares.count < limits.sparesPerConnection
+        {
+            connections[creator]?.spares.append(memory)
+        } else {
+            release(memory.capacity, of: user)
+        }
+    }
+
+    /// Gives spare memory up until so much is free.
+    private mutating func makeRoom(for byteCount: Int, of user: UInt32, _ key: String) throws(CairnError) {
+        func isShort(_ table: KeeperTable) -> Bool { table.free(for: user) < byteCount }
+        while isShort(self) {
+            let isOwnShort = limits.memoryPerUser - (used[user] ?? 0) < byteCount
+            guard
+                let number = connections.first(where: { entry in
+                    !entry.value.spares.isEmpty && (!isOwnShort || self.user(of: entry.key) == user)
+                })?.key, let spare = connections[number]?.spares.popLast()
+            else { break }
+            release(spare.capacity, of: self.user(of: number))
+        }
+        guard !isShort(self) else {
+            counters.refused += 1
+            throw CairnError(
+                .noSpace, "the keeper's memory is used up",
+                .init(
+                    file: key, expected: "\(byteCount) bytes", found: "\(max(0, free(for: user))) bytes",
+                    advice: "keep fewer checkpoints in it, or start it with more --memory"))
+        }
+    }
+
+    private func free(for user: UInt32) -> Int {
+        min(limits.memory - usedByteCount, limits.memoryPerUser - (used[user] ?? 0))
+    }
+
+    private mutating func release(_ byteCount: Int, of user: UInt32) {
+        let rest = (used[user] ?? 0) - byteCount
+        used[user] = rest > 0 ? rest : nil
+    }
+
+    /// The manifest of the checkpoint that a file is of.
+    package static func manifest(beside key: String) -> String? {
+        StepName.step(ofKey: key).map { StepName.prefix($0) + CairnReader.manifestName }
+    }
+
+    // MARK: - Who
+
+    package func job(of connection: Int) throws(CairnError) -> JobName {
+        guard let job = connections[connection]?.job else {
+            throw CairnError(.invalidArgument, "the connection has not said which job it is about")
+        }
+        return job
+    }
+
+    private func writingJob(of connection: Int) throws(CairnError) -> JobName {
+        let job = try job(of: connection)
+        guard connections[connection]?.isObserver == false else {
+            throw CairnError(.accessDenied, "an observer changes nothing", .init(found: job.name))
+        }
+        return job
+    }
+
+    private func user(of connection: Int) -> UInt32 {
+        connections[connection].map { $0.job?.user ?? $0.peer.user } ?? 0
+    }
+
+    private mutating func nextNumber() -> Int {
+        lastNumber += 1
+        return lastNumber
+    }
+}
+
+/// How much a keeper allows.
+package struct KeeperLimits: Sendable {
+    package var memory: Int
+    package var memoryPerUser: Int
+    package var connections = 1024
+    package var jobsPerUser = 64
+    package var objectsPerJob = 100_000
+    package var openObjects = 4096
+    package var keyByteCount = 1024
+    package var sparesPerConnection = 4
+    /// Smaller memory is not worth keeping.
+    package var leastSpare = 1 << 20
+
+    package init(memory: Int, memoryPerUser: Int) {
+        self.memory = memory
+        self.memoryPerUser = memoryPerUser
+    }
+}
+
+/// What has happened since a keeper was started.
+package struct KeeperCounters: Sendable {
+    package var finished = 0
+    /// Manifests that were finished.
+    package var committed = 0
+    /// Objects that were not finished when their process went away.
+    package var abandoned = 0
+    /// Objects for which there was no memory.
+    package var refused = 0
+}
