@@ -145,8 +145,8 @@ let package = Package(
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
             "cairn-bench", folder: "CairnBench", "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase",
-            "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnProcesses", "CairnReshard", "CairnSnapshot",
-            "CairnTensor", argumentParser),
+            "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnKeeper", "CairnProcesses", "CairnReshard", "CairnSnapshot",
+            "CairnStorage", "CairnTensor", argumentParser),
         tool(
             "cairn-mpi-check", folder: "CairnMPICheck", "CairnBase", "CairnCommunication", "CairnCommunicationTesting",
             "CairnMPI"),

@@ -32,6 +32,8 @@ struct BenchCommand: ParsableCommand {
     var paths = false
     @Flag(help: "Measure loads through renamed, selected and cast views instead, beside loads of the checkpoint.")
     var views = false
+    @Flag(help: "Measure saves to a keeper and loads from it instead, beside memory and the disk.")
+    var keeper = false
     @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
     var convert = false
     @Option(
@@ -75,6 +77,7 @@ struct BenchCommand: ParsableCommand {
             }
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
+        if keeper { return try KeeperBench(folder: folder, rounds: rounds).run(state) }
         if views { return try ViewBench(folder: folder, rounds: rounds, cold: cold).run(state) }
         if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()
