@@ -58,6 +58,8 @@ extension RunPlan {
     /// Says what was tried and what is continued from.
     func noteRestart(_ decisions: [RestartDecision], step: Int, tier: String) {
         for decision in decisions where decision.outcome != .loaded { note("passed over \(decision)") }
-        note("resumed from step \(step) of \(tier)" + (withoutOptimizer ? ", without the optimizer" : ""))
+        let milliseconds = decimal((decisions.last?.seconds ?? 0) * 1000)
+        note(
+            "resumed from step \(step) of \(tier) in \(milliseconds) ms" + (withoutOptimizer ? ", without the optimizer" : ""))
     }
 }

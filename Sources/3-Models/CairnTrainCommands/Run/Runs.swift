@@ -18,7 +18,7 @@ struct SingleRun {
         var log = LossLog(folder: plan.folder)
         var parent: Manifest?
         var source: CheckpointStore?
-        if case .newest = plan.start, kept != nil, let restart = try plan.recovery(kept).load() {
+        if case .newest = plan.start, plan.keeper != nil, let restart = try plan.recovery(kept).load() {
             try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
             plan.noteRestart(restart.decisions, step: restart.step, tier: restart.tier)
             try plan.checkFingerprint(restart.state.values) { trainer.fingerprint() }
@@ -191,7 +191,7 @@ struct ParallelRun: Sendable {
     ) throws -> (parent: Manifest?, source: CheckpointStore?) {
         let isFirst = communicator.rank == 0
         let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
-        if case .newest = plan.start, kept != nil,
+        if case .newest = plan.start, plan.keeper != nil,
             let restart = try plan.recovery(kept).load(wanted, over: communicator)
         {
             try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)

@@ -74,6 +74,7 @@ struct KeepRunCommand: ParsableCommand {
         options.memoryPerUser = memoryPerUser.flatMap(ByteCountText.parse)
         options.isShared = shared
         Interruption.watch()
+        Self.raiseFileLimit()
         let keeper = try Keeper(at: socket.path, options: options)
         StandardError.line(
             "keeper: listening at \(socket.path), with \(ByteCountText.describe(options.memory)) of memory")
@@ -84,6 +85,19 @@ struct KeepRunCommand: ParsableCommand {
         keeper.stop()
         StandardError.line("keeper: ended")
         if hasFailed { throw ExitCode(1) }
+    }
+
+    /// Every object takes a descriptor.
+    private static func raiseFileLimit() {
+        var limit = rlimit()
+        #if canImport(Glibc)
+        let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        #else
+        let resource = RLIMIT_NOFILE
+        #endif
+        guard getrlimit(resource, &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(resource, &limit)
     }
 
     /// - Returns: Whether a job's checkpoint could not be copied.
