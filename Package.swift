@@ -63,7 +63,7 @@ let package = Package(
         library("CairnCommunication"), library("CairnMPI"), library("CairnSnapshot"), library("CairnKeeper"),
         library("CairnMetrics"),
         library("CairnReshard"), library("CairnMerge"), library("CairnTrain"), library("CairnUniversal"),
-        library("CairnDigest"), library("CairnInterop"), library("CairnHDF5"),
+        library("CairnDelta"), library("CairnDigest"), library("CairnInterop"), library("CairnHDF5"),
         .executable(name: "cairn", targets: ["CairnTool"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
         .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
@@ -128,6 +128,8 @@ let package = Package(
         // Models: what is made of stored weights, and the example trainer.
         module(.models, "CairnMerge", "CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnTensor", "CairnYAML"),
         module(
+            .models, "CairnDelta", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"),
+        module(
             .models, "CairnTrain", "COpenBLAS", "CTrainKernels", "CairnBase", "CairnCheckpoint", "CairnCommunication",
             "CairnLayout", "CairnTensor"),
         // Of no library: programs that start programs, and tests.
@@ -139,8 +141,9 @@ let package = Package(
         // Tools. The product of CairnTool is `cairn`: a module of that name would clash with `Cairn` where case is not told
         // apart.
         tool(
-            "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnKeeper", "CairnLayout",
-            "CairnMerge", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal", argumentParser),
+            "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnKeeper",
+            "CairnLayout", "CairnMerge", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
+            argumentParser),
         tool("CairnTrainTool", "CairnTrainCommands"),
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
@@ -186,6 +189,9 @@ let package = Package(
             coreMetrics, metricsTestKit),
         tests(
             "CairnDigestTests", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnDeltaTests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDelta", "CairnDigest",
+            "CairnStorage", "CairnTensor", "CairnTesting"),
         tests(
             "CairnInteropTests", "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
             "CairnTensor", "CairnTesting"),

@@ -69,8 +69,12 @@ public struct CheckpointDigest: Sendable, Hashable {
         }
     }
 
-    private static func sha256(
-        of tensor: TensorDescription, in reader: any CheckpointReader, bufferByteCount: Int
+    /// SHA-256 of one tensor's elements, as 64 hexadecimal digits.
+    ///
+    /// - Parameter progress: Called with the number of bytes just read; throwing stops.
+    package static func sha256(
+        of tensor: TensorDescription, in reader: any CheckpointReader, bufferByteCount: Int = 4 << 20,
+        progress: (Int) throws -> Void = { _ in }
     ) throws -> String {
         var hash = try SHA256()
         var buffer: [UInt8] = []
@@ -82,8 +86,22 @@ public struct CheckpointDigest: Sendable, Hashable {
             var part = bytes.part(0..<byteCount)
             try reader.read(tensor.name, region: slab, into: &part)
             try hash.update(buffer.span.bytes.extracting(0..<byteCount))
+            try progress(byteCount)
         }
         return Hexadecimal.encode(try hash.finish())
+    }
+
+    /// SHA-256 of a value, the same for all values that have the same leaves in ``objects``.
+    package static func sha256(of value: Value) throws(CairnError) -> String {
+        var leaves: [Leaf] = []
+        addLeaves(of: value, at: [], to: &leaves)
+        var writer = JSONWriter()
+        do throws(JSONError) {
+            try write(leaves, to: &writer)
+        } catch {
+            throw CairnError(.invalidArgument, error.message)
+        }
+        return Hexadecimal.encode(try SHA256.digest(of: writer.finish().span.bytes))
     }
 
     private static func component(_ key: String) -> Value {
@@ -137,25 +155,38 @@ extension CheckpointDigest {
         }
         writer.endArray()
         writer.key("objects")
+        try Self.write(objects, to: &writer)
+        writer.endObject()
+        return writer.finish()
+    }
+}
+
+extension CheckpointDigest {
+    private static func write(_ leaves: [Leaf], to writer: inout JSONWriter) throws(JSONError) {
+        func json(_ value: Value) throws(JSONError) -> JSONValue {
+            do throws(CairnError) {
+                return try ValueCoding.json(value)
+            } catch {
+                throw JSONError(error.message)
+            }
+        }
         writer.beginArray()
-        for leaf in objects {
+        for leaf in leaves {
             writer.beginObject()
             writer.key("path")
             writer.beginArray()
-            for component in leaf.path { try writer.write(ValueCoding.json(component)) }
+            for component in leaf.path { try writer.write(json(component)) }
             writer.endArray()
             writer.key("value")
             // An integer is an integer, whichever type held it.
             if case .unsigned(let value) = leaf.value {
                 writer.write(value)
             } else {
-                try writer.write(ValueCoding.json(leaf.value))
+                try writer.write(json(leaf.value))
             }
             writer.endObject()
         }
         writer.endArray()
-        writer.endObject()
-        return writer.finish()
     }
 }
 
@@ -183,6 +214,13 @@ package struct SHA256: ~Copyable {
         guard result == 1 else { throw Self.refusal }
     }
 
+    /// The same bytes so far, to go on in another way.
+    package borrowing func copy() throws(CairnError) -> SHA256 {
+        let other = try SHA256()
+        guard EVP_MD_CTX_copy_ex(other.context, context) == 1 else { throw Self.refusal }
+        return other
+    }
+
     /// The digest of all bytes: 32 bytes.
     package consuming func finish() throws(CairnError) -> [UInt8] {
         var digest = [UInt8](repeating: 0, count: 32)
@@ -200,4 +238,21 @@ package struct SHA256: ~Copyable {
     private static var refusal: CairnError {
         CairnError(.unsupported, "the system's OpenSSL does not compute SHA-256")
     }
+}
+
+/// SHA-256 of bytes that come in pieces, for whoever keeps it from one piece to the next.
+package final class RunningSHA256 {
+    private var hash: SHA256
+
+    /// Begins with no bytes.
+    package init() throws(CairnError) { hash = try SHA256() }
+
+    /// Begins with the bytes of another.
+    package init(copying other: RunningSHA256) throws(CairnError) { hash = try other.hash.copy() }
+
+    /// Adds the next bytes.
+    package func update(_ bytes: RawSpan) throws(CairnError) { try hash.update(bytes) }
+
+    /// The digest of the bytes so far, as 64 hexadecimal digits.
+    package func digest() throws(CairnError) -> String { Hexadecimal.encode(try hash.copy().finish()) }
 }

@@ -1,0 +1,57 @@
+import CairnBase
+import CairnCheckpoint
+import CairnTesting
+import Foundation
+import Testing
+
+@Suite struct DeltaTool {
+    @Test func deltasOfARunAreAppliedToAnyFormatAndComeOutAsTheyWere() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1, 2, 4])
+        for (one, other) in [(1, 2), (2, 4)] {
+            let run = try ToolRun("delta", "run@\(one)", "run@\(other)", "-o", "\(other).delta", "--json", in: directory)
+            #expect(run.exitCode == 0, "\(run.errors)")
+            let document = try run.document()
+            #expect(try document.string("schema") == "cairn-delta/1")
+            #expect(try document.integer("changed_tensors") > 0)
+        }
+        #expect(
+            try ToolRun("convert", "run@1", "1.safetensors", "--to", "safetensors", in: directory).exitCode == 0)
+        let applied = try ToolRun(
+            "apply", "1.safetensors", "2.delta", "4.delta", "-o", "made", "--to", "cairn", "--json", in: directory)
+        #expect(applied.exitCode == 0, "\(applied.errors)")
+        #expect(try applied.document().integer("step") == 4)
+        let digests = try ["run@4", "made@4"].map { path -> String in
+            let run = try ToolRun("digest", path, in: directory)
+            #expect(run.exitCode == 0, "\(run.errors)")
+            return run.output
+        }
+        #expect(digests[0] == digests[1])
+        let lineage = try #require(try CheckpointStore(path: directory.path("made")).open(step: 4).manifest.lineage)
+        #expect(lineage.operation == "delta" && lineage.parents.count == 3)
+    }
+
+    @Test func whatDoesNotFitIsRefusedAndNothingIsLeft() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1, 2, 4])
+        for step in [2, 4] {
+            let run = try ToolRun("delta", "run@\(step / 2)", "run@\(step)", "-o", "\(step).delta", in: directory)
+            #expect(run.exitCode == 0, "\(run.errors)")
+        }
+        let again = try ToolRun("delta", "run@1", "run@2", "-o", "2.delta", in: directory)
+        #expect(again.failedInOneLine && again.errors.contains("--force"), "\(again.errors)")
+        #expect(try ToolRun("delta", "run@1", "run@2", "-o", "2.delta", "--force", in: directory).exitCode == 0)
+        let wrong = try ToolRun("apply", "run@4", "2.delta", "-o", "x.safetensors", in: directory)
+        #expect(wrong.failedInOneLine && wrong.errors.contains("does not apply"), "\(wrong.errors)")
+        let order = try ToolRun("apply", "run@1", "4.delta", "2.delta", "-o", "x.safetensors", in: directory)
+        #expect(order.exitCode == 2, "\(order.errors)")
+        let other = try ToolRun("apply", "run@1", "run/step-00000001", "-o", "x.safetensors", in: directory)
+        #expect(other.exitCode == 2)
+        #expect(!FileManager.default.fileExists(atPath: directory.path("x.safetensors")))
+        // Over the source.
+        let over = try ToolRun("apply", "run@1", "2.delta", "-o", "2.delta", "--to", "npz", "--force", in: directory)
+        #expect(over.failedInOneLine && over.errors.contains("source"), "\(over.errors)")
+        let usage = try ToolRun("apply", "run@1", "2.delta", "-o", "x", in: directory)
+        #expect(usage.exitCode == 64)
+    }
+}
