@@ -6,7 +6,7 @@ import Testing
 @Suite(.serialized) struct ExperimentTests {
     @Test(arguments: [
         "resume-without-optimizer", "lawa", "ema", "upcycle", "soup", "lcsc", "recycle", "wsd-s", "muon-reshard",
-        "rebasin", "interpolation",
+        "rebasin", "interpolation", "checkfree",
     ])
     func anExperimentWritesItsTableAndItsPicture(name: String) throws {
         let folder = try TemporaryDirectory()

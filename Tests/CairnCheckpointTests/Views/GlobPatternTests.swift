@@ -19,8 +19,25 @@ import Testing
         }
     }
 
+    @Test func bracesGiveChoices() throws {
+        let cases: [(String, String, [String]?)] = [
+            ("layers.{8..11}.*", "layers.8.w", ["w"]), ("layers.{8..11}.*", "layers.11.w", ["w"]),
+            ("layers.{8..11}.*", "layers.7.w", nil), ("layers.{8..11}.*", "layers.12.w", nil),
+            ("layers.{8..11}.*", "layers.110.w", nil), ("{a,b}.{0,2..3}", "b.2..3", []), ("{a,b}.{0,2}", "a.2", []),
+            ("{a,b}.{0,2}", "c.2", nil), ("x{,y}", "x", []), ("x{,y}", "xy", []), ("{a,b{1..2}}", "b2", []),
+            ("{a,b{1..2}}", "b3", nil), ("{a}", "{a}", []), ("{a", "{a", []), ("a}", "a}", []), (#"\{a,b\}"#, "{a,b}", []),
+            ("{3..3}", "3", []), ("[{,}]", ",", [","]), (#"{a\,b,c}"#, "a,b", []), ("{a*,b*}", "bx", ["x"]),
+            ("{x..y}", "{x..y}", []),
+        ]
+        for (pattern, name, captures) in cases {
+            #expect(try GlobPattern(pattern).captures(name) == captures, "\(pattern) on \(name)")
+        }
+    }
+
     @Test func patternsThatMeanNothingAreRefused() {
-        for pattern in ["[", "[]", "[a", "[b-a]", "\\", "[!"] {
+        for pattern in [
+            "[", "[]", "[a", "[b-a]", "\\", "[!", "{9..8}", "{0..10000}", "{a*,b}", "{0..999}{0..999}", "{[,a}",
+        ] {
             #expect(throws: CairnError.self, "\(pattern)") { try GlobPattern(pattern) }
         }
     }

@@ -49,6 +49,9 @@ public struct CheckpointFormat: Sendable {
         public var part: Int?
         /// Which checkpoint of a run.
         public var step: Int?
+        /// Whether a checkpoint may be opened some of whose files are missing: tensors in them are listed as far as the rest
+        /// describes them, and cannot be read. A format that knows no such way opens nothing then, as always.
+        package var toleratesMissingFiles = false
 
         public init(part: Int? = nil, step: Int? = nil) {
             self.part = part
@@ -61,6 +64,8 @@ public struct CheckpointFormat: Sendable {
         package var reader: any CheckpointReader
         /// Which files of a directory are in it; `nil` where all of them are.
         package var files: [String]?
+        /// Tensors of missing files that the reader does not list, by their names.
+        package var absentTensors: [String] = []
 
         public init(_ reader: any CheckpointReader, files: [String]? = nil) {
             self.reader = reader

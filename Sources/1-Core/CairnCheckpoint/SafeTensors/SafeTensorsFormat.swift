@@ -6,7 +6,7 @@ extension CheckpointFormat {
     public static let safetensors = {
         var format = CheckpointFormat(
             name: "safetensors", title: "safetensors", kinds: [.file, .directory], recognise: SafeTensorsFormat.claim,
-            open: { path, _ in try SafeTensorsFormat.open(path) })
+            open: { path, options in try SafeTensorsFormat.open(path, toleratesMissingFiles: options.toleratesMissingFiles) })
         format.fileExtensions = [SafeTensorsShardName.fileExtension]
         format.targets = [
             CheckpointTarget(
@@ -37,15 +37,18 @@ private enum SafeTensorsFormat {
     }
 
     /// An error names the file by its path and not only by its name.
-    static func open(_ path: String) throws(CairnError) -> CheckpointFormat.Opening {
+    static func open(_ path: String, toleratesMissingFiles: Bool) throws(CairnError) -> CheckpointFormat.Opening {
         let isDirectory = try PathInspection.kind(of: path) == .directory
         do throws(CairnError) {
-            let reader = try SafeTensorsReader(path: path)
+            let missing = MissingShards(isTolerated: toleratesMissingFiles)
+            let reader = try SafeTensorsReader(path: path, missing: missing)
             // All of those are the model, unless an index names them.
             let files =
                 isDirectory
                 ? try PathInspection.names(in: path).filter { $0.hasSuffix(SafeTensorsShardName.fileExtension) } : nil
-            return CheckpointFormat.Opening(reader, files: files)
+            var opening = CheckpointFormat.Opening(reader, files: files)
+            opening.absentTensors = missing.tensors
+            return opening
         } catch {
             guard let file = error.context.file, file != path, !file.hasPrefix("/") else { throw error }
             var located = error

@@ -39,19 +39,38 @@ public final class SafeTensorsReader: CheckpointReader {
     /// - Throws: As ``init(storage:file:source:)``, and ``CairnError/Code/incomplete`` when a file or a tensor in it is
     ///   missing, ``CairnError/Code/mismatch`` when a file holds a tensor that the index does not place there.
     public convenience init(storage: any Storage, index key: String, source: String? = nil) throws(CairnError) {
+        try self.init(storage: storage, index: key, source: source, missing: MissingShards(isTolerated: false))
+    }
+
+    /// The same, of the files that are there if others may be missing.
+    convenience init(
+        storage: any Storage, index key: String, source: String? = nil, missing: MissingShards
+    ) throws(CairnError) {
         let index = try SafeTensorsIndex(reading: key, from: storage)
         let directory = key.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(key[...$0]) } ?? ""
         var shards: [SafeTensorsShard] = []
         var positions: [ExactString: Int] = [:]
+        var gone: Set<ExactString> = []
         var expected: [Set<ExactString>] = []
         for entry in index.shards {
             let file = ExactString(entry.file)
-            if positions[file] == nil {
-                positions[file] = shards.count
-                expected.append([])
-                shards.append(try SafeTensorsShard(opening: directory + entry.file, of: storage, namedBy: key))
+            if positions[file] == nil, !gone.contains(file) {
+                do throws(CairnError) {
+                    shards.append(try SafeTensorsShard(opening: directory + entry.file, of: storage, namedBy: key))
+                    positions[file] = shards.count - 1
+                    expected.append([])
+                } catch {
+                    guard missing.isTolerated, error.code.isDamage else { throw error }
+                    gone.insert(file)
+                }
             }
+            if gone.contains(file) { missing.add(entry.tensor) }
             if let position = positions[file] { expected[position].insert(ExactString(entry.tensor)) }
+        }
+        guard !shards.isEmpty || gone.isEmpty else {
+            throw CairnError(
+                .incomplete, "none of the files that the index names is there",
+                .init(file: source ?? key, expected: index.shards[0].file))
         }
         for (shard, names) in zip(shards, expected) { try shard.check(holdsJust: names, accordingTo: key) }
         shards.sort { ExactString($0.key) < ExactString($1.key) }
@@ -133,14 +152,19 @@ extension SafeTensorsReader {
     /// - Throws: As ``init(storage:index:source:)``; ``CairnError/Code/invalidArgument`` when several files of a
     ///   directory could be meant, ``CairnError/Code/incomplete`` when it lacks some of the files of rule 3.
     public convenience init(path: String) throws(CairnError) {
+        try self.init(path: path, missing: MissingShards(isTolerated: false))
+    }
+
+    /// The same, of the files that are there if others that an index names may be missing.
+    convenience init(path: String, missing: MissingShards) throws(CairnError) {
         let directory = LocalStorage(root: path)
         if let names = try Self.names(in: directory) {
-            try self.init(directory: directory, names: names)
+            try self.init(directory: directory, names: names, missing: missing)
             return
         }
         let (storage, key) = try LocalStorage.locate(path)
         if key.utf8.suffix(5).elementsEqual(".json".utf8) {
-            try self.init(storage: storage, index: key, source: path)
+            try self.init(storage: storage, index: key, source: path, missing: missing)
         } else {
             try self.init(storage: storage, file: key, source: path)
         }
@@ -148,15 +172,18 @@ extension SafeTensorsReader {
 
     /// Opens the root of a storage as ``init(path:)`` opens a directory.
     package convenience init(directory storage: LocalStorage) throws(CairnError) {
-        try self.init(directory: storage, names: Self.names(in: storage) ?? [])
+        try self.init(
+            directory: storage, names: Self.names(in: storage) ?? [], missing: MissingShards(isTolerated: false))
     }
 
-    private convenience init(directory storage: LocalStorage, names: [String]) throws(CairnError) {
+    private convenience init(
+        directory storage: LocalStorage, names: [String], missing: MissingShards
+    ) throws(CairnError) {
         let directory = storage.root
         let indexes = names.filter { $0.hasSuffix(SafeTensorsShardName.indexExtension) }
         let files = names.filter { $0.hasSuffix(SafeTensorsShardName.fileExtension) }
         if indexes.count == 1 {
-            try self.init(storage: storage, index: indexes[0], source: directory)
+            try self.init(storage: storage, index: indexes[0], source: directory, missing: missing)
         } else if indexes.count > 1 {
             throw Self.ambiguity(directory, "several safetensors indexes", indexes)
         } else if files.count == 1, SafeTensorsShardName(files[0]) == nil {

@@ -2,6 +2,18 @@ import CairnBase
 import CairnStorage
 import CairnTensor
 
+/// What is noted of files that an index names and that are not there, or not as they were written.
+final class MissingShards {
+    /// Whether there may be such.
+    let isTolerated: Bool
+    /// The tensors that the index places in them.
+    private(set) var tensors: [String] = []
+
+    init(isTolerated: Bool) { self.isTolerated = isTolerated }
+
+    func add(_ tensor: String) { tensors.append(tensor) }
+}
+
 /// One open safetensors file of a checkpoint.
 struct SafeTensorsShard {
     var key: String

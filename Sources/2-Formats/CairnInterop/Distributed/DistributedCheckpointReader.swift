@@ -31,10 +31,19 @@ public final class DistributedCheckpointReader: CheckpointReader {
     /// - Parameter source: What to call it in messages.
     /// - Throws: ``CairnError/Code/incomplete`` when files or chunks are missing, ``CairnError/Code/malformed`` when
     ///   chunks overlap or the metadata contradicts itself, ``CairnError/Code/unsupported`` for what is refused.
-    public init(storage: any Storage, prefix: String = "", source: String) throws(CairnError) {
+    public convenience init(storage: any Storage, prefix: String = "", source: String) throws(CairnError) {
+        try self.init(storage: storage, prefix: prefix, source: source, toleratesMissingFiles: false)
+    }
+
+    /// The same; with `toleratesMissingFiles` also of a checkpoint of which data files are missing or cut short: what is in them
+    /// is listed, and cannot be read.
+    init(
+        storage: any Storage, prefix: String = "", source: String, toleratesMissingFiles: Bool
+    ) throws(CairnError) {
         self.source = source
         let keys = try storage.list(prefix).map(\.key)
-        var builder = DistributedContents(storage, prefix: prefix, source: source)
+        var builder = DistributedContents(
+            storage, prefix: prefix, source: source, toleratesMissingFiles: toleratesMissingFiles)
         if keys.contains(prefix + Self.metadataName) {
             try builder.addMetadata([prefix + Self.metadataName])
         } else if case let ranks = Self.rankMetadata(among: keys, prefix: prefix), !ranks.isEmpty {

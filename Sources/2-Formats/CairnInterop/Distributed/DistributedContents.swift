@@ -12,6 +12,8 @@ struct DistributedContents {
     private let storage: any Storage
     private let prefix: String
     private let source: String
+    /// Whether data files may be missing or too short: what is in them is listed all the same.
+    private let toleratesMissingFiles: Bool
     private var entries: [(name: String, content: any TensorView, tiedTo: String?)] = []
     private(set) var leaves: StateLeaves
     private(set) var skippedEntries: [String] = []
@@ -25,7 +27,8 @@ struct DistributedContents {
     var structure: StateNode? { isNested ? nested.root : nil }
     private var isNested = false
 
-    init(_ storage: any Storage, prefix: String, source: String) {
+    init(_ storage: any Storage, prefix: String, source: String, toleratesMissingFiles: Bool) {
+        self.toleratesMissingFiles = toleratesMissingFiles
         self.storage = storage
         self.prefix = prefix
         self.source = source
@@ -53,7 +56,9 @@ struct DistributedContents {
                     try files.check(location)
                     try files.check(location, holds: region, of: tensor.scalarType)
                 } catch {
-                    throw error.adding(.init(tensor: tensor.name))
+                    guard toleratesMissingFiles, error.code == .incomplete else {
+                        throw error.adding(.init(tensor: tensor.name))
+                    }
                 }
                 names.insert(ExactString(location.file))
                 let open = { @Sendable () throws(CairnError) -> any TensorView in
@@ -73,10 +78,14 @@ struct DistributedContents {
                 try addObject(
                     object(files, location), name, in: location.file, at: all.paths[ExactString(name)] ?? [StateKey(name)])
             } catch {
-                throw error.moved(to: location).adding(.init(file: location.file, tensor: name))
+                guard toleratesMissingFiles, error.code == .incomplete else {
+                    throw error.moved(to: location).adding(.init(file: location.file, tensor: name))
+                }
+                skippedEntries.append("\(name): its file \(location.file) is missing or too short")
+                skippedTensorCount += 1
             }
         }
-        try compare(all.copies, all.objects, files)
+        if !toleratesMissingFiles { try compare(all.copies, all.objects, files) }
         try addCommonState()
         fileCount = names.count + keys.count
     }
@@ -90,12 +99,24 @@ struct DistributedContents {
         guard !locations.isEmpty else { return nil }
         guard let position = first[locations], case let kept = items[position].tensor,
             kept.scalarType == tensor.scalarType, kept.shape == tensor.shape,
-            kept.pieces.map(\.region) == tensor.pieces.map(\.region), try !files.isSafetensors(locations[0])
+            kept.pieces.map(\.region) == tensor.pieces.map(\.region), try !isSafetensors(files, locations[0])
         else {
             first[locations] = items.count
             return nil
         }
         return kept.name
+    }
+
+    /// A file that is missing says nothing of ties.
+    private func isSafetensors(
+        _ files: DistributedFiles, _ location: DistributedMetadata.Location
+    ) throws(CairnError) -> Bool {
+        do throws(CairnError) {
+            return try files.isSafetensors(location)
+        } catch {
+            guard toleratesMissingFiles, error.code.isUnusable else { throw error }
+            return false
+        }
     }
 
     private func object(

@@ -1,12 +1,17 @@
 import CairnBase
 public import CairnCheckpoint
+import CairnStorage
 
 extension CheckpointFormat {
     /// torch.distributed.checkpoint (DCP): a directory.
     public static let dcp = {
         var format = CheckpointFormat(
             name: "dcp", title: "torch.distributed.checkpoint", kinds: [.directory], recognise: DistributedFormat.claim,
-            open: { path, _ in Opening(try DistributedCheckpointReader(path: path)) })
+            open: { path, options in
+                Opening(
+                    try DistributedCheckpointReader(
+                        storage: LocalStorage(root: path), source: path, toleratesMissingFiles: options.toleratesMissingFiles))
+            })
         format.fileExtensions = [".distcp"]
         format.checksCoverage = true
         format.withoutChecksums = "safetensors, and archives that leave them out, have none"

@@ -10,14 +10,14 @@ extension TransformerWorker {
         if network.part.isFirstStage { try embed(examples, weights) }
         for index in network.layers.indices {
             let next = index + 1 < layers.count ? layers[index + 1].input : output
-            try attend(network.layers[index], layers[index], sequences: examples.count, weights)
-            switch network.layers[index].secondHalf {
+            let layer = block(at: index)
+            try attend(layer, layers[index], sequences: examples.count, weights)
+            switch layer.secondHalf {
             case .feedForward(let part):
-                try feedForward(
-                    network.layers[index], part, layers[index], into: next, sequences: examples.count, weights)
+                try feedForward(layer, part, layers[index], into: next, sequences: examples.count, weights)
             case .experts(let experts):
                 balance += try expertsForward(
-                    network.layers[index], experts, layers[index], into: next, sequences: examples.count, weights)
+                    layer, experts, layers[index], into: next, sequences: examples.count, weights)
             }
         }
         return balance
@@ -124,7 +124,7 @@ extension TransformerWorker {
                 weights, gradients, x: output, statistics: outputStatistics, dy: narrow, dx: stream, rows: rows)
         }
         for index in network.layers.indices.reversed() {
-            let layer = network.layers[index]
+            let layer = block(at: index)
             switch layer.secondHalf {
             case .feedForward(let part):
                 try feedForwardBackward(layer, part, layers[index], rows: rows, weights, gradients)

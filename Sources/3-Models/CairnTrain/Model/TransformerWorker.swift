@@ -63,6 +63,8 @@ final class TransformerWorker<Partners: LayerPartners>: @unchecked Sendable {
     private let arena: Arena
     let attention: CausalAttention
     let layers: [Activations]
+    /// Whether the first two blocks change places, and the last two: of four blocks or more that are all alike.
+    var swapsEnds = false
     let expertScratch: ExpertScratch?
     /// What comes out of the last layer, which another stage may continue with.
     let output: UnsafeMutablePointer<Float>  // [R, width]
@@ -129,6 +131,13 @@ final class TransformerWorker<Partners: LayerPartners>: @unchecked Sendable {
                 sines[position * half + pair] = Float(sin(angle))
             }
         }
+    }
+
+    /// The block that comes at a place.
+    func block(at place: Int) -> Transformer.Layer {
+        let count = network.layers.count
+        guard swapsEnds, place < 2 || place >= count - 2 else { return network.layers[place] }
+        return network.layers[place < 2 ? 1 - place : 2 * count - 3 - place]
     }
 
     /// Turns queries and keys by their positions.

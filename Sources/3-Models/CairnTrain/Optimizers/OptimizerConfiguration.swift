@@ -77,13 +77,16 @@ public struct OptimizerConfiguration: Sendable, Hashable {
         }
     }
 
-    func value(step: Int) -> Value {
-        .dictionary([
+    func value(step: Int, restarts: [String: OptimizerRestart] = [:]) -> Value {
+        var fields: [String: Value] = [
             "kind": .string(kind.rawValue), "convention": .string(convention), "step": .integer(Int64(step)),
             "beta1": .double(beta1), "beta2": .double(beta2), "epsilon": .double(epsilon),
             "momentum": .double(momentum), "nesterov": .bool(nesterov), "weight_decay": .double(weightDecay),
             "adam_rate_ratio": .double(adamRateRatio),
-        ])
+        ]
+        // A run that has lost nothing is stored as it was before that could be.
+        if !restarts.isEmpty { fields["restarts"] = .dictionary(restarts.mapValues(\.value)) }
+        return .dictionary(fields)
     }
 
     /// The stored constants; the kind must be that of `expected`.
@@ -100,7 +103,41 @@ public struct OptimizerConfiguration: Sendable, Hashable {
         adamRateRatio = try fields.double("adam_rate_ratio")
         try fields.allowOnly([
             "kind", "convention", "step", "beta1", "beta2", "epsilon", "momentum", "nesterov", "weight_decay",
-            "adam_rate_ratio",
+            "adam_rate_ratio", "restarts",
         ])
+    }
+}
+
+/// A parameter whose optimizer began anew after the others', because what it had gathered was lost.
+package struct OptimizerRestart: Sendable, Hashable {
+    /// How many steps the optimizer had taken then: the parameter's own count begins there.
+    package var step: Int
+    /// What its learning rate is multiplied by since.
+    package var rateFactor = 1.0
+
+    package init(step: Int, rateFactor: Double = 1) {
+        self.step = step
+        self.rateFactor = rateFactor
+    }
+
+    var value: Value { .dictionary(["step": .integer(Int64(step)), "rate_factor": .double(rateFactor)]) }
+
+    /// Those that a stored optimizer tells of.
+    ///
+    /// - Parameter count: How many steps it has taken.
+    static func all(_ optimizer: ValueFields, upTo count: Int) throws(CairnError) -> [String: OptimizerRestart] {
+        guard optimizer.has("restarts") else { return [:] }
+        let fields = try optimizer.fields("restarts")
+        var restarts: [String: OptimizerRestart] = [:]
+        for name in fields.names {
+            let own = try fields.fields(name)
+            let factor = try own.double("rate_factor")
+            guard factor.isFinite, factor > 0 else {
+                throw ValueFields.wrong("\(own.path).rate_factor", "a number above 0", .double(factor))
+            }
+            restarts[name] = OptimizerRestart(step: try own.integer("step", in: 0...count), rateFactor: factor)
+            try own.allowOnly(["step", "rate_factor"])
+        }
+        return restarts
     }
 }

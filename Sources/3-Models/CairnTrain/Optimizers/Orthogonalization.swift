@@ -156,6 +156,7 @@ extension ParameterUpdate {
         _ step: Step, gradient: UnsafePointer<Float>, to weight: inout Tensor, of matrix: ShardedMatrix,
         pool: BufferPool
     ) throws {
+        let step = step.counted(by: name)
         let count = weight.shape.elementCount
         let arena = Arena(pool: pool)
         defer { withExtendedLifetime(arena) {} }

@@ -51,6 +51,17 @@ struct ParameterUpdate: Sendable {
         var gradientScale: Float
         /// How much of the average of the weights is kept, if one is kept.
         var averageDecay: Double?
+        /// The parameters whose optimizer began anew.
+        var restarts: [String: OptimizerRestart] = [:]
+
+        /// The step as a parameter counts it.
+        func counted(by name: String) -> Step {
+            guard let restart = restarts[name] else { return self }
+            var own = self
+            own.number -= restart.step
+            own.learningRate *= restart.rateFactor
+            return own
+        }
     }
 
     let name: String
@@ -125,6 +136,7 @@ struct ParameterUpdate: Sendable {
     mutating func apply(
         _ step: Step, gradient: UnsafePointer<Float>, to weight: inout Tensor, pool: BufferPool
     ) throws {
+        let step = step.counted(by: name)
         if var exact = master {
             // So that `exact` is the only reference and is updated in place.
             master = nil

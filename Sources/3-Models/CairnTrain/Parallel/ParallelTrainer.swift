@@ -68,6 +68,11 @@ public final class ParallelTrainer {
     ) throws {
         try configuration.validate(for: text)
         let stages = try parallel.stages(of: configuration)
+        guard !options.swapsEnds else {
+            throw CairnError(
+                .unsupported, "blocks go in another order on one rank only",
+                .init(advice: "train on one rank, or without the swapped order"))
+        }
         record = try TrainingRecord(
             Transformer(configuration), text, tokenizer: text.tokenizer, optimizer: optimizer, schedule: schedule,
             options: options)

@@ -96,6 +96,7 @@ public final class Trainer {
         _ network: any Network, _ source: any ExampleSource, tokenizer: Tokenizer?,
         optimizer: OptimizerConfiguration, schedule: LearningRateSchedule, options: TrainingOptions
     ) throws {
+        if options.swapsEnds { try Self.checkSwap(network, options) }
         record = try TrainingRecord(
             network, source, tokenizer: tokenizer, optimizer: optimizer, schedule: schedule, options: options)
         let parts = min(options.gradientParts, options.batchSize)
@@ -126,6 +127,16 @@ public final class Trainer {
         try resetOptimizer()
     }
 
+    private static func checkSwap(_ network: any Network, _ options: TrainingOptions) throws(CairnError) {
+        guard let transformer = network as? Transformer, transformer.layers.count >= 4,
+            transformer.configuration.experts == nil
+        else {
+            throw CairnError(
+                .invalidArgument, "only blocks of a transformer without experts go in another order",
+                .init(expected: "a transformer of 4 blocks or more, all alike"))
+        }
+    }
+
     private func initializeWeights() throws {
         for parameter in network.parameters {
             let values = parameter.initialization.values(parameter.shape.elementCount, &record.random)
@@ -145,6 +156,12 @@ public final class Trainer {
             return update
         }
         record.optimizerStep = 0
+        record.restarts = [:]
+    }
+
+    /// Multiplies the learning rate of parameters whose optimizer began anew, until it does again.
+    package func setRateFactor(_ factor: Double, ofRestarted isMeant: (String) -> Bool) {
+        for name in record.restarts.keys where isMeant(name) { record.restarts[name]?.rateFactor = factor }
     }
 
     /// Takes one step: a batch forward and backward, the gradient clipped, the parameters updated.
@@ -153,6 +170,7 @@ public final class Trainer {
         batch.removeAll()
         for index in record.loader.next(options.batchSize) { source.append(index, of: .training, to: &batch) }
         let targets = options.batchSize * network.targetsPerExample
+        swapEnds { options.swapsEnds && (record.stepCount + $0) % 2 == 1 }
         let result = gradientsOfBatch(scale: 1 / Float(targets))
         let norm = reduceGradients()
         try update(record.update(gradientNorm: norm))
@@ -164,6 +182,13 @@ public final class Trainer {
     /// Takes `count` steps, calling `report` after each.
     public func train(steps count: Int, _ report: (StepReport) throws -> Void = { _ in }) throws {
         for _ in 0..<count { try report(try step()) }
+    }
+
+    /// Chooses the order of the blocks of each part.
+    private func swapEnds(_ isSwapped: (Int) -> Bool) {
+        for (part, worker) in workers.enumerated() {
+            (worker as? TransformerWorker<NoPartners>)?.swapsEnds = isSwapped(part)
+        }
     }
 
     /// Each part's gradients; returns the sum of what the parts found out.
@@ -253,6 +278,7 @@ public final class Trainer {
 
     /// The mean loss and the accuracy over a range of examples.
     func evaluate(_ split: Split, _ range: Range<Int>) -> Evaluation {
+        swapEnds { _ in false }
         let parts = workers.count
         let capacity = options.batchSize / parts * parts
         var total = PassResult()

@@ -26,6 +26,9 @@ public struct TrainingOptions: Sendable, Hashable {
     public var gradientParts = 4
     /// The moving average of the weights that is kept beside them, if one is.
     public var average: WeightAverage?
+    /// Whether half of the parts of a step go through the first two blocks, and through the last two, in the other order
+    /// (CheckFree+, Blagoev et al. 2025): each of these then learns to stand in for the one beside it.
+    public var swapsEnds = false
 
     public init() {}
 }

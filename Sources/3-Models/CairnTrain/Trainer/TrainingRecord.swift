@@ -21,6 +21,8 @@ struct TrainingRecord: Sendable {
     var optimizer: OptimizerConfiguration
     /// The steps that the optimizer's state has seen.
     var optimizerStep = 0
+    /// The parameters whose optimizer began anew since.
+    var restarts: [String: OptimizerRestart] = [:]
     /// The steps that the average of the weights has seen.
     var averageCount = 0
 
@@ -55,7 +57,7 @@ struct TrainingRecord: Sendable {
         if let limit = options.maximumGradientNorm, norm > limit { scale = Float(limit / (norm + 1e-6)) }
         return ParameterUpdate.Step(
             configuration: optimizer, learningRate: schedule.rate(step: stepCount), number: optimizerStep + 1,
-            gradientScale: scale, averageDecay: options.average?.decay(after: averageCount))
+            gradientScale: scale, averageDecay: options.average?.decay(after: averageCount), restarts: restarts)
     }
 
     /// Notes that a step has been taken.
@@ -75,7 +77,7 @@ struct TrainingRecord: Sendable {
         var values: [String: Value] = [
             "trainer": trainerValue(step: stepCount, losses: Array(lossHistory.suffix(Self.storedLossCount))),
             "model": model, "data": data, "loader": loader.value, "random": random.value,
-            "schedule": schedule.value, "optimizer": optimizer.value(step: optimizerStep),
+            "schedule": schedule.value, "optimizer": optimizer.value(step: optimizerStep, restarts: restarts),
         ]
         if let tokenizer { values["tokenizer"] = tokenizer.value }
         if let average = options.average { values["average"] = average.value(count: averageCount) }
@@ -83,12 +85,14 @@ struct TrainingRecord: Sendable {
     }
 
     private func trainerValue(step: Int, losses: [Double]) -> Value {
-        .dictionary([
+        var fields: [String: Value] = [
             "step": .integer(Int64(step)), "batch_size": .integer(Int64(options.batchSize)),
             "seed": .unsigned(options.seed), "gradient_parts": .integer(Int64(options.gradientParts)),
             "maximum_gradient_norm": options.maximumGradientNorm.map { .double($0) } ?? .null,
             "precision": .string(options.precision.rawValue), "recent_losses": .list(losses.map { .double($0) }),
-        ])
+        ]
+        if options.swapsEnds { fields["swaps_ends"] = .bool(true) }
+        return .dictionary(fields)
     }
 
     /// The record of the run that stored `values`, which must be of this model, data and options.
@@ -117,10 +121,12 @@ struct TrainingRecord: Sendable {
             try expect("average", values, average.value(count: new.averageCount))
         }
         new.optimizerStep = 0
+        new.restarts = [:]
         if !withoutOptimizer {
             let fields = try ValueFields("optimizer", values["optimizer"])
             new.optimizer = try OptimizerConfiguration(fields, expected: optimizer)
             new.optimizerStep = try fields.integer("step")
+            new.restarts = try OptimizerRestart.all(fields, upTo: new.optimizerStep)
         }
         return new
     }
@@ -180,6 +186,9 @@ struct ValueFields {
         }
         return value
     }
+
+    /// What is in it, sorted.
+    var names: [String] { fields.keys.sorted() }
 
     func has(_ name: String) -> Bool { fields[name] != nil }
 

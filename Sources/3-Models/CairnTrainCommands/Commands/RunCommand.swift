@@ -10,6 +10,7 @@ struct RunCommand: LaunchedCommand {
 
     @OptionGroup var options: RunOptions
     @OptionGroup var parallel: ParallelOptions
+    @OptionGroup var stageLosses: StageLossOptions
     @Option(help: "The run's folder: a checkpoint store and losses.csv.")
     var out: String
     @Option(help: "Steps between two checkpoints; auto follows the interval advisor, given --mtbf.")
@@ -94,6 +95,7 @@ struct RunCommand: LaunchedCommand {
             RunKeeper(
                 path: path == "auto" ? KeeperStorage.usualPath : path, job: keeperJob ?? Self.jobName(out), every: keepEvery)
         }
+        plan.stageLosses = try stageLosses.losses(of: options)
         plan.hold = holdSaveOfStep.map { SaveHold(step: $0, rank: holdRank) }
         let ranks = try parallel.rankCount()
         if !launcher.ranksAreProcesses {
@@ -109,6 +111,8 @@ struct RunCommand: LaunchedCommand {
         }
         guard options.model == .transformer else { throw ValidationError("only a transformer trains on many ranks") }
         guard lawa == nil else { throw ValidationError("--lawa is for one rank") }
+        guard plan.stageLosses.losses.isEmpty else { throw ValidationError("--lose-stage is for one rank") }
+        guard !options.outOfOrder else { throw ValidationError("--out-of-order is for one rank") }
         let text = try options.makeText()
         try launcher.launch(ranks) { [plan, parallel] communicator in
             let configuration = try parallel.configuration(rankCount: communicator.size)

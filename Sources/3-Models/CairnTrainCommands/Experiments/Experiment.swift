@@ -35,6 +35,7 @@ enum ExperimentCatalogue {
         ListedExperiment(RecycleExperiment.self),
         ListedExperiment(DecayExperiment.self), ListedExperiment(MuonReshardExperiment.self),
         ListedExperiment(RebasinExperiment.self), ListedExperiment(InterpolationExperiment.self),
+        ListedExperiment(StageLossExperiment.self),
     ]
 }
 

@@ -52,6 +52,9 @@ struct RunOptions: ParsableArguments {
     var seed: UInt64 = 1
     @Option(help: "Keep a moving average of the weights with this decay, such as 0.999.")
     var ema: Double?
+    @Flag(
+        help: "Let half of each batch pass the first two blocks, and the last two, in the other order (CheckFree+; on one rank).")
+    var outOfOrder = false
     @Flag(help: "Keep the weights in BF16, with 32-bit master copies in the optimizer.")
     var bf16 = false
 
@@ -117,6 +120,7 @@ struct RunOptions: ParsableArguments {
         options.batchSize = batch
         options.seed = seed
         options.average = ema.map { WeightAverage(decay: $0) }
+        options.swapsEnds = outOfOrder
         options.precision = bf16 ? .bfloat16WithMaster : .float32
         return options
     }
@@ -158,6 +162,7 @@ extension RunOptions {
         if let text { words += ["--text", text] }
         if let digits { words += ["--digits", digits] }
         if bf16 { words.append("--bf16") }
+        if outOfOrder { words.append("--out-of-order") }
         return words
     }
 }

@@ -36,6 +36,8 @@ struct RunPlan: Sendable {
     var snapshotMegabytes: Int?
     /// The keeper that gets snapshots too, if there is one.
     var keeper: RunKeeper?
+    /// The blocks that are lost on the way, and what takes their place.
+    var stageLosses = StageLosses()
     /// Keeps a save half-written for ever.
     var hold: SaveHold?
     /// Where lines for people go.
@@ -124,7 +126,8 @@ struct RunPlan: Sendable {
         for metric in metrics { options.metrics[metric.name] = metric.loss }
         options.lineage = Lineage(
             operation: "training",
-            parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [])
+            parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [],
+            details: stageLosses.details(upTo: report.step))
         options.replacing = true
         return options
     }

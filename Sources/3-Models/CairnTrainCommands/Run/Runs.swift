@@ -44,6 +44,7 @@ struct SingleRun {
             try RunEvaluation(every: every, latest: plan.latest)
         }
         while trainer.stepCount < plan.end {
+            try plan.stageLosses.lose(at: trainer.stepCount, trainer, store, plan.note)
             let report = try saves.step { try trainer.step() }
             log.append(report)
             plan.noteStep(trainer.stepCount, report)

@@ -25,6 +25,10 @@ struct InspectionReport {
         var byteCount = 0
     }
 
+    private var approximate: ApproximateTensors {
+        ApproximateTensors(of: opened.reader, lineage: opened.manifest?.lineage)
+    }
+
     private var all: [TensorDescription] { opened.reader.tensors }
 
     /// Tied tensors are stored once and counted once.
@@ -102,6 +106,7 @@ struct InspectionReport {
                 ))
         }
         if !quantised.isEmpty { facts.append(("quantised", quantised.description)) }
+        if !approximate.isEmpty { facts.append(("approximate", approximate.text)) }
         let width = facts.reduce(0) { max($0, $1.0.count) }
         for (name, text) in facts {
             let padding = String(repeating: " ", count: width - name.count + 2)
@@ -198,6 +203,7 @@ struct InspectionReport {
                 ]
             })
         if !quantised.isEmpty { document["quantised"] = quantisedDocument }
+        if !approximate.isEmpty { document["approximate"] = approximate.document }
         let layouts = layoutTexts
         document["tensors"] = .array(shown.indices.map { tensorDocument($0, layouts) })
         document["values"] = try Self.document(opened.reader.values)

@@ -68,6 +68,8 @@ package struct LineageForest {
         package var saveID: SaveID
         package var operation: String
         package var metrics: [String: Double]
+        /// The tensors that were made up after a loss.
+        package var approximate: [String] = []
         /// What it says it was made from.
         package var parents: [Lineage.Parent]
         /// Where those are in ``LineageForest/checkpoints``; `nil` for one that is in none of the runs.
@@ -90,7 +92,7 @@ package struct LineageForest {
                     Checkpoint(
                         store: store.name, step: summary.step, saveID: manifest.saveID,
                         operation: manifest.lineage?.operation ?? "training", metrics: manifest.metrics,
-                        parents: manifest.lineage?.parents ?? []))
+                        approximate: ApproximateTensors(manifest.lineage).names, parents: manifest.lineage?.parents ?? []))
             }
         }
         resolve()
@@ -164,6 +166,7 @@ package struct LineageForest {
             text += " of " + zip(from.parents, from.found).map(describe).joined(separator: ", ")
         }
         if !to.metrics.isEmpty { text += "  " + MetricsText.describe(to.metrics) }
+        if !to.approximate.isEmpty { text += "  approximate: " + NameList.text(to.approximate) }
         return text
     }
 
@@ -192,11 +195,13 @@ package struct LineageForest {
                 let trunk = checkpoint.trunk.map { index -> JSONValue in
                     ["store": .string(checkpoints[index].store), "step": .count(checkpoints[index].step)]
                 }
-                return [
+                var object: JSONObject = [
                     "store": .string(checkpoint.store), "step": .count(checkpoint.step),
                     "save_id": .string(checkpoint.saveID.description), "operation": .string(checkpoint.operation),
                     "metrics": .metrics(checkpoint.metrics), "parents": .array(parents), "follows": trunk ?? .null,
                 ]
+                if !checkpoint.approximate.isEmpty { object["approximate"] = .strings(checkpoint.approximate) }
+                return .object(object)
             })
     }
 }

@@ -18,6 +18,13 @@ struct RepairCommand: ParsableCommand {
             Of a safetensors file whose tensors do not begin where their types want to, --output says where an aligned copy \
             goes; the file itself stays.
 
+            With --lost something trainable is made of a checkpoint of which layers are lost: --lost names them by a pattern, \
+            or is auto for all that cannot be read. --from says what takes their place: neighbours is the weighted mean of \
+            the layers around them (CheckFree), older:STEP what another checkpoint of the run has, copy:LAYER a copy of a layer, \
+            init random numbers. The result goes to --output, its lineage names every tensor that is made up, and the \
+            source stays as it is. What was not lost is copied byte for byte; moments of what is made up start from zero. \
+            Docs/Merging.md has the formulas.
+
             Exit code 0 when nothing is left to repair, 1 when a manifest of the run stays damaged, 2 when the checkpoint that \
             was named could not be repaired.
 
@@ -25,19 +32,25 @@ struct RepairCommand: ParsableCommand {
               cairn repair runs/kjv@400
               cairn repair runs/kjv/step-00000400 --json
               cairn repair odd.safetensors --output aligned.safetensors
+              cairn repair runs/kjv@400 --lost auto --from neighbours -o runs/mended --to cairn
+              cairn repair llama/ --lost 'model.layers.{8..11}.*' --from neighbours --weights equal -o mended.safetensors
             """)
 
-    @Argument(help: "A run, one of its checkpoints, or a safetensors file.")
+    @Argument(help: "A run, one of its checkpoints, or a safetensors file; with --lost a checkpoint of any format.")
     var path: String
 
     @Option(help: ArgumentHelp("Which save to rebuild, where the folder holds whole ones of several.", valueName: "id"))
     var saveID: String?
 
-    @Option(help: ArgumentHelp("Where the aligned copy of a safetensors file goes.", valueName: "file"))
+    @Option(
+        name: [.customShort("o"), .long],
+        help: ArgumentHelp("Where the aligned copy of a safetensors file goes, or with --lost the result.", valueName: "dst"))
     var output: String?
 
-    @Flag(help: "Replace a copy that is there already.")
+    @Flag(help: "Replace what is there already.")
     var force = false
+
+    @OptionGroup(title: "Lost layers") var loss: LostLayerOptions
 
     @OptionGroup var losses: LossOptions
 
@@ -56,12 +69,19 @@ struct RepairCommand: ParsableCommand {
 
     func validate() throws {
         if let saveID, SaveID(saveID) == nil { throw ValidationError("--save-id takes 32 hexadecimal digits") }
+        if loss.isGiven, output == nil { throw ValidationError("--lost needs --output: the source stays as it is") }
+        if loss.isGiven, saveID != nil { throw ValidationError("--lost goes without --save-id") }
+        if let output, loss.isGiven { try loss.checkTarget(output) }
     }
 
     func run() throws {
+        if let output, loss.isGiven {
+            return try LostLayerRepair(path: path, output: output, options: loss, replaces: force, losses: losses, json: json)
+                .run()
+        }
         if let file = try safetensorsFile() { return try align(file) }
         guard output == nil else {
-            throw CairnError(.invalidArgument, "--output goes with a safetensors file", .init(file: path))
+            throw CairnError(.invalidArgument, "--output goes with a safetensors file, or with --lost", .init(file: path))
         }
         let (store, path, step) = try target()
         var outcomes: [StepRepair] = []

@@ -170,8 +170,10 @@ struct CheckpointVerification {
             source: "\(path)@\(step)", format: "cairn", step: step,
             checked: ["structure", "coverage"] + (deep ? ["checksums", "data"] : ["checksums of the description"]))
         var read = 0
+        var approximate = ApproximateTensors(nil)
         try result.collecting {
             let reader = try store.open(step: step)
+            approximate = ApproximateTensors(reader.manifest.lineage)
             let bar = ProgressBar("reading", total: reader.manifest.byteCount)
             defer { bar.finish() }
             let report = try reader.verify(deep: deep, progress: bar.add)
@@ -179,6 +181,7 @@ struct CheckpointVerification {
             return report.damages.map { Damage($0.error, chunk: $0.chunk) }
         }
         result.dataByteCount = read
+        result.note(approximate)
         return result
     }
 
@@ -190,8 +193,10 @@ struct CheckpointVerification {
             source: recognised.path, format: format.name, step: nil,
             checked: ["structure"] + (format.checksCoverage ? ["coverage"] : []))
         var report = VerificationReport()
+        var approximate = ApproximateTensors(nil)
         try result.collecting {
             let reader = try format.open(recognised.path, .init(part: part)).reader
+            approximate = ApproximateTensors(of: reader, lineage: nil)
             let stored = reader.tensors.filter { $0.tiedTo == nil }
             let bar = ProgressBar("reading", total: stored.totalByteCount)
             defer { bar.finish() }
@@ -200,7 +205,13 @@ struct CheckpointVerification {
         }
         if deep { result.tell(report, format.withoutChecksums) }
         result.notes += report.notes
+        result.note(approximate)
         return result
+    }
+
+    /// Says which tensors are not what training made: nothing that is stored can tell.
+    private mutating func note(_ approximate: ApproximateTensors) {
+        if !approximate.isEmpty { notes.append(approximate.text) }
     }
 
     /// Says what of the data was compared with checksums, and what has none.

@@ -18,21 +18,25 @@ struct OpenedCheckpoint {
     private let files: [String]?
     /// What is beside the files that were read.
     private let notes: [String]
+    /// Tensors of missing files that the reader does not list.
+    private(set) var absentTensors: [String] = []
 
     /// Opens what `text` names. For a run without a step that is the latest checkpoint, which is said on standard error.
     ///
-    /// - Parameter part: Which of several saves in a file.
+    /// - Parameters:
+    ///   - part: Which of several saves in a file.
+    ///   - toleratesMissingFiles: Whether some of its files may be missing.
     /// - Throws: ``CairnError``: what was recognised is in its message.
-    init(_ text: String, format: FormatName? = nil, part: Int? = nil) throws {
+    init(_ text: String, format: FormatName? = nil, part: Int? = nil, toleratesMissingFiles: Bool = false) throws {
         let location = try Location(text)
         do {
-            try self.init(location, format: format, part: part)
+            try self.init(location, format: format, part: part, toleratesMissingFiles: toleratesMissingFiles)
         } catch let error as CairnError {
             throw ForeignFile.explaining(error, opening: location.path)
         }
     }
 
-    private init(_ location: Location, format: FormatName?, part: Int?) throws {
+    private init(_ location: Location, format: FormatName?, part: Int?, toleratesMissingFiles: Bool) throws {
         let recognised = try CheckpointFormats.recognise(location.path, as: format)
         if part != nil, !recognised.format.hasParts {
             throw CairnError(
@@ -44,9 +48,12 @@ struct OpenedCheckpoint {
         }
         guard let store = recognised.store else {
             try location.refuseSelector()
-            let opened = try recognised.format.open(recognised.path, .init(part: part))
+            var options = CheckpointFormat.OpenOptions(part: part)
+            options.toleratesMissingFiles = toleratesMissingFiles
+            let opened = try recognised.format.open(recognised.path, options)
             let others = try opened.files.map { try LeftOutFiles.note(beside: $0, in: recognised.path) }
             self.init(opened.reader, recognised.format.title, recognised, files: opened.files, notes: others ?? [])
+            absentTensors = opened.absentTensors
             return
         }
         switch (location.selector, recognised.step) {
