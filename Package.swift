@@ -63,7 +63,7 @@ let package = Package(
         library("CairnCommunication"), library("CairnMPI"), library("CairnSnapshot"), library("CairnKeeper"),
         library("CairnMetrics"),
         library("CairnReshard"), library("CairnMerge"), library("CairnTrain"), library("CairnUniversal"),
-        library("CairnDelta"), library("CairnDigest"), library("CairnInterop"), library("CairnHDF5"),
+        library("CairnDelta"), library("CairnDigest"), library("CairnProtect"), library("CairnInterop"), library("CairnHDF5"),
         .executable(name: "cairn", targets: ["CairnTool"]),
         .executable(name: "cairn-train", targets: ["CairnTrainTool"]),
         .executable(name: "cairn-train-mpi", targets: ["CairnTrainMPI"]),
@@ -86,12 +86,14 @@ let package = Package(
         c("CTrainKernels"),
         c("CHDF5Calls", "CHDF5"),
         c("CMPICalls", "CMPI"),
+        c("CISALCalls", "CISAL"),
         system("CZstd", "libzstd", apt: "libzstd-dev", brew: "zstd"),
         system("CZlib", "zlib", apt: "zlib1g-dev", brew: "zlib"),
         system("COpenSSL", "libcrypto", apt: "libssl-dev", brew: "openssl"),
         system("CHDF5", "hdf5", apt: "libhdf5-dev", brew: "hdf5"),
         system("COpenBLAS", "openblas", apt: "libopenblas-dev", brew: "openblas"),
         system("CMPI", "ompi-c", apt: "libopenmpi-dev", brew: "open-mpi"),
+        system("CISAL", "libisal", apt: "libisal-dev", brew: "isa-l"),
 
         // Core: what a training loop needs.
         module(.core, "CairnBase", "CCairnKernels"),
@@ -108,9 +110,10 @@ let package = Package(
         module(.core, "CairnKeeper", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnStorage"),
         module(
             .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor"),
-        // Products of their own, so that nobody else needs an MPI, OpenSSL or swift-metrics.
+        // Products of their own, so that nobody else needs an MPI, ISA-L, OpenSSL or swift-metrics.
         module(.core, "CairnMPI", "CMPICalls", "CairnBase", "CairnCommunication"),
         module(.core, "CairnDigest", "COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"),
+        module(.core, "CairnProtect", "CISALCalls", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"),
         module(.core, "CairnMetrics", "CairnSnapshot", coreMetrics),
 
         // Formats: what others write.
@@ -142,8 +145,8 @@ let package = Package(
         // apart.
         tool(
             "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnKeeper",
-            "CairnLayout", "CairnMerge", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnUniversal",
-            argumentParser),
+            "CairnLayout", "CairnMerge", "CairnProtect", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor",
+            "CairnUniversal", argumentParser),
         tool("CairnTrainTool", "CairnTrainCommands"),
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
@@ -193,6 +196,9 @@ let package = Package(
             "CairnDeltaTests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDelta", "CairnDigest",
             "CairnStorage", "CairnTensor", "CairnTesting"),
         tests(
+            "CairnProtectTests", "CairnBase", "CairnCheckpoint", "CairnProtect", "CairnStorage", "CairnStorageTesting",
+            "CairnTensor", "CairnTesting"),
+        tests(
             "CairnInteropTests", "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
             "CairnTensor", "CairnTesting"),
         tests(
@@ -216,7 +222,7 @@ let package = Package(
             "CairnInterop", "CairnLayout", "CairnMerge", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor",
             "CairnTesting", "CairnUniversal"),
         tests(
-            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting",
+            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnProtect", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting",
             "CairnTool"),
     ]
 )

@@ -5,8 +5,8 @@ import Testing
 
 @Suite struct Help {
     private static let commands = [
-        "ls", "lineage", "inspect", "digest", "verify", "diff", "convert", "prune", "repair", "rules", "reshard",
-        "plan", "simulate", "average", "merge", "interpolate", "align", "delta", "apply", "formats",
+        "ls", "lineage", "inspect", "digest", "verify", "diff", "convert", "prune", "protect", "repair", "rules",
+        "reshard", "plan", "simulate", "average", "merge", "interpolate", "align", "delta", "apply", "formats",
     ]
 
     @Test func rootHelpNamesEveryCommandAndTheExitCodes() throws {

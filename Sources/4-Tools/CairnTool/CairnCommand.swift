@@ -28,8 +28,8 @@ struct CairnCommand: ParsableCommand {
             ListCommand.self, LineageCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self,
             DiffCommand.self, ConvertCommand.self, AverageCommand.self, MergeCommand.self, InterpolateCommand.self,
             AlignCommand.self, DeltaCommand.self, ApplyCommand.self, ReshardCommand.self, PlanCommand.self,
-            SimulateCommand.self, PruneCommand.self, RepairCommand.self, KeepCommand.self, RulesCommand.self,
-            FormatsCommand.self,
+            SimulateCommand.self, PruneCommand.self, ProtectCommand.self, RepairCommand.self, KeepCommand.self,
+            RulesCommand.self, FormatsCommand.self,
         ])
 
     /// Parses, runs, and turns whatever happens into the promised exit codes.

@@ -7,7 +7,7 @@ public struct Manifest: Sendable, Equatable {
     /// The newest format version that this code reads and the one that it writes.
     package static let formatVersion = 1
     /// A longer file is not a manifest.
-    static let maximumByteCount = 1 << 30
+    package static let maximumByteCount = 1 << 30
 
     /// A rank file, as the manifest binds it.
     package struct File: Sendable, Hashable {

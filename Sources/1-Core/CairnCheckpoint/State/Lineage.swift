@@ -86,7 +86,7 @@ package enum Producer {
     /// This library's version.
     package static let version = "0.1.0"
     /// What manifests name as their producer.
-    static let name = "cairn \(version)"
+    package static let name = "cairn \(version)"
 }
 
 /// Seconds since 1970.

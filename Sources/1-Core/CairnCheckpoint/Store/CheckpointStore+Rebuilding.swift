@@ -77,6 +77,7 @@ private struct SaveCandidate {
         var candidates: [SaveID: SaveCandidate] = [:]
         var unreadable: [CairnError] = []
         for entry in try storage.list(prefix) where !entry.isTemporary && entry.key.hasSuffix(".safetensors") {
+            if ParityFileName.parse(entry.key.dropFirst(prefix.count)) != nil { continue }
             do throws(CairnError) {
                 let location = storage.location(of: entry.key)
                 let file = try RankFile.open(storage.open(entry.key), location: location, expected: nil)

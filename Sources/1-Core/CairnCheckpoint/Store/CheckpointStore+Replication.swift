@@ -7,7 +7,7 @@ extension CheckpointStore {
     ///
     /// Every chunk and every header is summed between reading and writing, so damage is never passed on. The files are made
     /// durable first and the manifest is published last, as in a save: a copy that is cut off leaves no checkpoint, and what
-    /// the target had stays as it was. Memory is bounded by a buffer for each thread. A copy that is there already and has
+    /// the target had stays as it was. Parity files follow the manifest, as far as they can be read and written. Memory is bounded by a buffer for each thread. A copy that is there already and has
     /// intact headers is left alone; one that is damaged or in quarantine is written anew, which ends the quarantine.
     ///
     /// Two copies of one checkpoint into one store must not be made at the same time.
@@ -132,9 +132,11 @@ private struct Replication {
         if present.isMarked { try target.liftQuarantine(step: step) }
         // From here on the checkpoint is there, and what fails loses nothing of it.
         let named = Set(reader.manifest.files.map(\.name))
-        let stale = isKept ? [] : (present.manifest?.files.map(\.name) ?? []).filter { !named.contains($0) }
-        if !stale.isEmpty { try? target.storage.delete(stale.map { prefix + $0 }) }
+        var stale = isKept ? [] : (present.manifest?.files.map(\.name) ?? []).filter { !named.contains($0) }.map { prefix + $0 }
+        if isOther, !isKept { stale += present.parityKeys }
+        if !stale.isEmpty { try? target.storage.delete(stale) }
         copyTimeline()
+        copyParity()
         return aside
     }
 
@@ -142,6 +144,27 @@ private struct Replication {
         let key = prefix + StepName.timelineName
         guard let bytes = try? source.storage.readAll(key, limit: Self.maximumTimelineByteCount) else { return }
         try? target.storage.publish(bytes, as: key)
+    }
+
+    /// Parity files have checksums of their own: one that is damaged is found out there, and made from the others.
+    private func copyParity() {
+        let beginning = prefix + ParityFileName.beginning
+        guard let entries = try? source.storage.list(beginning) else { return }
+        let keys = ParityFileName.keys(entries.map(\.key), prefix: prefix, of: reader.manifest.saveID)
+        for key in keys {
+            guard let file = try? source.storage.open(key),
+                let writer = try? target.storage.create(key, byteCount: file.byteCount)
+            else { continue }
+            do throws(CairnError) {
+                let step = 4 << 20
+                for begin in stride(from: 0, to: file.byteCount, by: step) {
+                    try writer.write(try file.bytes(in: begin..<min(file.byteCount, begin + step)), at: begin)
+                }
+                try writer.finish(byteCount: file.byteCount)
+            } catch {
+                writer.discard()
+            }
+        }
     }
 
     /// Removes files that no manifest names: another attempt writes them anew, and a full storage needs the room.

@@ -26,7 +26,7 @@ public struct CheckpointSummary: Sendable {
     public var setAsideCount = 0
     /// Whether it is a checkpoint that nothing is known against.
     var isCommitted: Bool { if case .committed = state { true } else { false } }
-    /// The bytes of the manifest and of the files that it names; 0 when it is not readable.
+    /// The bytes of the manifest, of the files that it names and of their parity; 0 when it is not readable.
     var committedByteCount = 0
 }
 
@@ -53,7 +53,10 @@ extension CheckpointStore {
         do throws(CairnError) {
             let manifest = try open(step: step).manifest
             summary.manifest = manifest
-            summary.committedByteCount = min(byteCount, manifest.byteCount + stored.byteCount)
+            let parity = Set(ParityFileName.keys(entries.map(\.key), prefix: prefix, of: manifest.saveID))
+            let parityByteCount = entries.reduce(0) { parity.contains($1.key) ? $0.adding(clamped: $1.byteCount) : $0 }
+            summary.committedByteCount = min(
+                byteCount, (manifest.byteCount + stored.byteCount).adding(clamped: parityByteCount))
             let flaw = try manifest.flaw(entries, storage, prefix: prefix, isMarked: false)
             summary.state = flaw.map { .damaged($0) } ?? .committed
         } catch {
@@ -101,6 +104,8 @@ struct PresentManifest {
     private(set) var bytes: [UInt8] = []
     /// Whether a quarantine stands beside it.
     private(set) var isMarked = false
+    /// The keys of its parity files.
+    private(set) var parityKeys: [String] = []
     /// Why the checkpoint is unusable, if it is: a damaged manifest, a file that is missing or of another length, a
     /// quarantine, or what this process has found out when it loaded it.
     private(set) var flaw: CairnError?
@@ -120,6 +125,7 @@ struct PresentManifest {
             bytes = try storage.readAll(key, limit: Manifest.maximumByteCount)
             let found = try Manifest(parsing: bytes, file: storage.location(of: key))
             manifest = found
+            parityKeys = ParityFileName.keys(entries.map(\.key), prefix: prefix, of: found.saveID)
             flaw = try found.flaw(entries, storage, prefix: prefix, isMarked: isMarked)
         } catch {
             switch error.code {

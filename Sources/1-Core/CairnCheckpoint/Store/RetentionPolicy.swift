@@ -105,8 +105,8 @@ extension CheckpointStore {
         return nil
     }
 
-    /// Deletes the checkpoint of a step: its manifest first, then the files that it named. Other files of the step's folder
-    /// stay, because a save may be running there; after a manifest that cannot be read, all go that are not of a checkpoint
+    /// Deletes the checkpoint of a step: its parity files and its manifest first, then the files that it named. So parity without
+    /// a manifest tells that the manifest was lost. Other files of the step's folder stay, because a save may be running there; after a manifest that cannot be read, all go that are not of a checkpoint
     /// that was set aside.
     public func delete(step: Int) throws(CairnError) {
         let prefix = StepName.prefix(step)
@@ -117,6 +117,11 @@ extension CheckpointStore {
             // A storage that cannot be read says nothing about whose files these are.
             guard error.code.isUnusable else { throw error }
             manifest = nil
+        }
+        if let manifest {
+            let parity = ParityFileName.keys(
+                try storage.list(prefix + ParityFileName.beginning).map(\.key), prefix: prefix, of: manifest.saveID)
+            if !parity.isEmpty { try storage.delete(parity) }
         }
         try storage.delete([prefix + CairnReader.manifestName])
         let rest: [String]
@@ -153,12 +158,18 @@ extension CheckpointStore {
                 }
                 let names = manifest.files.map(\.name) + [CairnReader.manifestName] + StepName.companionNames
                 named = Set(names.map { prefix + $0 })
+                named.formUnion(ParityFileName.keys(entries.map(\.key), prefix: prefix, of: manifest.saveID))
             }
             guard let kept = try keptAside(entries, prefix: prefix) else { continue }
             named.formUnion(kept)
             let unnamed = entries.filter { !named.contains($0.key) }
             let saves = Dictionary(grouping: unnamed) { RankFileName.saveDigits(ofName: $0.key.dropFirst(prefix.count)) }
-            for files in saves.values where files.allSatisfy({ Double($0.modified) / 1e9 <= limit }) { debris += files }
+            let hasManifest = entries.contains { $0.key == prefix + CairnReader.manifestName }
+            for files in saves.values where files.allSatisfy({ Double($0.modified) / 1e9 <= limit }) {
+                // Parity is written after a commit and deleted before the manifest: this one lost its manifest, and parity has it.
+                let hasParity = files.contains { ParityFileName.parse($0.key.dropFirst(prefix.count)) != nil }
+                if hasManifest || !hasParity { debris += files }
+            }
         }
         return debris.sorted { StorageKey.precedes($0.key, $1.key) }
     }
@@ -173,7 +184,9 @@ extension CheckpointStore {
             guard SetAside.isManifest(name) else { continue }
             do throws(CairnError) {
                 let bytes = try storage.readAll(entry.key, limit: Manifest.maximumByteCount)
-                kept.formUnion(try Manifest(parsing: bytes, file: entry.key).files.map { prefix + $0.name })
+                let manifest = try Manifest(parsing: bytes, file: entry.key)
+                kept.formUnion(manifest.files.map { prefix + $0.name })
+                kept.formUnion(ParityFileName.keys(entries.map(\.key), prefix: prefix, of: manifest.saveID))
             } catch {
                 guard error.code.isUnusable else { throw error }
                 return nil

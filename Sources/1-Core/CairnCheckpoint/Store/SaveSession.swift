@@ -208,7 +208,7 @@ package final class SaveSession: Sendable {
             }
             throw error
         }
-        var stale = aside == nil ? present.manifest?.files.map { prefix + $0.name } ?? [] : []
+        var stale = aside == nil ? (present.manifest?.files.map { prefix + $0.name } ?? []) + present.parityKeys : []
         // What was said of a checkpoint that is no longer there.
         if present.isMarked { stale.append(prefix + StepName.quarantineName) }
         state.withLock { state in

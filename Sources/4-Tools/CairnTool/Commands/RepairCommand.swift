@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnProtect
 import CairnStorage
 import CairnTensor
 
@@ -9,7 +10,11 @@ struct RepairCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "repair", abstract: "Bring back what a checkpoint lost.",
         discussion: """
-            Rebuilds a manifest that was lost or damaged from the rank files, which repeat what it said. Every byte of data \
+            Where `cairn protect` wrote parity, lost, short and damaged files are written anew as they were, in any format, \
+            parity included: as many damaged blocks of every stripe come back as there are parity files. Where more is lost, \
+            nothing is written.
+
+            Without parity, rebuilds a manifest that was lost or damaged from the rank files, which repeat what it said. Every byte of data \
             is read and checked first; a checkpoint of which a rank file is missing or damaged is refused and left as it is.
 
             Of a run, every checkpoint without a usable manifest is looked at. Saves that were cut off cannot be completed; \
@@ -30,13 +35,15 @@ struct RepairCommand: ParsableCommand {
 
             Examples:
               cairn repair runs/kjv@400
+              cairn repair model.safetensors
               cairn repair runs/kjv/step-00000400 --json
               cairn repair odd.safetensors --output aligned.safetensors
               cairn repair runs/kjv@400 --lost auto --from neighbours -o runs/mended --to cairn
               cairn repair llama/ --lost 'model.layers.{8..11}.*' --from neighbours --weights equal -o mended.safetensors
             """)
 
-    @Argument(help: "A run, one of its checkpoints, or a safetensors file; with --lost a checkpoint of any format.")
+    @Argument(
+        help: "A run, one of its checkpoints, a protected file or directory, a safetensors file; with --lost any checkpoint.")
     var path: String
 
     @Option(help: ArgumentHelp("Which save to rebuild, where the folder holds whole ones of several.", valueName: "id"))
@@ -60,11 +67,13 @@ struct RepairCommand: ParsableCommand {
     /// What became of one checkpoint.
     private struct StepRepair {
         var step: Int
-        /// `rebuilt`, `intact`, or `unrepaired`.
+        /// `rebuilt`, `repaired`, `intact`, or `unrepaired`.
         var state: String
         var message: String
         /// The number of rank files that the manifest was rebuilt from.
         var fileCount: Int?
+        /// How the files were, where they are protected.
+        var protection: ProtectionReport?
     }
 
     func validate() throws {
@@ -79,6 +88,7 @@ struct RepairCommand: ParsableCommand {
             return try LostLayerRepair(path: path, output: output, options: loss, replaces: force, losses: losses, json: json)
                 .run()
         }
+        if output == nil, try repairByParity() { return }
         if let file = try safetensorsFile() { return try align(file) }
         guard output == nil else {
             throw CairnError(.invalidArgument, "--output goes with a safetensors file, or with --lost", .init(file: path))
@@ -139,7 +149,56 @@ struct RepairCommand: ParsableCommand {
             ])
     }
 
+    /// Repairs a protected file or directory that is not of a run.
+    ///
+    /// - Returns: Whether it is protected.
+    private func repairByParity() throws -> Bool {
+        let isFile = try PathInspection.kind(of: path) != .directory
+        let directory = isFile ? PathInspection.split(path).directory : path
+        guard StepName.step(ofKey: PathInspection.split(PathInspection.canonical(directory)).name + "/") == nil else { return false }
+        let protections = try ProtectedFiles.protections(of: path)
+        guard !protections.isEmpty else { return false }
+        var reports: [ProtectionReport] = []
+        for protection in protections { reports.append(try repair(protection)) }
+        if json {
+            try ResultDocument.print(
+                schema: "cairn-repair/1",
+                ["ok": .bool(true), "path": .string(path), "protection": .array(reports.map(\.document))])
+        } else {
+            for report in reports { try StandardOutput.line(PrintableText.escape("\(path): \(Self.message(report))")) }
+        }
+        return true
+    }
+
+    private func repair(_ protection: Protection) throws -> ProtectionReport {
+        let bar = ProgressBar("repairing", total: protection.workByteCount)
+        defer { bar.finish() }
+        return try protection.repair(progress: bar.add)
+    }
+
+    private static func message(_ report: ProtectionReport) -> String {
+        let written = report.files.filter { $0.state != .intact }
+        guard !written.isEmpty else { return "every protected file is as it was" }
+        let names = written.prefix(8).map { "\(PathInspection.split($0.location).name) (\($0.state.rawValue))" }
+        return "\(written.count) file\(written.count == 1 ? " was" : "s were") brought back by parity: "
+            + names.joined(separator: ", ") + (written.count > 8 ? ", …" : "")
+    }
+
     private func repair(_ store: CheckpointStore, _ step: Int) throws -> StepRepair {
+        do {
+            if let protection = try store.protection(ofStep: step) {
+                let bar = ProgressBar("repairing", total: protection.workByteCount)
+                defer { bar.finish() }
+                if let report = try store.repair(step: step, progress: bar.add) {
+                    return StepRepair(
+                        step: step, state: report.isIntact ? "intact" : "repaired", message: Self.message(report),
+                        protection: report)
+                }
+            }
+        } catch let error as CairnError where error.code == .incomplete {
+            // More is lost than parity brings back; the rank files may all be there.
+            guard (try? store.open(step: step)) == nil else { throw error }
+        }
         if (try? store.open(step: step)) != nil {
             return StepRepair(
                 step: step, state: "intact",
@@ -160,9 +219,12 @@ struct RepairCommand: ParsableCommand {
         switch location.selector {
         case .step(let step)?: return (CheckpointStore(path: location.path), location.path, step)
         case .latest?:
-            throw CairnError(
-                .invalidArgument, "the latest checkpoint has its manifest, which is all that can be repaired",
-                .init(file: location.path, expected: "@ and a step"))
+            let store = CheckpointStore(path: location.path)
+            guard let latest = try store.latest() else {
+                throw CairnError(
+                    .notFound, "the run has no finished checkpoint", .init(file: location.path, expected: "@ and a step"))
+            }
+            return (store, location.path, latest)
         case nil: break
         }
         var parts = PathInspection.split(PathInspection.canonical(location.path))
@@ -179,6 +241,7 @@ struct RepairCommand: ParsableCommand {
             [
                 "step": .count(outcome.step), "state": .string(outcome.state),
                 "rank_files": outcome.fileCount.map { .count($0) } ?? .null, "message": .string(outcome.message),
+                "protection": outcome.protection?.document ?? .null,
             ]
         }
         try ResultDocument.print(

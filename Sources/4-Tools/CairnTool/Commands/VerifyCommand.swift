@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnProtect
 import CairnStorage
 
 /// `cairn verify`
@@ -15,6 +16,9 @@ struct VerifyCommand: ParsableCommand {
             What was checked stands in parentheses. "data" is data that was read, "checksums" that it was compared with \
             checksums; where there are none (safetensors, .npy, bare pickles, files of PyTorch before 1.6, most of HDF5) a \
             note says so: changed elements cannot be noticed there.
+
+            Where `cairn protect` wrote parity, every protected file and the parity are checked too, and how much more may be \
+            lost is said. With --deep all their bytes are read; that notices changes in any format.
 
             Exit code 0 when all is well, 1 when something is damaged, 2 when that could not be found out.
 
@@ -61,7 +65,7 @@ struct VerifyCommand: ParsableCommand {
             "step": result.step.map { .count($0) } ?? .null, "ok": .bool(result.damage.isEmpty),
             "checked": .strings(result.checked), "data_bytes": .count(result.dataByteCount),
             "bytes_without_checksum": .count(result.unsummedByteCount), "damage": .array(damage),
-            "notes": .strings(result.notes),
+            "notes": .strings(result.notes), "protection": .array(result.protection.map(\.document)),
         ]
     }
 
@@ -78,6 +82,12 @@ struct VerifyCommand: ParsableCommand {
             if let offset = damage.offset { words.append("offset \(offset)") }
             let text = words.isEmpty ? damage.message : words.joined(separator: ", ") + ": " + damage.message
             try StandardOutput.line("  " + PrintableText.escape(text))
+        }
+        for protection in result.protection {
+            let advice = protection.isIntact ? "" : protection.isRepairable ? "; `cairn repair` brings back what is damaged" : ""
+            try StandardOutput.line(
+                "  protected by \(protection.parityCount) parity file\(protection.parityCount == 1 ? "" : "s"): "
+                    + protection.summary + advice)
         }
         for note in result.notes { StandardError.note("\(result.source): \(note)") }
     }
@@ -98,6 +108,8 @@ struct CheckpointVerification {
     var source: String
     var format: String
     var step: Int?
+    /// The run that it is of.
+    var run: String?
     /// What was looked at: `structure`, `coverage`; `checksums of the description`, or `checksums` where those of data were
     /// compared too; `data`, where all of it was read.
     var checked: [String]
@@ -106,16 +118,23 @@ struct CheckpointVerification {
     var unsummedByteCount = 0
     var damage: [Damage] = []
     var notes: [String] = []
+    /// What parity says of the files.
+    var protection: [ProtectionReport] = []
 
     /// Verifies what a path names; for a run without a step, each of its checkpoints.
     ///
+    /// - Parameter protection: Whether parity is looked at too.
     /// - Throws: errors that do not mean damage: nothing there, no right to read, an unknown format or version.
     static func verify(
-        _ text: String, format: FormatName?, part: Int? = nil, deep: Bool
+        _ text: String, format: FormatName?, part: Int? = nil, deep: Bool, protection: Bool = true
     ) throws -> [CheckpointVerification] {
         let location = try Location(text)
         do {
-            return try verify(location, format: format, part: part, deep: deep)
+            var results = try verify(location, format: format, part: part, deep: deep)
+            if protection {
+                for index in results.indices { try results[index].lookAtParity(of: location.path, deep: deep) }
+            }
+            return results
         } catch let error as CairnError {
             let explained = ForeignFile.explaining(error, opening: location.path)
             // A file of which too little is left to tell its format by is damaged like any other.
@@ -123,7 +142,33 @@ struct CheckpointVerification {
             var result = CheckpointVerification(
                 source: location.path, format: "unknown", step: nil, checked: ["structure"])
             result.damage.append(Damage(explained))
+            if protection { try result.lookAtParity(of: location.path, deep: deep) }
             return [result]
+        }
+    }
+
+    /// Adds what parity tells of the files.
+    ///
+    /// - Parameter path: What was verified: for a checkpoint of a run, the run or the checkpoint.
+    private mutating func lookAtParity(of path: String, deep: Bool) throws {
+        let found: [Protection]
+        if let step, let run {
+            found = try CheckpointStore(path: run).protection(ofStep: step).map { [$0] } ?? []
+        } else {
+            found = try ProtectedFiles.protections(of: path)
+        }
+        for one in found {
+            let bar = ProgressBar("reading", total: deep ? one.workByteCount : 0)
+            defer { bar.finish() }
+            let report = try one.verify(deep: deep, progress: bar.add)
+            protection.append(report)
+            let named = Set(damage.compactMap(\.file))
+            for (file, message) in report.flaws where !named.contains(file.location) {
+                damage.append(
+                    Damage(
+                        file: file.location, tensor: nil, offset: file.damagedRanges.first?.lowerBound, chunk: nil,
+                        message: message))
+            }
         }
     }
 
@@ -152,7 +197,7 @@ struct CheckpointVerification {
         let store = CheckpointStore(path: path)
         var results: [CheckpointVerification] = []
         for summary in try store.list() {
-            if case .debris = summary.state {
+            if case .debris = summary.state, try store.protection(ofStep: summary.step) == nil {
                 StandardError.note(
                     "\(path)@\(summary.step) has no manifest and is not looked at: it was never finished, or `cairn repair` "
                         + "brings it back")
@@ -169,10 +214,21 @@ struct CheckpointVerification {
         var result = CheckpointVerification(
             source: "\(path)@\(step)", format: "cairn", step: step,
             checked: ["structure", "coverage"] + (deep ? ["checksums", "data"] : ["checksums of the description"]))
+        result.run = path
         var read = 0
         var approximate = ApproximateTensors(nil)
         try result.collecting {
-            let reader = try store.open(step: step)
+            let reader: CairnReader
+            do throws(CairnError) {
+                reader = try store.open(step: step)
+            } catch {
+                guard error.code == .notFound, try store.protection(ofStep: step) != nil else { throw error }
+                let key = StepName.prefix(step) + CairnReader.manifestName
+                return [
+                    Damage(
+                        file: store.storage.location(of: key), tensor: nil, offset: nil, chunk: nil, message: "the manifest is lost")
+                ]
+            }
             approximate = ApproximateTensors(reader.manifest.lineage)
             let bar = ProgressBar("reading", total: reader.manifest.byteCount)
             defer { bar.finish() }

@@ -1,5 +1,6 @@
 import CairnBase
 import CairnCheckpoint
+import CairnProtect
 import CairnStorage
 import CairnUniversal
 
@@ -75,7 +76,7 @@ struct OpenedCheckpoint {
     }
 
     private init(_ recognised: RecognisedCheckpoint?, store path: String, step: Int) throws {
-        let opened = try CheckpointStore(path: path).open(step: step)
+        let opened = try StoreOpening.reading(path).open(step: step)
         var claim = CheckpointFormat.Claim(path)
         claim.step = step
         self.init(
@@ -198,12 +199,22 @@ struct Location: Sendable {
 
 /// Opens a run, for the commands that want all of it.
 enum StoreOpening {
+    /// A run, of whose protected checkpoints what is lost or damaged is read as it was, which is said on standard error.
+    static func reading(_ path: String) throws(CairnError) -> CheckpointStore {
+        let storage = LocalStorage(root: path)
+        guard try storage.list("step-").contains(where: { Protection.isParity($0.key) }) else { return CheckpointStore(path: path) }
+        let repaired = RepairedStorage(storage) { location in
+            StandardError.note("\(location) is lost or damaged, and read as parity gives it; `cairn repair` writes it anew")
+        }
+        return CheckpointStore(storage: repaired, name: path)
+    }
+
     /// The newest step of a run that is usable; newer ones that are not are named on standard error.
     ///
     /// - Throws: ``CairnError/Code/notFound`` when there is none at all, ``CairnError/Code/nothingUsable`` when all are of no
     ///   use.
     static func newest(of path: String) throws -> Int {
-        let store = CheckpointStore(path: path)
+        let store = try reading(path)
         let (step, skipped) = try store.newestUsable()
         note(skipped, of: path)
         if let step { return step }
