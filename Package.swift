@@ -222,7 +222,8 @@ let package = Package(
             "CairnInterop", "CairnLayout", "CairnMerge", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor",
             "CairnTesting", "CairnUniversal"),
         tests(
-            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnProtect", "CairnSnapshot", "CairnStorage", "CairnTensor", "CairnTesting",
+            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnProtect", "CairnSnapshot", "CairnStorage", "CairnTensor",
+            "CairnTesting",
             "CairnTool"),
     ]
 )

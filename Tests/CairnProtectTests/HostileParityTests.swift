@@ -88,7 +88,8 @@ import Testing
                     }
                     for _ in 0..<Int.random(in: 0...12, using: &generator) where !changed.isEmpty {
                         // Mostly in the two indices.
-                        let place = Int.random(in: 0..<4, using: &generator) == 0
+                        let place =
+                            Int.random(in: 0..<4, using: &generator) == 0
                             ? Int.random(in: 0..<changed.count, using: &generator)
                             : min(changed.count - 1, Int.random(in: 4_090..<5_400, using: &generator))
                         changed[place] = UInt8.random(in: 0...255, using: &generator)
@@ -106,7 +107,9 @@ import Testing
         let (_, whole) = try sample()
         let name = "set.cairn-parity-00"
         let index = try #require(whole[name].flatMap(ForgedParity.index(of:)))
-        let numbers = ["-1", "0", "1", "3", "255", "512", "1000", "4194304", "2147483648", "9223372036854775807", "1e9", "null", "[]"]
+        let numbers = [
+            "-1", "0", "1", "3", "255", "512", "1000", "4194304", "2147483648", "9223372036854775807", "1e9", "null", "[]",
+        ]
         var found = 0
         for seed in 0..<8_000 as Range<UInt64> {
             var generator = SeededGenerator(seed: seed)

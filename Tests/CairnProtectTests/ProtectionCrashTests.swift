@@ -12,7 +12,9 @@ import Testing
     private static let seeds: Range<UInt64> = 0..<3
     private let sizes = [3_000, 900, 0, 2_500]
 
-    private func storage(_ disk: SimulatedDisk) -> LocalStorage { LocalStorage(root: "/run", writing: .buffered, fileSystem: disk) }
+    private func storage(_ disk: SimulatedDisk) -> LocalStorage {
+        LocalStorage(root: "/run", writing: .buffered, fileSystem: disk)
+    }
 
     private func disk(_ contents: [String: [UInt8]]) throws -> SimulatedDisk {
         let disk = SimulatedDisk()

@@ -77,7 +77,9 @@ import Testing
             let protection = try #require(try Protection.find(in: sample.storage).first, "seed \(seed)")
             let error = refusal { try protection.repair(concurrency: 1) }
             #expect(error?.code == .incomplete, "seed \(seed)")
-            for row in rows { #expect(error?.description.contains(sample.rows[row].name) == true, "seed \(seed): \(String(describing: error))") }
+            for row in rows {
+                #expect(error?.description.contains(sample.rows[row].name) == true, "seed \(seed): \(error as Any)")
+            }
             #expect(try Samples.contents(of: sample.storage) == contents, "seed \(seed)")
         }
     }

@@ -32,16 +32,16 @@ import Testing
         let directory = try TemporaryDirectory()
         try SampleStates.run(at: directory.path("run"), steps: [1, 2])
         let digest = try ToolRun("digest", "run@2", "--json", in: directory).output
-        let protect = try ToolRun("protect", "run@2", "--json", in: directory)
+        let protect = try ToolRun("protect", "run@2", "--parity", "3", "--data", "4", "--json", in: directory)
         #expect(protect.exitCode == 0, "\(protect.errors)")
         let document = try protect.document()
-        #expect(try document.string("schema") == "cairn-protect/1" && document.integer("parity") == 2)
-        #expect(try document.array("parity_files").count == 2)
+        #expect(try document.string("schema") == "cairn-protect/1" && document.integer("parity") == 3)
+        #expect(try document.array("parity_files").count == 3)
         #expect(try ToolRun("protect", "run@2", in: directory).failedInOneLine)
         let folder = "run/step-00000002"
         let whole = try contents(directory, folder)
         let sound = try ToolRun("verify", "run@2", "--deep", in: directory)
-        #expect(sound.exitCode == 0 && sound.output.contains("2 more of 8 columns may be lost"), "\(sound.output)")
+        #expect(sound.exitCode == 0 && sound.output.contains("3 more of 4 columns may be lost"), "\(sound.output)")
 
         let rank = try #require(whole.keys.first { $0.hasPrefix("rank") })
         try flip(directory, folder + "/" + rank, at: -9)
@@ -50,7 +50,7 @@ import Testing
         #expect(damaged.exitCode == 1, "\(damaged.errors)")
         let checkpoint = try #require(try damaged.document().array("checkpoints").first?.asObject())
         let protection = try #require(try checkpoint.array("protection").first?.asObject())
-        #expect(try protection.bool("repairable") && protection.integer("may_lose") < 2)
+        #expect(try protection.bool("repairable") && protection.integer("may_lose") < 3)
         let states = try protection.array("files").map { try $0.asObject().string("state") }
         #expect(states.contains("lost") && states.contains("damaged"))
         // Read as it was, without a byte being written.

@@ -87,7 +87,9 @@ public struct Protection: Sendable {
         let scan = try ProtectionScan(blocks, isDeep: true, concurrency: width, progress: progress)
         let report = scan.report
         try report.requireRepairable()
-        if !report.isIntact { try FileRepair(blocks: blocks, scan: scan, concurrency: width, progress: progress).run() }
+        if !report.isIntact {
+            try FileRepair(blocks: blocks, scan: scan, concurrency: width, progress: progress).run()
+        }
         return report
     }
 
@@ -107,7 +109,8 @@ extension ProtectionReport {
             .incomplete, "more is lost than parity brings back",
             .init(
                 file: first.location, offset: first.damagedRanges.first?.lowerBound,
-                expected: "at most \(parityCount) damaged blocks in a stripe", found: "\(parityCount - remainingLosses): \(names)",
+                expected: "at most \(parityCount) damaged blocks in a stripe",
+                found: "\(parityCount - remainingLosses): \(names)",
                 advice: "use another copy or an older checkpoint"))
     }
 }

@@ -60,7 +60,9 @@ public final class RepairedStorage: Storage {
         for entry in try storage.list(folder) { entries[entry.key] = entry }
         // Parity of a folder may be above or below the one that is listed.
         var protecting = Set(Self.folders(above: folder + "x"))
-        for key in entries.keys where ParityName(Self.name(key)) != nil { protecting.insert(String(key.dropLast(Self.name(key).count))) }
+        for key in entries.keys where Protection.isParity(key) {
+            protecting.insert(String(key.dropLast(Self.name(key).count)))
+        }
         for place in protecting {
             for set in try protected(place) where set.isListed {
                 let blocks = set.blocks
@@ -163,7 +165,8 @@ private final class RepairedFile: StorageFile {
                 if try blocks.read(segment, into: &part) { continue }
                 try copy(try rebuilt(segment), 0..<range.count, to: &part)
             } else {
-                try copy(try whole(segment), wanted.lowerBound - range.lowerBound..<wanted.upperBound - range.lowerBound, to: &part)
+                let begin = wanted.lowerBound - range.lowerBound
+                try copy(try whole(segment), begin..<begin + wanted.count, to: &part)
             }
         }
     }

@@ -271,7 +271,7 @@ package enum RankFileName {
     /// What stands for a save in the names of its files.
     package static func saveDigits(_ saveID: SaveID) -> String { String(saveID.description.prefix(digitCount)) }
 
-    /// What stands for the save in the name of a rank file, parity file or note, finished or not; `nil` for a name of another form.
+    /// What stands for the save in the name of a rank file, parity file or note, finished or not; `nil` for another name.
     static func saveDigits(ofName name: some StringProtocol) -> String? {
         let parts = name.utf8.split(separator: UInt8(ascii: "-"), maxSplits: 2, omittingEmptySubsequences: false)
         guard parts.count == 3, ["rank", "parity"].contains(where: { parts[0].elementsEqual($0.utf8) }), parts[2].count > digitCount,

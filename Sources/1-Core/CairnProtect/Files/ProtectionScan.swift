@@ -32,7 +32,9 @@ struct ProtectionScan: Sendable {
         self.blocks = blocks
         self.isDeep = isDeep
         damagedParity = Array(repeating: [], count: blocks.index.parityCount)
-        for number in 0..<blocks.index.parityCount where try !Self.isRecordIntact(blocks, number) { damagedRecords.insert(number) }
+        for number in 0..<blocks.index.parityCount where try !Self.isRecordIntact(blocks, number) {
+            damagedRecords.insert(number)
+        }
         let found = Mutex<[StripeDamage]>([])
         let buffers = RecyclingPool<StripeBuffer>()
         try ThreadPool.shared.forEach(blocks.layout.stripeCount, width: max(1, concurrency)) { stripe in

@@ -97,7 +97,9 @@ struct ParityRecord: Sendable {
     }
 
     private static func found(_ file: any StorageFile, markAt offset: Int, isFront: Bool) throws(CairnError) -> Found? {
-        guard offset >= headerByteCount, let end = offset.adding(checked: markByteCount), end <= file.byteCount else { return nil }
+        guard offset >= headerByteCount, let end = offset.adding(checked: markByteCount), end <= file.byteCount else {
+            return nil
+        }
         guard let mark = try readable(file, offset..<end), mark.starts(with: magic) else { return nil }
         func number(_ range: Range<Int>) -> Int? {
             Int(exactly: range.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64(mark[$1]) })

@@ -49,7 +49,9 @@ struct ProtectCommand: ParsableCommand {
     func validate() throws {
         if parity < 1 { throw ValidationError("--parity must be at least 1 (got \(parity))") }
         if let data, data < 1 { throw ValidationError("--data must be at least 1 (got \(data))") }
-        if parity > 254 || parity + (data ?? 1) > 255 { throw ValidationError("--parity and --data together must be at most 255") }
+        if parity > 254 || (data ?? 1) > 255 - parity {
+            throw ValidationError("--parity and --data together must be at most 255")
+        }
     }
 
     func run() throws {
@@ -84,7 +86,9 @@ struct ProtectCommand: ParsableCommand {
 
     /// The checkpoint of a run that is meant; `nil` for anything else.
     private func checkpoint(_ location: Location) throws -> (store: CheckpointStore, path: String, step: Int)? {
-        guard let recognised = try CheckpointFormats.known.recognise(location.path), let path = recognised.store else { return nil }
+        guard let recognised = try CheckpointFormats.known.recognise(location.path), let path = recognised.store else {
+            return nil
+        }
         switch (location.selector, recognised.step) {
         case (.step(let step)?, nil), (nil, let step?): return (CheckpointStore(path: path), path, step)
         case (_?, _?): throw location.selectorError
@@ -114,7 +118,8 @@ struct ProtectCommand: ParsableCommand {
         try StandardOutput.line(
             PrintableText.escape(source)
                 + ": protected; any \(parity) of \(protection.columnCount) columns may be lost or damaged; "
-                + "\(parity) parity file\(parity == 1 ? "" : "s") of \(ByteCountText.describe(protection.parityByteCount / parity))")
+                + "\(parity) parity file\(parity == 1 ? "" : "s") of \(ByteCountText.describe(protection.parityByteCount / parity))"
+        )
         let cut = protection.fileNames.filter { protection.columnCount(ofFile: $0) ?? 0 > parity }
         if !cut.isEmpty {
             let shown = cut.prefix(4).joined(separator: ", ") + (cut.count > 4 ? ", …" : "")

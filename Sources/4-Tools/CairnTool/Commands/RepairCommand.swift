@@ -155,7 +155,8 @@ struct RepairCommand: ParsableCommand {
     private func repairByParity() throws -> Bool {
         let isFile = try PathInspection.kind(of: path) != .directory
         let directory = isFile ? PathInspection.split(path).directory : path
-        guard StepName.step(ofKey: PathInspection.split(PathInspection.canonical(directory)).name + "/") == nil else { return false }
+        let folder = PathInspection.split(PathInspection.canonical(directory)).name
+        guard StepName.step(ofKey: folder + "/") == nil else { return false }
         let protections = try ProtectedFiles.protections(of: path)
         guard !protections.isEmpty else { return false }
         var reports: [ProtectionReport] = []

@@ -163,10 +163,10 @@ struct CheckpointVerification {
             let report = try one.verify(deep: deep, progress: bar.add)
             protection.append(report)
             let named = Set(damage.compactMap(\.file))
-            for (file, message) in report.flaws where !named.contains(file.location) {
+            for (file, message) in report.flaws where !named.contains(file.shownLocation) {
                 damage.append(
                     Damage(
-                        file: file.location, tensor: nil, offset: file.damagedRanges.first?.lowerBound, chunk: nil,
+                        file: file.shownLocation, tensor: nil, offset: file.damagedRanges.first?.lowerBound, chunk: nil,
                         message: message))
             }
         }
@@ -226,7 +226,8 @@ struct CheckpointVerification {
                 let key = StepName.prefix(step) + CairnReader.manifestName
                 return [
                     Damage(
-                        file: store.storage.location(of: key), tensor: nil, offset: nil, chunk: nil, message: "the manifest is lost")
+                        file: store.storage.location(of: key), tensor: nil, offset: nil, chunk: nil,
+                        message: "the manifest is lost")
                 ]
             }
             approximate = ApproximateTensors(reader.manifest.lineage)

@@ -202,7 +202,9 @@ enum StoreOpening {
     /// A run, of whose protected checkpoints what is lost or damaged is read as it was, which is said on standard error.
     static func reading(_ path: String) throws(CairnError) -> CheckpointStore {
         let storage = LocalStorage(root: path)
-        guard try storage.list("step-").contains(where: { Protection.isParity($0.key) }) else { return CheckpointStore(path: path) }
+        guard try storage.list("step-").contains(where: { Protection.isParity($0.key) }) else {
+            return CheckpointStore(path: path)
+        }
         let repaired = RepairedStorage(storage) { location in
             StandardError.note("\(location) is lost or damaged, and read as parity gives it; `cairn repair` writes it anew")
         }

@@ -1,6 +1,11 @@
 import CairnBase
 import CairnProtect
 
+extension ProtectionReport.File {
+    /// The location as the user would write it.
+    var shownLocation: String { location.hasPrefix("./") ? String(location.dropFirst(2)) : location }
+}
+
 /// What a look at protected files found, for people and for programs.
 extension ProtectionReport {
     /// `2 more of 8 columns may be lost`
@@ -35,7 +40,8 @@ extension ProtectionReport {
             "files": .array(
                 files.map { file in
                     [
-                        "file": .string(file.location), "parity": .bool(file.isParity), "state": .string(file.state.rawValue),
+                        "file": .string(file.shownLocation), "parity": .bool(file.isParity),
+                        "state": .string(file.state.rawValue),
                         "bytes": .count(file.byteCount), "found_bytes": file.foundByteCount.map { .count($0) } ?? .null,
                         "damaged": .array(
                             file.damagedRanges.map { .array([.count($0.lowerBound), .count($0.upperBound)]) }),
