@@ -274,7 +274,8 @@ package enum RankFileName {
     /// What stands for the save in the name of a rank file, parity file or note, finished or not; `nil` for another name.
     static func saveDigits(ofName name: some StringProtocol) -> String? {
         let parts = name.utf8.split(separator: UInt8(ascii: "-"), maxSplits: 2, omittingEmptySubsequences: false)
-        guard parts.count == 3, ["rank", "parity"].contains(where: { parts[0].elementsEqual($0.utf8) }), parts[2].count > digitCount,
+        guard parts.count == 3, ["rank", "parity"].contains(where: { parts[0].elementsEqual($0.utf8) }),
+            parts[2].count > digitCount,
             [ending, noteEnding].contains(where: { parts[2].dropFirst(digitCount).starts(with: $0.utf8) })
         else { return nil }
         return String(decoding: parts[2].prefix(digitCount), as: UTF8.self)
