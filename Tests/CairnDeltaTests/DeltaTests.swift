@@ -35,7 +35,8 @@ import Testing
                 // Bits anywhere, NaNs and both zeros among them: a share of the bytes, from none to all.
                 var bytes = [UInt8](repeating: 0, count: old.byteCount)
                 for index in bytes.indices { bytes[index] = old.bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self) }
-                let share = [0.001, 0.01, 0.2, 0.6, 1].randomElement(using: &generator) ?? 1
+                let shares: [Double] = [0.001, 0.01, 0.2, 0.6, 1]
+                let share = shares.randomElement(using: &generator) ?? 1
                 for index in bytes.indices where Double.random(in: 0..<1, using: &generator) < share {
                     bytes[index] = UInt8.random(in: 0...255, using: &generator)
                 }
@@ -119,7 +120,13 @@ import Testing
         var generator = SeededGenerator(seed: 5)
         let old = (0..<100_000).map { _ in UInt16.random(in: 0x3C00...0x3F00, using: &generator) }
         let new = old.map { Bool.random(using: &generator) ? $0 + 1 : $0 - 1 }
-        func tensor(_ bits: [UInt16]) throws -> Tensor { try Tensor(bits.map { BFloat16(bitPattern: $0) }, [bits.count]) }
+        func tensor(_ bits: [UInt16]) throws -> Tensor {
+            try Tensor(.bf16, [bits.count]) { span in
+                for (index, value) in bits.enumerated() {
+                    span.storeBytes(of: value.littleEndian, toByteOffset: 2 * index, as: UInt16.self)
+                }
+            }
+        }
         let (base, result) = (try MemoryCheckpoint(["w": tensor(old)]), try MemoryCheckpoint(["w": tensor(new)]))
         let summary = try delta(base, result, chunkByteCount: 1 << 20).summary
         // A bit and a little for each of 16.

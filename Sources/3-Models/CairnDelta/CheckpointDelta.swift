@@ -101,7 +101,7 @@ public final class CheckpointDelta: Sendable {
     /// The checkpoint that comes of a base and this delta. Nothing but the changes that a read needs is read, when it is.
     ///
     /// - Throws: ``CairnError/Code/mismatch``, naming the tensor or value, when the base is not what the delta applies to as far
-    ///   as names, types, shapes and values tell, and, of a base that is made by another delta, digests. What the elements tell is
+    ///   as names, types, shapes and values tell, and, of a base that is made by another delta, digests. What elements tell is
     ///   found out when all of a tensor is read: by ``PatchedReader/write(to:progress:)`` and by verifying.
     public func applied(to base: any CheckpointReader) throws(CairnError) -> PatchedReader {
         try PatchedReader(base, self)

@@ -9,9 +9,9 @@ struct ApplyCommand: ParsableCommand {
         commandName: "apply", abstract: "Make a checkpoint of another one and deltas.",
         discussion: """
             DELTAS are files of `cairn delta`, each of which applies to what the one before it made. BASE may have any format \
-            and layout, as long as its tensors are those that the first delta was made from. Every tensor of the result is compared \
-            with the SHA-256 that the last delta holds. A base that is another one, a delta out of order and damage are refused \
-            by the name of the tensor, and nothing is left.
+            and layout, as long as its tensors are those that the first delta was made from. Every tensor of the result is \
+            compared with the SHA-256 that the last delta holds. A base that is another one, a delta out of order and damage are \
+            refused by the name of the tensor, and nothing is left.
 
             Examples:
               cairn apply runs/rl@100 101.delta -o 101.safetensors
