@@ -222,8 +222,7 @@ let package = Package(
             "CairnInterop", "CairnLayout", "CairnMerge", "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor",
             "CairnTesting", "CairnUniversal"),
         tests(
-            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnProtect", "CairnSnapshot", "CairnStorage", "CairnTensor",
-            "CairnTesting",
-            "CairnTool"),
+            "CairnToolTests", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnProtect", "CairnSnapshot", "CairnStorage",
+            "CairnTensor", "CairnTesting", "CairnTool"),
     ]
 )

@@ -20,7 +20,7 @@ struct KeepCommand: ParsableCommand {
 
             Example:
               cairn keep --memory 64GiB --drain-to runs/kept &
-              cairn keep status
+              cairn keep status --json
               cairn keep drain kjv --to runs/kjv
             """,
         subcommands: [KeepRunCommand.self, KeepStatusCommand.self, KeepDrainCommand.self, KeepForgetCommand.self],

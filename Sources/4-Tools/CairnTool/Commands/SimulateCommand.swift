@@ -6,7 +6,22 @@ import CairnReshard
 /// `cairn simulate`
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "simulate", abstract: "Say what a model's checkpoints would cost on a mesh of any size.",
+        commandName: "simulate", abstract: "Say what checkpoints or failures would cost a job of any size.",
+        discussion: """
+            Without a subcommand it is about checkpoints.
+
+            Examples:
+              cairn simulate --model llama-405b --mesh tp=8,pp=16,dp=128 --zero --json
+              cairn simulate failures --ranks 16384 --host-rate 1e-4 --memory 0.5,8,90 --parity 6+2 --remote 20,600,900
+            """,
+        subcommands: [SimulateCheckpointsCommand.self, SimulateFailuresCommand.self],
+        defaultSubcommand: SimulateCheckpointsCommand.self)
+}
+
+/// `cairn simulate checkpoints`
+struct SimulateCheckpointsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "checkpoints", abstract: "Say what a model's checkpoints would cost on a mesh of any size.",
         discussion: """
             Lays out the true shapes of a published model with Adam (BF16 weights, F32 masters, two F32 moments) on the \
             ranks of a mesh, and really computes the manifest, one rank's plan of a save, all ranks' shares and, with \
