@@ -55,3 +55,30 @@ import Testing
         #expect(usage.exitCode == 64)
     }
 }
+
+@Suite struct GraftTool {
+    @Test func aGraftKeepsTheBitsAndInspectShowsTheAgeOfItsParts() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1, 2])
+        let names = try CheckpointStore(path: directory.path("run")).open(step: 1).tensors.map(\.name)
+        let taken = try #require(names.first)
+        for (output, format) in [("mixed", "cairn"), ("mixed.safetensors", "safetensors")] {
+            let run = try ToolRun(
+                "graft", "run@2", "--take", "run@1:\(taken)", "-o", output, "--to", format, "--json", in: directory)
+            #expect(run.exitCode == 0, "\(run.errors)")
+            #expect(try run.document().string("schema") == "cairn-graft/1")
+            let inspected = try ToolRun("inspect", output, in: directory)
+            #expect(inspected.output.contains("grafted"), "\(inspected.output)")
+            #expect(inspected.output.contains("\(taken) (1 tensor) of step 1 of "))
+        }
+        let reader = try CheckpointStore(path: directory.path("mixed")).open(step: 2)
+        let old = try CheckpointStore(path: directory.path("run")).open(step: 1)
+        let new = try CheckpointStore(path: directory.path("run")).open(step: 2)
+        for name in names {
+            #expect(try reader.tensor(name) == (name == taken ? old : new).tensor(name))
+        }
+        let wrong = try ToolRun("graft", "run@2", "--take", "run@1:none.*", "-o", "x.safetensors", in: directory)
+        #expect(wrong.exitCode == 2 && wrong.errors.contains("none.*"))
+        #expect(try ToolRun("graft", "run@2", "--take", "run@1", "-o", "x.safetensors", in: directory).exitCode == 64)
+    }
+}

@@ -27,7 +27,7 @@ struct CairnCommand: ParsableCommand {
         subcommands: [
             ListCommand.self, LineageCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self,
             DiffCommand.self, ConvertCommand.self, AverageCommand.self, MergeCommand.self, InterpolateCommand.self,
-            AlignCommand.self, DeltaCommand.self, ApplyCommand.self, ReshardCommand.self, PlanCommand.self,
+            AlignCommand.self, DeltaCommand.self, ApplyCommand.self, GraftCommand.self, ReshardCommand.self, PlanCommand.self,
             SimulateCommand.self, PruneCommand.self, ProtectCommand.self, RepairCommand.self, KeepCommand.self,
             RulesCommand.self, FormatsCommand.self,
         ])

@@ -25,6 +25,8 @@ struct InspectionReport {
         var byteCount = 0
     }
 
+    private var parts: GraftedParts { GraftedParts(of: opened.reader, lineage: opened.manifest?.lineage) }
+
     private var approximate: ApproximateTensors {
         ApproximateTensors(of: opened.reader, lineage: opened.manifest?.lineage)
     }
@@ -107,6 +109,7 @@ struct InspectionReport {
         }
         if !quantised.isEmpty { facts.append(("quantised", quantised.description)) }
         if !approximate.isEmpty { facts.append(("approximate", approximate.text)) }
+        if !parts.isEmpty { facts.append(("grafted", parts.text)) }
         let width = facts.reduce(0) { max($0, $1.0.count) }
         for (name, text) in facts {
             let padding = String(repeating: " ", count: width - name.count + 2)
@@ -204,6 +207,7 @@ struct InspectionReport {
             })
         if !quantised.isEmpty { document["quantised"] = quantisedDocument }
         if !approximate.isEmpty { document["approximate"] = approximate.document }
+        if !parts.isEmpty { document["grafted"] = parts.document }
         let layouts = layoutTexts
         document["tensors"] = .array(shown.indices.map { tensorDocument($0, layouts) })
         document["values"] = try Self.document(opened.reader.values)
