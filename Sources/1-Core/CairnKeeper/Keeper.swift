@@ -171,8 +171,9 @@ public final class Keeper: Sendable {
             state.change { $0.table.release(number, reader: reader) }
             return (.done, nil)
         case .list(let prefix, let after):
-            let table = state.read(\.table)
-            let (entries, isComplete) = try table.list(number, prefix: prefix, after: after)
+            let (entries, isComplete) = try state.change(waking: .none) { state throws(CairnError) in
+                try state.table.list(number, prefix: prefix, after: after)
+            }
             return (.listed(entries, isComplete: isComplete), nil)
         case .delete(let keys):
             try state.change { state throws(CairnError) in try state.table.delete(number, keys: keys) }

@@ -171,16 +171,14 @@ extension ShardedState {
         reading reader: CairnReader, rank: Int, tensors: [PlacedTensor], with group: any Communicator,
         options: ReadPlan.Options = ReadPlan.Options()
     ) throws {
-        let mine = UInt32(truncatingIfNeeded: rank)
-        let note = (0..<4).map { UInt8(truncatingIfNeeded: mine >> (8 * UInt32($0))) }
+        var note: [UInt8] = []
+        note.append(littleEndian: UInt32(truncatingIfNeeded: rank))
         var notes = [UInt8](repeating: 0, count: 4 * group.size)
         notes.replaceSubrange(4 * group.rank..<4 * group.rank + 4, with: note)
         try notes.withUnsafeMutableBytes {
             try group.allGather($0, counts: [Int](repeating: 4, count: group.size))
         }
-        let members = (0..<group.size).map { member in
-            (0..<4).reduce(0) { $0 | Int(notes[4 * member + $1]) << (8 * $1) }
-        }
+        let members = (0..<group.size).map { Int(notes.littleEndian(UInt32.self, at: 4 * $0)) }
         do {
             let plans = try members.map { try ReadPlan(reading: reader, rank: $0, tensors: tensors) }
             self = try plans[group.rank].execute(reading: reader, options: options) { memories in

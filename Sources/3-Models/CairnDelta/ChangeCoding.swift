@@ -168,9 +168,3 @@ enum Gaps {
         return found == positions.count
     }
 }
-
-extension [UInt8] {
-    mutating func append(littleEndian value: UInt32) {
-        for shift in stride(from: UInt32(0), to: 32, by: 8) { append(UInt8(truncatingIfNeeded: value >> shift)) }
-    }
-}

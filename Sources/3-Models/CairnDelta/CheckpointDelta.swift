@@ -159,8 +159,7 @@ extension CheckpointDelta {
     /// The contents as they are stored: their length in 64 bits, and one zstd frame, or the bytes where that is as long.
     static func pack(_ contents: [UInt8]) -> [UInt8] {
         var length: [UInt8] = []
-        length.append(littleEndian: UInt32(truncatingIfNeeded: contents.count))
-        length.append(littleEndian: UInt32(truncatingIfNeeded: contents.count >> 32))
+        length.append(littleEndian: UInt64(contents.count))
         let packed = [UInt8](unsafeUninitializedCapacity: contents.count) { buffer, used in
             used = contents.withUnsafeBytes { bytes in
                 ChunkWorkspace.with {
@@ -178,7 +177,7 @@ extension CheckpointDelta {
             throw CairnError(.malformed, "the delta's contents are cut short", .init(file: file))
         }
         let stored = packed.count - head
-        let length = (0..<head).reduce(UInt64(0)) { $0 | UInt64(packed[$1]) << (8 * UInt64($1)) }
+        let length = packed.littleEndian(UInt64.self, at: 0)
         if length == UInt64(stored) { return Array(packed.dropFirst(head)) }
         guard length <= UInt64(min(greatestContentsByteCount, max(1 << 20, stored.multiplied(checked: greatestRatio) ?? .max)))
         else {

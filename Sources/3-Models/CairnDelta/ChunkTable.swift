@@ -35,7 +35,7 @@ struct ChunkTable: Sendable {
     ) throws(CairnError) {
         var chunks: [Chunk] = []
         var (offset, place) = (0, begin)
-        func number(_ index: Int) -> Int { (0..<4).reduce(0) { $0 | Int(bytes[index + $1]) << (8 * $1) } }
+        func number(_ index: Int) -> Int { Int(bytes.littleEndian(UInt32.self, at: index)) }
         for index in stride(from: 0, to: bytes.count, by: Self.entryByteCount) {
             let count = number(index), stored = number(index + 4)
             guard count > 0, count <= Self.greatestChunkByteCount, count.isMultiple(of: tensor.elementByteCount),
@@ -44,7 +44,7 @@ struct ChunkTable: Sendable {
             chunks.append(
                 Chunk(
                     bytes: offset..<offset + count, stored: place..<place + stored,
-                    checksum: UInt32(truncatingIfNeeded: number(index + 8))))
+                    checksum: bytes.littleEndian(UInt32.self, at: index + 8)))
             offset += count
             place += stored
         }

@@ -120,7 +120,7 @@ extension DecodedChanges {
     }
 
     private static func number(_ stored: [UInt8], at offset: Int) -> Int {
-        (0..<4).reduce(0) { $0 | Int(stored[offset + $1]) << (8 * $1) }
+        Int(stored.littleEndian(UInt32.self, at: offset))
     }
 
     private static func damage(_ what: String) -> CairnError {

@@ -290,6 +290,6 @@ private struct ChunkTable {
 
     private mutating func word() -> UInt32 {
         defer { position += 4 }
-        return (0..<4).reduce(0) { $0 | UInt32(bytes[position + $1]) << (8 * UInt32($1)) }
+        return bytes.littleEndian(UInt32.self, at: position)
     }
 }

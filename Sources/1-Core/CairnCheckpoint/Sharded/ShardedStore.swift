@@ -31,16 +31,13 @@ public final class ShardedStore: Sendable {
         self.store = store
         self.communicator = communicator
         var generator = SystemRandomNumberGenerator()
-        let words: [UInt64] = [generator.next(), generator.next()]
-        let bytes = words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * UInt64($0))) } }
+        var bytes: [UInt8] = []
+        for _ in 0..<2 { bytes.append(littleEndian: generator.next() as UInt64) }
         let shared = try communicator.broadcast(message: communicator.rank == 0 ? bytes : nil, from: 0)
         guard shared.count == 16 else {
             throw CairnError(.mismatch, "rank 0 sent no save id", .init(found: "\(shared.count) bytes"))
         }
-        func word(_ begin: Int) -> UInt64 {
-            (0..<8).reduce(0) { $0 | UInt64(shared[begin + $1]) << (8 * UInt64($1)) }
-        }
-        nonce = (word(0), word(8))
+        nonce = (shared.littleEndian(UInt64.self, at: 0), shared.littleEndian(UInt64.self, at: 8))
     }
 
     /// Saves what all ranks hold as the checkpoint of `step`. All of them call it together; when it returns, the

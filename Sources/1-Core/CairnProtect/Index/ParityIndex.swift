@@ -82,9 +82,7 @@ struct ParityIndex: Sendable {
     private static func text(_ checksums: [UInt32]) -> String {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(4 * checksums.count)
-        for checksum in checksums {
-            for shift in [0, 8, 16, 24] as [UInt32] { bytes.append(UInt8(truncatingIfNeeded: checksum >> shift)) }
-        }
+        for checksum in checksums { bytes.append(littleEndian: checksum) }
         return Base64.encode(bytes)
     }
 
@@ -93,18 +91,17 @@ struct ParityIndex: Sendable {
     /// - Throws: ``CairnError/Code/malformed``, ``CairnError/Code/unsupported`` for another version.
     init(parsing bytes: [UInt8], file: String) throws(CairnError) {
         let object: JSONObject
+        let version: Int
         do throws(JSONError) {
             object = try JSONValue(parsing: bytes, maximumDepth: 8).asObject()
-            let version = try object.integer("cairn_parity")
-            guard version == Self.version else {
-                throw JSONError("unknown version")
-            }
+            version = try object.integer("cairn_parity")
         } catch {
-            if error.message == "unknown version" {
-                throw CairnError(
-                    .unsupported, "the parity is of another version", .init(file: file, expected: "version \(Self.version)"))
-            }
             throw error.cairnError(file: file)
+        }
+        guard version == Self.version else {
+            throw CairnError(
+                .unsupported, "the parity is of another version",
+                .init(file: file, expected: "version \(Self.version)", found: "\(version)"))
         }
         do throws(CairnError) {
             try self.init(object)
@@ -182,8 +179,6 @@ struct ParityIndex: Sendable {
                 .malformed, "the index of the parity has another number of checksums than its files need",
                 .init(expected: "\(count)", found: "\(bytes.count / 4)"))
         }
-        return (0..<count).map { index in
-            (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[4 * index + $1]) << (8 * UInt32($1)) }
-        }
+        return (0..<count).map { bytes.littleEndian(UInt32.self, at: 4 * $0) }
     }
 }

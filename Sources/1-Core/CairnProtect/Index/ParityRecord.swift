@@ -52,14 +52,11 @@ struct ParityRecord: Sendable {
 
     private func mark(_ number: Int) -> [UInt8] {
         var bytes = Self.magic
-        func append(_ value: Int, _ count: Int) {
-            for place in 0..<count { bytes.append(UInt8(truncatingIfNeeded: value >> (8 * place))) }
-        }
-        append(ParityIndex.version, 4)
-        append(number, 4)
-        append(index.count, 8)
-        append(Int(indexChecksum), 4)
-        append(Int(CRC32C.checksum(bytes.span.bytes)), 4)
+        bytes.append(littleEndian: UInt32(ParityIndex.version))
+        bytes.append(littleEndian: UInt32(number))
+        bytes.append(littleEndian: UInt64(index.count))
+        bytes.append(littleEndian: indexChecksum)
+        bytes.append(littleEndian: CRC32C.checksum(bytes.span.bytes))
         return bytes
     }
 
@@ -101,22 +98,20 @@ struct ParityRecord: Sendable {
             return nil
         }
         guard let mark = try readable(file, offset..<end), mark.starts(with: magic) else { return nil }
-        func number(_ range: Range<Int>) -> Int? {
-            Int(exactly: range.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64(mark[$1]) })
-        }
-        let markChecksum = CRC32C.checksum(mark.span.bytes.extracting(0..<28))
-        guard number(28..<32) == Int(markChecksum), let version = number(8..<12) else { return nil }
+        func word(_ offset: Int) -> UInt32 { mark.littleEndian(UInt32.self, at: offset) }
+        guard word(28) == CRC32C.checksum(mark.span.bytes.extracting(0..<28)) else { return nil }
+        let version = Int(word(8)), parity = Int(word(12))
         guard version == ParityIndex.version else {
             throw CairnError(
                 .unsupported, "the parity is of another version",
                 .init(file: file.key, expected: "version \(ParityIndex.version)", found: "\(version)"))
         }
-        guard let parity = number(12..<16), let count = number(16..<24), count <= ParityIndex.greatestByteCount,
+        guard let count = Int(exactly: mark.littleEndian(UInt64.self, at: 16)), count <= ParityIndex.greatestByteCount,
             count <= file.byteCount - headerByteCount - markByteCount, isFront || count <= offset - headerByteCount
         else { return nil }
         let begin = isFront ? end : offset - count
         guard let index = try readable(file, begin..<begin + count),
-            number(24..<28) == Int(CRC32C.checksum(index.span.bytes))
+            word(24) == CRC32C.checksum(index.span.bytes)
         else { return nil }
         return Found(number: parity, index: index)
     }

@@ -151,7 +151,9 @@ package struct FailurePlan: Sendable {
         }
         self.rates = rates
         var met = [Double](repeating: 0, count: tiers.count)
-        for (kind, rate) in rates where rate > 0 {
+        // In an order of their own: a dictionary's changes from run to run, and with it the last bits of the sums.
+        for kind in FailureKind.allCases {
+            guard let rate = rates[kind], rate > 0 else { continue }
             guard let index = tiers.firstIndex(where: { $0.survives.contains(kind) }) else {
                 throw CairnError(
                     .invalidArgument, "no tier survives a failure that happens",

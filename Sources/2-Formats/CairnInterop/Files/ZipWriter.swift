@@ -211,10 +211,3 @@ package final class ZipWriter {
         CairnError(.invalidArgument, message, .init(file: file.key, found: found))
     }
 }
-
-extension [UInt8] {
-    /// Appends an integer, little-endian.
-    mutating func append(littleEndian value: some FixedWidthInteger & UnsignedInteger) {
-        Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
-    }
-}

@@ -55,14 +55,13 @@ struct SingleRun {
                 let options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
                 saves.keep(step: trainer.stepCount, options: options, log: log) { pipeline, options in
                     pipeline.snapshot(
-                        trainer.trainingState, step: trainer.stepCount, options: options, order: trainer.updateOrder)
+                        savedState(trainer), step: trainer.stepCount, options: options, order: trainer.updateOrder)
                 }
             }
             let isLast = signal.isRequested
             guard isLast || saves.isDue(after: trainer.stepCount) else { continue }
             var options = plan.saveOptions(report, metrics: losses ?? [], parent: parent, source: source)
-            var state = trainer.trainingState
-            if plan.hasFingerprint { state.set(trainer.fingerprint().value, for: "fingerprint") }
+            let state = savedState(trainer)
             if let hold = plan.hold, hold.step == trainer.stepCount {
                 options.progress = hold.progress(byteCount: state.byteCount)
             }
@@ -75,6 +74,12 @@ struct SingleRun {
             }
         }
         try saves.finish(lastStep: trainer.stepCount)
+    }
+
+    private func savedState(_ trainer: Trainer) -> TrainingState {
+        var state = trainer.trainingState
+        if plan.hasFingerprint { state.set(trainer.fingerprint().value, for: "fingerprint") }
+        return state
     }
 }
 
@@ -147,7 +152,7 @@ struct ParallelRun: Sendable {
                 if isFirst { plan.noteEvaluation(trainer.stepCount, losses) }
             }
             if saves.isKept(after: trainer.stepCount) {
-                let state = try trainer.shardedState
+                let state = try savedState(trainer)
                 let options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
                 saves.keep(step: trainer.stepCount, options: options, log: isFirst ? log : nil) { pipeline, options in
                     pipeline.snapshot(state, step: trainer.stepCount, options: options, order: trainer.updateOrder)
@@ -157,10 +162,7 @@ struct ParallelRun: Sendable {
             let (isLast, isDue) = try agree(
                 isLast: signal.isRequested, isDue: isFirst && saves.isDue(after: trainer.stepCount), communicator)
             guard isLast || isDue else { continue }
-            var state = try trainer.shardedState
-            if plan.hasFingerprint {
-                state.values.append(NamedValue(name: "fingerprint", value: try trainer.fingerprint().value))
-            }
+            let state = try savedState(trainer)
             var options = plan.saveOptions(report, metrics: losses, parent: parent, source: source)
             if let hold = plan.hold, hold.step == trainer.stepCount, hold.rank == communicator.rank {
                 options.progress = hold.progress(
@@ -177,6 +179,15 @@ struct ParallelRun: Sendable {
         try saves.finish(lastStep: trainer.stepCount)
     }
 
+    /// This rank's part of what is saved. A collective call.
+    private func savedState(_ trainer: ParallelTrainer) throws -> ShardedState {
+        var state = try trainer.shardedState
+        if plan.hasFingerprint {
+            state.values.append(NamedValue(name: "fingerprint", value: try trainer.fingerprint().value))
+        }
+        return state
+    }
+
     /// Whether any rank says so.
     private func agree(
         isLast: Bool, isDue: Bool, _ communicator: any Communicator
@@ -191,12 +202,15 @@ struct ParallelRun: Sendable {
         _ trainer: ParallelTrainer, _ kept: CheckpointStore?, _ communicator: any Communicator
     ) throws -> (parent: Manifest?, source: CheckpointStore?) {
         let isFirst = communicator.rank == 0
+        var quiet = plan
+        if !isFirst { quiet.note = { _ in } }
         let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
         if case .newest = plan.start, plan.keeper != nil,
             let restart = try plan.recovery(kept).load(wanted, over: communicator)
         {
             try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
             if isFirst { plan.noteRestart(restart.decisions, step: restart.step, tier: restart.tier) }
+            try quiet.checkFingerprint(restart.state.values) { try trainer.fingerprint() }
             return (restart.manifest, plan.store)
         }
         // One rank looks, so that all do the same.
@@ -207,8 +221,6 @@ struct ParallelRun: Sendable {
         let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
         try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
         if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }
-        var quiet = plan
-        if !isFirst { quiet.note = { _ in } }
         try quiet.checkFingerprint(loaded.state.values) { try trainer.fingerprint() }
         return (loaded.manifest, source)
     }

@@ -76,7 +76,7 @@ struct AlignCommand: ParsableCommand {
 
     func run() throws {
         let first = try result.open(reference), second = try result.open(model)
-        if let saveSpec, !result.force { try SpecificationFile.checkFree(saveSpec) }
+        if let saveSpec, !result.destination.force { try SpecificationFile.checkFree(saveSpec) }
         let spec = try specification(of: second.input.reader, besides: first.input.reader)
         var whole = network == .cairnTrain ? spec.includingState(in: second.input.reader) : spec
         for prefix in along {

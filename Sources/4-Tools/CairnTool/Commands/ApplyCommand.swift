@@ -27,11 +27,8 @@ struct ApplyCommand: ParsableCommand {
     @OptionGroup var result: CheckpointOutput
 
     func run() throws {
-        let opened = try OpenedCheckpoint(base, format: result.options.format, part: result.options.part)
-        let path = try Location(base).path
-        var sources = [try opened.sourceFiles(openedAt: path)]
-        var parents = [Lineage.Parent(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: path)]
-        var reader = opened.reader
+        let opened = try result.open(base)
+        var (sources, parents, reader) = ([opened.files], [opened.parent], opened.reader)
         var last: PatchedReader?
         for text in deltas {
             let delta = try CheckpointDelta(path: text)
@@ -46,7 +43,8 @@ struct ApplyCommand: ParsableCommand {
         try result.write(
             .init(
                 reader: last, lineage: Lineage(operation: "delta", parents: parents), step: step, sources: sources,
-                facts: ["base": .string(base), "deltas": .strings(deltas)], through: last.verifying),
+                skippedEntries: opened.skippedEntries, facts: ["base": .string(base), "deltas": .strings(deltas)],
+                through: last.verifying),
             schema: "cairn-apply/1")
     }
 }

@@ -121,44 +121,20 @@ struct ConvertCommand: ParsableCommand {
         let torn = try tornApart(opened)
         let whole = try reduce ? opened.reduced() : opened.reader
         let reader = try view(of: weightsOnly ? ModuleWeights(whole) : whole)
-        let absent = try AbsentDirectories(upTo: destination)
-        do {
-            let writer = try target.writer()
-            let notes = try copy(reader, to: writer, of: opened, at: location)
-            try report(reader, step: target.options.step, notes: opened.skippedEntries + torn + notes)
-        } catch {
-            absent.removeEmpty()
-            throw error
-        }
-    }
-
-    /// Writes, and says what could not be carried over.
-    private func copy(
-        _ reader: any CheckpointReader, to writer: any CheckpointWriter, of opened: OpenedCheckpoint,
-        at location: Location
-    ) throws -> [String] {
-        try writer.continueInterrupted {
-            try ConversionIdentity.text(
-                of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
-                options: [outputFormat.name, "\(maxShardSize.byteCount)", gather.rules ?? ""])
-        }
-        Interruption.watch()
-        let bar = ProgressBar("converting", total: Self.storedByteCount(reader))
-        let notes: [String]
-        do {
-            defer { bar.finish() }
-            var before = 0
-            notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: losses.strict) { written, _ in
-                bar.add(written - before)
-                before = written
+        var resumed: (any CheckpointWriter)?
+        let notes = try target.write(reader, "converting", strict: losses.strict) { writer in
+            try writer.continueInterrupted {
+                try ConversionIdentity.text(
+                    of: reader, saveID: opened.manifest.map { "\($0.saveID)" }, source: location.path,
+                    options: [outputFormat.name, "\(maxShardSize.byteCount)", gather.rules ?? ""])
             }
+            resumed = writer
+            return writer
         }
-        if writer.resumedTensorCount > 0 {
-            StandardError.note(
-                "continued after \(writer.resumedTensorCount) tensors that an interrupted conversion had written")
+        if let count = resumed?.resumedTensorCount, count > 0 {
+            StandardError.note("continued after \(count) tensors that an interrupted conversion had written")
         }
-        for note in notes { StandardError.note(note) }
-        return notes
+        try report(reader, step: target.options.step, notes: opened.skippedEntries + torn + notes)
     }
 
     /// What the selection tears apart of weights in codes; a conversion of their types is refused.
@@ -182,12 +158,8 @@ struct ConvertCommand: ParsableCommand {
         return reader
     }
 
-    private static func storedByteCount(_ reader: any CheckpointReader) -> Int {
-        reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
-    }
-
     private func report(_ reader: any CheckpointReader, step: Int, notes: [String]) throws {
-        let byteCount = Self.storedByteCount(reader)
+        let byteCount = ShownCopy.byteCount(of: reader)
         guard options.json else {
             let written = outputFormat.isRun ? "\(destination)@\(step)" : destination
             try StandardOutput.line(

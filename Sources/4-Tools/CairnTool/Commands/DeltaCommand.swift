@@ -63,7 +63,7 @@ struct DeltaCommand: ParsableCommand {
         try losses.check(LossOptions.flattened(readers[1]))
         for note in skipped { StandardError.note(note) }
         Interruption.watch()
-        let bar = ProgressBar("comparing", total: readers[1].tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount)
+        let bar = ProgressBar("comparing", total: ShownCopy.byteCount(of: readers[1]))
         let (storage, key) = try LocalStorage.locate(output)
         let written = try CheckpointDelta.write(
             from: readers[0], to: readers[1], storage: storage, file: key,

@@ -30,28 +30,20 @@ struct GraftCommand: ParsableCommand {
     }
 
     func run() throws {
-        let (input, files) = try open(base)
-        var sources = [files]
-        var parts: [GraftedReader.Part] = []
         // Several patterns of one checkpoint open it once.
-        for path in take.map(\.path).uniqued() {
-            let (input, files) = try open(path)
-            parts.append(.init(input, take.filter { $0.path == path }.map(\.pattern)))
-            sources.append(files)
+        let paths = take.map(\.path).uniqued()
+        let sources = try ([base] + paths).map { try result.open($0) }
+        let inputs = sources.map { MergeInput($0.reader, parent: $0.parent) }
+        let parts = zip(inputs.dropFirst(), paths).map { input, path in
+            GraftedReader.Part(input, take.filter { $0.path == path }.map(\.pattern))
         }
-        let grafted = try GraftedReader(input, taking: parts)
+        let grafted = try GraftedReader(inputs[0], taking: parts)
         try result.write(
             .init(
-                reader: grafted, lineage: grafted.lineage, step: input.parent.step, sources: sources,
+                reader: grafted, lineage: grafted.lineage, step: sources[0].parent.step, sources: sources.map(\.files),
+                skippedEntries: sources.flatMap(\.skippedEntries),
                 facts: ["base": .string(base), "parts": GraftedParts(grafted.lineage).document]),
             schema: "cairn-graft/1")
-    }
-
-    private func open(_ path: String) throws -> (MergeInput, SourceFiles) {
-        let opened = try OpenedCheckpoint(path, format: result.options.format, part: result.options.part)
-        let location = try Location(path).path
-        let parent = Lineage.Parent(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location)
-        return (MergeInput(opened.reader, parent: parent), try opened.sourceFiles(openedAt: location))
     }
 }
 

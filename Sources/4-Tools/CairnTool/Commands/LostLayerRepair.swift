@@ -149,22 +149,17 @@ struct LostLayerRepair {
         let recovered = try recover(opened, lost, location)
         destination.options.lineage = recovered.lineage
         destination.options.metadata = ["cairn.lineage": try recovered.lineage.text()]
-        let absent = try AbsentDirectories(upTo: output)
-        do {
-            let writer = try destination.writer()
+        let written = try destination.write(recovered, "writing", strict: losses.strict) { writer in
             for note in recovered.notes { StandardError.note(note) }
-            let written = try copy(recovered, to: writer)
-            try report(recovered, lost, destination, opened.skippedEntries + recovered.notes + written)
-        } catch {
-            absent.removeEmpty()
-            throw error
+            return writer
         }
+        try report(recovered, lost, destination, opened.skippedEntries + recovered.notes + written)
     }
 
     /// What is lost: by the patterns, or what cannot be read.
     private func lost(of opened: OpenedCheckpoint) throws -> LostTensors {
         guard options.lost == ["auto"] else { return try LostTensors(options.lost, of: opened.reader) }
-        let bar = ProgressBar("reading", total: opened.reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount)
+        let bar = ProgressBar("reading", total: ShownCopy.byteCount(of: opened.reader))
         defer { bar.finish() }
         let lost = try LostTensors(unreadableIn: opened.reader, absent: opened.absentTensors, deep: true) { count in
             try Interruption.check()
@@ -218,30 +213,14 @@ struct LostLayerRepair {
         )
     }
 
-    private func copy(_ reader: any CheckpointReader, to writer: any CheckpointWriter) throws -> [String] {
-        let bar = ProgressBar("writing", total: reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount)
-        let notes: [String]
-        do {
-            defer { bar.finish() }
-            var before = 0
-            notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: losses.strict) { written, _ in
-                bar.add(written - before)
-                before = written
-            }
-        }
-        for note in notes { StandardError.note(note) }
-        return notes
-    }
-
     private func report(
         _ recovered: RecoveredCheckpoint, _ lost: LostTensors, _ destination: Destination, _ notes: [String]
     ) throws {
         let target = options.target
         guard json else {
-            let written = target.isRun ? "\(output)@\(destination.options.step)" : output
             return try StandardOutput.line(
                 PrintableText.escape(
-                    "wrote \(written) (\(target.name)): \(NumberText.count(recovered.tensors.count, "tensor")), "
+                    "wrote \(destination.name) (\(target.name)): \(NumberText.count(recovered.tensors.count, "tensor")), "
                         + "\(recovered.approximate.count) of them approximate, \(LineageText.describe(recovered.lineage))"))
         }
         try ResultDocument.print(

@@ -87,7 +87,7 @@ enum RecipeModel {
             let model = try path(String(name[..<plus]), besides: recipe)
             // Which tensors are wanted counts for the model with the adapter: the adapter is for all of the model's.
             let base = try MergeSource(
-                model, format: result.format, taking: result.selection.include.isEmpty ? parts : .all)
+                model, format: result.destination.options.format, taking: result.selection.include.isEmpty ? parts : .all)
             var (adapter, source) = try AdapterFiles.open(
                 path(String(name[name.index(after: plus)...]), besides: recipe))
             adapter.isForTiedModel = try AdapterFiles.isTied(modelAt: model)

@@ -3,15 +3,9 @@ import CairnBase
 import CairnCheckpoint
 import CairnMerge
 
-/// What every command that makes a checkpoint of others understands.
+/// What every command that computes a checkpoint of others understands.
 struct MergeOutput: ParsableArguments {
-    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("Where to write.", valueName: "dst"))
-    var output: String
-
-    @Option(
-        name: .customLong("to"),
-        help: "The format to write; see `cairn help convert`. Default: safetensors for NAME.safetensors.")
-    var outputFormat: OutputFormat?
+    @OptionGroup var destination: CheckpointOutput
 
     @Option(help: ArgumentHelp("The type of floating-point tensors. Default: the inputs'.", valueName: "type"))
     var dtype: ScalarTypeArgument?
@@ -23,40 +17,6 @@ struct MergeOutput: ParsableArguments {
     var others = OtherTensorsArgument.equal
 
     @OptionGroup var selection: SelectionOptions
-
-    @Option(help: ArgumentHelp("The most bytes of tensors in a file, for safetensors-sharded.", valueName: "size"))
-    var maxShardSize = ByteCountArgument(byteCount: 5_000_000_000)
-
-    @Option(help: "The step of the new checkpoint, for cairn. Default: the first source's step, or 0.")
-    var step: Int?
-
-    @OptionGroup var compressing: CompressionOptions
-
-    @Flag(help: "Replace a checkpoint that is there already.")
-    var force = false
-
-    @OptionGroup var losses: LossOptions
-
-    @Option(help: "Read sources as this format instead of finding out.")
-    var format: FormatName?
-
-    @Option(help: ArgumentHelp(PartArgument.help, valueName: "n"))
-    var part: Int?
-
-    @Flag(help: "Print one JSON document instead of text for people (Docs/CLI.md describes it).")
-    var json = false
-
-    func validate() throws {
-        try PartArgument.validate(part)
-        if let step, step < 0 { throw ValidationError("--step must not be negative (got \(step))") }
-        if outputFormat == nil, !output.hasSuffix(".safetensors") {
-            throw ValidationError("--to is needed unless the output ends with .safetensors")
-        }
-        try target.check("--step", isGiven: step != nil, .step)
-        try target.check("--compress", isGiven: compressing.compress, .compression)
-    }
-
-    var target: OutputFormat { outputFormat ?? .safetensors }
 
     /// How to merge, as far as these options say; an interruption of the process stops it.
     var mergeOptions: MergeOptions {
@@ -74,7 +34,8 @@ struct MergeOutput: ParsableArguments {
     ///   Names that are selected are wanted whatever they are.
     func open(_ text: String, taking: TrainingParts = .all) throws -> MergeSource {
         try MergeSource(
-            text, format: format, part: part, selection: selection, taking: selection.include.isEmpty ? taking : .all)
+            text, format: destination.options.format, part: destination.options.part, selection: selection,
+            taking: selection.include.isEmpty ? taking : .all)
     }
 
     /// A checkpoint as far as its tensors are wanted.
@@ -209,61 +170,15 @@ extension MergeOutput {
         _ reader: any CheckpointReader, lineage: Lineage, notes: [String], of sources: [MergeSource], schema: String,
         metrics: [String: Double] = [:], facts: JSONObject = JSONObject()
     ) throws {
-        var destination = Destination(path: output, format: target, options: .init())
-        destination.options.replaces = force
-        destination.options.compression = compressing.compression
-        destination.options.maximumShardByteCount = maxShardSize.byteCount
-        destination.options.step = step ?? sources.first?.manifest?.step ?? 0
-        destination.options.metrics = metrics
-        destination.options.lineage = lineage
-        destination.options.metadata = ["cairn.lineage": try lineage.text()]
         try checkPatterns(of: sources)
         var notes = notes
         for source in sources.reversed() {
             if let note = source.note, !notes.contains(note) { notes.insert(note, at: 0) }
         }
-        for source in sources { try destination.check(reading: source.files) }
-        let writer = try destination.writer()
-        let left = sources.flatMap(\.skippedEntries)
-        try losses.check(left)
-        for note in notes { StandardError.note(note) }
-        Interruption.watch()
-        let byteCount = reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
-        let bar = ProgressBar("merging", total: byteCount)
-        let skippedEntries: [String]
-        do {
-            defer { bar.finish() }
-            var before = 0
-            skippedEntries = try copyCheckpoint(
-                from: reader, to: InterruptibleWriter(writer), strict: losses.strict
-            ) { written, _ in
-                bar.add(written - before)
-                before = written
-            }
-        }
-        for entry in skippedEntries { StandardError.note(entry) }
-        try report(reader, destination, lineage, notes + left + skippedEntries, byteCount, schema, facts)
-    }
-
-    private func report(
-        _ reader: any CheckpointReader, _ destination: Destination, _ lineage: Lineage, _ notes: [String],
-        _ byteCount: Int, _ schema: String, _ facts: JSONObject
-    ) throws {
-        let written = target.isRun ? "\(output)@\(destination.options.step)" : output
-        guard json else {
-            try StandardOutput.line(
-                PrintableText.escape(
-                    "wrote \(written) (\(target.name)): \(NumberText.count(reader.tensors.count, "tensor")), "
-                        + "\(ByteCountText.describe(byteCount)), \(LineageText.describe(lineage))"))
-            return
-        }
-        var document: JSONObject = [
-            "destination": .string(output), "format": .string(target.name),
-            "step": target.isRun ? .count(destination.options.step) : .null, "tensors": .count(reader.tensors.count),
-            "values": .count(reader.values.count), "bytes": .count(byteCount), "lineage": .lineage(lineage),
-            "notes": .strings(notes),
-        ]
-        for member in facts.members { document[member.key] = member.value }
-        try ResultDocument.print(schema: schema, document)
+        try destination.write(
+            .init(
+                reader: reader, lineage: lineage, step: sources.first?.manifest?.step, metrics: metrics,
+                sources: sources.map(\.files), notes: notes, skippedEntries: sources.flatMap(\.skippedEntries), facts: facts),
+            "merging", schema: schema)
     }
 }

@@ -285,13 +285,7 @@ struct AlignmentRepair {
         }
         let writer = try SafeTensorsWriter(path: output, metadata: texts, replaces: replacing)
         Interruption.watch()
-        let bar = ProgressBar("copying", total: reader.tensors.reduce(0) { $0 + ($1.tiedTo == nil ? $1.byteCount : 0) })
-        defer { bar.finish() }
-        var before = 0
-        let notes = try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: strict) { written, _ in
-            bar.add(written - before)
-            before = written
-        }
+        let notes = try ShownCopy.run(from: reader, to: writer, "copying", strict: strict)
         return .copied(tensorCount: misaligned.count, notes: notes)
     }
 

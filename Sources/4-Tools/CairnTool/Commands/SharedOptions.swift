@@ -8,7 +8,7 @@ import CairnUniversal
 
 /// What every reading command understands.
 struct ReadingOptions: ParsableArguments {
-    @Option(help: "Read PATH as this format instead of finding out.")
+    @Option(help: "Read the input as this format instead of finding out.")
     var format: FormatName?
 
     @Option(help: ArgumentHelp(PartArgument.help, valueName: "n"))

@@ -102,8 +102,27 @@ struct SimulateFailuresCommand: ParsableCommand {
         if let disk { tiers.append(disk.tier("disk", survives: [.process])) }
         tiers.append(remote.tier("remote", survives: Set(FailureKind.allCases)))
         let plan = try FailurePlan(machines, tiers: tiers, parity: group)
+        try checkEventCount(plan)
         let simulation = FailureSimulation(plan, seconds: days * 86_400, runCount: runs, seed: seed)
         try json ? printDocument(plan, simulation) : printText(plan, simulation)
+    }
+
+    private static let greatestByteCount = 1e18
+    /// More take minutes.
+    private static let greatestEventCount = 1e9
+
+    /// A simulation goes from failure to failure and from checkpoint to checkpoint.
+    private func checkEventCount(_ plan: FailurePlan) throws(CairnError) {
+        let checkpoints = plan.tiers.reduce(0.0) { $0 + ($1.interval.map { 1 / $0 } ?? 0) }
+        let failures = FailureKind.allCases.reduce(0.0) { $0 + (plan.rates[$1] ?? 0) }
+        let events = (checkpoints + failures) * days * 86_400 * Double(runs)
+        guard events <= Self.greatestEventCount else {
+            throw CairnError(
+                .invalidArgument, "there is too much to simulate",
+                .init(
+                    expected: "at most \(NumberText.short(Self.greatestEventCount)) failures and checkpoints",
+                    found: NumberText.short(events), advice: "make --days or --runs smaller"))
+        }
     }
 
     /// What parity takes: bytes of memory in a host beside its own checkpoint, and what it sends for one.
@@ -112,7 +131,8 @@ struct SimulateFailuresCommand: ParsableCommand {
             return nil
         }
         let own = Double(state.partialValue)
-        return (Int(own * Double(group.parityCount) / Double(group.dataCount)), Int(min(own * Double(group.parityCount), 1e18)))
+        let traffic = own * Double(group.parityCount)
+        return (Int(min(traffic / Double(group.dataCount), Self.greatestByteCount)), Int(min(traffic, Self.greatestByteCount)))
     }
 
     private func hours(_ fraction: Double) -> String { NumberText.fixed(fraction * 24, digits: 2) }
@@ -140,8 +160,11 @@ struct SimulateFailuresCommand: ParsableCommand {
             lines.append(
                 "parity           \(group.dataCount)+\(group.parityCount), \(NumberText.count(plan.groupCount, "group")): a loss finds "
                     + "\(group.parityCount) more of its group gone with probability "
-                    + "\(NumberText.short(group.lossProbability(rate: plan.hostLossRate))), a group is lost every "
-                    + (plan.rates[.group].map { $0 > 0 ? NumberText.short(1 / $0 / 86_400) + " days" : "never" } ?? "never"))
+                    + "\(NumberText.short(group.lossProbability(rate: plan.hostLossRate))), "
+                    + (plan.rates[.group].flatMap {
+                        $0 > 0 ? "a group is lost every \(NumberText.short(1 / $0 / 86_400)) days" : nil
+                    }
+                        ?? "no group is lost"))
             if let bytes = parityBytes(group) {
                 lines.append(
                     "                 \(ByteCountText.describe(bytes.memory)) of memory in a host, "

@@ -13,6 +13,33 @@ struct Destination {
     /// - Throws: ``CairnError/Code/alreadyExists`` for what must not be replaced.
     func writer() throws -> any CheckpointWriter { try format.target.writer(path, options) }
 
+    /// What to call what is written: a path, of a run with the step.
+    var name: String { format.target.place == .run ? "\(path)@\(options.step)" : path }
+
+    /// Writes a checkpoint and shows how far that is; an interruption stops it. What was not carried over is said.
+    ///
+    /// - Parameters:
+    ///   - title: What is being done, for the progress.
+    ///   - strict: Whether what cannot be carried over is an error.
+    ///   - prepare: Called with the writer before anything is written; what it returns gets the bytes.
+    /// - Returns: What was not carried over.
+    func write(
+        _ reader: any CheckpointReader, _ title: String, strict: Bool,
+        through prepare: (any CheckpointWriter) throws -> any CheckpointWriter = { $0 }
+    ) throws -> [String] {
+        let absent = try AbsentDirectories(upTo: path)
+        do {
+            let writer = try prepare(writer())
+            Interruption.watch()
+            let notes = try ShownCopy.run(from: reader, to: writer, title, strict: strict)
+            for note in notes { StandardError.note(note) }
+            return notes
+        } catch {
+            absent.removeEmpty()
+            throw error
+        }
+    }
+
     /// - Parameter source: What is read, which must not be touched.
     /// - Throws: ``CairnError/Code/invalidArgument`` when the result would be written over or into it, or when what is at the
     ///   path cannot be what is written.
@@ -55,6 +82,27 @@ struct Destination {
             if case .step(let store, let step) = source, target == store { return step == options.step }
             return source.isAt(target)
         }
+    }
+}
+
+/// A copy from reader to writer, with progress on a terminal, that an interruption stops.
+enum ShownCopy {
+    /// - Returns: What was not carried over.
+    static func run(
+        from reader: any CheckpointReader, to writer: any CheckpointWriter, _ title: String, strict: Bool
+    ) throws -> [String] {
+        let bar = ProgressBar(title, total: byteCount(of: reader))
+        defer { bar.finish() }
+        var before = 0
+        return try copyCheckpoint(from: reader, to: InterruptibleWriter(writer), strict: strict) { written, _ in
+            bar.add(written - before)
+            before = written
+        }
+    }
+
+    /// The bytes that are stored of a checkpoint: a tensor with two names counts once.
+    static func byteCount(of reader: any CheckpointReader) -> Int {
+        reader.tensors.lazy.filter { $0.tiedTo == nil }.totalByteCount
     }
 }
 
