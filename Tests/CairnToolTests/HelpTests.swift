@@ -6,7 +6,7 @@ import Testing
 @Suite struct Help {
     private static let commands = [
         "ls", "lineage", "inspect", "digest", "verify", "diff", "convert", "prune", "protect", "repair", "rules",
-        "reshard", "plan", "simulate", "average", "merge", "interpolate", "align", "delta", "apply", "graft", "keep",
+        "reshard", "plan", "simulate", "average", "merge", "interpolate", "align", "delta", "apply", "graft", "pack", "keep",
         "formats",
     ]
 

@@ -160,7 +160,8 @@ def leaves(path, value):
 
 
 class RankFile:
-    def __init__(self, path, expected, manifest):
+    def __init__(self, path, expected, identity):
+        """identity: save id, step, rank and number of ranks that the file must have."""
         self.path = path
         with open(path, "rb") as file:
             self.bytes = file.read()
@@ -177,7 +178,7 @@ class RankFile:
         self.rank, self.ranks = int(metadata["cairn.rank"]), int(metadata["cairn.ranks"])
         check(
             (self.save_id, self.step, self.rank, self.ranks)
-            == (manifest["save_id"], manifest["step"], expected["rank"], len(manifest["files"])),
+            == identity,
             f"{path}: the file belongs to another save",
         )
         self.chunk_bytes = int(metadata["cairn.chunk_bytes"])
@@ -314,7 +315,7 @@ class Checkpoint:
         check(seal == b',\n"checksum":"crc32c:%08x"}\n' % crc32c(body), "the manifest does not match its checksum")
         self.manifest = manifest = parse_json(data.decode())
         check(manifest["cairn"] == 1, f"format version {manifest['cairn']}")
-        check(set(manifest["requires"]) <= {"packed", "layouts"}, f"the checkpoint requires {manifest['requires']}")
+        check(set(manifest["requires"]) <= {"packed", "layouts", "references"}, f"the checkpoint requires {manifest['requires']}")
         if "packed" in manifest["requires"]:
             self.manifest = manifest = unpack(manifest)
         for index, file in enumerate(manifest["files"]):
@@ -322,7 +323,23 @@ class Checkpoint:
             check(name and "/" not in name and name not in (".", ".."), f"file name {name!r}")
             check(min(name) > " ", f"file name {name!r}")
             check(file["rank"] == index, "the files are not in the order of ranks")
-        self.files = [RankFile(os.path.join(folder, file["name"]), file, manifest) for file in manifest["files"]]
+        self.own = len(manifest["files"])
+        self.files = [
+            RankFile(
+                os.path.join(folder, file["name"]), file, (manifest["save_id"], manifest["step"], file["rank"], self.own)
+            )
+            for file in manifest["files"]
+        ]
+        # Files of earlier saves, numbered on from those of this one.
+        earlier = manifest.get("earlier", [])
+        check(bool(earlier) == ("references" in manifest["requires"]), "references and requirement differ")
+        for entry in earlier:
+            file = entry["file"]
+            name = file["name"]
+            check(name and "/" not in name and name not in (".", "..") and min(name) > " ", f"file name {name!r}")
+            check(entry["save_id"] != manifest["save_id"], "an earlier file is of this save")
+            path = os.path.join(folder, "..", f"step-{entry['step']:08d}", name)
+            self.files.append(RankFile(path, file, (entry["save_id"], entry["step"], file["rank"], entry["ranks"])))
         self.tensors = {tensor["name"]: tensor for tensor in manifest["tensors"]}
         self.ties = dict(manifest["ties"])
         self.values = {name: decode_value(value) for name, value in manifest["values"]}
@@ -342,7 +359,13 @@ class Checkpoint:
         dtype, shape = tensor["dtype"], counts(tensor["shape"])
         if "layout" in tensor:
             # Where layouts say what is where, the headers say so too.
-            pieces = [[file.rank, *key[1:]] for file in self.files for key in file.fragments if key[0] == tensor["name"]]
+            places = {**{rank: rank for rank in range(self.own)}, **dict(tensor.get("elsewhere", []))}
+            pieces = [
+                [number, *key[1:]]
+                for number in places.values()
+                for key in self.files[number].fragments
+                if key[0] == tensor["name"]
+            ]
         elif "file" in tensor:
             pieces = [[tensor["file"], [0] * len(shape), shape]]
         else:

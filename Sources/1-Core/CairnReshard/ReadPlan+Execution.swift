@@ -183,7 +183,7 @@ extension ShardedState {
             let plans = try members.map { try ReadPlan(reading: reader, rank: $0, tensors: tensors) }
             self = try plans[group.rank].execute(reading: reader, options: options) { memories in
                 let files = Dictionary(
-                    reader.manifest.files.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { $1 })
+                    reader.manifest.fileNames.enumerated().map { ($0.element, $0.offset) }, uniquingKeysWith: { $1 })
                 try reader.read(ReadPlan.shared(plans, own: group.rank, memories, files), over: group)
             }
         } catch {

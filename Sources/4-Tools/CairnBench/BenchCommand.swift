@@ -34,6 +34,8 @@ struct BenchCommand: ParsableCommand {
     var views = false
     @Flag(help: "Measure saves to a keeper and loads from it instead, beside memory and the disk.")
     var keeper = false
+    @Flag(help: "Measure saves of a state of which one per cent has changed instead, beside saves of all of it.")
+    var unchanged = false
     @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
     var convert = false
     @Option(
@@ -78,6 +80,7 @@ struct BenchCommand: ParsableCommand {
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
         if keeper { return try KeeperBench(folder: folder, rounds: rounds).run(state) }
+        if unchanged { return try UnchangedBench(folder: folder, rounds: rounds).run(state) }
         if views { return try ViewBench(folder: folder, rounds: rounds, cold: cold).run(state) }
         if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()

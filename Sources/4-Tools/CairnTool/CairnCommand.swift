@@ -28,7 +28,7 @@ struct CairnCommand: ParsableCommand {
             ListCommand.self, LineageCommand.self, InspectCommand.self, DigestCommand.self, VerifyCommand.self,
             DiffCommand.self, ConvertCommand.self, AverageCommand.self, MergeCommand.self, InterpolateCommand.self,
             AlignCommand.self, DeltaCommand.self, ApplyCommand.self, GraftCommand.self, ReshardCommand.self, PlanCommand.self,
-            SimulateCommand.self, PruneCommand.self, ProtectCommand.self, RepairCommand.self, KeepCommand.self,
+            SimulateCommand.self, PruneCommand.self, PackCommand.self, ProtectCommand.self, RepairCommand.self, KeepCommand.self,
             RulesCommand.self, FormatsCommand.self,
         ])
 

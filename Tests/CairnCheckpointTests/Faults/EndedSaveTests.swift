@@ -4,7 +4,7 @@ import CairnStorage
 import CairnTesting
 import Testing
 
-/// Storage whose `publish` does its work and then fails, as one does whose last `fsync` fails.
+/// Storage whose `publish` of a manifest does its work and then fails, as one does whose last `fsync` fails.
 private final class LateFailingStorage: Storage {
     private let inner: MemoryStorage
 
@@ -16,6 +16,7 @@ private final class LateFailingStorage: Storage {
     }
     func publish(_ bytes: [UInt8], as key: String) throws(CairnError) {
         try inner.publish(bytes, as: key)
+        guard key.hasSuffix("manifest.json") else { return }
         throw CairnError(.inputOutput, "failed late", .init(file: key))
     }
     func list(_ prefix: String) throws(CairnError) -> [StorageEntry] { try inner.list(prefix) }

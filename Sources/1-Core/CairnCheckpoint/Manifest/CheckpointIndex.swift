@@ -23,7 +23,7 @@ package struct CheckpointIndex: Sendable {
     /// - Throws: What a manifest with layouts that do not fit throws.
     init(_ manifest: Manifest, source: String) throws(CairnError) {
         self.init(
-            manifest.tensors, manifest.ties, fileNames: manifest.files.map(\.name), try manifest.layoutIndex(), source: source)
+            manifest.tensors, manifest.ties, fileNames: manifest.fileNames, try manifest.layoutIndex(), source: source)
     }
 
     /// A checkpoint that ranks would save under these layouts, without any file: what planning and simulations read from.
@@ -74,7 +74,7 @@ package struct CheckpointIndex: Sendable {
         of name: String, intersecting region: Region?
     ) throws(CairnError) -> [Manifest.Fragment] {
         let index = try storedIndex(name)
-        if let fragments = layouts?.fragments(ofTensor: index, intersecting: region) { return fragments }
+        if let fragments = layouts?.fragments(of: stored[index], at: index, intersecting: region) { return fragments }
         let fragments = stored[index].fragments
         guard let region else { return fragments }
         if fragments.count < ListedFragments.leastCount { return fragments.filter { $0.region.overlaps(region) } }
@@ -270,11 +270,16 @@ struct LayoutIndex: Sendable {
     /// For each tensor of the manifest its index in the plan, if it has a layout.
     let positions: [Int?]
 
-    /// The fragments of a tensor of the manifest that have elements in a region, or all; `nil` if it has no layout.
-    func fragments(ofTensor index: Int, intersecting region: Region?) -> [Manifest.Fragment]? {
+    /// The fragments of a tensor at `index` of the manifest that have elements in a region, or all; `nil` if it has no layout.
+    func fragments(
+        of tensor: Manifest.StoredTensor, at index: Int, intersecting region: Region?
+    ) -> [Manifest.Fragment]? {
         positions[index].map { position in
-            plan.fragments(ofTensor: position, intersecting: region).map {
-                Manifest.Fragment(file: $0.rank, region: $0.region)
+            let elsewhere = tensor.elsewhere
+            return plan.fragments(ofTensor: position, intersecting: region).map { fragment in
+                let next = elsewhere.firstPosition { $0.rank >= fragment.rank }
+                let isMoved = next < elsewhere.count && elsewhere[next].rank == fragment.rank
+                return Manifest.Fragment(file: isMoved ? elsewhere[next].file : fragment.rank, region: fragment.region)
             }
         }
     }

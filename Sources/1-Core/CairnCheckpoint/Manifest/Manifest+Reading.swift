@@ -60,7 +60,7 @@ extension Manifest {
                 .init(expected: "\(Self.formatVersion)", found: "\(version)", advice: "read it with a newer Cairn"))
         }
         let requirements = try root.array("requires").map { try $0.asString() }
-        let known = [ManifestPacking.requirement, Self.layoutsRequirement]
+        let known = [ManifestPacking.requirement, Self.layoutsRequirement, Self.referencesRequirement]
         for requirement in requirements where !known.contains(requirement) {
             throw CairnError(
                 .unsupported, "the checkpoint needs a feature that this version does not have",
@@ -76,6 +76,7 @@ extension Manifest {
         for member in try root.object("metrics").members { metrics[member.key] = try Self.double(member.value) }
         lineage = try root["lineage"].map { try Lineage($0.asObject()) }
         files = try root.array("files").map { try File($0.asObject()) }
+        if root["earlier"] != nil { earlier = try root.array("earlier").map { try EarlierFile($0.asObject()) } }
         layouts = try Self.layouts(root)
         tensors = try root.array("tensors").map { try StoredTensor($0.asObject()) }
         ties = try root.array("ties").map { json in
@@ -142,6 +143,12 @@ extension Manifest.StoredTensor {
             shape = try Shape(checking: json.array("shape").map { try $0.asInteger() })
             if let index = json["layout"] {
                 layout = try index.asInteger()
+                if json["elsewhere"] != nil {
+                    elsewhere = try json.array("elsewhere").map { json in
+                        let pair = try Manifest.pair(json)
+                        return Manifest.Elsewhere(rank: try pair.0.asInteger(), file: try pair.1.asInteger())
+                    }
+                }
             } else if let file = json["file"] {
                 fragments = [.init(file: try file.asInteger(), region: Region(whole: shape))]
             } else {

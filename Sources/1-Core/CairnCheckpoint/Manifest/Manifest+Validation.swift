@@ -5,6 +5,7 @@ extension Manifest {
     /// Checks what a syntactically correct manifest may still get wrong.
     func validate() throws(CairnError) {
         try validateFiles()
+        try validateEarlier()
         try requireAscending(tensors.map(\.name), "tensors")
         try requireAscending(ties.map(\.name), "ties")
         try requireAscending(values.map(\.name), "values")
@@ -28,10 +29,10 @@ extension Manifest {
                 }
                 bits = sum
                 guard tensor.layout == nil else { continue }
-                for fragment in tensor.fragments where !files.indices.contains(fragment.file) {
+                for fragment in tensor.fragments where !fileNumbers.contains(fragment.file) {
                     throw CairnError(
                         .malformed, "a fragment is in a file that is not listed",
-                        .init(expected: "0..<\(files.count)", found: "\(fragment.file)"))
+                        .init(expected: "\(fileNumbers)", found: "\(fragment.file)"))
                 }
                 try FragmentCoverage.check(tensor.fragments.map(\.region), of: tensor.shape)
             } catch {
@@ -55,9 +56,7 @@ extension Manifest {
         var names = Set<ExactString>()
         var total = Self.maximumByteCount
         for (index, file) in files.enumerated() {
-            guard !file.name.isEmpty, file.name.utf8.allSatisfy({ $0 > 0x20 && $0 != UInt8(ascii: "/") }),
-                file.name != ".", file.name != "..", names.insert(ExactString(file.name)).inserted
-            else {
+            guard names.insert(ExactString(file.name)).inserted else {
                 throw CairnError(.malformed, "a file name is not allowed here", .init(found: file.name))
             }
             guard file.rank == index else {
@@ -65,15 +64,31 @@ extension Manifest {
                     .malformed, "the files are not in the order of ranks",
                     .init(expected: "rank \(index)", found: "rank \(file.rank)"))
             }
-            guard file.headerByteCount >= 8, file.byteCount >= file.headerByteCount else {
-                throw CairnError(
-                    .malformed, "a file's sizes contradict each other",
-                    .init(found: "\(file.headerByteCount) of \(file.byteCount) bytes are header"))
-            }
+            try Self.validate(file)
             guard let sum = total.adding(checked: file.byteCount) else {
                 throw CairnError(.malformed, "the files are larger together than any storage", .init(found: file.name))
             }
             total = sum
+        }
+        for entry in earlier {
+            guard let sum = total.adding(checked: entry.file.byteCount) else {
+                throw CairnError(.malformed, "the files are larger together than any storage", .init(found: entry.key))
+            }
+            total = sum
+        }
+    }
+
+    /// Checks what an entry says of one file.
+    static func validate(_ file: File) throws(CairnError) {
+        guard !file.name.isEmpty, file.name.utf8.allSatisfy({ $0 > 0x20 && $0 != UInt8(ascii: "/") }),
+            file.name != ".", file.name != ".."
+        else {
+            throw CairnError(.malformed, "a file name is not allowed here", .init(found: file.name))
+        }
+        guard file.headerByteCount >= 8, file.byteCount >= file.headerByteCount else {
+            throw CairnError(
+                .malformed, "a file's sizes contradict each other",
+                .init(found: "\(file.headerByteCount) of \(file.byteCount) bytes are header"))
         }
     }
 

@@ -14,6 +14,7 @@ extension Manifest {
         lines.append("\"cairn\":\(Self.formatVersion)")
         let requirements = [
             packed == nil ? nil : ManifestPacking.requirement, layouts.isEmpty ? nil : Self.layoutsRequirement,
+            earlier.isEmpty ? nil : Self.referencesRequirement,
         ].compactMap { $0 }
         lines.append("\"requires\":" + text(.array(requirements.map { .string($0) })))
         lines.append("\"producer\":\(text(.string(producer)))")
@@ -33,6 +34,7 @@ extension Manifest {
     private func growingMembers() throws(CairnError) -> [String] {
         var lines: [String] = []
         lines.append("\"files\":" + list(files.map { text($0.json) }))
+        if !earlier.isEmpty { lines.append("\"earlier\":" + list(earlier.map { text(.object($0.json)) })) }
         if !layouts.isEmpty { lines += layoutLines() }
         lines.append("\"tensors\":" + list(tensors.map { text($0.json) }))
         lines.append("\"ties\":" + list(ties.map { text(.array([.string($0.name), .string($0.target)])) }))
@@ -98,6 +100,9 @@ extension Manifest.StoredTensor {
         ]
         if let layout {
             _ = object.append("layout", .integer(Int64(layout)))
+            if !elsewhere.isEmpty {
+                _ = object.append("elsewhere", .array(elsewhere.map { integers([$0.rank, $0.file]) }))
+            }
         } else if fragments.count == 1, let only = fragments.first, only.region.covers(shape) {
             _ = object.append("file", .integer(Int64(only.file)))
         } else {

@@ -25,7 +25,7 @@ public struct Manifest: Sendable, Equatable {
 
     /// One piece of a tensor and the file it is in.
     package struct Fragment: Sendable, Hashable {
-        /// Index into ``Manifest/files``.
+        /// Index into ``Manifest/files``, and on into ``Manifest/earlier``.
         package var file: Int
         /// The part of the whole tensor.
         package var region: Region
@@ -48,6 +48,8 @@ public struct Manifest: Sendable, Equatable {
         /// Index into ``Manifest/layouts``: which rank's file holds which piece follows from it by the writer rule of
         /// ``WritePlan``.
         package var layout: Int?
+        /// With a layout: the ranks whose pieces are in files of earlier saves, ascending.
+        package var elsewhere: [Elsewhere] = []
     }
 
     /// The software that wrote it.
@@ -64,6 +66,8 @@ public struct Manifest: Sendable, Equatable {
     public var lineage: Lineage?
     /// One for each rank, in the order of ranks.
     package var files: [File]
+    /// Files of earlier saves that hold what has not changed since.
+    package var earlier: [EarlierFile] = []
     /// How tensors lie on the ranks, each layout once.
     package var layouts: [Layout] = []
     /// Sorted by the bytes of the names.

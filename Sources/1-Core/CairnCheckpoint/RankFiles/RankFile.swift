@@ -256,11 +256,25 @@ package enum RankFileName {
     private static let ending = ".safetensors"
     /// What a rank tells the one that commits, where they have nothing but the storage in common.
     private static let noteEnding = ".note"
+    /// What keeps files that a save refers to until it is decided.
+    private static let pinEnding = ".pin"
+    /// The manifest of a checkpoint that another save of its step has replaced, until its files are deleted.
+    private static let replacedEnding = ".replaced"
 
     package static func make(rank: Int, saveID: SaveID) -> String { make(rank, saveID, ending) }
 
     /// The name of the note that a rank leaves beside its file until the save is decided.
     package static func makeNote(rank: Int, saveID: SaveID) -> String { make(rank, saveID, noteEnding) }
+
+    /// The name of a rank's ``SavePin``.
+    static func makePin(rank: Int, saveID: SaveID) -> String { make(rank, saveID, pinEnding) }
+
+    static func isPin(_ name: some StringProtocol) -> Bool { name.hasPrefix("rank-") && name.hasSuffix(pinEnding) }
+
+    /// The name of a manifest that is being replaced.
+    static func makeReplaced(_ saveID: SaveID) -> String { make(0, saveID, replacedEnding) }
+
+    static func isReplaced(_ name: some StringProtocol) -> Bool { name.hasPrefix("rank-") && name.hasSuffix(replacedEnding) }
 
     private static func make(_ rank: Int, _ saveID: SaveID, _ ending: String) -> String {
         let digits = String(rank)
@@ -276,7 +290,7 @@ package enum RankFileName {
         let parts = name.utf8.split(separator: UInt8(ascii: "-"), maxSplits: 2, omittingEmptySubsequences: false)
         guard parts.count == 3, ["rank", "parity"].contains(where: { parts[0].elementsEqual($0.utf8) }),
             parts[2].count > digitCount,
-            [ending, noteEnding].contains(where: { parts[2].dropFirst(digitCount).starts(with: $0.utf8) })
+            [ending, noteEnding, pinEnding, replacedEnding].contains(where: { parts[2].dropFirst(digitCount).starts(with: $0.utf8) })
         else { return nil }
         return String(decoding: parts[2].prefix(digitCount), as: UTF8.self)
     }

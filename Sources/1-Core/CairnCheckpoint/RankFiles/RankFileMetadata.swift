@@ -4,6 +4,7 @@ import CairnTensor
 /// What a rank file says of itself in the `__metadata__` of its safetensors header.
 struct RankFileMetadata: Sendable {
     static let versionKey = "cairn.version"
+    private static let earlierKey = "cairn.earlier"
 
     var saveID: SaveID
     var step: Int
@@ -14,6 +15,8 @@ struct RankFileMetadata: Sendable {
     var values: [NamedValue]
     /// In rank 0's file: what the manifest says beyond tensors and files, so that a lost manifest can be rebuilt.
     var state: String?
+    /// What this rank has not written because earlier files hold it.
+    var reused: [ReusedFragments] = []
 
     /// The chunk sizes that are allowed: a power of two from 4 KiB to 64 MiB.
     static func isAllowed(chunkByteCount: Int) -> Bool {
@@ -33,6 +36,7 @@ struct RankFileMetadata: Sendable {
             ("cairn.chunks", Self.packedChunks(fragments)), ("cairn.values", text(.array(named))),
         ]
         if let state { entries.append(("cairn.state", state)) }
+        if !reused.isEmpty { entries.append((Self.earlierKey, text(ReusedFragments.json(reused)))) }
         return entries
     }
 
@@ -139,6 +143,9 @@ extension RankFileMetadata {
         }
         values = try Self.namedValues(Self.json(entry("cairn.values"), "cairn.values"))
         state = entries["cairn.state"]
+        if let earlier = entries[Self.earlierKey] {
+            reused = try ReusedFragments.parse(Self.json(earlier, Self.earlierKey))
+        }
     }
 
     /// The fragments of a rank file, in the order of the file.

@@ -79,6 +79,9 @@ extension CairnReader {
         var chunks: Range<Int>
         var offset: Int
         var byteCount: Int
+
+        /// Where it stands among the files.
+        var position: (Int, Int, Int) { (scatter.file.metadata.step, scatter.file.metadata.rank, offset) }
     }
 
     /// Reads fragments into their targets: each needed chunk once, in the order of the files, verified, several side by
@@ -101,7 +104,7 @@ extension CairnReader {
                     byteCount: scatter.fragment.chunks[$0].reduce(0) { $0 + $1.byteCount })
             }
         }
-        pieces.sort { ($0.scatter.file.metadata.rank, $0.offset) < ($1.scatter.file.metadata.rank, $1.offset) }
+        pieces.sort { $0.position < $1.position }
         let work = pieces
         let buffers = RecyclingPool<[UInt8]>()
         try ThreadPool.waiting.forEach(work.count, width: concurrency) { index in

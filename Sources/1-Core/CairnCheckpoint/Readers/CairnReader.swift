@@ -154,31 +154,40 @@ public final class CairnReader: CheckpointReader {
         return (file, held)
     }
 
-    /// The rank file, opened once.
-    func rankFile(_ rank: Int) throws(CairnError) -> RankFile {
-        if let file = opened.withLock({ $0[rank] }) { return file }
-        let expected = manifest.files[rank]
-        let location = storage.location(of: prefix + expected.name)
+    /// A file by its number, opened once: a rank's, or one of an earlier save (``Manifest/file(_:)``).
+    func rankFile(_ number: Int) throws(CairnError) -> RankFile {
+        if let file = opened.withLock({ $0[number] }) { return file }
+        guard let expected = manifest.file(number) else {
+            throw CairnError(.malformed, "a fragment is in a file that is not listed", .init(file: source, found: "\(number)"))
+        }
+        let key = number < manifest.files.count ? prefix + expected.file.name : storePrefix + expected.key
+        let location = storage.location(of: key)
         let file: RankFile
         do throws(CairnError) {
-            file = try RankFile.open(storage.open(prefix + expected.name), location: location, expected: expected)
-            guard file.metadata.saveID == manifest.saveID, file.metadata.step == manifest.step,
-                file.metadata.rank == expected.rank, file.metadata.rankCount == manifest.files.count
+            file = try RankFile.open(storage.open(key), location: location, expected: expected.file)
+            guard file.metadata.saveID == expected.saveID, file.metadata.step == expected.step,
+                file.metadata.rank == expected.file.rank, file.metadata.rankCount == expected.rankCount
             else {
                 throw CairnError(
                     .mismatch, "the file belongs to another save",
                     .init(
-                        expected: "save \(manifest.saveID), step \(manifest.step), rank \(expected.rank)",
+                        expected: "save \(expected.saveID), step \(expected.step), rank \(expected.file.rank)",
                         found: "save \(file.metadata.saveID), step \(file.metadata.step), rank \(file.metadata.rank)"))
             }
         } catch {
-            throw error.located(at: location).adding(.init(rank: expected.rank))
+            throw error.located(at: location).adding(.init(rank: expected.file.rank))
         }
         return opened.withLock { opened in
-            if let other = opened[rank] { return other }
-            opened[rank] = file
+            if let other = opened[number] { return other }
+            opened[number] = file
             return file
         }
+    }
+
+    /// What stands before the step's folder in the keys of the storage.
+    private var storePrefix: String {
+        let folder = StepName.prefix(manifest.step)
+        return prefix.hasSuffix(folder) ? String(prefix.dropLast(folder.count)) : ""
     }
 }
 

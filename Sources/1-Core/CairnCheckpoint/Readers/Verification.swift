@@ -82,23 +82,24 @@ extension CairnReader {
         progress: @escaping @Sendable (Int) throws -> Void = { _ in }
     ) throws(CairnError) -> VerificationReport {
         var report = VerificationReport()
-        var intact: [RankFile] = []
-        var ranks = Set<Int>()
-        for index in manifest.files.indices {
+        var used: [Int: [StoredFragment]] = [:]
+        var damaged = Set<Int>()
+        for number in manifest.fileNumbers {
             report.fileCount += 1
             do throws(CairnError) {
-                intact.append(try rankFile(index))
-                ranks.insert(index)
+                _ = try rankFile(number)
             } catch {
                 report.damages.append(.init(error: error))
+                damaged.insert(number)
             }
         }
         // The manifest and the headers must tell the same story about every fragment.
         for tensor in manifest.tensors {
             do throws(CairnError) {
-                for fragment in try fragments(of: tensor.name, intersecting: nil) where ranks.contains(fragment.file) {
+                for fragment in try fragments(of: tensor.name, intersecting: nil) where !damaged.contains(fragment.file) {
                     do throws(CairnError) {
-                        _ = try find(fragment, of: tensor)
+                        let held = try find(fragment, of: tensor).1
+                        if fragment.file >= manifest.files.count { used[fragment.file, default: []].append(held) }
                     } catch {
                         report.damages.append(.init(error: error))
                     }
@@ -108,8 +109,10 @@ extension CairnReader {
             }
         }
         guard deep else { return report }
-        for file in intact {
-            let found = try file.verifyChunks(concurrency: concurrency, progress: progress)
+        for number in manifest.fileNumbers where !damaged.contains(number) {
+            // Of an earlier save's file only what this checkpoint refers to is its concern.
+            let fragments = number < manifest.files.count ? nil : used[number] ?? []
+            let found = try rankFile(number).verifyChunks(of: fragments, concurrency: concurrency, progress: progress)
             report.damages += found.damages
             report.chunkCount += found.chunkCount
             report.byteCount += found.byteCount
@@ -119,17 +122,18 @@ extension CairnReader {
 }
 
 extension RankFile {
-    /// Reads and sums every chunk; expands those that are compressed.
+    /// Reads and sums every chunk, of some fragments or of all; expands those that are compressed.
     func verifyChunks(
-        concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void
+        of some: [StoredFragment]? = nil, concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void
     ) throws(CairnError) -> VerificationReport {
+        let fragments = some ?? self.fragments
         let work = fragments.enumerated().flatMap { index, fragment in
             runs(of: fragment.chunks.indices).map { (fragment: index, chunks: $0) }
         }
         let reports = Mutex([VerificationReport](repeating: VerificationReport(), count: work.count))
         do {
             try ThreadPool.waiting.forEach(work.count, width: concurrency) { index in
-                let fragment = self.fragments[work[index].fragment]
+                let fragment = fragments[work[index].fragment]
                 var report = VerificationReport()
                 var buffer = [UInt8](repeating: 0, count: self.metadata.chunkByteCount)
                 for chunk in work[index].chunks {

@@ -136,11 +136,11 @@ public final class ShardedStore: Sendable {
     /// - Throws: The first rank's error; ``CairnError/Code/mismatch`` naming a rank that saves another step or another
     ///   state than most do. Nothing is committed then.
     package static func commit(_ session: SaveSession?, _ notes: [[UInt8]]) throws -> Manifest {
-        var written: [(file: Manifest.File, digest: String, step: Int)] = []
+        var written: [(file: Manifest.File, digest: String, step: Int, reused: [ReusedFragments])] = []
         for (rank, bytes) in notes.enumerated() {
             switch try RankNote(parsing: bytes) {
             case .failed(let error): throw error.adding(.init(rank: rank))
-            case .written(let file, let digest, let step, _): written.append((file, digest, step))
+            case .written(let file, let digest, let step, let reused, _): written.append((file, digest, step, reused))
             case .committed:
                 throw CairnError(.mismatch, "a rank sent no report of its file", .init(rank: rank))
             }
@@ -172,7 +172,7 @@ public final class ShardedStore: Sendable {
             guard entry.file.rank == rank else {
                 throw CairnError(.mismatch, "a rank wrote another rank's file", .init(rank: rank, found: entry.file.name))
             }
-            if rank > 0 { try session.accept(rank: rank, entry.file, []) }
+            if rank > 0 { try session.accept(rank: rank, entry.file, [], reused: entry.reused) }
         }
         return try session.publish()
     }
@@ -204,7 +204,7 @@ extension SaveSession {
         guard let file = file(ofRank: rank) else {
             throw CairnError(.incomplete, "the rank's file is not part of the save", .init(rank: rank))
         }
-        return .written(file, digest: try digest(), step: step, report: report)
+        return .written(file, digest: try digest(), step: step, reused: reused(ofRank: rank), report: report)
     }
 }
 
@@ -212,7 +212,7 @@ extension SaveSession {
 package enum RankNote {
     /// A rank has written its file and made it durable; the digest is that of everything that ranks must agree on. The
     /// report, if there is one, tells how that went.
-    case written(Manifest.File, digest: String, step: Int, report: JSONValue? = nil)
+    case written(Manifest.File, digest: String, step: Int, reused: [ReusedFragments] = [], report: JSONValue? = nil)
     /// The rank, or the commit, failed.
     case failed(CairnError)
     /// The checkpoint is there.
@@ -221,8 +221,9 @@ package enum RankNote {
     package func encoded() -> [UInt8] {
         let json: JSONValue
         switch self {
-        case .written(let file, let digest, let step, let report):
+        case .written(let file, let digest, let step, let reused, let report):
             var object: JSONObject = ["file": file.json, "digest": .string(digest), "step": .integer(Int64(step))]
+            if !reused.isEmpty { object["earlier"] = ReusedFragments.json(reused) }
             object["account"] = report
             json = .object(object)
         case .failed(let error):
@@ -247,7 +248,7 @@ package enum RankNote {
     /// - Throws: ``CairnError/Code/malformed`` for bytes that no rank of this version sends.
     package init(parsing bytes: [UInt8]) throws(CairnError) {
         do {
-            let object = try JSONValue(parsing: bytes, maximumDepth: 4).asObject()
+            let object = try JSONValue(parsing: bytes, maximumDepth: 8).asObject()
             if let code = try object["error"]?.asString() {
                 let cause = try object["cause"]?.asString()
                 self = .failed(
@@ -264,7 +265,8 @@ package enum RankNote {
             } else {
                 self = .written(
                     try Manifest.File(object.object("file")), digest: try object.string("digest"),
-                    step: try object.integer("step"), report: object["account"])
+                    step: try object.integer("step"),
+                    reused: try object["earlier"].map { try ReusedFragments.parse($0) } ?? [], report: object["account"])
             }
         } catch {
             throw CairnError(.malformed, "a rank's report of its save cannot be read", cause: error)

@@ -26,7 +26,19 @@ extension CheckpointStore {
         for file in candidate.files {
             if let damage = try file.verifyChunks(progress: progress).damages.first { throw damage.error }
         }
-        try storage.publish(manifest.encoded(), as: StepName.prefix(step) + CairnReader.manifestName)
+        let bytes = try manifest.encoded()
+        guard !manifest.earlier.isEmpty else {
+            try storage.publish(bytes, as: StepName.prefix(step) + CairnReader.manifestName)
+            return manifest
+        }
+        // Until the manifest is there, nothing keeps the files that it refers to.
+        try DeletionLock.hold(storage) { _ throws(CairnError) in
+            for entry in manifest.earlier {
+                _ = try RankFile.open(
+                    storage.open(entry.key), location: storage.location(of: entry.key), expected: entry.file)
+            }
+            try storage.publish(bytes, as: StepName.prefix(step) + CairnReader.manifestName)
+        }
         return manifest
     }
 
@@ -144,6 +156,7 @@ private struct SaveCandidate {
         if manifest.layouts.isEmpty {
             manifest.tensors = try Manifest.tensors(of: files.map(\.fragments))
         }
+        try manifest.refer(to: files.map(\.metadata.reused))
         try manifest.validate()
         try requireFragments(of: manifest)
         return manifest
@@ -153,8 +166,8 @@ private struct SaveCandidate {
     private func requireFragments(of manifest: Manifest) throws(CairnError) {
         guard let index = try manifest.layoutIndex() else { return }
         for (position, tensor) in manifest.tensors.enumerated() {
-            for fragment in index.fragments(ofTensor: position, intersecting: nil) ?? []
-            where files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil {
+            for fragment in index.fragments(of: tensor, at: position, intersecting: nil) ?? []
+            where files.indices.contains(fragment.file) && files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil {
                 throw CairnError(
                     .incomplete, "the file lacks a fragment that the layout says it has",
                     .init(

@@ -64,10 +64,17 @@ private struct Replication {
     func run() throws -> SetAside? {
         if try isThere() { return nil }
         var copied: [String] = []
+        let pin = try pinEarlierFiles()
+        defer { if let pin { try? target.storage.delete([pin]) } }
         do {
+            // They may be of other checkpoints too, so a copy that fails leaves them: without a reference they are debris.
+            for (offset, entry) in reader.manifest.earlier.enumerated() where try !hasFile(entry) {
+                try copy(reader.rankFile(reader.manifest.files.count + offset), entry.file, to: entry.key)
+            }
             for index in reader.manifest.files.indices {
-                try copy(reader.rankFile(index), reader.manifest.files[index])
-                copied.append(prefix + reader.manifest.files[index].name)
+                let file = reader.manifest.files[index]
+                try copy(reader.rankFile(index), file, to: prefix + file.name)
+                copied.append(prefix + file.name)
             }
             return try commit()
         } catch {
@@ -94,8 +101,28 @@ private struct Replication {
         }
     }
 
-    private func copy(_ file: RankFile, _ expected: Manifest.File) throws {
-        let key = prefix + expected.name
+    /// Keeps the earlier files in the target until the manifest does.
+    ///
+    /// - Returns: What to delete then.
+    private func pinEarlierFiles() throws(CairnError) -> String? {
+        let manifest = reader.manifest
+        guard !manifest.earlier.isEmpty else { return nil }
+        try SavePin(keys: manifest.neededKeys).publish(target.storage, prefix: prefix, rank: 0, saveID: manifest.saveID)
+        return SavePin.key(prefix: prefix, rank: 0, saveID: manifest.saveID)
+    }
+
+    /// Whether the target has an earlier file with an intact header.
+    private func hasFile(_ entry: Manifest.EarlierFile) throws(CairnError) -> Bool {
+        do throws(CairnError) {
+            _ = try RankFile.open(target.storage.open(entry.key), location: entry.key, expected: entry.file)
+            return true
+        } catch {
+            guard error.code.isUnusable else { throw error }
+            return false
+        }
+    }
+
+    private func copy(_ file: RankFile, _ expected: Manifest.File, to key: String) throws {
         let writer = try target.storage.create(key, byteCount: expected.byteCount)
         do {
             let header = try file.header(checking: expected)
@@ -126,18 +153,54 @@ private struct Replication {
         let isOther = present.exists && present.manifest?.saveID != reader.manifest.saveID
         let isKept = isOther && present.isWorthKeeping
         let aside = try isKept ? SetAside.keep(present, target.storage, prefix: prefix, step: step) : nil
-        try target.storage.publish(manifestBytes, as: prefix + CairnReader.manifestName)
+        let replaced = try publish(replacing: isOther && !isKept ? present : .none)
         KnownDamage.shared.forget(reader.manifest.saveID, step: step, in: target.storage)
         // What was said of a copy that is no longer there.
         if present.isMarked { try target.liftQuarantine(step: step) }
         // From here on the checkpoint is there, and what fails loses nothing of it.
-        let named = Set(reader.manifest.files.map(\.name))
-        var stale = isKept ? [] : (present.manifest?.files.map(\.name) ?? []).filter { !named.contains($0) }.map { prefix + $0 }
+        let kept = Set(reader.manifest.neededKeys)
+        var stale = isKept ? [] : (present.manifest?.neededKeys ?? []).filter { !kept.contains($0) }
         if isOther, !isKept { stale += present.parityKeys }
-        if !stale.isEmpty { try? target.storage.delete(stale) }
+        if replaced != nil || !stale.isEmpty { remove(stale, replaced) }
         copyTimeline()
         copyParity()
         return aside
+    }
+
+    /// Publishes the manifest. One that refers to earlier files does so while nobody deletes, and only if these are there.
+    ///
+    /// - Returns: Where the manifest is that it replaced.
+    private func publish(replacing present: PresentManifest) throws(CairnError) -> String? {
+        var replaced: String?
+        if let old = present.manifest {
+            let key = prefix + RankFileName.makeReplaced(old.saveID)
+            try target.storage.publish(present.bytes, as: key)
+            replaced = key
+        }
+        let key = prefix + CairnReader.manifestName
+        guard !reader.manifest.earlier.isEmpty else {
+            try target.storage.publish(manifestBytes, as: key)
+            return replaced
+        }
+        try DeletionLock.hold(target.storage) { _ throws(CairnError) in
+            for entry in reader.manifest.earlier where try !hasFile(entry) {
+                throw CairnError(
+                    .incomplete, "a file that the checkpoint refers to was deleted while it was copied",
+                    .init(file: target.storage.location(of: entry.key), advice: "copy it again"))
+            }
+            try target.storage.publish(manifestBytes, as: key)
+        }
+        return replaced
+    }
+
+    /// Deletes what belonged to a checkpoint that is no longer there, as far as nothing else refers to it.
+    private func remove(_ stale: [String], _ replaced: String?) {
+        try? DeletionLock.hold(target.storage) { _ throws(CairnError) in
+            if let replaced { try target.storage.delete([replaced]) }
+            let needed = try NeededFiles(in: target.storage)
+            let unneeded = stale.filter { !needed.contains($0) }
+            if !unneeded.isEmpty { try target.storage.delete(unneeded) }
+        }
     }
 
     private func copyTimeline() {

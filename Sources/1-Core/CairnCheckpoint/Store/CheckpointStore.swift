@@ -17,6 +17,8 @@ public final class CheckpointStore: Sendable {
     public let storage: any Storage
     /// What to call the store in messages.
     public let name: String
+    /// What saves through this object know of the tensors that they wrote.
+    private let known = KnownFragments()
 
     /// A store in a folder of the file system; it is made by the first save.
     public init(path: String) {
@@ -57,7 +59,9 @@ public final class CheckpointStore: Sendable {
     package func beginSave(
         step: Int, rankCount: Int, options: SaveOptions = SaveOptions()
     ) throws(CairnError) -> SaveSession {
-        try SaveSession(
+        var options = options
+        options.known = known
+        return try SaveSession(
             storage: storage, prefix: StepName.prefix(step), step: step, rankCount: rankCount, options: options)
     }
 
@@ -192,6 +196,15 @@ public struct SaveOptions: Sendable {
     /// One that is unusable (damaged, incomplete or in quarantine) may be saved over without permission and is not lost by it: it
     /// is set aside, and the save says so (``Manifest/setAside``).
     public var replacing = false
+    /// Refers to files of earlier saves for tensors that have not changed since, instead of writing them again: frozen layers,
+    /// embeddings, experts that were not touched. Such a checkpoint needs those files, which retention keeps;
+    /// ``CheckpointStore/pack(step:progress:)`` makes it self-contained.
+    ///
+    /// Tensors that the caller has not written to since the last save through the same ``CheckpointStore`` are not even read;
+    /// others are compared with the file byte by byte. An earlier file is referred to only if at least half of it is still needed.
+    public var reusesUnchanged = false
+    /// What earlier saves through the same store know.
+    var known: KnownFragments?
     /// Deletes a checkpoint of the same step that is unusable instead of setting it aside.
     public var discardsUnusable = false
     /// How many threads checksum, compress and write: 1 for the calling thread alone. Where writes mostly wait for the
@@ -231,6 +244,11 @@ package enum StepName {
 
     /// What stands beside a checkpoint without being part of it.
     static let companionNames = [timelineName, quarantineName]
+
+    /// The last component of a key.
+    static func fileName(ofKey key: String) -> Substring {
+        key[(key.lastIndex(of: "/").map(key.index(after:)) ?? key.startIndex)...]
+    }
 
     /// The step that a key belongs to, or `nil` for a key that is not a checkpoint's.
     package static func step(ofKey key: String) -> Int? {

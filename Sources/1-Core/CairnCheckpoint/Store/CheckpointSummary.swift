@@ -9,6 +9,8 @@ public struct CheckpointSummary: Sendable {
         case committed
         /// Files without a manifest: a save that never ended, or is still running.
         case debris
+        /// Files without a manifest that checkpoints of other steps refer to.
+        case referenced
         /// There is a manifest, but it cannot be used, a file that it names is missing or of another length, or this process
         /// has found the data damaged.
         case damaged(CairnError)
@@ -40,6 +42,13 @@ extension CheckpointStore {
         }
         var summaries: [CheckpointSummary] = []
         for (step, entries) in folders.sorted(by: { $0.key < $1.key }) { summaries.append(try summary(step, entries)) }
+        let referenced = Set(summaries.flatMap { $0.manifest?.earlier.map(\.key) ?? [] })
+        for index in summaries.indices {
+            let entries = folders[summaries[index].step] ?? []
+            if case .debris = summaries[index].state, entries.contains(where: { referenced.contains($0.key) }) {
+                summaries[index].state = .referenced
+            }
+        }
         return summaries
     }
 
@@ -73,9 +82,14 @@ extension CheckpointStore {
     ///
     /// - Returns: Its step, `nil` when there is none; and the newer ones, the newest first, each with what is wrong with it.
     /// - Throws: What a storage throws that cannot be read.
-    public func newestUsable() throws(CairnError) -> (step: Int?, skipped: [Skipped]) {
+    public func newestUsable() throws(CairnError) -> (step: Int?, skipped: [Skipped]) { try newest(besides: nil) }
+
+    /// The newest usable checkpoint of another step than this one.
+    func newestUsable(besides step: Int) throws(CairnError) -> Int? { try newest(besides: step).step }
+
+    private func newest(besides other: Int?) throws(CairnError) -> (step: Int?, skipped: [Skipped]) {
         var skipped: [Skipped] = []
-        for (step, _) in try committedSteps().reversed() {
+        for (step, _) in try committedSteps().reversed() where step != other {
             let present = try PresentManifest(storage, prefix: StepName.prefix(step))
             guard present.exists else { continue }
             if let flaw = present.flaw {
@@ -164,6 +178,19 @@ extension Manifest {
                 .init(
                     file: storage.location(of: prefix + file.name), rank: file.rank, expected: "\(file.byteCount) bytes",
                     found: found.map { "\($0) bytes" } ?? "nothing", advice: "bring the file back, or use another checkpoint"))
+        }
+        for step in Set(earlier.map(\.step)) {
+            let found = Dictionary(
+                try storage.list(StepName.prefix(step)).map { ($0.key, $0.byteCount) }, uniquingKeysWith: { first, _ in first })
+            for entry in earlier where entry.step == step && found[entry.key] != entry.file.byteCount {
+                return CairnError(
+                    .incomplete, "a file of an earlier save, which the checkpoint refers to, is missing or of another length",
+                    .init(
+                        file: storage.location(of: entry.key), rank: entry.file.rank,
+                        expected: "\(entry.file.byteCount) bytes of save \(entry.saveID)",
+                        found: found[entry.key].map { "\($0) bytes" } ?? "nothing",
+                        advice: "bring the file back, or use another checkpoint"))
+            }
         }
         return KnownDamage.shared.error(of: saveID, step: step, in: storage)
     }

@@ -67,6 +67,18 @@ package final class HeldFragment: Sendable {
         }
     }
 
+    /// The tensor of the caller that the bytes are in, and which part of it they are; `nil` for memory that can be changed
+    /// without a trace, and when they have been released or copied together.
+    var origin: (tensor: Tensor, region: Region?)? {
+        content.withLock { content in
+            switch content {
+            case .tensor(let tensor)?: (tensor, nil)
+            case .region(let tensor, let region, _)?: (tensor, region)
+            case .foreign?, nil: nil
+            }
+        }
+    }
+
     /// Releases the bytes. A reader of some keeps them until it is done.
     package func release() {
         let old = content.withLock { content in

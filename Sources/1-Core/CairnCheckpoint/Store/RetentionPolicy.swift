@@ -72,25 +72,48 @@ extension CheckpointStore {
     public func prune(
         _ policy: RetentionPolicy, protecting: Set<Int> = [], debrisAge: Double = 3600, dryRun: Bool = false
     ) throws(CairnError) -> PruneReport {
-        let summaries = try list().filter(\.isCommitted)
+        let all = try list()
+        let summaries = all.filter(\.isCommitted)
         let readable = summaries.compactMap { row in row.manifest.map { (step: row.step, metrics: $0.metrics) } }
         var kept = policy.kept(readable).union(protecting)
         if let intact = try newestIntact(readable.map(\.step)) { kept.insert(intact) }
         var report = PruneReport()
-        for row in summaries {
-            if kept.contains(row.step) {
-                report.kept.append(row.step)
-            } else {
-                report.deleted.append(row.step)
-                report.freedByteCount += row.committedByteCount
+        report.kept = summaries.map(\.step).filter(kept.contains)
+        let deleted = summaries.filter { !kept.contains($0.step) }
+        report.deleted = deleted.map(\.step)
+        let leaving = Set(report.deleted)
+        var needed = Set<String>()
+        for row in all where !leaving.contains(row.step) { needed.formUnion(row.manifest?.neededKeys ?? []) }
+        // Files that nothing else refers to, each once: several of the checkpoints that go may refer to one.
+        var going: [String: Int] = [:]
+        for row in deleted {
+            report.freedByteCount += row.committedByteCount - (row.manifest?.byteCount ?? 0)
+            for number in row.manifest?.fileNumbers ?? 0..<0 {
+                guard let entry = row.manifest?.file(number), !needed.contains(entry.key) else { continue }
+                going[entry.key] = entry.file.byteCount
             }
         }
-        let debris = try findDebris(olderThan: debrisAge)
+        report.freedByteCount += going.values.reduce(0, +)
+        let debris = try findDebris(olderThan: debrisAge, besides: needed.union(going.keys))
         report.debris = debris.map(\.key)
         report.freedByteCount += debris.reduce(0) { $0 + $1.byteCount }
-        guard !dryRun else { return report }
-        for step in report.deleted { try delete(step: step) }
-        if !report.debris.isEmpty { try storage.delete(report.debris) }
+        guard !dryRun, !report.deleted.isEmpty || !report.debris.isEmpty else { return report }
+        let left = report.debris.filter(DeletionLock.isAny)
+        if !left.isEmpty { try storage.delete(left) }
+        let (steps, old) = (report.deleted, report.debris.filter { !DeletionLock.isAny($0) })
+        guard !steps.isEmpty || !old.isEmpty else { return report }
+        try DeletionLock.hold(storage) { lock throws(CairnError) in
+            var candidates = old
+            for step in steps {
+                candidates += try removeManifest(step: step)
+                try lock.renew()
+            }
+            let replaced = old.filter { RankFileName.isReplaced(StepName.fileName(ofKey: $0)) }
+            if !replaced.isEmpty { try storage.delete(replaced) }
+            let found = try NeededFiles(in: storage, olderThan: debrisAge)
+            let unneeded = candidates.filter { !found.contains($0) }
+            if !unneeded.isEmpty { try storage.delete(unneeded) }
+        }
         return report
     }
 
@@ -105,10 +128,26 @@ extension CheckpointStore {
         return nil
     }
 
-    /// Deletes the checkpoint of a step: its parity files and its manifest first, then the files that it named. So parity without
-    /// a manifest tells that the manifest was lost. Other files of the step's folder stay, because a save may be running there; after a manifest that cannot be read, all go that are not of a checkpoint
+    /// Deletes the checkpoint of a step: its parity files and its manifest first, then the files that it named and that no other
+    /// checkpoint refers to. So parity without a manifest tells that the manifest was lost. Other files of the step's folder
+    /// stay, because a save may be running there; after a manifest that cannot be read, all go that are not of a checkpoint
     /// that was set aside.
+    ///
+    /// - Throws: What the storage throws, also where another process has been deleting for long.
     public func delete(step: Int) throws(CairnError) {
+        try DeletionLock.hold(storage) { _ throws(CairnError) in
+            let candidates = try removeManifest(step: step)
+            guard !candidates.isEmpty else { return }
+            let needed = try NeededFiles(in: storage)
+            let unneeded = candidates.filter { !needed.contains($0) }
+            if !unneeded.isEmpty { try storage.delete(unneeded) }
+        }
+    }
+
+    /// Deletes parity and manifest of a checkpoint.
+    ///
+    /// - Returns: The keys of the files that it needed, and of what stands beside it.
+    private func removeManifest(step: Int) throws(CairnError) -> [String] {
         let prefix = StepName.prefix(step)
         let manifest: Manifest?
         do throws(CairnError) {
@@ -124,26 +163,25 @@ extension CheckpointStore {
             if !parity.isEmpty { try storage.delete(parity) }
         }
         try storage.delete([prefix + CairnReader.manifestName])
-        let rest: [String]
-        if let manifest {
-            rest = (manifest.files.map(\.name) + StepName.companionNames).map { prefix + $0 }
-        } else {
+        guard let manifest else {
             let entries = try storage.list(prefix)
-            guard let kept = try keptAside(entries, prefix: prefix) else { return }
-            rest = entries.map(\.key).filter { !kept.contains($0) }
+            guard let kept = try keptAside(entries, prefix: prefix) else { return [] }
+            return entries.map(\.key).filter { !kept.contains($0) }
         }
-        if !rest.isEmpty { try storage.delete(rest) }
+        return manifest.neededKeys + StepName.companionNames.map { prefix + $0 }
     }
 
     /// Files of saves that never committed, and files that a committed checkpoint does not name. A save is one group, which
     /// goes as a whole; files whose names tell no save form another.
-    private func findDebris(olderThan age: Double) throws(CairnError) -> [StorageEntry] {
+    ///
+    /// - Parameter needed: What is not debris because checkpoints refer to it.
+    private func findDebris(olderThan age: Double, besides needed: Set<String>) throws(CairnError) -> [StorageEntry] {
         let limit = currentTime() - age
         var folders: [Int: [StorageEntry]] = [:]
         for entry in try storage.list("step-") {
             if let step = StepName.step(ofKey: entry.key) { folders[step, default: []].append(entry) }
         }
-        var debris: [StorageEntry] = []
+        var debris = try DeletionLock.all(in: storage).filter { Double($0.modified) / 1e9 <= limit }
         for (step, entries) in folders {
             let prefix = StepName.prefix(step)
             var named = Set<String>()
@@ -162,7 +200,7 @@ extension CheckpointStore {
             }
             guard let kept = try keptAside(entries, prefix: prefix) else { continue }
             named.formUnion(kept)
-            let unnamed = entries.filter { !named.contains($0.key) }
+            let unnamed = entries.filter { !named.contains($0.key) && !needed.contains($0.key) }
             let saves = Dictionary(grouping: unnamed) { RankFileName.saveDigits(ofName: $0.key.dropFirst(prefix.count)) }
             let hasManifest = entries.contains { $0.key == prefix + CairnReader.manifestName }
             for files in saves.values where files.allSatisfy({ Double($0.modified) / 1e9 <= limit }) {

@@ -13,10 +13,17 @@ package final class SaveSession: Sendable {
     private struct Contribution {
         var file: Manifest.File
         var fragments: [StoredFragment]
+        var reused: [ReusedFragments]
     }
 
     private struct State {
         var contributions: [Int: Contribution] = [:]
+        /// What ranks of this process have not written because earlier files hold it.
+        var reused: [Int: [ReusedFragments]] = [:]
+        /// What will be known of their fragments once their files are there.
+        var memories: [Int: SaveMemory] = [:]
+        /// The pins of this save that may be there.
+        var pins: Set<String> = []
         var values: [NamedValue] = []
         var ties: [Manifest.Tie] = []
         /// The tensors whose fragments follow from layouts, sorted by name.
@@ -30,6 +37,8 @@ package final class SaveSession: Sendable {
         var setAside: SetAside?
         /// What belonged to the checkpoint whose place this one took.
         var stale: [String] = []
+        /// Where its manifest is until those are deleted.
+        var replaced: String?
     }
 
     /// The step that is saved.
@@ -128,6 +137,7 @@ package final class SaveSession: Sendable {
     /// Writes the file of the content's rank on this thread and helpers: durable when it returns, but no checkpoint yet.
     package func write(_ content: SaveContent) throws {
         do {
+            let content = try withoutUnchanged(content)
             let builder = try self.builder(of: content)
             do {
                 // Threads that wait for the device come on top of those that compute.
@@ -153,15 +163,42 @@ package final class SaveSession: Sendable {
         }
         return RankFileMetadata(
             saveID: saveID, step: step, rank: rank, rankCount: rankCount, chunkByteCount: options.chunkByteCount,
-            values: Self.sorted(values), state: rank == 0 ? try globalText() : nil)
+            values: Self.sorted(values), state: rank == 0 ? try globalText() : nil, reused: reused(ofRank: rank))
     }
 
+    /// What a rank of this process has not written because earlier files hold it.
+    func reused(ofRank rank: Int) -> [ReusedFragments] { state.withLock { $0.reused[rank] ?? [] } }
+
+    /// What a save remembers for the next one.
+    var known: KnownFragments? { options.known }
+
+    /// Whether tensors that have not changed are referred to.
+    var reusesUnchanged: Bool { options.reusesUnchanged }
+
+    /// How many threads compare.
+    var concurrency: Int { options.concurrency }
+
+    func noteProgress(_ byteCount: Int) throws { try options.progress(byteCount) }
+
+    func note(_ reused: [ReusedFragments], ofRank rank: Int) { state.withLock { $0.reused[rank] = reused } }
+
+    func remember(_ memory: SaveMemory, ofRank rank: Int) { state.withLock { $0.memories[rank] = memory } }
+
+    func note(pin key: String) { _ = state.withLock { $0.pins.insert(key) } }
+
     /// Takes the file of a rank into the save.
-    func accept(rank: Int, _ file: Manifest.File, _ fragments: [StoredFragment]) throws(CairnError) {
+    func accept(
+        rank: Int, _ file: Manifest.File, _ fragments: [StoredFragment], reused: [ReusedFragments]? = nil
+    ) throws(CairnError) {
         let accepted = state.withLock { state in
             guard !state.ended, state.contributions[rank] == nil else { return false }
-            state.contributions[rank] = Contribution(file: file, fragments: fragments)
+            state.contributions[rank] = Contribution(
+                file: file, fragments: fragments, reused: reused ?? state.reused[rank] ?? [])
             return true
+        }
+        if accepted, let memory = state.withLock({ $0.memories.removeValue(forKey: rank) }) {
+            let own = Manifest.EarlierFile(file, step: step, saveID: saveID, rankCount: rankCount)
+            known?.replace(memory.known(writtenTo: own), ofRank: rank)
         }
         guard accepted else {
             throw CairnError(.invalidArgument, "this rank wrote already, or the save has ended", .init(rank: rank))
@@ -199,6 +236,14 @@ package final class SaveSession: Sendable {
         if present.isWorthKeeping, !options.discardsUnusable {
             aside = try SetAside.keep(present, storage, prefix: prefix, step: step)
         }
+        // Another save may be taking references from the checkpoint that goes now.
+        var replaced: String?
+        if aside == nil, let old = present.manifest {
+            let key = prefix + RankFileName.makeReplaced(old.saveID)
+            state.withLock { $0.replaced = key }
+            try storage.publish(present.bytes, as: key)
+            replaced = key
+        }
         do {
             try storage.publish(bytes, as: prefix + CairnReader.manifestName)
         } catch {
@@ -208,27 +253,43 @@ package final class SaveSession: Sendable {
             }
             throw error
         }
-        var stale = aside == nil ? (present.manifest?.files.map { prefix + $0.name } ?? []) + present.parityKeys : []
+        var stale = aside == nil ? (present.manifest?.neededKeys ?? []) + present.parityKeys : []
         // What was said of a checkpoint that is no longer there.
         if present.isMarked { stale.append(prefix + StepName.quarantineName) }
         state.withLock { state in
             state.ended = true
             state.setAside = aside
             state.stale = stale
+            state.replaced = replaced
+            if options.reusesUnchanged {
+                for rank in 0..<rankCount { state.pins.insert(SavePin.key(prefix: prefix, rank: rank, saveID: saveID)) }
+            }
         }
         var committed = manifest
         committed.setAside = aside
         return committed
     }
 
-    /// Deletes the files of the checkpoint that ``publish()`` replaced. A failure to delete loses nothing: the collector finds
-    /// the rest later.
+    /// Deletes the files of the checkpoint that ``publish()`` replaced, as far as nothing else refers to them. A failure to
+    /// delete loses nothing: the collector finds the rest later.
     package func removeReplaced() {
-        let stale = state.withLock { state in
-            defer { state.stale = [] }
-            return state.stale
+        let (stale, replaced, pins) = state.withLock { state in
+            defer {
+                state.stale = []
+                state.replaced = nil
+                state.pins = []
+            }
+            return (state.stale, state.replaced, state.pins)
         }
-        if !stale.isEmpty { try? storage.delete(stale) }
+        // The manifest keeps what they kept.
+        if !pins.isEmpty { try? storage.delete(pins.sorted()) }
+        guard !stale.isEmpty || replaced != nil else { return }
+        try? DeletionLock.hold(storage) { _ throws(CairnError) in
+            if let replaced { try storage.delete([replaced]) }
+            let needed = try NeededFiles(in: storage)
+            let unneeded = stale.filter { !needed.contains($0) }
+            if !unneeded.isEmpty { try storage.delete(unneeded) }
+        }
     }
 
     /// Gives up: removes the files that were written for this save, as far as the storage allows.
@@ -236,26 +297,35 @@ package final class SaveSession: Sendable {
     /// After a ``commit()`` that failed so late that its manifest is in place, a new checkpoint is removed again; one
     /// that replaced another stays, since that other one is gone.
     package func cancel() {
-        let (files, isRemovable) = state.withLock { state -> ([String], Bool) in
-            guard !state.ended else { return ([], false) }
+        let (files, isRemovable, pins, replaced) = state.withLock { state -> ([String], Bool, Set<String>, String?) in
+            guard !state.ended else { return ([], false, [], nil) }
             state.ended = true
             return (
-                state.contributions.values.map { prefix + $0.file.name }, state.mayBeCommitted && !state.hasReplaced
+                state.contributions.values.map { prefix + $0.file.name }, state.mayBeCommitted && !state.hasReplaced,
+                state.pins, state.replaced
             )
         }
+        defer { if !pins.isEmpty { try? storage.delete(pins.sorted()) } }
         guard !files.isEmpty else { return }
         do throws(CairnError) {
             let key = prefix + CairnReader.manifestName
             let manifest = try Manifest(parsing: storage.readAll(key, limit: Manifest.maximumByteCount), file: key)
             if manifest.saveID == saveID {
                 guard isRemovable else { return }
-                try storage.delete([key])
+                // Another save may have taken references from it already: then its files stay.
+                try DeletionLock.hold(storage) { _ throws(CairnError) in
+                    try storage.delete([key])
+                    let needed = try NeededFiles(in: storage)
+                    try storage.delete(files.filter { !needed.contains($0) })
+                }
+                return
             }
         } catch {
             // A manifest that cannot be read may name the files.
             guard error.code == .notFound else { return }
         }
-        try? storage.delete(files)
+        // The checkpoint that was to be replaced is still there under its own name.
+        try? storage.delete(files + (replaced.map { [$0] } ?? []))
     }
 
     private static func sorted(_ values: [NamedValue]) -> [NamedValue] {
@@ -298,6 +368,7 @@ package final class SaveSession: Sendable {
         } else {
             try manifest.place(state.placed)
         }
+        try manifest.refer(to: (0..<rankCount).map { state.contributions[$0]?.reused ?? [] })
         try manifest.validate()
         return manifest
     }

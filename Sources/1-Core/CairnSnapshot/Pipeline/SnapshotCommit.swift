@@ -44,7 +44,7 @@ struct SharedCommit: SnapshotCommit {
     let rankCount: Int
     let timeout: Duration
 
-    private static let maximumNoteByteCount = 1 << 20
+    private static let maximumNoteByteCount = 64 << 20
 
     func commit(
         _ session: SaveSession, _ timeline: SnapshotTimeline, _ snapshot: Snapshot
@@ -85,7 +85,7 @@ struct SharedCommit: SnapshotCommit {
             _ = try ShardedStore.commit(session, ordered)
             try? store.storage.delete((1..<rankCount).map { key($0, session.step, session.saveID) })
             return try ordered.compactMap { bytes in
-                guard case .written(_, _, _, let report?) = try RankNote(parsing: bytes) else { return nil }
+                guard case .written(_, _, _, _, let report?) = try RankNote(parsing: bytes) else { return nil }
                 return try? SnapshotTimeline(report)
             }
         } catch {

@@ -171,10 +171,10 @@ final class SnapshotDrain: Sendable {
         var builder: RankFileBuilder?
         do {
             try job.snapshot.checkCancellation()
-            let (begun, made) = try begin(job)
+            let (begun, made, content) = try begin(job)
             session = begun
             builder = made
-            try write(job, made)
+            try write(job, content, made)
             release(job)
             timeline.drain = .init(since: start)
             timeline.encode = made.times.encode
@@ -200,26 +200,28 @@ final class SnapshotDrain: Sendable {
         state.change { $0.holding.removeAll { $0 === job } }
     }
 
-    private func begin(_ job: SnapshotJob) throws -> (SaveSession, RankFileBuilder) {
+    /// Begins the save, and the file with what of the snapshot has to be written.
+    private func begin(_ job: SnapshotJob) throws -> (SaveSession, RankFileBuilder, SaveContent) {
         var options = job.options
         options.saveID = job.snapshot.saveID
         let session = try store.beginSave(step: job.snapshot.step, rankCount: job.content.rankCount, options: options)
         do {
             try session.setGlobal(of: job.content)
-            return (session, try session.builder(of: job.content))
+            let content = try session.withoutUnchanged(job.content)
+            return (session, try session.builder(of: content), content)
         } catch {
             session.cancel()
             throw error
         }
     }
 
-    private func write(_ job: SnapshotJob, _ builder: RankFileBuilder) throws {
+    private func write(_ job: SnapshotJob, _ content: SaveContent, _ builder: RankFileBuilder) throws {
         let snapshot = job.snapshot
         let progress = job.options.progress
         let budget = self.budget
         let writer = RankFileWriter(
             threads: writers, width: max(1, options.writerCount ?? min(Self.automaticWriterCount, builder.usefulConcurrency)),
-            order: job.content.drainOrder(job.order),
+            order: content.drainOrder(job.order),
             willWrite: {
                 try snapshot.checkCancellation()
                 self.keepOffCaller(of: job)
@@ -229,7 +231,7 @@ final class SnapshotDrain: Sendable {
                 snapshot.noteWritten(byteCount)
                 try progress(byteCount)
             })
-        try writer.write(job.content.fragments, to: builder)
+        try writer.write(content.fragments, to: builder)
     }
 
     /// Makes the file durable and commits.

@@ -156,10 +156,10 @@ extension Tensor {
     /// Where new bytes go: in place when the old ones are not shared, else into memory of `pool` or of the tensor's own
     /// pool, within what that pool allows.
     private mutating func storageForUpdate(pool: BufferPool?) -> TensorStorage {
-        if isUnique() { return storage }
+        if isUnique() { return storage.forWriting() }
         let pool = pool ?? storage.pool
         if let budget = pool?.copies, storage.isWritable {
-            guard budget.admit(storage.byteCount, isUnique: { isUnique() }) else { return storage }
+            guard budget.admit(storage.byteCount, isUnique: { isUnique() }) else { return storage.forWriting() }
             storage.keepCharge(to: budget)
         }
         return TensorStorage(byteCount: byteCount, pool: pool)

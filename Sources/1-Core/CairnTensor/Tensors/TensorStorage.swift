@@ -17,6 +17,8 @@ package final class TensorStorage: @unchecked Sendable {
     /// The first byte. Writable only if ``isWritable``.
     package let base: UnsafeMutableRawPointer
     package let byteCount: Int
+    /// How often a tensor has begun to write in place. Only a sole owner does, so nobody reads it meanwhile.
+    package private(set) var writeCount = 0
     /// Where the bytes are charged that live on only because a snapshot holds them.
     private let charge = Mutex<CopyBudget?>(nil)
 
@@ -44,6 +46,12 @@ package final class TensorStorage: @unchecked Sendable {
     /// Whether the bytes may be written in place by a sole owner.
     package var isWritable: Bool {
         if case .foreign = owner { false } else { true }
+    }
+
+    /// This memory, which its sole owner is about to write.
+    func forWriting() -> TensorStorage {
+        writeCount &+= 1
+        return self
     }
 
     /// The pool that the memory goes back to.

@@ -293,7 +293,7 @@ public final class ParallelTrainer {
     private func updateShared(_ step: ParameterUpdate.Step, _ section: GradientMemory.Section) throws {
         let width = options.precision == .float32 ? MemoryLayout<Float>.stride : MemoryLayout<BFloat16>.stride
         for index in section.parameters {
-            guard let range = keptRange(index), var part = try keptPart(index) else { continue }
+            guard !isFrozen(index), let range = keptRange(index), var part = try keptPart(index) else { continue }
             try update(step, index, &part, first: range.lowerBound)
             let target = memory.weightAddress(of: index, in: section, first: range.lowerBound, width: width)
             part.bytes.withUnsafeBytes { bytes in
@@ -301,7 +301,7 @@ public final class ParallelTrainer {
             }
         }
         try memory.gatherWeights(of: section, width: width, over: groups.data)
-        for index in section.parameters {
+        for index in section.parameters where !isFrozen(index) {
             let source = memory.weightAddress(of: index, in: section, first: 0, width: width)
             weights[index].overwrite(pool: pool) { bytes in
                 bytes.withUnsafeMutableBytes { buffer in
@@ -311,8 +311,11 @@ public final class ParallelTrainer {
         }
     }
 
+    private func isFrozen(_ index: Int) -> Bool { options.isFrozen(network.parameters[index]) }
+
     /// Updates a weight, or the stretch of it from element `first` on.
     private func update(_ step: ParameterUpdate.Step, _ index: Int, _ weight: inout Tensor, first: Int) throws {
+        guard !isFrozen(index) else { return }
         let gradient = UnsafePointer(memory.address(memory.offsets[index] + first))
         if let matrix = matrices[index] {
             try updates[index]?.apply(step, gradient: gradient, to: &weight, of: matrix, pool: pool)

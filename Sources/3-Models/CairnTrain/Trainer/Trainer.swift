@@ -247,6 +247,7 @@ public final class Trainer {
     private func update(_ step: ParameterUpdate.Step) throws {
         let gradients = self.gradients[0]
         let pool = statePool
+        let isFrozen = network.parameters.map { options.isFrozen($0) }
         var failures = [(any Error)?](repeating: nil, count: weights.count)
         weights.withUnsafeMutableBufferPointer { weightBuffer in
             updates.withUnsafeMutableBufferPointer { updateBuffer in
@@ -255,6 +256,7 @@ public final class Trainer {
                     let updates = SharedElements(updateBuffer)
                     let failures = SharedElements(failureBuffer)
                     ParallelLoop.run(weightBuffer.count) { index in
+                        guard !isFrozen[index] else { return }
                         do {
                             try updates[index].apply(
                                 step, gradient: UnsafePointer(gradients[index]), to: &weights[index], pool: pool)

@@ -1,4 +1,5 @@
 internal import CairnBase
+package import CairnCheckpoint
 internal import CairnTensor
 
 /// How the model's weights are kept.
@@ -29,6 +30,12 @@ public struct TrainingOptions: Sendable, Hashable {
     /// Whether half of the parts of a step go through the first two blocks, and through the last two, in the other order
     /// (CheckFree+, Blagoev et al. 2025): each of these then learns to stand in for the one beside it.
     public var swapsEnds = false
+    /// Names of parameters that are not trained: they stay as they are, and so do their moments. Their gradients count in the
+    /// norm that clipping looks at.
+    package var frozen: [GlobPattern] = []
+
+    /// Whether a parameter is not trained.
+    func isFrozen(_ parameter: ParameterSpecification) -> Bool { frozen.contains { $0.matches(parameter.name) } }
 
     public init() {}
 }

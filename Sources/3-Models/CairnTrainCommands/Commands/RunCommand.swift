@@ -29,6 +29,9 @@ struct RunCommand: LaunchedCommand {
     var lawaEvery = 10
     @Flag(help: "Store with each checkpoint what the model makes of some validation sequences, and compare on resume.")
     var fingerprint = false
+    @Flag(
+        help: "Refer to files of earlier checkpoints for tensors that have not changed, instead of writing them again.")
+    var reuseUnchanged = false
     @Flag(help: "Wait for every save instead of saving snapshots while the run trains on.")
     var blockingSaves = false
     @Option(help: "The most megabytes that snapshots may take beside training; a run that needs more waits.")
@@ -88,6 +91,7 @@ struct RunCommand: LaunchedCommand {
         plan.hasFingerprint = fingerprint
         plan.latest = lawa.map { ($0, lawaEvery) }
         plan.hasBlockingSaves = blockingSaves
+        plan.reusesUnchanged = reuseUnchanged
         plan.snapshotMegabytes = snapshotMegabytes
         plan.withoutOptimizer = withoutOptimizer
         plan.stopAfter = stopAfter

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cairn
+import CairnCheckpoint
 import CairnCommunication
 import CairnLayout
 import CairnTrain
@@ -55,6 +56,11 @@ struct RunOptions: ParsableArguments {
     @Flag(
         help: "Let half of each batch pass the first two blocks, and the last two, in the other order (CheckFree+; on one rank).")
     var outOfOrder = false
+    @Option(
+        help: ArgumentHelp(
+            "Do not train the parameters whose names match, such as 'blocks.{0..1}.*'; may be given several times.",
+            valueName: "pattern"))
+    var freeze: [String] = []
     @Flag(help: "Keep the weights in BF16, with 32-bit master copies in the optimizer.")
     var bf16 = false
 
@@ -78,6 +84,9 @@ struct RunOptions: ParsableArguments {
 
     func validate() throws {
         guard (0...1 << 40).contains(steps) else { throw ValidationError("--steps must be from 0 to \(1 << 40) (got \(steps))") }
+        for pattern in freeze where (try? GlobPattern(pattern)) == nil {
+            throw ValidationError("--freeze \(pattern) is no pattern of names")
+        }
         guard experts >= 0 else { throw ValidationError("--experts must not be negative (got \(experts))") }
         guard rate.isFinite, rate >= 0 else { throw ValidationError("--rate must be a number from 0 on (got \(rate))") }
     }
@@ -118,6 +127,7 @@ struct RunOptions: ParsableArguments {
     private var trainingOptions: TrainingOptions {
         var options = TrainingOptions()
         options.batchSize = batch
+        options.frozen = freeze.compactMap { try? GlobPattern($0) }
         options.seed = seed
         options.average = ema.map { WeightAverage(decay: $0) }
         options.swapsEnds = outOfOrder

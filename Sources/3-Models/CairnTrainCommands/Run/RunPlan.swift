@@ -20,6 +20,8 @@ struct RunPlan: Sendable {
     var start = Start.fresh
     var saveEvery = SaveInterval.steps(50)
     var keepLast = 3
+    /// Whether checkpoints refer to earlier ones for what has not changed.
+    var reusesUnchanged = false
     /// Every how many steps the weights are evaluated on the validation data, if they are.
     var evaluateEvery: Int?
     /// How many of the latest weights are averaged to be evaluated too, and how many steps apart.
@@ -129,6 +131,7 @@ struct RunPlan: Sendable {
             parents: parent.map { [.init(step: $0.step, saveID: $0.saveID, source: source?.name)] } ?? [],
             details: stageLosses.details(upTo: report.step))
         options.replacing = true
+        options.reusesUnchanged = reusesUnchanged
         return options
     }
 }

@@ -87,6 +87,8 @@ final class RunSaves {
     ) rethrows {
         guard let kept else { return }
         var options = options
+        // Memory is as fast as looking.
+        options.reusesUnchanged = false
         if let log { options.progress = Self.first({ try log.write() }, then: options.progress) }
         let start = ContinuousClock.now
         _ = try take(kept, options)

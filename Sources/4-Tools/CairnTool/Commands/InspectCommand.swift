@@ -54,7 +54,8 @@ struct InspectCommand: ParsableCommand {
         let statistics = try stats ? gather(shown, from: opened.reader, quantised) : nil
         let report = InspectionReport(
             path: path, opened: opened, quantised: quantised, shown: shown, isSelection: !patterns.isEmpty,
-            statistics: statistics, rankValues: rankValues(of: opened.reader))
+            statistics: statistics, rankValues: rankValues(of: opened.reader),
+            earlier: try EarlierParts(opened.stored))
         if options.json { try report.printDocument() } else { try report.printText() }
     }
 

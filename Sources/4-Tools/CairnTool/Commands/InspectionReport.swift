@@ -17,6 +17,8 @@ struct InspectionReport {
     let statistics: [TensorStatistics?]?
     /// What single ranks had alone.
     let rankValues: [RankValues]
+    /// What is in files of earlier saves.
+    let earlier: EarlierParts
 
     private struct TypeTotal {
         var scalarType: ScalarType
@@ -110,6 +112,7 @@ struct InspectionReport {
         if !quantised.isEmpty { facts.append(("quantised", quantised.description)) }
         if !approximate.isEmpty { facts.append(("approximate", approximate.text)) }
         if !parts.isEmpty { facts.append(("grafted", parts.text)) }
+        if !earlier.isEmpty { facts.append(("refers to", earlier.text)) }
         let width = facts.reduce(0) { max($0, $1.0.count) }
         for (name, text) in facts {
             let padding = String(repeating: " ", count: width - name.count + 2)
@@ -125,6 +128,7 @@ struct InspectionReport {
         ]
         let layouts = layoutTexts
         if !layouts.isEmpty { columns.append(.init(title: "LAYOUT", isFlexible: true)) }
+        if !earlier.isEmpty { columns.append(.init(title: "SINCE", alignment: .right)) }
         if statistics != nil {
             columns += ["MIN", "MAX", "MEAN", "STD", "NAN", "INF", "ZERO"].map { .init(title: $0, alignment: .right) }
         }
@@ -136,6 +140,7 @@ struct InspectionReport {
                 .init(tensor.scalarType.rawValue), .init(tensor.shape.description), .init(size),
             ]
             if !layouts.isEmpty { cells.append(.init(layouts[ExactString(tensor.name)] ?? "-")) }
+            if !earlier.isEmpty { cells.append(.init(earlier.text(of: tensor.tiedTo ?? tensor.name))) }
             if let statistics { cells += Self.cells(statistics[index]) }
             table.append(cells)
         }
@@ -208,6 +213,7 @@ struct InspectionReport {
         if !quantised.isEmpty { document["quantised"] = quantisedDocument }
         if !approximate.isEmpty { document["approximate"] = approximate.document }
         if !parts.isEmpty { document["grafted"] = parts.document }
+        if !earlier.isEmpty { document["earlier_files"] = earlier.document }
         let layouts = layoutTexts
         document["tensors"] = .array(shown.indices.map { tensorDocument($0, layouts) })
         document["values"] = try Self.document(opened.reader.values)
@@ -259,6 +265,9 @@ struct InspectionReport {
         ]
         if let target = tensor.tiedTo { object["tied_to"] = .string(target) }
         if let layout = layouts[ExactString(tensor.name)] { object["layout"] = .string(layout) }
+        if let age = earlier.ages[ExactString(tensor.tiedTo ?? tensor.name)] {
+            object["since"] = .array([.count(age.lowerBound), .count(age.upperBound)])
+        }
         if opened.manifest == nil, case let pieces = pieces(of: tensor.name), pieces.count > 1 {
             object["pieces"] = .array(
                 pieces.map { piece in

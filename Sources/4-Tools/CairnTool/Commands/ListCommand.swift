@@ -10,7 +10,7 @@ struct ListCommand: ParsableCommand {
         commandName: "ls", abstract: "List the checkpoints of a run.",
         discussion: """
             One line for each checkpoint, oldest step first. The state is "committed" for a whole checkpoint, "debris" \
-            for one without a manifest (never finished, or the manifest was lost: `cairn repair` brings it back, `cairn prune` removes what is left), "damaged" for one whose manifest \
+            for one without a manifest (never finished, or the manifest was lost: `cairn repair` brings it back, `cairn prune` removes what is left), "referenced" for files of a deleted checkpoint that later ones need, "damaged" for one whose manifest \
             cannot be read or of which a file is missing or has another length, "quarantined" for one that a restart found damaged and that is not chosen any more; \
             `cairn verify` looks deeper.
 
@@ -41,8 +41,18 @@ struct ListCommand: ParsableCommand {
                 if timings { try ListedTimings(of: summary, in: store).add(to: &document) }
                 return JSONValue.object(document)
             }
-            try ResultDocument.print(schema: "cairn-ls/1", ["store": .string(path), "checkpoints": .array(rows)])
+            var document: JSONObject = ["store": .string(path), "checkpoints": .array(rows)]
+            let parts = try store.partNames()
+            if !parts.isEmpty {
+                document["parts"] = .array(
+                    try parts.map { ["name": .string($0), "steps": .array(try store.part($0).steps().map { .count($0) })] })
+            }
+            try ResultDocument.print(schema: "cairn-ls/1", document)
             return
+        }
+        for part in try store.partNames() {
+            let steps = try store.part(part).steps()
+            StandardError.note("\(path)/parts/\(part): \(NumberText.count(steps.count, "checkpoint"))" + (steps.last.map { ", the newest of step \($0)" } ?? ""))
         }
         if summaries.isEmpty {
             StandardError.note("\(path) holds no checkpoints")
@@ -77,6 +87,7 @@ extension CheckpointSummary {
         switch state {
         case .committed: object["state"] = "committed"
         case .debris: object["state"] = "debris"
+        case .referenced: object["state"] = "referenced"
         case .damaged(let error):
             object["state"] = "damaged"
             object["error"] = .string(error.description)
@@ -98,6 +109,7 @@ extension CheckpointSummary {
             switch state {
             case .committed: .init("committed" + aside, .good)
             case .debris: .init("debris" + aside, .doubtful)
+            case .referenced: .init("referenced" + aside)
             case .damaged(let error): .init("damaged: \(error.message)" + aside, .bad)
             case .quarantined(let quarantine): .init("quarantined: \(quarantine.reason)" + aside, .bad)
             }

@@ -58,7 +58,7 @@ struct ProtectCommand: ParsableCommand {
         let location = try Location(path)
         let source: String, protection: Protection
         var options = ProtectionOptions(parityCount: parity, columnCount: data, layout: layout.layout, replacing: force)
-        if let (store, path, step) = try checkpoint(location) {
+        if let (store, path, step) = try StoreOpening.checkpoint(location) {
             source = "\(path)@\(step)"
             try requireWhole(try CheckpointVerification.verify(source, format: .cairn, deep: true, protection: false))
             let bar = ProgressBar("protecting", total: try store.open(step: step).manifest.byteCount)
@@ -82,23 +82,6 @@ struct ProtectCommand: ParsableCommand {
             protection = try Protection.protect(files.names, in: storage, as: files.name, options: options)
         }
         try json ? printDocument(protection, source) : printText(protection, source)
-    }
-
-    /// The checkpoint of a run that is meant; `nil` for anything else.
-    private func checkpoint(_ location: Location) throws -> (store: CheckpointStore, path: String, step: Int)? {
-        guard let recognised = try CheckpointFormats.known.recognise(location.path), let path = recognised.store else {
-            return nil
-        }
-        switch (location.selector, recognised.step) {
-        case (.step(let step)?, nil), (nil, let step?): return (CheckpointStore(path: path), path, step)
-        case (_?, _?): throw location.selectorError
-        default:
-            let latest = try StoreOpening.newest(of: path)
-            if location.selector == nil {
-                StandardError.note("\(location.text): taking step \(latest), the latest of the run")
-            }
-            return (CheckpointStore(path: path), path, latest)
-        }
     }
 
     /// Parity of what is damaged keeps the damage.

@@ -197,6 +197,8 @@ struct CheckpointVerification {
         let store = CheckpointStore(path: path)
         var results: [CheckpointVerification] = []
         for summary in try store.list() {
+            // What checkpoints need of it is verified with them.
+            if case .referenced = summary.state { continue }
             if case .debris = summary.state, try store.protection(ofStep: summary.step) == nil {
                 StandardError.note(
                     "\(path)@\(summary.step) has no manifest and is not looked at: it was never finished, or `cairn repair` "

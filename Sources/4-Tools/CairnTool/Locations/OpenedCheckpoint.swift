@@ -199,6 +199,34 @@ struct Location: Sendable {
 
 /// Opens a run, for the commands that want all of it.
 enum StoreOpening {
+    /// The checkpoint of a run that is meant; `nil` for anything else.
+    static func checkpoint(_ location: Location) throws -> (store: CheckpointStore, path: String, step: Int)? {
+        guard let recognised = try CheckpointFormats.known.recognise(location.path), let path = recognised.store else {
+            return nil
+        }
+        switch (location.selector, recognised.step) {
+        case (.step(let step)?, nil), (nil, let step?): return (CheckpointStore(path: path), path, step)
+        case (_?, _?): throw location.selectorError
+        default:
+            let latest = try newest(of: path)
+            if location.selector == nil {
+                StandardError.note("\(location.text): taking step \(latest), the latest of the run")
+            }
+            return (CheckpointStore(path: path), path, latest)
+        }
+    }
+
+    /// The checkpoint of a run that an argument means.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for anything else than a run or a checkpoint of one.
+    static func checkpoint(_ text: String) throws -> (store: CheckpointStore, path: String, step: Int) {
+        guard let found = try checkpoint(try Location(text)) else {
+            throw CairnError(
+                .invalidArgument, "this is no checkpoint of a run", .init(file: text, expected: "RUN@STEP, or a run's directory"))
+        }
+        return found
+    }
+
     /// A run, of whose protected checkpoints what is lost or damaged is read as it was, which is said on standard error.
     static func reading(_ path: String) throws(CairnError) -> CheckpointStore {
         let storage = LocalStorage(root: path)
@@ -232,7 +260,7 @@ enum StoreOpening {
         for summary in try store.list() {
             switch summary.state {
             case .committed: steps.append(summary.step)
-            case .debris: break
+            case .debris, .referenced: break
             case .damaged(let error): note([.init(step: summary.step, error: error)], of: path)
             case .quarantined(let quarantine):
                 note([.init(step: summary.step, error: quarantine.error(in: store))], of: path)
