@@ -139,7 +139,7 @@ let package = Package(
         module(.models, "CairnProcesses", "CairnBase"),
         module(
             .models, "CairnTrainCommands", "Cairn", "CairnBase", "CairnCommunication", "CairnKeeper", "CairnLayout", "CairnMerge",
-            "CairnProcesses", "CairnReshard", "CairnSnapshot", "CairnTrain", "CairnUniversal", argumentParser),
+            "CairnProcesses", "CairnProtect", "CairnReshard", "CairnSnapshot", "CairnTrain", "CairnUniversal", argumentParser),
 
         // Tools. The product of CairnTool is `cairn`: a module of that name would clash with `Cairn` where case is not told
         // apart.
@@ -150,9 +150,9 @@ let package = Package(
         tool("CairnTrainTool", "CairnTrainCommands"),
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
         tool(
-            "cairn-bench", folder: "CairnBench", "CCairnSystem", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase",
-            "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnKeeper", "CairnProcesses", "CairnReshard", "CairnSnapshot",
-            "CairnStorage", "CairnTensor", argumentParser),
+            "cairn-bench", folder: "CairnBench", "CCairnSystem", "CISAL", "COpenBLAS", "CTrainKernels", "Cairn", "CairnBase",
+            "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnKeeper", "CairnProcesses", "CairnProtect", "CairnReshard",
+            "CairnSnapshot", "CairnStorage", "CairnTensor", argumentParser),
         tool(
             "cairn-mpi-check", folder: "CairnMPICheck", "CairnBase", "CairnCommunication", "CairnCommunicationTesting",
             "CairnMPI"),
@@ -196,8 +196,8 @@ let package = Package(
             "CairnDeltaTests", "CairnBase", "CairnCheckpoint", "CairnCheckpointTesting", "CairnDelta", "CairnDigest",
             "CairnStorage", "CairnTensor", "CairnTesting"),
         tests(
-            "CairnProtectTests", "CairnBase", "CairnCheckpoint", "CairnProtect", "CairnStorage", "CairnStorageTesting",
-            "CairnTensor", "CairnTesting"),
+            "CairnProtectTests", "CairnBase", "CairnCheckpoint", "CairnCommunication", "CairnLayout", "CairnProtect",
+            "CairnReshard", "CairnStorage", "CairnStorageTesting", "CairnTensor", "CairnTesting"),
         tests(
             "CairnInteropTests", "CZlib", "CairnBase", "CairnCheckpoint", "CairnDigest", "CairnInterop", "CairnStorage",
             "CairnTensor", "CairnTesting"),

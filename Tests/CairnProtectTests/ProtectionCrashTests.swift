@@ -127,4 +127,60 @@ import Testing
         }
         #expect(outcomes == [false, true])
     }
+
+    @Test func aSaveWithParityThatIsCutLeavesACheckpointOrNone() throws {
+        var options = SaveOptions()
+        options.concurrency = 1
+        options.chunkByteCount = 4096
+        options.saveID = SaveID("00112233445566778899aabbccddeeff")
+        var state = TrainingState()
+        state.set(Tensor((0..<9000).map { Float($0) }), for: "weight")
+        var outcomes = Set<Int>()
+        _ = try explore(SimulatedDisk()) { storage in
+            try CheckpointStore(storage: storage, name: "run").save(
+                state, step: 1, options: options, protection: Samples.options(2))
+        } check: { survivor, hasReturned, crash in
+            let store = CheckpointStore(storage: survivor, name: "run")
+            guard try store.steps() == [1] else {
+                #expect(!hasReturned, "\(crash)")
+                // Nothing is offered that was never committed.
+                let order = RecoveryOrder([CheckpointTier("disk", store: store).repairedByParity()])
+                #expect(try order.load()?.step == nil, "\(crash)")
+                _ = try store.prune(RetentionPolicy(), debrisAge: -1e12)
+                #expect(try survivor.list("").isEmpty, "\(crash)")
+                return _ = outcomes.insert(-1)
+            }
+            #expect(try store.load(step: 1) == state, "\(crash)")
+            let report = try store.repair(step: 1, concurrency: 1)
+            #expect(report?.isIntact ?? !hasReturned || !hasReturned, "\(crash)")
+            outcomes.insert(report?.remainingLosses ?? 0)
+        }
+        #expect(outcomes.isSuperset(of: [-1, 0, 2]))
+    }
+
+    @Test func writingBackThatIsCutLeavesWhatCanStillBeLoaded() throws {
+        let disk = SimulatedDisk()
+        var options = SaveOptions()
+        options.concurrency = 1
+        options.chunkByteCount = 4096
+        var state = TrainingState()
+        state.set(Tensor((0..<3000).map { Float($0) }), for: "weight")
+        let store = CheckpointStore(storage: storage(disk), name: "run")
+        try store.save(state, step: 1, options: options, protection: Samples.options(2))
+        let key = try #require(try storage(disk).list("step-00000001/rank").first).key
+        var bytes = try storage(disk).readAll(key)
+        bytes[bytes.count / 2] ^= 1
+        try storage(disk).publish(bytes, as: key)
+        try storage(disk).delete(["step-00000001/manifest.json"])
+        func load(_ storage: LocalStorage) throws -> Restart<TrainingState>? {
+            let store = CheckpointStore(storage: storage, name: "run")
+            return try RecoveryOrder([CheckpointTier("disk", store: store).repairedByParity(writingBack: true)]).load()
+        }
+        _ = try explore(disk) { _ = try load($0) } check: { survivor, hasReturned, crash in
+            let restart = try #require(try load(survivor), "\(crash)")
+            #expect(restart.state == state, "\(crash)")
+            #expect((restart.decisions.last?.repair == nil) == hasReturned || !hasReturned, "\(crash)")
+            #expect(try load(survivor)?.decisions.last?.repair == nil, "\(crash): it is mended now")
+        }
+    }
 }

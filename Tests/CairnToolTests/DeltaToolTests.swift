@@ -14,6 +14,11 @@ import Testing
             let document = try run.document()
             #expect(try document.string("schema") == "cairn-delta/1")
             #expect(try document.integer("changed_tensors") > 0)
+            let inspected = try ToolRun("inspect", "\(other).delta", "--json", in: directory).document()
+            #expect(try inspected.string("schema") == "cairn-inspect-delta/1" && inspected.integer("changed_elements") > 0)
+            #expect(try inspected.object("base").string("source") == "run@\(one)")
+            let text = try ToolRun("inspect", "\(other).delta", in: directory).output
+            #expect(text.contains("a delta of run@\(one) (step \(one)), which makes run@\(other)"), "\(text)")
         }
         #expect(
             try ToolRun("convert", "run@1", "1.safetensors", "--to", "safetensors", in: directory).exitCode == 0)

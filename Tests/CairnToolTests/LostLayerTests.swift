@@ -55,6 +55,15 @@ import Testing
         #expect(inspect.output.contains("1 tensor made up after a loss: \"model.layers.2.w\""), "\(inspect.output)")
         let described = try ToolRun("inspect", "mended@5", "--json", in: directory).document().array("approximate")
         #expect(try described.first?.asObject().string("fqn") == "model.layers.2.w")
+        // A conversion goes on saying so, by the new names.
+        for output in ["converted.safetensors", "converted"] {
+            let format = output == "converted" ? "cairn" : "safetensors"
+            let convert = try ToolRun(
+                "convert", "mended@5", output, "--to", format, "--rename", "model.*=$1", in: directory)
+            #expect(convert.exitCode == 0 && convert.errors.contains("layers.2.w"), "\(convert.errors)")
+            let names = try ToolRun("inspect", output, "--json", in: directory).document().array("approximate")
+            #expect(try names.first?.asObject().string("fqn") == "layers.2.w" && names.count == 1)
+        }
         let verify = try ToolRun("verify", "mended", "--deep", in: directory)
         #expect(verify.exitCode == 0 && verify.errors.contains("model.layers.2.w"), "\(verify.errors)")
         let lineage = try ToolRun("lineage", "run", "mended", in: directory)

@@ -59,6 +59,10 @@ import Testing
         #expect(read.exitCode == 0 && read.output == digest, "\(read.errors)")
         #expect(read.errors.contains("parity") && read.errors.contains(rank))
         #expect(try contents(directory, folder) == before)
+        // A listing tells it from what a killed save leaves.
+        #expect(try ToolRun("ls", "run", in: directory).output.contains("parity can rebuild it"))
+        let listed = try ToolRun("ls", "run", "--json", in: directory).document().array("checkpoints").last?.asObject()
+        #expect(try listed?.bool("repairable") == true)
         // The newest is it, too.
         #expect(try ToolRun("digest", "run", "--json", in: directory).output == digest)
 
@@ -139,5 +143,40 @@ import Testing
             #expect(try ToolRun(["protect", "run@1"] + wrong, in: directory).exitCode == 64)
         }
         #expect(try ToolRun("protect", "nothing", in: directory).failedInOneLine)
+    }
+
+    @Test func filesOfOtherFormatsAreReadAsParityGivesThem() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1])
+        let targets = [
+            ("model.pt", "torch", []), ("model.npz", "npz", []), ("model.h5", "hdf5", []),
+            ("model.safetensors", "safetensors", []), ("dcp", "dcp", ["--files", "3"]),
+            ("shards", "safetensors-sharded", ["--max-shard-size", "4KB"]),
+        ]
+        for (name, format, options) in targets {
+            let convert = try ToolRun(["convert", "run@1", name, "--to", format] + options, in: directory)
+            #expect(convert.exitCode == 0, "\(convert.errors)")
+            let digest = try ToolRun("digest", name, "--json", in: directory).output
+            let isFile = name.contains(".")
+            let layout = isFile ? ["--data", "8"] : ["--layout", "files"]
+            #expect(try ToolRun(["protect", name, "--parity", "2"] + layout, in: directory).exitCode == 0)
+            #expect(try ToolRun("digest", name, "--json", in: directory).errors.isEmpty)
+            let files = isFile ? [name] : try LocalStorage(root: directory.path(name)).list("").map { name + "/" + $0.key }
+            let data = files.filter { $0.hasSuffix(".distcp") || !$0.contains("parity") && !$0.contains("json") && !$0.contains("metadata") }
+            let victim = try #require(data.first)
+            if isFile {
+                try flip(directory, victim, at: try bytes(directory, victim).count / 2)
+            } else {
+                try remove(directory, victim)
+            }
+            let read = try ToolRun("digest", name, "--json", in: directory)
+            #expect(read.exitCode == 0 && read.output == digest, "\(name): \(read.errors)")
+            #expect(read.errors.contains("repaired in memory: ") && read.errors.contains("run cairn repair \(name)"))
+            // Converting takes what is rebuilt, and verifying sees the files as they are.
+            #expect(try ToolRun("convert", name, "copy-\(name).safetensors", "--to", "safetensors", in: directory).exitCode == 0)
+            #expect(try ToolRun("verify", name, "--deep", in: directory).exitCode == 1)
+            #expect(try ToolRun("repair", name, in: directory).exitCode == 0)
+            #expect(try ToolRun("digest", name, "--json", in: directory).errors.isEmpty)
+        }
     }
 }

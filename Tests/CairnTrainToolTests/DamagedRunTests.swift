@@ -47,4 +47,29 @@ import Testing
         }
         #expect(after == before)
     }
+
+    @Test(arguments: [[], ["--mesh", "dp=2"]])
+    func aDamagedNewestIsContinuedFromAsParityGivesItAndBeyondFromTheOlder(layout: [String]) throws {
+        let folder = try TemporaryDirectory()
+        let arguments = Self.small + layout + ["--parity", "2", "--out", folder.path + "/run"]
+        #expect(try Child(arguments).wait() == 0)
+        let store = CheckpointStore(path: folder.path + "/run")
+        let state = try store.load(step: 8)
+        let whole = try contents(store)
+        #expect(whole.keys.filter { $0.contains("/parity-") }.count == 4)
+        try damage(store, step: 8)
+        let damaged = try contents(store)
+        // Nothing is left to train, and nothing is written.
+        #expect(try Child(arguments + ["--resume"]).wait() == 0)
+        #expect(try contents(store) == damaged)
+        #expect(try Child(arguments + ["--resume", "--write-back"]).wait() == 0)
+        #expect(try contents(store) == whole)
+        for file in try store.open(step: 8).manifest.files {
+            let key = StepName.prefix(8) + file.name
+            try store.storage.publish([UInt8](repeating: 1, count: file.byteCount), as: key)
+        }
+        #expect(try Child(arguments + ["--resume"]).wait() == 0)
+        #expect(try store.load(step: 8) == state, "the same bits again, from step 4")
+        #expect(try !store.setAside(step: 8).isEmpty)
+    }
 }

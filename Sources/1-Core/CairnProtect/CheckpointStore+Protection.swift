@@ -68,12 +68,39 @@ extension CheckpointStore {
 
     /// Saves a state and protects it. When it returns, the checkpoint and its parity are durable.
     ///
+    /// Parity of what is not compressed is computed from the state while its file is written, and nothing is read back. What
+    /// depends on the manifest is written after the commit: a crash in between leaves a checkpoint without parity.
+    ///
     /// - Throws: As `save(_:step:options:)` and ``protect(step:options:)``. Where protecting fails, the checkpoint is there.
     @discardableResult
     public func save(
         _ state: TrainingState, step: Int, options: SaveOptions = SaveOptions(), protection: ProtectionOptions
     ) throws -> Manifest {
-        let manifest = try save(state, step: step, options: options)
+        let session = try beginSave(step: step, rankCount: 1, options: options)
+        let content = SaveContent(state)
+        var pass: SaveProtection?
+        let manifest: Manifest
+        do {
+            try session.setGlobal(of: content)
+            try session.write(content) { placement in
+                pass = try SaveProtection(session, placement, protection)
+                // Of its own fragments: those that are written are released.
+                pass?.start(SaveContent(state))
+            }
+            try pass?.wait()
+            manifest = try session.commit()
+        } catch {
+            pass?.discard()
+            session.cancel()
+            throw error
+        }
+        do {
+            if let pass, try pass.finish(in: storage, folder: session.prefix) != nil { return manifest }
+        } catch {
+            pass?.discard()
+            throw error
+        }
+        pass?.discard()
         var protection = protection
         // It was written just now.
         protection.verifying = false

@@ -67,115 +67,48 @@ struct ProtectionWriter {
     let options: ProtectionOptions
 
     func run() throws -> Protection {
-        let present = try presentKeys()
-        if let first = present.first, !options.replacing {
-            throw CairnError(
-                .alreadyExists, "the files are protected already",
-                .init(file: storage.location(of: first), advice: "allow to replace the parity (`replacing`, --force)"))
-        }
         var files: [any StorageFile] = []
         for name in names { files.append(try storage.open(folder + name)) }
-        var index = try plan(files)
-        let code = try ErasureCode(dataCount: index.dataCount, parityCount: index.parityCount)
-        // The length of the index is known before its checksums are.
-        let place = ParityRecord(text: index.encoded(), blockBytes: index.layout.parityByteCount)
-        var writers: [any StorageWriter] = []
+        let sizes = zip(names, files).map { StripeLayout.File(name: $0, byteCount: $1.byteCount) }
+        let layout = try Self.layout(sizes, options, in: storage.location(of: folder))
+        let output = try ParityOutput(
+            storage, folder: folder, stem: stem, index: ParityIndex(layout: layout, parityCount: options.parityCount, saveID: saveID),
+            options)
         do {
-            for number in 0..<index.parityCount {
-                writers.append(try storage.create(key(number), byteCount: place.byteCount))
-            }
-            try write(files, writers, &index, place.blockStart, code.encoding)
-            let record = ParityRecord(text: index.encoded(), blockBytes: index.layout.parityByteCount)
-            for (number, writer) in writers.enumerated() {
-                try writer.write(record.head(number: number), at: 0)
-                let tail = record.tail(number: number)
-                try writer.write(tail, at: record.byteCount - tail.count)
-            }
-            for writer in writers { try writer.finish(byteCount: record.byteCount) }
-            // Of a protection with more parity.
-            let stale = present.filter { key in !(0..<index.parityCount).contains { self.key($0) == key } }
-            if !stale.isEmpty { try storage.delete(stale) }
-            return Protection(storage: storage, folder: folder, stem: stem, index: index, record: record)
+            try output.write(stripes: Array(0..<layout.stripeCount), of: files)
+            return try output.finish()
         } catch {
-            for writer in writers { writer.discard() }
-            // What was finished is of no use alone.
-            if present.isEmpty { try? storage.delete((0..<index.parityCount).map(key)) }
+            output.discard()
             throw error
         }
     }
 
-    private func key(_ number: Int) -> String { folder + ParityName(stem, number: number).text }
-
-    private func presentKeys() throws(CairnError) -> [String] {
-        try storage.list(folder).map(\.key).filter { ParityName(String($0.dropFirst(folder.count)))?.stem == stem }
-    }
-
-    private func plan(_ files: [any StorageFile]) throws(CairnError) -> ParityIndex {
+    /// How files are arranged.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` for what cannot be.
+    static func layout(
+        _ files: [StripeLayout.File], _ options: ProtectionOptions, in location: String
+    ) throws(CairnError) -> StripeLayout {
         guard !files.isEmpty else {
-            throw CairnError(.invalidArgument, "there is no file to protect", .init(file: storage.location(of: folder)))
+            throw CairnError(.invalidArgument, "there is no file to protect", .init(file: location))
         }
-        if let count = options.columnCount, count < 1 || count > ErasureCode.greatestCount {
-            throw CairnError(
-                .invalidArgument, "there cannot be so many columns",
-                .init(expected: "1 to \(ErasureCode.greatestCount)", found: "\(count)"))
-        }
-        let sizes = zip(names, files).map { StripeLayout.File(name: $0, byteCount: $1.byteCount) }
-        let columns = ColumnPlan.columns(sizes, options.layout, count: options.columnCount)
+        try options.check()
+        let columns = ColumnPlan.columns(files, options.layout, count: options.columnCount)
         _ = try ErasureCode(dataCount: columns.count, parityCount: options.parityCount)
         do throws(CairnError) {
-            let layout = try StripeLayout(files: sizes, columns: columns, blockByteCount: options.blockByteCount)
-            return ParityIndex(layout: layout, parityCount: options.parityCount, saveID: saveID)
+            return try StripeLayout(files: files, columns: columns, blockByteCount: options.blockByteCount)
         } catch {
             throw CairnError(.invalidArgument, error.message, error.context)
         }
     }
-
-    /// Writes the parity of every stripe, and notes all checksums.
-    private func write(
-        _ files: [any StorageFile], _ writers: [any StorageWriter], _ index: inout ParityIndex, _ blockStart: Int,
-        _ encoding: ErasureCode.Combination
-    ) throws {
-        let layout = index.layout
-        let (dataCount, rowCount) = (index.dataCount, index.rowCount)
-        let found = Mutex<[Int: StripeChecksums]>([:])
-        let buffers = RecyclingPool<StripeBuffer>()
-        try ThreadPool.shared.forEach(layout.stripeCount, width: max(1, options.concurrency)) { [options] stripe in
-            let count = layout.byteCount(ofStripe: stripe)
-            let buffer = buffers.take() ?? StripeBuffer(rowCount: rowCount, blockByteCount: layout.bufferByteCount)
-            defer { buffers.give(buffer) }
-            var checksums = StripeChecksums()
-            var byteCount = 0
-            for column in 0..<dataCount {
-                var end = 0
-                for segment in layout.segments(column: column, stripe: stripe) {
-                    try buffer.fill(row: column, segment.blockRange) { bytes throws(CairnError) in
-                        try files[segment.file].read(at: segment.offset, into: &bytes)
-                    }
-                    checksums.data.append((segment.index, buffer.checksum(row: column, segment.blockRange)))
-                    end = segment.blockRange.upperBound
-                    byteCount += segment.blockRange.count
-                }
-                buffer.clear(row: column, end..<count)
-            }
-            encoding.apply(to: buffer, byteCount: count)
-            for (number, writer) in writers.enumerated() {
-                let row = dataCount + number
-                checksums.parity.append(buffer.checksum(row: row, 0..<count))
-                let offset = blockStart + stripe * layout.blockByteCount
-                try buffer.read(row: row, 0..<count) { bytes throws(CairnError) in try writer.write(bytes, at: offset) }
-                writer.startWriteback(at: offset, byteCount: count)
-            }
-            found.withLock { $0[stripe] = checksums }
-            try options.progress(byteCount)
-        }
-        for (stripe, checksums) in found.withLock({ $0 }) {
-            for (segment, checksum) in checksums.data { index.dataChecksums[segment] = checksum }
-            for (number, checksum) in checksums.parity.enumerated() { index.parityChecksums[number][stripe] = checksum }
-        }
-    }
 }
 
-private struct StripeChecksums: Sendable {
-    var data: [(segment: Int, checksum: UInt32)] = []
-    var parity: [UInt32] = []
+extension ProtectionOptions {
+    /// - Throws: ``CairnError/Code/invalidArgument`` for a number of columns that cannot be.
+    func check() throws(CairnError) {
+        guard let count = columnCount, count < 1 || count > ErasureCode.greatestCount else { return }
+        throw CairnError(
+            .invalidArgument, "there cannot be so many columns",
+            .init(expected: "1 to \(ErasureCode.greatestCount)", found: "\(count)"))
+    }
 }

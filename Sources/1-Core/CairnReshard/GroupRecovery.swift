@@ -33,19 +33,12 @@ struct GroupRecovery {
                 log.record(.init(tier: tier.name, step: nil, .unreachable, because: error))
                 continue
             }
-            if let error = candidate.error {
-                log.record(.init(tier: tier.name, step: step, .skipped, because: error))
-                continue
+            for way in candidate.ways {
+                let (part, decision) = try attempt(candidate, step, way, tensors, options)
+                log.record(decision)
+                if decision.outcome == .loaded { return Result(part: part, decisions: log.decisions, failure: log.failure) }
+                guard decision.mayBeRepaired else { break }
             }
-            let start = ContinuousClock.now
-            let (part, note) = attempt(tier.store, step, tensors, options)
-            let notes = try communicator.allGather(message: note.encoded())
-                .map { bytes throws(CairnError) in try GroupNote(parsing: bytes) }
-            let (outcome, saveID, error) = try agree(notes, candidate.tier, step)
-            log.record(
-                .init(
-                    tier: tier.name, step: step, saveID: saveID, outcome, because: error, seconds: start.secondsSince))
-            if outcome == .loaded { return Result(part: part, decisions: log.decisions, failure: log.failure) }
         }
         return Result(part: nil, decisions: log.decisions, failure: log.failure)
     }
@@ -61,7 +54,8 @@ struct GroupRecovery {
                     + survey.candidates.map { candidate in
                         let store = order.tiers[candidate.tier].store
                         return GroupNote.Candidate(
-                            tier: candidate.tier, step: candidate.step, error: candidate.quarantine?.error(in: store))
+                            tier: candidate.tier, step: candidate.step, error: candidate.quarantine?.error(in: store),
+                            isRepairable: candidate.isRepairable, isCommitted: candidate.isCommitted)
                     }
             ).encoded()
         }
@@ -71,7 +65,57 @@ struct GroupRecovery {
         return candidates
     }
 
+    /// All ranks try to read their parts in the same way, and agree how that went.
     private func attempt(
+        _ found: GroupNote.Candidate, _ step: Int, _ way: RestartCandidate.Way, _ tensors: [PlacedTensor],
+        _ options: ReadPlan.Options
+    ) throws -> (Loaded<ShardedState>?, RestartDecision) {
+        let tier = order.tiers[found.tier]
+        var decision = RestartDecision(tier: tier.name, step: step, .skipped, because: found.error)
+        if way == .stored, found.error != nil { return (nil, decision) }
+        let start = ContinuousClock.now
+        if way == .repaired { decision.repair = .init(method: tier.repair?.name ?? "") }
+        let rebuilt = RebuiltFiles()
+        let (part, note) = read(tier.store(way, rebuilt), step, tensors, options)
+        let answers = try communicator.allGather(message: note.encoded())
+            .map { bytes throws(CairnError) in try GroupNote(parsing: bytes) }
+        let files = try communicator.allGather(message: GroupNote.files(rebuilt.all).encoded())
+            .map { bytes throws(CairnError) in try GroupNote(parsing: bytes).rebuiltFiles() }
+        decision.repair?.files = Set(files.joined()).sorted()
+        let candidate = RestartCandidate(
+            tier: found.tier, step: step, isRepairable: found.isRepairable, isCommitted: found.isCommitted)
+        (decision.outcome, decision.saveID, decision.error) = try agree(answers, candidate, way, isMarked: found.error != nil)
+        if decision.outcome == .loaded, let repair = decision.repair {
+            if repair.files.isEmpty, let error = found.error {
+                // Nothing was wrong with its files, so that is not why it is in quarantine.
+                (decision.outcome, decision.error) = (.skipped, error)
+            } else if !repair.files.isEmpty {
+                    try writeBack(&decision, candidate, tier)
+            }
+        }
+        decision.seconds = start.secondsSince
+        return (part, decision)
+    }
+
+    /// Rank 0 mends the store where that is wanted, and says how it went; the others wait.
+    private func writeBack(
+        _ decision: inout RestartDecision, _ candidate: RestartCandidate, _ tier: CheckpointTier
+    ) throws(CairnError) {
+        guard tier.repair?.writesBack == true else { return }
+        var message: [UInt8]?
+        if communicator.rank == 0 {
+            decision.writeBack(candidate, of: tier)
+            let note = decision.repair?.writeBackError.map { GroupNote.unreachable($0) } ?? .marked(true)
+            message = note.encoded()
+        }
+        switch try GroupNote(parsing: communicator.broadcast(message: message, from: 0)) {
+        case .marked(let isMended): decision.repair?.isWrittenBack = isMended
+        case .unreachable(let error): decision.repair?.writeBackError = error
+        default: throw GroupNote.unreadable()
+        }
+    }
+
+    private func read(
         _ store: CheckpointStore, _ step: Int, _ tensors: [PlacedTensor], _ options: ReadPlan.Options
     ) -> (part: Loaded<ShardedState>?, note: GroupNote) {
         let reader: CairnReader
@@ -102,7 +146,7 @@ struct GroupRecovery {
     ///
     /// - Throws: What ends the recovery.
     private func agree(
-        _ notes: [GroupNote], _ tier: Int, _ step: Int
+        _ notes: [GroupNote], _ candidate: RestartCandidate, _ way: RestartCandidate.Way, isMarked: Bool
     ) throws(CairnError) -> (RestartDecision.Outcome, SaveID?, CairnError?) {
         var damage: (error: CairnError, saveID: SaveID?)?
         var flaw: CairnError?
@@ -115,13 +159,15 @@ struct GroupRecovery {
             case .unusable(let error): flaw = flaw ?? error.adding(.init(rank: rank))
             case .unreachable(let error): trouble = trouble ?? error.adding(.init(rank: rank))
             case .refused(let error): throw error.adding(.init(rank: rank))
-            case .candidates, .marked: throw GroupNote.unreadable()
+            case .candidates, .marked, .files: throw GroupNote.unreadable()
             }
         }
         if isStrict, let trouble { throw trouble }
         if let damage {
-            let candidate = RestartCandidate(tier: tier, step: step)
             if let saveID = damage.saveID { order.recordDamage(damage.error, of: saveID, candidate) }
+            guard candidate.isLast(way), candidate.isCommitted, !isMarked else {
+                return (.damaged, damage.saveID, damage.error)
+            }
             return (try quarantine(candidate, damage.saveID, damage.error), damage.saveID, damage.error)
         }
         if let trouble { return (.unreachable, nil, trouble) }
@@ -146,104 +192,5 @@ struct GroupRecovery {
             throw GroupNote.unreadable()
         }
         return isMarked ? .quarantined : .damaged
-    }
-}
-
-extension GroupNote {
-    fileprivate init(_ classification: LoadErrorClassification, saveID: SaveID?) {
-        switch classification {
-        case .damaged(let error): self = .damaged(error, saveID)
-        case .unusable(let error): self = .unusable(error)
-        case .unreachable(let error): self = .unreachable(error)
-        case .refused(let error): self = .refused(error)
-        }
-    }
-}
-
-/// What ranks that load together tell each other.
-enum GroupNote {
-    /// A checkpoint of a tier, or a tier that could not be looked at.
-    struct Candidate {
-        var tier: Int
-        /// `nil` for a tier that could not be looked at.
-        var step: Int?
-        /// Why it is not tried.
-        var error: CairnError?
-    }
-
-    /// What there is, the best first.
-    case candidates([Candidate])
-    case read(SaveID)
-    /// The save is known where its manifest could be read.
-    case damaged(CairnError, SaveID?)
-    case unusable(CairnError)
-    case unreachable(CairnError)
-    /// An error that no other checkpoint would mend.
-    case refused(CairnError)
-    /// Whether a checkpoint was put in quarantine.
-    case marked(Bool)
-
-    /// A letter, and what belongs to it.
-    func encoded() -> [UInt8] {
-        switch self {
-        case .candidates(let candidates): Self.bytes("l", candidates.map(Self.line).joined(separator: "\n"))
-        case .read(let saveID): Self.bytes("r", "\(saveID)")
-        case .damaged(let error, let saveID): Self.bytes("d", (saveID.map { "\($0)" } ?? "") + " " + Self.text(error))
-        case .unusable(let error): Self.bytes("u", Self.text(error))
-        case .unreachable(let error): Self.bytes("i", Self.text(error))
-        case .refused(let error): Self.bytes("f", Self.text(error))
-        case .marked(let isMarked): Self.bytes("m", isMarked ? "1" : "0")
-        }
-    }
-
-    /// - Throws: ``CairnError/Code/malformed`` for bytes that no rank of this version sends.
-    init(parsing bytes: [UInt8]) throws(CairnError) {
-        let text = String(decoding: bytes.dropFirst(), as: UTF8.self)
-        switch bytes.first {
-        case UInt8(ascii: "l"):
-            var candidates: [Candidate] = []
-            for line in text.split(separator: "\n") { candidates.append(try Self.candidate(line)) }
-            self = .candidates(candidates)
-        case UInt8(ascii: "r"):
-            guard let saveID = SaveID(text) else { throw Self.unreadable() }
-            self = .read(saveID)
-        case UInt8(ascii: "d"):
-            guard let space = text.firstIndex(of: " ") else { throw Self.unreadable() }
-            self = .damaged(try Self.error(text[text.index(after: space)...]), SaveID(String(text[..<space])))
-        case UInt8(ascii: "u"): self = .unusable(try Self.error(text[...]))
-        case UInt8(ascii: "i"): self = .unreachable(try Self.error(text[...]))
-        case UInt8(ascii: "f"): self = .refused(try Self.error(text[...]))
-        case UInt8(ascii: "m"): self = .marked(text == "1")
-        default: throw Self.unreadable()
-        }
-    }
-
-    private static func bytes(_ letter: String, _ text: String) -> [UInt8] { Array((letter + text).utf8) }
-
-    /// Tier, step and error, separated by spaces.
-    private static func line(_ candidate: Candidate) -> String {
-        "\(candidate.tier) \(candidate.step.map(String.init) ?? "-") " + (candidate.error.map(text) ?? "")
-    }
-
-    private static func candidate(_ line: Substring) throws(CairnError) -> Candidate {
-        let parts = line.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false)
-        guard parts.count == 3, let tier = Int(parts[0]), parts[1] == "-" || Int(parts[1]) != nil else {
-            throw unreadable()
-        }
-        return Candidate(tier: tier, step: Int(parts[1]), error: parts[2].isEmpty ? nil : try error(parts[2]))
-    }
-
-    /// An error as JSON, which has no line feeds.
-    private static func text(_ error: CairnError) -> String {
-        String(decoding: RankNote.failed(error).encoded(), as: UTF8.self)
-    }
-
-    private static func error(_ text: Substring) throws(CairnError) -> CairnError {
-        guard case .failed(let error) = try RankNote(parsing: Array(text.utf8)) else { throw unreadable() }
-        return error
-    }
-
-    static func unreadable() -> CairnError {
-        CairnError(.malformed, "a rank's report of its load cannot be read")
     }
 }

@@ -8,7 +8,7 @@ extension CheckpointFormat {
     public static let hdf5 = {
         var format = CheckpointFormat(
             name: "hdf5", title: "HDF5", kinds: [.file], recognise: HDF5Format.claim,
-            open: { path, _ in Opening(try HDF5Reader(path: path)) })
+            open: { path, options in Opening(try HDF5Reader(path: path, reading: options.reading)) })
         format.fileExtensions = [".h5", ".hdf5"]
         format.withoutChecksums = HDF5Format.withoutChecksums
         format.targets = [
@@ -31,7 +31,7 @@ extension CheckpointFormat {
                 let isArchive = try contents.zipNames()?.contains(KerasReader.weightsRecordName) ?? false
                 return isArchive ? Claim(contents.path, instead: ["numpy"]) : nil
             },
-            open: { path, _ in Opening(try KerasReader(path: path)) })
+            open: { path, options in Opening(try KerasReader(path: path, reading: options.reading)) })
         format.fileExtensions = [".keras"]
         format.withoutChecksums = HDF5Format.withoutChecksums
         return format

@@ -34,9 +34,11 @@ public final class HDF5Reader: CheckpointReader {
     }
 
     /// Opens the file at a path.
-    public convenience init(path: String) throws(CairnError) {
+    public convenience init(path: String) throws(CairnError) { try self.init(path: path, reading: nil) }
+
+    convenience init(path: String, reading: ReadingStorage?) throws(CairnError) {
         let (storage, key) = try LocalStorage.locate(path)
-        try self.init(storage: storage, file: key, source: path)
+        try self.init(storage: storage.read(through: reading), file: key, source: path)
     }
 
     /// - Parameter further: Values that are not in the file itself.

@@ -69,9 +69,11 @@ public final class KerasReader: CheckpointReader {
     package static var weightsRecordName: String { KerasArchive.weightsName }
 
     /// Opens the file at a path.
-    public convenience init(path: String) throws(CairnError) {
+    public convenience init(path: String) throws(CairnError) { try self.init(path: path, reading: nil) }
+
+    convenience init(path: String, reading: ReadingStorage?) throws(CairnError) {
         let (storage, key) = try LocalStorage.locate(path)
-        try self.init(storage: storage, file: key, source: path)
+        try self.init(storage: storage.read(through: reading), file: key, source: path)
     }
 
     public func read(_ name: String, region: Region, into destination: inout MutableRawSpan) throws(CairnError) {

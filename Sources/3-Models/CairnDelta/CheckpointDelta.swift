@@ -156,6 +156,24 @@ extension CheckpointDelta {
         return bytes
     }
 
+    /// How many numbers of tensors that the base has too are others in the result: elements, or parts of complex ones.
+    package func changedNumberCount() throws(CairnError) -> Int {
+        var count = 0
+        for entry in contents.tensors {
+            guard case .changed = entry.change else { continue }
+            let (name, type) = (entry.description.name, entry.description.scalarType)
+            for chunk in try table(of: entry).chunks where !chunk.stored.isEmpty {
+                let stored = try changes(chunk, of: name)
+                do throws(CairnError) {
+                    count += try DecodedChanges.with(stored, chunkByteCount: chunk.bytes.count, type) { $0.changedCount }
+                } catch {
+                    throw error.adding(.init(file: source, tensor: name))
+                }
+            }
+        }
+        return count
+    }
+
     /// The contents as they are stored: their length in 64 bits, and one zstd frame, or the bytes where that is as long.
     static func pack(_ contents: [UInt8]) -> [UInt8] {
         var length: [UInt8] = []

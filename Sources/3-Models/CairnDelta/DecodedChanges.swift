@@ -7,6 +7,7 @@ package struct DecodedChanges {
     private let kind: ChangeCoding.Kind
     private let width: NumberWidth
     private let scratch: ChangeScratch
+    private let numberCount: Int
     private let positions: UnsafeBufferPointer<UInt32>
 
     /// Calls `body` with the changes of a chunk of so many bytes.
@@ -35,13 +36,27 @@ package struct DecodedChanges {
             }
             return try body(
                 DecodedChanges(
-                    kind: kind, width: width, scratch: scratch,
+                    kind: kind, width: width, scratch: scratch, numberCount: numberCount,
                     positions: UnsafeBufferPointer(rebasing: scratch.positions[..<found])))
         }
     }
 
     /// Whether the elements are all here, so that those of the base are not needed.
     package var replacesAll: Bool { kind == .elements }
+
+    /// How many numbers change; all of those that are given as elements.
+    package var changedCount: Int {
+        switch kind {
+        case .some: return positions.count
+        case .elements: return numberCount
+        case .all:
+            let size = width.byteCount
+            let bytes = UnsafeRawBufferPointer(start: scratch.folded, count: numberCount * size)
+            return (0..<numberCount).count { number in
+                bytes[number * size..<(number + 1) * size].contains { $0 != 0 }
+            }
+        }
+    }
 
     /// Makes the changes of a part of the chunk.
     ///

@@ -36,6 +36,8 @@ struct BenchCommand: ParsableCommand {
     var keeper = false
     @Flag(help: "Measure saves of a state of which one per cent has changed instead, beside saves of all of it.")
     var unchanged = false
+    @Flag(help: "Measure parity instead, beside copies of memory, saves without it, and plain I/O.")
+    var protection = false
     @Flag(help: "Measure conversions of PyTorch's checkpoints instead, beside a plain copy and beside PyTorch.")
     var convert = false
     @Option(
@@ -79,8 +81,14 @@ struct BenchCommand: ParsableCommand {
             }
             return try ReshardBench(folder: folder, rounds: rounds, cold: cold).run(state, peer: peer)
         }
-        if keeper { return try KeeperBench(folder: folder, rounds: rounds).run(state) }
         if unchanged { return try UnchangedBench(folder: folder, rounds: rounds).run(state) }
+        if keeper {
+            let peer = try python.map {
+                try PeerProcess(python: $0, script: "Scripts/lib/load_peers.py", folder: folder, megabytes: megabytes)
+            }
+            return try KeeperBench(folder: folder, rounds: rounds).run(state, peer: peer)
+        }
+        if protection { return try ProtectionBench(folder: folder, rounds: rounds).run(state) }
         if views { return try ViewBench(folder: folder, rounds: rounds, cold: cold).run(state) }
         if paths { return try PathBench(folder: folder, rounds: rounds).run(state) }
         let table = Table()

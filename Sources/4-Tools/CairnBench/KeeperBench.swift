@@ -15,7 +15,10 @@ struct KeeperBench {
     private static let keeperLoad = "cairn load from a keeper"
     private static let warmLoad = "cairn load from the disk, in the page cache"
 
-    func run(_ state: TrainingState) throws {
+    private static let peers = [("dcp", "torch.distributed.checkpoint"), ("orbax", "Orbax")]
+
+    func run(_ state: TrainingState, peer: PeerProcess?) throws {
+        if let peer { for (name, _) in Self.peers { _ = try peer.ask(name + "-save") } }
         let keeper = try Keeper(at: folder + "/keeper.sock", options: KeeperOptions(memory: state.byteCount * 4))
         defer { keeper.stop() }
         let kept = CheckpointStore(storage: try KeeperStorage(job: "bench", at: keeper.path), name: "keeper")
@@ -53,6 +56,11 @@ struct KeeperBench {
             try table.time(Self.warmLoad) { _ = try disk.load(step: step) }
             try PageCache.prepare(files, cold: true)
             try table.time("cairn load from the disk, not in the page cache") { _ = try disk.load(step: step) }
+            guard let peer else { continue }
+            for (name, title) in Self.peers {
+                try table.record("\(title) load, in the page cache", peer.ask(name + "-load"))
+                try table.record("\(title) load, not in the page cache", peer.ask(name + "-load-cold"))
+            }
         }
         table.print(
             byteCount: state.byteCount,
@@ -60,6 +68,6 @@ struct KeeperBench {
                 (Self.keeperSave, Self.copy), (Self.keeperSave, "cairn save to /dev/shm"),
                 (Self.keeperSave, "cairn save to the disk"), (Self.keeperLoad, Self.warmLoad),
                 (Self.keeperLoad, "cairn load from the disk, not in the page cache"),
-            ])
+            ] + Self.peers.flatMap { [(Self.keeperLoad, $0.1 + " load, in the page cache"), (Self.keeperLoad, $0.1 + " load, not in the page cache")] })
     }
 }

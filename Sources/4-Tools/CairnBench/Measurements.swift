@@ -22,6 +22,13 @@ final class Table {
             Self.processorSeconds - startOfUse)
     }
 
+    /// The same in memory that has been touched, for what takes none.
+    func timeWarm(_ name: String, _ body: () throws -> Void) throws {
+        let (start, startOfUse) = (ContinuousClock.now, Self.processorSeconds)
+        try body()
+        note(name, (ContinuousClock.now - start) / .seconds(1), 0, Self.processorSeconds - startOfUse)
+    }
+
     /// Notes what another process measured of itself.
     func record(_ name: String, _ result: (seconds: Double, memory: Int)) throws { note(name, result.seconds, result.memory) }
 

@@ -88,6 +88,23 @@ enum PageCache {
     }
 }
 
+extension PageCache {
+    /// Overwrites a part of a file with the same byte, as a disk might that loses it.
+    static func overwrite(_ path: String, _ range: Range<Int>) throws {
+        let descriptor = open(path, O_WRONLY)
+        guard descriptor >= 0 else { throw CairnError(.inputOutput, "the file cannot be damaged", .init(file: path)) }
+        defer { close(descriptor) }
+        let bytes = [UInt8](repeating: 0x5A, count: 1 << 20)
+        lseek(descriptor, off_t(range.lowerBound), SEEK_SET)
+        for begin in stride(from: range.lowerBound, to: range.upperBound, by: bytes.count) {
+            let count = min(bytes.count, range.upperBound - begin)
+            guard bytes.withUnsafeBytes({ systemWrite(descriptor, $0.baseAddress, count) }) == count else {
+                throw CairnError(.inputOutput, "the file cannot be damaged", .init(file: path))
+            }
+        }
+    }
+}
+
 private func systemWrite(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int { write(descriptor, bytes, count) }
 
 private func systemRead(_ descriptor: Int32, _ bytes: UnsafeMutableRawPointer?, _ count: Int) -> Int {

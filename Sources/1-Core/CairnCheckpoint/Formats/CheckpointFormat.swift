@@ -1,4 +1,5 @@
 public import CairnBase
+package import CairnStorage
 
 /// A format of checkpoints: how it is recognised, opened and written.
 ///
@@ -52,6 +53,8 @@ public struct CheckpointFormat: Sendable {
         /// Whether a checkpoint may be opened some of whose files are missing: tensors in them are listed as far as the rest
         /// describes them, and cannot be read. A format that knows no such way opens nothing then, as always.
         package var toleratesMissingFiles = false
+        /// What files are read through, where not as they are.
+        package var reading: ReadingStorage?
 
         public init(part: Int? = nil, step: Int? = nil) {
             self.part = part

@@ -1,4 +1,4 @@
-public import CairnBase
+package import CairnBase
 import CairnTensor
 
 /// One of the stores that checkpoints of a run go to and restarts look for them in: host memory, a local disk, a second
@@ -12,6 +12,8 @@ public struct CheckpointTier: Sendable {
     public var interval: Int
     /// What it keeps after each new checkpoint; `nil` keeps everything.
     public var retention: RetentionPolicy?
+    /// How its damaged checkpoints come back, if they do.
+    package var repair: (any CheckpointRepair)?
 
     /// - Parameters:
     ///   - name: What to call it in reports.
@@ -56,8 +58,10 @@ public struct Restart<State: Sendable>: Sendable {
 /// Loads the newest state that is whole, from the nearest of several stores.
 ///
 /// The candidates are all checkpoints of all tiers, the newest first and of one step the nearest first. Each is tried by
-/// loading it, which verifies every byte. One that is damaged or incomplete is put in ``Quarantine`` and the next is tried; a
-/// tier that cannot be reached is skipped, and its checkpoints are not marked damaged. Every decision is recorded.
+/// loading it, which verifies every byte. One that is damaged or incomplete is tried again as parity beside it gives it, where
+/// its tier says so (`repairedByParity()` of `CairnProtect`). If that does not help either it is put in ``Quarantine`` and the
+/// next is tried; a tier that cannot be reached is skipped, and its checkpoints are not marked damaged. Every decision is
+/// recorded.
 ///
 /// ```swift
 /// let recovery = RecoveryOrder([CheckpointTier("memory", store: memory), CheckpointTier("disk", store: disk)])
@@ -92,32 +96,14 @@ public struct RecoveryOrder: Sendable {
                     tier: tiers[lost.tier].name, step: nil, .unreachable, because: lost.error, seconds: lost.seconds))
         }
         for candidate in survey.candidates {
-            let tier = tiers[candidate.tier]
-            let start = ContinuousClock.now
-            if let quarantine = candidate.quarantine {
-                log.record(
-                    .init(
-                        tier: tier.name, step: candidate.step, saveID: quarantine.saveID, .skipped,
-                        because: quarantine.error(in: tier.store)))
-                continue
-            }
-            var reader: CairnReader?
-            do {
-                let opened = try tier.store.open(step: candidate.step)
-                reader = opened
-                let state = try Self.read(opened, options)
-                KnownDamage.shared.forget(opened.manifest.saveID, step: candidate.step, in: tier.store.storage)
-                log.record(
-                    .init(
-                        tier: tier.name, step: candidate.step, saveID: opened.manifest.saveID, .loaded,
-                        seconds: start.secondsSince))
-                return Restart(state: state, manifest: opened.manifest, tier: tier.name, decisions: log.decisions)
-            } catch let error as CairnError {
-                let (outcome, reason) = try classify(error, reader, candidate)
-                log.record(
-                    .init(
-                        tier: tier.name, step: candidate.step, saveID: reader?.manifest.saveID, outcome, because: reason,
-                        seconds: start.secondsSince))
+            for way in candidate.ways {
+                let (restart, decision) = try attempt(candidate, way, options)
+                log.record(decision)
+                if var restart {
+                    restart.decisions = log.decisions
+                    return restart
+                }
+                guard decision.mayBeRepaired else { break }
             }
         }
         try log.requireNone()
@@ -129,6 +115,54 @@ public struct RecoveryOrder: Sendable {
         try await ThreadPool.shared.run { try self.load(options: options) }
     }
 
+    /// Tries to load a checkpoint in one of the ways that there are.
+    ///
+    /// - Throws: What ends the recovery.
+    private func attempt(
+        _ candidate: RestartCandidate, _ way: RestartCandidate.Way, _ options: LoadOptions
+    ) throws -> (Restart<TrainingState>?, RestartDecision) {
+        let tier = tiers[candidate.tier]
+        let rebuilt = RebuiltFiles()
+        var decision = RestartDecision(tier: tier.name, step: candidate.step, .loaded)
+        let start = ContinuousClock.now
+        func ending(
+            _ outcome: RestartDecision.Outcome, because error: CairnError?
+        ) -> (Restart<TrainingState>?, RestartDecision) {
+            decision.outcome = outcome
+            decision.error = error
+            decision.seconds = start.secondsSince
+            return (nil, decision)
+        }
+        if way == .stored, let quarantine = candidate.quarantine {
+            decision.saveID = quarantine.saveID
+            return ending(.skipped, because: quarantine.error(in: tier.store))
+        }
+        if way == .repaired { decision.repair = tier.repair.map { .init(method: $0.name) } }
+        var reader: CairnReader?
+        do {
+            let opened = try tier.store(way, rebuilt).open(step: candidate.step)
+            reader = opened
+            decision.saveID = opened.manifest.saveID
+            let state = try Self.read(opened, options)
+            decision.repair?.files = rebuilt.all
+            // Nothing was wrong with its files, so that is not why it is in quarantine.
+            if let quarantine = candidate.quarantine, rebuilt.all.isEmpty {
+                return ending(.skipped, because: quarantine.error(in: tier.store))
+            }
+            if way == .stored || rebuilt.all.isEmpty {
+                KnownDamage.shared.forget(opened.manifest.saveID, step: candidate.step, in: tier.store.storage)
+            } else {
+                decision.writeBack(candidate, of: tier)
+            }
+            decision.seconds = start.secondsSince
+            return (Restart(state: state, manifest: opened.manifest, tier: tier.name, decisions: []), decision)
+        } catch let error as CairnError {
+            decision.repair?.files = rebuilt.all
+            let (outcome, reason) = try classify(error, reader, candidate, way)
+            return ending(outcome, because: reason)
+        }
+    }
+
     private static func read(_ reader: CairnReader, _ options: LoadOptions) throws -> TrainingState {
         if options.mapped, let damage = try reader.verify(concurrency: options.concurrency).damages.first {
             throw damage.error
@@ -137,7 +171,7 @@ public struct RecoveryOrder: Sendable {
     }
 
     private func classify(
-        _ error: CairnError, _ reader: CairnReader?, _ candidate: RestartCandidate
+        _ error: CairnError, _ reader: CairnReader?, _ candidate: RestartCandidate, _ way: RestartCandidate.Way
     ) throws(CairnError) -> (RestartDecision.Outcome, CairnError) {
         switch LoadErrorClassification(of: error, reading: reader) {
         case .refused(let error): throw error
@@ -146,31 +180,10 @@ public struct RecoveryOrder: Sendable {
         case .damaged(let error):
             let saveID = reader?.manifest.saveID
             if let saveID { recordDamage(error, of: saveID, candidate) }
+            guard candidate.isLast(way), candidate.isCommitted else { return (.damaged, error) }
             return (quarantine(candidate, saveID: saveID, because: error), error)
         }
     }
-}
-
-/// A checkpoint that a restart may continue from.
-package struct RestartCandidate: Sendable {
-    /// Which of the tiers has it.
-    package var tier: Int
-    package var step: Int
-    package var quarantine: Quarantine?
-
-    package init(tier: Int, step: Int, quarantine: Quarantine? = nil) {
-        self.tier = tier
-        self.step = step
-        self.quarantine = quarantine
-    }
-}
-
-/// What there is on the tiers of a recovery order.
-package struct RestartSurvey: Sendable {
-    /// All checkpoints, the best first.
-    package var candidates: [RestartCandidate] = []
-    /// The tiers that could not be looked at.
-    package var lost: [(tier: Int, error: CairnError, seconds: Double)] = []
 }
 
 extension RecoveryOrder {
@@ -180,9 +193,15 @@ extension RecoveryOrder {
         for (index, tier) in tiers.enumerated() {
             let start = ContinuousClock.now
             do throws(CairnError) {
-                survey.candidates += try tier.store.candidates().map {
-                    RestartCandidate(tier: index, step: $0.step, quarantine: $0.quarantine)
+                let repairable = Set(try tier.repair?.steps(in: tier.store) ?? [])
+                var found = try tier.store.candidates().map {
+                    RestartCandidate(
+                        tier: index, step: $0.step, quarantine: $0.quarantine, isRepairable: repairable.contains($0.step))
                 }
+                for step in repairable.subtracting(found.map(\.step)) {
+                    found.append(RestartCandidate(tier: index, step: step, isRepairable: true, isCommitted: false))
+                }
+                survey.candidates += found
             } catch {
                 survey.lost.append((index, error, start.secondsSince))
             }
@@ -201,7 +220,8 @@ extension RecoveryOrder {
     package func quarantine(
         _ candidate: RestartCandidate, saveID: SaveID?, because error: CairnError
     ) -> RestartDecision.Outcome {
-        guard isQuarantining else { return .damaged }
+        // One that is in quarantine already remains there for its first reason.
+        guard isQuarantining, candidate.quarantine == nil else { return .damaged }
         do throws(CairnError) {
             try tiers[candidate.tier].store.quarantine(step: candidate.step, saveID: saveID, because: error)
             return .quarantined
@@ -209,103 +229,4 @@ extension RecoveryOrder {
             return .damaged
         }
     }
-}
-
-/// The decisions of one restart.
-package struct RestartLog {
-    package private(set) var decisions: [RestartDecision] = []
-    private let observer: @Sendable (RestartDecision) -> Void
-
-    package init(_ observer: @escaping @Sendable (RestartDecision) -> Void) { self.observer = observer }
-
-    package mutating func record(_ decision: RestartDecision) {
-        decisions.append(decision)
-        observer(decision)
-    }
-
-    /// What a restart checks that found nothing to load.
-    ///
-    /// - Throws: ``failure``, unless there was nothing.
-    package func requireNone() throws(CairnError) {
-        guard decisions.isEmpty else { throw failure }
-    }
-
-    package var failure: CairnError {
-        let cause = RestartFailure(decisions)
-        // What could not be reached may hold anything: its own error says best what to do.
-        if var trouble = decisions.first?.error, decisions.allSatisfy({ $0.outcome == .unreachable }) {
-            trouble.cause = cause
-            return trouble
-        }
-        return CairnError(
-            .nothingUsable, "there are checkpoints, and none of any tier can be used",
-            .init(advice: "look at what was tried before starting from nothing"), cause: cause)
-    }
-}
-
-extension ContinuousClock.Instant {
-    /// The seconds since then.
-    package var secondsSince: Double { (.now - self) / .seconds(1) }
-}
-
-/// What a restart did with one checkpoint of one tier, and why.
-public struct RestartDecision: Sendable {
-    /// What became of a candidate.
-    public enum Outcome: String, Sendable, Hashable {
-        /// It was loaded, every byte verified.
-        case loaded
-        /// It is damaged and was put in quarantine.
-        case quarantined
-        /// It is damaged, and could not be put in quarantine, or was not to be.
-        case damaged
-        /// It was in quarantine already and was not tried.
-        case skipped
-        /// It may be whole but cannot be used here: a newer version wrote it, or it was deleted meanwhile.
-        case unusable
-        /// The storage failed: that says nothing about the checkpoint.
-        case unreachable
-    }
-
-    /// The tier's name.
-    public var tier: String
-    /// The checkpoint's step; `nil` when the tier could not even be listed.
-    public var step: Int?
-    /// The save, where its manifest could be read.
-    public var saveID: SaveID?
-    /// What became of it.
-    public var outcome: Outcome
-    /// Why, unless it was loaded.
-    public var error: CairnError?
-    /// How long that took.
-    public var seconds: Double
-
-    package init(
-        tier: String, step: Int?, saveID: SaveID? = nil, _ outcome: Outcome, because error: CairnError? = nil,
-        seconds: Double = 0
-    ) {
-        self.tier = tier
-        self.step = step
-        self.saveID = saveID
-        self.outcome = outcome
-        self.error = error
-        self.seconds = seconds
-    }
-}
-
-extension RestartDecision: CustomStringConvertible {
-    /// One line: tier and step, outcome, reason.
-    public var description: String {
-        let location = step.map { "\(tier)@\($0)" } ?? tier
-        return "\(location): \(outcome.rawValue)" + (error.map { ": \($0)" } ?? "")
-    }
-}
-
-/// Why a restart found nothing to continue from although there is, or may be, something: the cause of the error it throws.
-public struct RestartFailure: Error, CustomStringConvertible {
-    /// What was tried, in order.
-    public let decisions: [RestartDecision]
-
-    package init(_ decisions: [RestartDecision]) { self.decisions = decisions }
-
-    public var description: String { decisions.map(\.description).joined(separator: "; ") }
 }

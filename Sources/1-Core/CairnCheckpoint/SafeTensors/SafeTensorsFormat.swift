@@ -6,7 +6,7 @@ extension CheckpointFormat {
     public static let safetensors = {
         var format = CheckpointFormat(
             name: "safetensors", title: "safetensors", kinds: [.file, .directory], recognise: SafeTensorsFormat.claim,
-            open: { path, options in try SafeTensorsFormat.open(path, toleratesMissingFiles: options.toleratesMissingFiles) })
+            open: { path, options in try SafeTensorsFormat.open(path, options) })
         format.fileExtensions = [SafeTensorsShardName.fileExtension]
         format.targets = [
             CheckpointTarget(
@@ -37,11 +37,13 @@ private enum SafeTensorsFormat {
     }
 
     /// An error names the file by its path and not only by its name.
-    static func open(_ path: String, toleratesMissingFiles: Bool) throws(CairnError) -> CheckpointFormat.Opening {
+    static func open(
+        _ path: String, _ options: CheckpointFormat.OpenOptions
+    ) throws(CairnError) -> CheckpointFormat.Opening {
         let isDirectory = try PathInspection.kind(of: path) == .directory
         do throws(CairnError) {
-            let missing = MissingShards(isTolerated: toleratesMissingFiles)
-            let reader = try SafeTensorsReader(path: path, missing: missing)
+            let missing = MissingShards(isTolerated: options.toleratesMissingFiles)
+            let reader = try SafeTensorsReader(path: path, missing: missing, reading: options.reading)
             // All of those are the model, unless an index names them.
             let files =
                 isDirectory

@@ -156,13 +156,18 @@ extension SafeTensorsReader {
     }
 
     /// The same, of the files that are there if others that an index names may be missing.
-    convenience init(path: String, missing: MissingShards) throws(CairnError) {
+    convenience init(
+        path: String, missing: MissingShards, reading: ReadingStorage? = nil
+    ) throws(CairnError) {
         let directory = LocalStorage(root: path)
         if let names = try Self.names(in: directory) {
-            try self.init(directory: directory, names: names, missing: missing)
+            try self.init(
+                directory: directory, names: directory.names(names, readingThrough: reading), missing: missing,
+                reading: reading)
             return
         }
-        let (storage, key) = try LocalStorage.locate(path)
+        let (local, key) = try LocalStorage.locate(path)
+        let storage = local.read(through: reading)
         if key.utf8.suffix(5).elementsEqual(".json".utf8) {
             try self.init(storage: storage, index: key, source: path, missing: missing)
         } else {
@@ -173,13 +178,14 @@ extension SafeTensorsReader {
     /// Opens the root of a storage as ``init(path:)`` opens a directory.
     package convenience init(directory storage: LocalStorage) throws(CairnError) {
         try self.init(
-            directory: storage, names: Self.names(in: storage) ?? [], missing: MissingShards(isTolerated: false))
+            directory: storage, names: Self.names(in: storage) ?? [], missing: MissingShards(isTolerated: false), reading: nil)
     }
 
     private convenience init(
-        directory storage: LocalStorage, names: [String], missing: MissingShards
+        directory local: LocalStorage, names: [String], missing: MissingShards, reading: ReadingStorage?
     ) throws(CairnError) {
-        let directory = storage.root
+        let directory = local.root
+        let storage = local.read(through: reading)
         let indexes = names.filter { $0.hasSuffix(SafeTensorsShardName.indexExtension) }
         let files = names.filter { $0.hasSuffix(SafeTensorsShardName.fileExtension) }
         if indexes.count == 1 {

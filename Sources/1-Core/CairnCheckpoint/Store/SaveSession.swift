@@ -135,11 +135,14 @@ package final class SaveSession: Sendable {
     }
 
     /// Writes the file of the content's rank on this thread and helpers: durable when it returns, but no checkpoint yet.
-    package func write(_ content: SaveContent) throws {
+    ///
+    /// - Parameter willWrite: Told where each fragment goes before the first is written.
+    package func write(_ content: SaveContent, willWrite: (RankFilePlacement) throws -> Void = { _ in }) throws {
         do {
             let content = try withoutUnchanged(content)
             let builder = try self.builder(of: content)
             do {
+                try willWrite(builder.placement)
                 // Threads that wait for the device come on top of those that compute.
                 let width = options.concurrency == 1 ? 1 : max(options.concurrency, builder.usefulConcurrency)
                 let writer = RankFileWriter(threads: .waiting, width: width, progress: options.progress)

@@ -1,12 +1,12 @@
 import CISALCalls
-import CairnBase
+package import CairnBase
 
 /// The Reed-Solomon code that parity is computed by: over GF(2^8) with the polynomial 0x11D, with the Cauchy matrix of ISA-L.
 ///
 /// A stripe is a row of blocks: `dataCount` of data, then `parityCount` of parity. Any `dataCount` of them give all others.
 /// Parity block p is the sum of the data blocks j times the inverse of (dataCount + p) xor j, so it does not depend on how many
 /// other parity blocks there are.
-struct ErasureCode: Sendable {
+package struct ErasureCode: Sendable {
     /// As many elements as the field has, without zero.
     static let greatestCount = 255
 
@@ -16,7 +16,7 @@ struct ErasureCode: Sendable {
     private let matrix: [UInt8]
 
     /// - Throws: ``CairnError/Code/invalidArgument`` unless both counts are at least 1 and together at most 255.
-    init(dataCount: Int, parityCount: Int) throws(CairnError) {
+    package init(dataCount: Int, parityCount: Int) throws(CairnError) {
         guard dataCount >= 1, parityCount >= 1, dataCount <= Self.greatestCount, parityCount <= Self.greatestCount - dataCount
         else {
             throw CairnError(
@@ -34,7 +34,7 @@ struct ErasureCode: Sendable {
     }
 
     /// Blocks computed from other blocks of the same stripe.
-    struct Combination: Sendable {
+    package struct Combination: Sendable {
         /// The rows that are read, and those that are computed.
         let sources: [Int]
         let targets: [Int]
@@ -52,7 +52,7 @@ struct ErasureCode: Sendable {
         }
 
         /// Computes the first `byteCount` bytes of the target rows.
-        func apply(to blocks: StripeBuffer, byteCount: Int) {
+        package func apply(to blocks: StripeBuffer, byteCount: Int) {
             guard byteCount > 0, !targets.isEmpty else { return }
             let read = sources.map { Optional(UnsafePointer(blocks.base(ofRow: $0))) }
             let written = targets.map { Optional(blocks.base(ofRow: $0)) }
@@ -61,7 +61,7 @@ struct ErasureCode: Sendable {
     }
 
     /// Parity of the data.
-    var encoding: Combination {
+    package var encoding: Combination {
         Combination(
             sources: Array(0..<dataCount), targets: Array(dataCount..<dataCount + parityCount),
             coefficients: Array(matrix[(dataCount * dataCount)...]))

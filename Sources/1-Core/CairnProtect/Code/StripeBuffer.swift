@@ -1,14 +1,14 @@
 import CairnBase
 
 /// Memory for the blocks of one stripe, a row each. One thread uses it at a time.
-final class StripeBuffer: Sendable {
+package final class StripeBuffer: Sendable {
     let rowCount: Int
     let blockByteCount: Int
     private let pitch: Int
     private let memory: AlignedBuffer
 
     /// Rows whose content is undefined.
-    init(rowCount: Int, blockByteCount: Int) {
+    package init(rowCount: Int, blockByteCount: Int) {
         self.rowCount = rowCount
         self.blockByteCount = blockByteCount
         // Rows begin at pages, so that they can be read past the page cache; a page more keeps them out of each other's way in
@@ -19,7 +19,7 @@ final class StripeBuffer: Sendable {
     }
 
     /// Where a row begins, for the code.
-    func base(ofRow row: Int) -> UnsafeMutablePointer<UInt8> {
+    package func base(ofRow row: Int) -> UnsafeMutablePointer<UInt8> {
         precondition((0..<rowCount).contains(row), "no such row")
         return (memory.base + row * pitch).assumingMemoryBound(to: UInt8.self)
     }
@@ -39,10 +39,10 @@ final class StripeBuffer: Sendable {
     }
 
     /// Writes single bytes of a row.
-    func write(row: Int, _ body: (UnsafeMutableRawBufferPointer) -> Void) { body(self.row(row, 0..<blockByteCount)) }
+    package func write(row: Int, _ body: (UnsafeMutableRawBufferPointer) -> Void) { body(self.row(row, 0..<blockByteCount)) }
 
     /// Makes a part of a row zero.
-    func clear(row: Int, _ range: Range<Int>) {
+    package func clear(row: Int, _ range: Range<Int>) {
         guard !range.isEmpty else { return }
         self.row(row, range).initializeMemory(as: UInt8.self, repeating: 0)
     }

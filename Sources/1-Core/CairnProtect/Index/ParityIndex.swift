@@ -1,12 +1,14 @@
-import CairnBase
+package import CairnBase
 import CairnCheckpoint
 
 /// What every parity file of a set says of all of it: the files, their places in columns, and the checksum of every segment of
 /// data and every block of parity.
-struct ParityIndex: Sendable {
+package struct ParityIndex: Sendable {
     static let version = 1
     /// The greatest text that is read.
     static let greatestByteCount = 1 << 30
+    /// The most memory that the blocks of one stripe take: more is not taken for a claim.
+    static let greatestStripeByteCount = 256 << 20
 
     let layout: StripeLayout
     let parityCount: Int
@@ -26,6 +28,8 @@ struct ParityIndex: Sendable {
         parityChecksums = Array(repeating: Array(repeating: 0, count: layout.stripeCount), count: parityCount)
     }
 
+    /// The bytes of one parity file's blocks.
+    package var parityByteCount: Int { layout.parityByteCount }
     var dataCount: Int { layout.columns.count }
     var rowCount: Int { dataCount + parityCount }
 
@@ -89,7 +93,7 @@ struct ParityIndex: Sendable {
     /// Reads an index and checks all that it says.
     ///
     /// - Throws: ``CairnError/Code/malformed``, ``CairnError/Code/unsupported`` for another version.
-    init(parsing bytes: [UInt8], file: String) throws(CairnError) {
+    package init(parsing bytes: [UInt8], file: String) throws(CairnError) {
         let object: JSONObject
         let version: Int
         do throws(JSONError) {
@@ -150,6 +154,14 @@ struct ParityIndex: Sendable {
         }
         _ = try Self.code(dataCount: columns.count, parityCount: parity.count)
         layout = try StripeLayout(files: files, columns: columns, blockByteCount: blockByteCount)
+        let rowCount = columns.count + parity.count
+        guard rowCount * layout.bufferByteCount <= Self.greatestStripeByteCount else {
+            throw CairnError(
+                .malformed, "the blocks of a stripe are too large",
+                .init(
+                    expected: "\(Self.greatestStripeByteCount) bytes together",
+                    found: "\(rowCount) of \(layout.bufferByteCount)"))
+        }
         parityCount = parity.count
         self.saveID = saveID
         dataChecksums = try Self.checksums(data, count: layout.segmentCount)

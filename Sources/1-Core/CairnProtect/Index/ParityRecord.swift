@@ -1,4 +1,4 @@
-import CairnBase
+package import CairnBase
 import CairnCheckpoint
 import CairnStorage
 import CairnTensor
@@ -11,7 +11,7 @@ import CairnTensor
 ///        the blocks, one stripe after the other
 ///        index, mark
 /// ```
-struct ParityRecord: Sendable {
+package struct ParityRecord: Sendable {
     static let headerByteCount = 4096
     private static let magic = Array("CAIRNPAR".utf8)
     private static let markByteCount = 32
@@ -24,10 +24,23 @@ struct ParityRecord: Sendable {
     /// - Parameters:
     ///   - text: The index; spaces are added.
     ///   - blockBytes: The bytes of one file's blocks.
-    init(text: [UInt8], blockBytes: Int) {
+    package init(text: [UInt8], blockBytes: Int) {
         let rest = (text.count + Self.markByteCount) % AlignedMemory.pageSize
         let padding = rest == 0 ? 0 : AlignedMemory.pageSize - rest
         self.init(index: text + [UInt8](repeating: UInt8(ascii: " "), count: padding), blockBytes: blockBytes)
+    }
+
+    /// One whose index takes as much room as that of another.
+    ///
+    /// - Throws: ``CairnError/Code/invalidArgument`` where the text is longer.
+    init(text: [UInt8], like other: ParityRecord, blockBytes: Int) throws(CairnError) {
+        guard text.count <= other.index.count else {
+            throw CairnError(
+                .invalidArgument, "the index is longer than the room for it",
+                .init(expected: "\(other.index.count)", found: "\(text.count)"))
+        }
+        let padding = [UInt8](repeating: UInt8(ascii: " "), count: other.index.count - text.count)
+        self.init(index: text + padding, blockBytes: blockBytes)
     }
 
     private init(index: [UInt8], blockBytes: Int) {
@@ -45,10 +58,10 @@ struct ParityRecord: Sendable {
     // MARK: Writing
 
     /// All that stands before the blocks.
-    func head(number: Int) throws(CairnError) -> [UInt8] { try safetensorsHeader() + mark(number) + index }
+    package func head(number: Int) throws(CairnError) -> [UInt8] { try safetensorsHeader() + mark(number) + index }
 
     /// All that stands behind them.
-    func tail(number: Int) -> [UInt8] { index + mark(number) }
+    package func tail(number: Int) -> [UInt8] { index + mark(number) }
 
     private func mark(_ number: Int) -> [UInt8] {
         var bytes = Self.magic

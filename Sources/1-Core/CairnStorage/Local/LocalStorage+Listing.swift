@@ -51,7 +51,22 @@ extension LocalStorage {
     }
 }
 
+/// What a reader reads a local storage through: one that repairs what is damaged. `nil` for itself.
+package typealias ReadingStorage = @Sendable (LocalStorage) -> any Storage
+
 extension LocalStorage {
+    /// This storage, or what it is read through.
+    package func read(through reading: ReadingStorage?) -> any Storage { reading?(self) ?? self }
+
+    /// The names in its root, with those that are only there where it is read through another.
+    package func names(
+        _ names: [String], readingThrough reading: ReadingStorage?
+    ) throws(CairnError) -> [String] {
+        guard let reading else { return names }
+        let found = try reading(self).list("").map(\.key).filter { !$0.utf8.contains(UInt8(ascii: "/")) }
+        return Set((names + found).map(ExactString.init)).sorted().map(\.string)
+    }
+
     /// The storage and the key of the file at a plain path, absolute or relative to the working directory: the file's
     /// directory is the root, its name the key. Throws `.invalidArgument` for a path that names no file.
     package static func locate(_ path: String) throws(CairnError) -> (storage: LocalStorage, key: String) {

@@ -12,7 +12,7 @@ extension CheckpointFormat {
                 ]
                 return try contents.names().contains(where: marks.contains) ? Claim(contents.path) : nil
             },
-            open: { path, _ in Opening(try DeepSpeedReader(path: path)) })
+            open: { path, options in Opening(try DeepSpeedReader(path: path, reading: options.reading)) })
         format.checksCoverage = true
         format.withoutChecksums = CheckpointFormat.torch.withoutChecksums
         format.openRanks = { try DeepSpeedReader.ranks(path: $0) }

@@ -72,19 +72,21 @@ public final class DeepSpeedReader: CheckpointReader {
     }
 
     /// Opens a directory: one checkpoint, or what `latest` or `latest_universal` in it names.
-    public convenience init(path: String) throws(CairnError) {
-        let storage = LocalStorage(root: path)
+    public convenience init(path: String) throws(CairnError) { try self.init(path: path, reading: nil) }
+
+    convenience init(path: String, reading: ReadingStorage?) throws(CairnError) {
+        let storage = LocalStorage(root: path).read(through: reading)
         try self.init(storage: storage, prefix: Self.prefix(in: storage), source: path)
     }
 
-    private static func prefix(in storage: LocalStorage) throws(CairnError) -> String {
+    private static func prefix(in storage: any Storage) throws(CairnError) -> String {
         for name in ["latest", "latest_universal"] {
             if let tag = try tag(in: storage, name) { return tag + "/" }
         }
         return ""
     }
 
-    private static func tag(in storage: LocalStorage, _ name: String) throws(CairnError) -> String? {
+    private static func tag(in storage: any Storage, _ name: String) throws(CairnError) -> String? {
         let bytes: [UInt8]
         do throws(CairnError) {
             bytes = try storage.readAll(name, limit: 4096)

@@ -10,7 +10,8 @@ extension CheckpointFormat {
             open: { path, options in
                 Opening(
                     try DistributedCheckpointReader(
-                        storage: LocalStorage(root: path), source: path, toleratesMissingFiles: options.toleratesMissingFiles))
+                        storage: LocalStorage(root: path).read(through: options.reading), source: path,
+                        toleratesMissingFiles: options.toleratesMissingFiles))
             })
         format.fileExtensions = [".distcp"]
         format.checksCoverage = true

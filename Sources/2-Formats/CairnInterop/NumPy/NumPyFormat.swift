@@ -13,7 +13,7 @@ extension CheckpointFormat {
                 }
                 return try contents.begins(with: [0x93] + Array("NUMPY".utf8)) ? Claim(contents.path) : nil
             },
-            open: { path, _ in Opening(try NumPyReader(path: path)) })
+            open: { path, options in Opening(try NumPyReader(path: path, reading: options.reading)) })
         format.fileExtensions = [".npz", ".npy"]
         format.withoutChecksums = "the file has none, or its archive leaves them out"
         format.targets = [

@@ -8,7 +8,7 @@ extension CheckpointFormat {
         var format = CheckpointFormat(
             name: "torch", title: "torch.save", kinds: [.file, .directory], recognise: TorchFormat.claim,
             open: { path, options in
-                let reader = try TorchReader(path: path, part: options.part)
+                let reader = try TorchReader(path: path, part: options.part, reading: options.reading)
                 return Opening(reader, files: try PathInspection.kind(of: path) == .directory ? reader.files : nil)
             })
         format.fileExtensions = [".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"]

@@ -170,12 +170,19 @@ extension TorchReader {
     /// - Throws: As ``init(storage:file:source:part:)``, ``CairnError/Code/notFound`` when a directory holds none of
     ///   that.
     public convenience init(path: String, part: Int? = nil) throws(CairnError) {
+        try self.init(path: path, part: part, reading: nil)
+    }
+
+    convenience init(path: String, part: Int?, reading: ReadingStorage?) throws(CairnError) {
         let directory = LocalStorage(root: path)
         if let names = try Self.names(in: directory) {
-            try self.init(directory: directory, names: names, part: part)
+            try self.init(
+                directory: path, directory.read(through: reading),
+                names: directory.names(names, readingThrough: reading), part: part)
             return
         }
-        let (storage, key) = try LocalStorage.locate(path)
+        let (local, key) = try LocalStorage.locate(path)
+        let storage = local.read(through: reading)
         if key.hasSuffix(".index.json") {
             try Self.refuse(part, of: path)
             try self.init(storage: storage, index: key, source: path)
@@ -184,8 +191,9 @@ extension TorchReader {
         }
     }
 
-    private convenience init(directory storage: LocalStorage, names: [String], part: Int?) throws(CairnError) {
-        let path = storage.root
+    private convenience init(
+        directory path: String, _ storage: any Storage, names: [String], part: Int?
+    ) throws(CairnError) {
         switch TorchDirectory(names) {
         case .file(let name): try self.init(storage: storage, file: name, source: path, part: part)
         case .index(let name):

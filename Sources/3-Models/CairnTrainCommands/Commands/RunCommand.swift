@@ -45,6 +45,10 @@ struct RunCommand: LaunchedCommand {
     var keepEvery = 1
     @Option(help: ArgumentHelp("What the keeper calls the run; the folder's name if not given.", valueName: "job"))
     var keeperJob: String?
+    @Option(help: ArgumentHelp("Protect each checkpoint with so many parity files (see cairn protect).", valueName: "m"))
+    var parity = 0
+    @Flag(help: "Mend the store with what parity rebuilds of the checkpoint that the run continues from.")
+    var writeBack = false
     @Flag(help: "Continue from the newest valid checkpoint of --out, or start if there is none.")
     var resume = false
     @Option(help: "Start from the newest valid checkpoint of another run's store.")
@@ -69,6 +73,7 @@ struct RunCommand: LaunchedCommand {
             throw ValidationError("--evaluate-every, --lawa and --lawa-every must be at least 1")
         }
         guard (1...1 << 40).contains(keepEvery) else { throw ValidationError("--keep-every must be at least 1") }
+        guard (0...128).contains(parity) else { throw ValidationError("--parity must be a number from 0 to 128 (got \(parity))") }
         guard lawa == nil || evaluateEvery != nil else { throw ValidationError("--lawa needs --evaluate-every") }
         guard (snapshotMegabytes.map { (0...1 << 30).contains($0) }) ?? true else {
             throw ValidationError("--snapshot-megabytes must be a number from 0 on")
@@ -99,6 +104,8 @@ struct RunCommand: LaunchedCommand {
             RunKeeper(
                 path: path == "auto" ? KeeperStorage.usualPath : path, job: keeperJob ?? Self.jobName(out), every: keepEvery)
         }
+        plan.parity = parity
+        plan.writesBack = writeBack
         plan.stageLosses = try stageLosses.losses(of: options)
         plan.hold = holdSaveOfStep.map { SaveHold(step: $0, rank: holdRank) }
         let ranks = try parallel.rankCount()

@@ -47,19 +47,4 @@ extension RunPlan {
         try communicator.allReduceSum(&reached)
         return Int(reached[0]) == communicator.size ? store : nil
     }
-
-    /// Where a run that goes on with its own checkpoints looks for them, the nearest first.
-    func recovery(_ kept: CheckpointStore?) -> RecoveryOrder {
-        var tiers = [CheckpointTier(folder, store: store)]
-        if let kept { tiers.insert(CheckpointTier("keeper", store: kept), at: 0) }
-        return RecoveryOrder(tiers)
-    }
-
-    /// Says what was tried and what is continued from.
-    func noteRestart(_ decisions: [RestartDecision], step: Int, tier: String) {
-        for decision in decisions where decision.outcome != .loaded { note("passed over \(decision)") }
-        let milliseconds = decimal((decisions.last?.seconds ?? 0) * 1000)
-        note(
-            "resumed from step \(step) of \(tier) in \(milliseconds) ms" + (withoutOptimizer ? ", without the optimizer" : ""))
-    }
 }

@@ -38,6 +38,10 @@ struct RunPlan: Sendable {
     var snapshotMegabytes: Int?
     /// The keeper that gets snapshots too, if there is one.
     var keeper: RunKeeper?
+    /// How many parity files protect each checkpoint; 0 for none.
+    var parity = 0
+    /// Whether what parity rebuilds of a checkpoint is written to its store too.
+    var writesBack = false
     /// The blocks that are lost on the way, and what takes their place.
     var stageLosses = StageLosses()
     /// Keeps a save half-written for ever.
@@ -50,30 +54,34 @@ struct RunPlan: Sendable {
     /// The last step.
     var end: Int { min(options.steps, stopAfter ?? .max) }
 
-    /// The store that the run continues from; `nil` if it starts anew.
-    ///
-    /// - Throws: ``CairnError/Code/alreadyExists`` when a fresh run would mix its checkpoints with another's.
-    func source() throws(CairnError) -> CheckpointStore? {
+    /// The store that the run continues from, if there is something in it; `nil` for one that starts anew.
+    var source: CheckpointStore? {
         switch start {
-        case .newestOf(let folder): return CheckpointStore(path: folder)
-        case .newest:
-            if try store.latest() != nil { return store }
-            note("no checkpoint yet, starting from step 0")
-            return nil
-        case .fresh:
-            guard try store.steps().isEmpty else {
-                throw CairnError(
-                    .alreadyExists, "the folder holds checkpoints already",
-                    .init(file: folder, advice: "continue with --resume, or choose another --out"))
-            }
-            return nil
+        case .newestOf(let folder): CheckpointStore(path: folder)
+        case .newest: store
+        case .fresh: nil
         }
     }
 
-    /// Says what a resume found.
-    func noteResume(_ parent: Manifest, of source: CheckpointStore, skipped: [CheckpointStore.Skipped]) {
-        for skipped in skipped { note("skipped step \(skipped.step): \(skipped.error)") }
-        note("resumed from step \(parent.step) of \(source.name)" + (withoutOptimizer ? ", without the optimizer" : ""))
+    /// - Throws: ``CairnError/Code/alreadyExists`` when a fresh run would mix its checkpoints with another's.
+    func requireRoom() throws(CairnError) {
+        guard case .fresh = start else { return }
+        guard try store.steps().isEmpty else {
+            throw CairnError(
+                .alreadyExists, "the folder holds checkpoints already",
+                .init(file: folder, advice: "continue with --resume, or choose another --out"))
+        }
+    }
+
+    /// Says that nothing was found to continue from.
+    ///
+    /// - Throws: ``CairnError/Code/notFound`` where another run was named.
+    func noteNothing() throws(CairnError) {
+        switch start {
+        case .fresh: break
+        case .newest: note("no checkpoint yet, starting from step 0")
+        case .newestOf(let folder): throw CheckpointStore(path: folder).noneUsable([])
+        }
     }
 
     /// Compares what the model computes with what it did when it was saved, where that is known.

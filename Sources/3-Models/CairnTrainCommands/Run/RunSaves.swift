@@ -15,6 +15,8 @@ final class RunSaves {
     private let pipeline: SnapshotPipeline
     /// What drains into the keeper.
     private let kept: SnapshotPipeline?
+    /// What protects saved checkpoints, on the rank that speaks.
+    private let protection: RunProtection?
     /// Whether this rank speaks and prunes.
     private let isFirst: Bool
     private var stall: StallMeter
@@ -36,6 +38,7 @@ final class RunSaves {
         self.pipeline = pipeline
         self.kept = kept
         self.isFirst = isFirst
+        protection = isFirst ? RunProtection(plan) : nil
         stall = StallMeter()
         timing = SaveTiming(plan.saveEvery, from: step, to: plan.end)
         timeToStart = (ContinuousClock.now - began) / .seconds(1)
@@ -128,6 +131,7 @@ final class RunSaves {
 
     private func note(_ report: SnapshotReport) {
         plan.note("saved step \(report.step)")
+        protection?.protect(step: report.step)
         for warning in report.warnings { plan.note("  \(warning)") }
         do {
             _ = try plan.store.prune(RetentionPolicy(keepLast: plan.keepLast))
@@ -143,6 +147,7 @@ final class RunSaves {
         kept?.drain()
         pipeline.drain()
         noteReports()
+        protection?.finish()
         if isFirst, let line = stall.summary { plan.note(line) }
         guard let lastFailure, lastFailure.step == lastStep else { return }
         if case .failed(let error) = lastFailure.outcome { throw error }

@@ -17,21 +17,16 @@ struct SingleRun {
         let kept = try plan.keeperStore()
         var log = LossLog(folder: plan.folder)
         var parent: Manifest?
-        var source: CheckpointStore?
-        if case .newest = plan.start, plan.keeper != nil, let restart = try plan.recovery(kept).load() {
+        let source = plan.source
+        try plan.requireRoom()
+        if let source, let restart = try plan.recovery(of: source, kept).load() {
             try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
             plan.noteRestart(restart.decisions, step: restart.step, tier: restart.tier)
             try plan.checkFingerprint(restart.state.values) { trainer.fingerprint() }
             try log.load(upTo: restart.step)
-            (parent, source) = (restart.manifest, plan.store)
-        } else if let found = try plan.source() {
-            source = found
-            let loaded = try found.loadLatest()
-            try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
-            plan.noteResume(loaded.manifest, of: found, skipped: loaded.skipped)
-            try plan.checkFingerprint(loaded.state.values) { trainer.fingerprint() }
-            try log.load(upTo: loaded.step)
-            parent = loaded.manifest
+            parent = restart.manifest
+        } else {
+            try plan.noteNothing()
         }
         try plan.removeDebris()
         let signal = TerminationSignal.shared
@@ -126,7 +121,8 @@ struct ParallelRun: Sendable {
         let trainer = try plan.options.makeTrainer(text, parallel, communicator)
         let isFirst = communicator.rank == 0
         let kept = try plan.keeperStore(communicator)
-        let (parent, source) = try restore(trainer, kept, communicator)
+        let source = plan.source
+        let parent = try restore(trainer, kept, communicator)
         let shared = try ShardedStore(plan.store, over: communicator)
         var log = LossLog(folder: plan.folder)
         if isFirst, parent != nil { try log.load(upTo: trainer.stepCount) }
@@ -197,31 +193,27 @@ struct ParallelRun: Sendable {
         return (sums[0] > 0, sums[1] > 0)
     }
 
-    /// - Returns: What the run continues from, and where that is.
+    /// - Returns: What the run continues from; `nil` where it starts anew.
     private func restore(
         _ trainer: ParallelTrainer, _ kept: CheckpointStore?, _ communicator: any Communicator
-    ) throws -> (parent: Manifest?, source: CheckpointStore?) {
+    ) throws -> Manifest? {
         let isFirst = communicator.rank == 0
         var quiet = plan
         if !isFirst { quiet.note = { _ in } }
-        let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
-        if case .newest = plan.start, plan.keeper != nil,
-            let restart = try plan.recovery(kept).load(wanted, over: communicator)
-        {
-            try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
-            if isFirst { plan.noteRestart(restart.decisions, step: restart.step, tier: restart.tier) }
-            try quiet.checkFingerprint(restart.state.values) { try trainer.fingerprint() }
-            return (restart.manifest, plan.store)
+        guard let source = plan.source else {
+            // One rank looks, and the others wait: else they might see what it saves.
+            if isFirst { try plan.requireRoom() }
+            try communicator.barrier()
+            return nil
         }
-        // One rank looks, so that all do the same.
-        let found = isFirst ? try plan.source() : nil
-        let answer = try communicator.broadcast(message: isFirst ? Array((found?.name ?? "").utf8) : nil, from: 0)
-        guard !answer.isEmpty else { return (nil, nil) }
-        let source = CheckpointStore(path: String(decoding: answer, as: UTF8.self))
-        let loaded = try ShardedStore(source, over: communicator).loadLatest(wanted)
-        try trainer.restore(loaded.state, withoutOptimizer: plan.withoutOptimizer)
-        if isFirst { plan.noteResume(loaded.manifest, of: source, skipped: loaded.skipped) }
-        try quiet.checkFingerprint(loaded.state.values) { try trainer.fingerprint() }
-        return (loaded.manifest, source)
+        let wanted = trainer.placedTensors.filter { !plan.withoutOptimizer || !$0.name.hasPrefix("optimizer.") }
+        guard let restart = try plan.recovery(of: source, kept).load(wanted, over: communicator) else {
+            try quiet.noteNothing()
+            return nil
+        }
+        try trainer.restore(restart.state, withoutOptimizer: plan.withoutOptimizer)
+        quiet.noteRestart(restart.decisions, step: restart.step, tier: restart.tier)
+        try quiet.checkFingerprint(restart.state.values) { try trainer.fingerprint() }
+        return restart.manifest
     }
 }

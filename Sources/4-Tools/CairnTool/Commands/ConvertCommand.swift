@@ -117,6 +117,13 @@ struct ConvertCommand: ParsableCommand {
         target.options.lineage = Lineage(
             operation: "conversion",
             parents: [.init(step: opened.manifest?.step, saveID: opened.manifest?.saveID, source: location.path)])
+        let approximate = try keptApproximate(opened)
+        if !approximate.isEmpty {
+            target.options.lineage?.details["approximate"] = .dictionary(approximate.mapValues { .string($0) })
+            target.options.metadata["cairn.lineage"] = try target.options.lineage?.text()
+            StandardError.note("\(source) has \(NumberText.count(approximate.count, "tensor")) made up after a loss: "
+                + NameList.text(approximate.keys.sorted()))
+        }
         try target.check(reading: opened.sourceFiles(openedAt: location.path))
         let torn = try tornApart(opened)
         let whole = try reduce ? opened.reduced() : opened.reader
@@ -135,6 +142,17 @@ struct ConvertCommand: ParsableCommand {
             StandardError.note("continued after \(count) tensors that an interrupted conversion had written")
         }
         try report(reader, step: target.options.step, notes: opened.skippedEntries + torn + notes)
+    }
+
+    /// The tensors of the source that were made up after a loss and are written, by their new names.
+    private func keptApproximate(_ opened: OpenedCheckpoint) throws -> [String: String] {
+        let selects = try selection.test()
+        let rules = try rename.map { try $0.rule() }
+        var kept: [String: String] = [:]
+        for (name, origin) in ApproximateTensors(of: opened.reader, lineage: opened.manifest?.lineage).all where selects(name) {
+            kept[rules.lazy.compactMap { $0.apply(to: name) }.first ?? name] = origin
+        }
+        return kept
     }
 
     /// What the selection tears apart of weights in codes; a conversion of their types is refused.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnDelta
 import CairnTensor
 
 /// `cairn inspect`
@@ -39,6 +40,9 @@ struct InspectCommand: ParsableCommand {
 
     func run() throws {
         let opened = try gather.open(path, format: options.format, part: options.part)
+        if opened.reader.metadata.contains(where: { $0.name == CheckpointDelta.metadataKey }), tensor.isEmpty, !stats {
+            return try InspectedDelta(path: path).print(asJSON: options.json)
+        }
         let patterns = try tensor.map { try GlobPattern($0) }
         let shown = opened.reader.tensors.filter { tensor in
             patterns.isEmpty || patterns.contains { $0.matches(tensor.name) }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CairnBase
 import CairnCheckpoint
+import CairnProtect
 import CairnLayout
 import CairnSnapshot
 
@@ -35,9 +36,11 @@ struct ListCommand: ParsableCommand {
     func run() throws {
         let (store, path) = try StoreOpening.open(store)
         let summaries = try store.list()
+        let rebuildable = try rebuildableSteps(summaries, of: store)
         if json {
             let rows = try summaries.map { summary in
                 var document = summary.document
+                if case .debris = summary.state { document["repairable"] = .bool(rebuildable.contains(summary.step)) }
                 if timings { try ListedTimings(of: summary, in: store).add(to: &document) }
                 return JSONValue.object(document)
             }
@@ -69,8 +72,18 @@ struct ListCommand: ParsableCommand {
             .init(title: "RANKS", alignment: .right), .init(title: "MESH"), .init(title: "METRICS", isFlexible: true),
             .init(title: "LINEAGE", isFlexible: true), .init(title: "STATE", isFlexible: true),
         ])
-        for summary in summaries { table.append(summary.cells) }
+        for summary in summaries { table.append(summary.cells(isRebuildable: rebuildable.contains(summary.step))) }
         for line in table.lines() { try StandardOutput.line(line) }
+    }
+
+    /// The steps without a manifest that parity can bring back, as far as the lengths of their files tell.
+    private func rebuildableSteps(_ summaries: [CheckpointSummary], of store: CheckpointStore) throws -> Set<Int> {
+        var steps = Set<Int>()
+        for summary in summaries {
+            guard case .debris = summary.state, let protection = try? store.protection(ofStep: summary.step) else { continue }
+            if try protection.verify(deep: false).isRepairable { steps.insert(summary.step) }
+        }
+        return steps
     }
 }
 
@@ -103,11 +116,13 @@ extension CheckpointSummary {
         return object
     }
 
-    fileprivate var cells: [Table.Cell] {
+    fileprivate func cells(isRebuildable: Bool) -> [Table.Cell] {
         let aside = setAsideCount > 0 ? ", \(setAsideCount) set aside" : ""
         let state: Table.Cell =
             switch state {
             case .committed: .init("committed" + aside, .good)
+            case .debris where isRebuildable:
+                .init("no manifest; parity can rebuild it: cairn repair" + aside, .doubtful)
             case .debris: .init("debris" + aside, .doubtful)
             case .referenced: .init("referenced" + aside)
             case .damaged(let error): .init("damaged: \(error.message)" + aside, .bad)

@@ -51,6 +51,7 @@ struct OpenedCheckpoint {
             try location.refuseSelector()
             var options = CheckpointFormat.OpenOptions(part: part)
             options.toleratesMissingFiles = toleratesMissingFiles
+            options.reading = try RepairedReading.reading(of: recognised.path, as: location.path)
             let opened = try recognised.format.open(recognised.path, options)
             let others = try opened.files.map { try LeftOutFiles.note(beside: $0, in: recognised.path) }
             self.init(opened.reader, recognised.format.title, recognised, files: opened.files, notes: others ?? [])
@@ -233,10 +234,7 @@ enum StoreOpening {
         guard try storage.list("step-").contains(where: { Protection.isParity($0.key) }) else {
             return CheckpointStore(path: path)
         }
-        let repaired = RepairedStorage(storage) { location in
-            StandardError.note("\(location) is lost or damaged, and read as parity gives it; `cairn repair` writes it anew")
-        }
-        return CheckpointStore(storage: repaired, name: path)
+        return CheckpointStore(storage: RepairedReading.storage(storage, repairing: path), name: path)
     }
 
     /// The newest step of a run that is usable; newer ones that are not are named on standard error.
