@@ -1,22 +1,22 @@
 import CISALCalls
-import CairnBase
+package import CairnBase
 
 /// The Reed-Solomon code that parity is computed by: over GF(2^8) with the polynomial 0x11D, with the Cauchy matrix of ISA-L.
 ///
 /// A stripe is a row of blocks: `dataCount` of data, then `parityCount` of parity. Any `dataCount` of them give all others.
 /// Parity block p is the sum of the data blocks j times the inverse of (dataCount + p) xor j, so it does not depend on how many
 /// other parity blocks there are.
-struct ErasureCode: Sendable {
+package struct ErasureCode: Sendable {
     /// As many elements as the field has, without zero.
     static let greatestCount = 255
 
-    let dataCount: Int
-    let parityCount: Int
+    package let dataCount: Int
+    package let parityCount: Int
     /// (dataCount + parityCount) rows of dataCount coefficients.
     private let matrix: [UInt8]
 
     /// - Throws: ``CairnError/Code/invalidArgument`` unless both counts are at least 1 and together at most 255.
-    init(dataCount: Int, parityCount: Int) throws(CairnError) {
+    package init(dataCount: Int, parityCount: Int) throws(CairnError) {
         guard dataCount >= 1, parityCount >= 1, dataCount <= Self.greatestCount, parityCount <= Self.greatestCount - dataCount
         else {
             throw CairnError(
@@ -71,6 +71,13 @@ struct ErasureCode: Sendable {
     ///
     /// - Throws: ``CairnError/Code/incomplete`` for fewer sources.
     func recovery(of lost: [Int], from sources: [Int]) throws(CairnError) -> Combination {
+        Combination(sources: sources, targets: lost, coefficients: try coefficients(of: lost, from: sources))
+    }
+
+    /// The coefficients with which intact rows, as many as there is data, add up to each lost row, one lost row after the other.
+    ///
+    /// - Throws: ``CairnError/Code/incomplete`` for fewer sources.
+    package func coefficients(of lost: [Int], from sources: [Int]) throws(CairnError) -> [UInt8] {
         guard sources.count == dataCount else {
             throw CairnError(
                 .incomplete, "too few blocks of the stripe are left",
@@ -93,7 +100,23 @@ struct ErasureCode: Sendable {
                 row < dataCount
                 ? Array(inverse[row * dataCount..<(row + 1) * dataCount]) : product(ofRow: row, by: inverse)
         }
-        return Combination(sources: sources, targets: lost, coefficients: coefficients)
+        return coefficients
+    }
+
+    /// The coefficient of a data block in a parity block.
+    package func coefficient(parity: Int, column: Int) -> UInt8 { matrix[(dataCount + parity) * dataCount + column] }
+
+    /// Adds `source` times a coefficient to the first bytes of `target`, which is as long at least.
+    package static func add(_ source: [UInt8], times coefficient: UInt8, to target: inout [UInt8]) {
+        precondition(source.count <= target.count, "the target is too short")
+        guard !source.isEmpty else { return }
+        let tables = [UInt8](unsafeUninitializedCapacity: 32) { bytes, count in
+            count = bytes.count
+            withUnsafePointer(to: coefficient) { cairn_ec_tables(1, 1, $0, bytes.baseAddress) }
+        }
+        target.withUnsafeMutableBufferPointer { target in
+            source.withUnsafeBufferPointer { cairn_ec_add($0.count, tables, $0.baseAddress, target.baseAddress) }
+        }
     }
 
     /// A row of the matrix times another matrix: the rows of that, combined as the row says.
