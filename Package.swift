@@ -191,7 +191,7 @@ let package = Package(
             "CairnKeeperTests", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnSnapshot", "CairnStorage",
             "CairnStorageTesting", "CairnTensor", "CairnTesting"),
         tests(
-            "CairnKeeperGroupTests", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnKeeperGroup", "CairnStorage",
+            "CairnKeeperGroupTests", "CZMQ", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnKeeperGroup", "CairnStorage",
             "CairnTensor", "CairnTesting"),
         tests(
             "CairnMetricsTests", "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",

@@ -59,12 +59,13 @@ import Darwin
         // Everybody comes back, though empty, and the network is calm: what is left can be read, and a new save is protected.
         group.calm()
         for index in group.hosts.indices where !group.hosts[index].isAlive { try group.replace(index) }
-        group.run(milliseconds: 600)
+        group.run(atMost: 400) { $0.isWhole($0.saves.last) }
         try lookAtAll(&group, context)
         guard try group.save() else { return }
-        group.run(milliseconds: 800)
+        group.run(atMost: 3000) { $0.isProtected($0.saves.last) }
         for index in group.hosts.indices {
-            #expect(group.newestProtected(on: index) == group.saves.last, context)
+            let last = try #require(group.saves.last)
+            #expect(group.newestProtected(on: index)?.step == last.step, "\(context), \(group.picture(of: last))")
             #expect(group.unaccounted(on: index) == 0, context)
         }
         try loseSome(&group, context)
@@ -107,9 +108,9 @@ import Darwin
 
         // They come back empty: all is rebuilt, and any others may go.
         for index in lost { try group.replace(index) }
-        group.run(milliseconds: 1000)
+        group.run(atMost: 3000) { $0.isProtected(save) && $0.isWhole(save) }
         for index in group.hosts.indices {
-            #expect(group.newestProtected(on: index) == save, context)
+            #expect(group.newestProtected(on: index)?.step == save.step, "\(context), \(group.picture(of: save))")
             for (key, bytes) in save.files {
                 let local = group.hosts[index].table.change { $0.jobs[GroupSimulation.job]?[key] }
                 if let local { #expect(try local.memory.bytes(0..<local.byteCount) == bytes, context) }

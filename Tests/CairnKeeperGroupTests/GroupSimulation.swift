@@ -154,6 +154,22 @@ struct GroupSimulation {
         }
     }
 
+    /// Lets time pass until something is so, at most so long.
+    mutating func run(atMost milliseconds: Int, until isSo: (GroupSimulation) -> Bool) {
+        for _ in 0..<milliseconds / 10 where !isSo(self) { run(milliseconds: 10) }
+    }
+
+    /// Whether all members know that a save is protected.
+    func isProtected(_ save: Save?) -> Bool {
+        hosts.indices.allSatisfy { !hosts[$0].isAlive || hosts[$0].member.newestProtected(Self.job) == save?.step }
+    }
+
+    /// Whether all members have all of a save.
+    func isWhole(_ save: Save?) -> Bool {
+        guard let save else { return true }
+        return hosts.indices.allSatisfy { !hosts[$0].isAlive || hosts[$0].member.steps[save.step]?.isComplete == true }
+    }
+
     /// Lets time pass until an operation of a host has ended.
     mutating func await(_ index: Int, _ operation: Int) -> OperationResult? {
         flush(index)
@@ -309,5 +325,17 @@ struct GroupSimulation {
             }
             return used
         } - hosts[index].member.steps.values.reduce(0) { $0 + $1.parityByteCount }
+            - hosts[index].member.rebuildingByteCount
+    }
+
+    /// What each member knows of a save, for messages.
+    func picture(of save: Save) -> String {
+        hosts.indices.map { index in
+            guard let state = hosts[index].member.steps[save.step] else { return "\(index): unknown" }
+            let known = state.descriptors.map { $0.map { "\($0.items.count)" } ?? "?" }.joined()
+            let parities = state.parities.map { "\($0.stripe):\($0.isComplete)" }.joined(separator: ",")
+            return "\(index): files \(known) here \(state.isComplete) parity \(parities) protected \(state.wasProtected) "
+                + (state.failure.map { "\($0)" } ?? "")
+        }.joined(separator: "; ")
     }
 }

@@ -65,9 +65,7 @@ extension GroupMember {
         if items.isEmpty {
             // Nothing may be right: others have it all. Or it was lost, which those know who have heard of it before.
             let known = Set(state.descriptors.compactMap { $0 }.flatMap { $0.items.map(\.key) })
-            guard state.files.keys.allSatisfy(known.contains),
-                !zip(state.descriptors.indices, state.descriptors).contains(where: { $0 != own && $1 == nil })
-            else { return false }
+            guard state.files.keys.allSatisfy(known.contains) else { return false }
         }
         do throws(CairnError) {
             let byteCount = try BundleDescriptor.total(of: items)

@@ -135,6 +135,11 @@ package struct GroupMember {
     package mutating func receive(_ message: GroupMessage, number: UInt64, from peer: Int, now: Int64) {
         guard peers.indices.contains(peer), peer != own else { return }
         self.now = max(self.now, now)
+        if !isHeard(peer) {
+            // It is back: what it did not answer before says nothing any more.
+            peers[peer].restsUntil = 0
+            peers[peer].failures = 0
+        }
         peers[peer].lastHeard = self.now
         switch message {
         case .state(let state): learn(state, from: peer)

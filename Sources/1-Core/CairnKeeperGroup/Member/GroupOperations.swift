@@ -34,6 +34,14 @@ struct Operation {
 }
 
 extension GroupMember {
+    /// Memory that is being filled with what was lost here.
+    package var rebuildingByteCount: Int {
+        operations.values.reduce(0) { sum, operation in
+            guard case .rebuild(_, _, let memory) = operation.purpose else { return sum }
+            return sum + memory.capacity
+        }
+    }
+
     mutating func begin(_ operation: Operation) -> Int {
         lastOperation += 1
         operations[lastOperation] = operation

@@ -31,6 +31,13 @@ package struct GroupState: Sendable, Hashable {
         package var modified: Int64
         package var byteCount: Int
         package var progress: Progress
+
+        package init(step: GroupStep, modified: Int64, byteCount: Int, progress: Progress) {
+            self.step = step
+            self.modified = modified
+            self.byteCount = byteCount
+            self.progress = progress
+        }
     }
 
     /// Of which start of the member it is, and which it is of that.
@@ -41,6 +48,16 @@ package struct GroupState: Sendable, Hashable {
     package var entries: [Entry]
     /// The jobs with processes on the member's host.
     package var running: [KeeperTable.JobName]
+
+    package init(
+        incarnation: Int, number: Int, asks: Bool, entries: [Entry], running: [KeeperTable.JobName]
+    ) {
+        self.incarnation = incarnation
+        self.number = number
+        self.asks = asks
+        self.entries = entries
+        self.running = running
+    }
 }
 
 /// What members say to each other. All requests can be repeated, and all answers can come twice or never.

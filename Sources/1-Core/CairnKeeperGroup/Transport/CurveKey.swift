@@ -12,7 +12,7 @@ import Darwin
 package struct CurveKey: Sendable {
     /// 40 characters each.
     package let publicText: String
-    let secretText: String
+    package let secretText: String
 
     /// Whether the system's libzmq can authenticate and encrypt.
     package static func require() throws(CairnError) {

@@ -19,6 +19,8 @@ final class GroupTransport {
     private let authentication: ZeroMQ.Socket
     private let alarm: ZeroMQ.Socket
     private(set) var trouble = Trouble()
+    /// The newest connection of each member to the socket that listens: where answers go.
+    private var routes: [Int: [UInt8]] = [:]
 
     /// Wakes the thread that waits in ``wait(milliseconds:)``. Any one thread at a time may use it.
     final class Alarm {
@@ -50,7 +52,6 @@ final class GroupTransport {
         try listener.set(ZMQ_CURVE_SERVER, 1)
         try listener.set(ZMQ_CURVE_SECRETKEY, key: key.secretText)
         try listener.set(ZMQ_ZAP_DOMAIN, "cairn")
-        try listener.set(ZMQ_ROUTER_HANDOVER, 1)
         try listener.bind(file.members[own].address)
         for (index, member) in file.members.enumerated() where index != own {
             let peer = try ZeroMQ.Socket(context, ZMQ_DEALER)
@@ -58,7 +59,6 @@ final class GroupTransport {
             try peer.set(ZMQ_CURVE_SERVERKEY, key: member.key)
             try peer.set(ZMQ_CURVE_PUBLICKEY, key: key.publicText)
             try peer.set(ZMQ_CURVE_SECRETKEY, key: key.secretText)
-            try peer.set(ZMQ_ROUTING_ID, file.members[own].name)
             try peer.set(ZMQ_IMMEDIATE, 1)
             try peer.set(ZMQ_RECONNECT_IVL, 100)
             try peer.set(ZMQ_RECONNECT_IVL_MAX, 1000)
@@ -86,7 +86,7 @@ final class GroupTransport {
             return
         }
         if outgoing.message.isAnswer {
-            _ = listener.send([Array(file.members[outgoing.peer].name.utf8), bytes])
+            if let route = routes[outgoing.peer] { _ = listener.send([route, bytes]) }
         } else {
             _ = peers[outgoing.peer]?.send([bytes])
         }
@@ -118,7 +118,7 @@ final class GroupTransport {
         return frames
     }
 
-    /// A message that came to the socket that listens: who it says to be, and the frame.
+    /// A message that came to the socket that listens. Who sent it is what its key says, whatever it calls itself.
     private func take(_ parts: [ZeroMQ.Socket.Part], into frames: inout [(peer: Int, frame: GroupFrame)]) {
         guard let frame = parts.last, let user = frame.user, let peer = file.members.firstIndex(where: { $0.name == user }),
             peer != own
@@ -127,11 +127,8 @@ final class GroupTransport {
             trouble.last = "a message of nobody"
             return
         }
-        guard parts.count == 2 else { return noteMalformed(peer, "a message of \(parts.count) parts") }
-        // Answers go to the name that is said here: it must be that of the key.
-        guard parts[0].bytes.elementsEqual(user.utf8) else {
-            return noteMalformed(peer, "it speaks in another member's name")
-        }
+        guard parts.count == 2 else { return noteMalformed(peer, "a message of \(parts.count - 1) parts") }
+        routes[peer] = parts[0].bytes
         parse(frame.bytes, from: peer, into: &frames)
     }
 

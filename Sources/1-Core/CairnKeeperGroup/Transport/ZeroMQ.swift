@@ -1,13 +1,13 @@
 import CZMQ
-import CairnBase
+package import CairnBase
 
-/// A context of libzmq, and the sockets of it. All calls are made by one thread, but ``Context/shutDown()``.
-enum ZeroMQ {
+/// libzmq's contexts and sockets. A socket is one thread's at a time.
+package enum ZeroMQ {
     /// `@unchecked Sendable`: libzmq's contexts may be used by several threads.
-    final class Context: @unchecked Sendable {
+    package final class Context: @unchecked Sendable {
         fileprivate let pointer: UnsafeMutableRawPointer
 
-        init() throws(CairnError) {
+        package init() throws(CairnError) {
             guard let pointer = zmq_ctx_new() else { throw ZeroMQ.failure("make a context", "") }
             self.pointer = pointer
         }
@@ -15,11 +15,11 @@ enum ZeroMQ {
         deinit { zmq_ctx_term(pointer) }
     }
 
-    final class Socket {
+    package final class Socket {
         fileprivate let pointer: UnsafeMutableRawPointer
         private let context: Context
 
-        init(_ context: Context, _ kind: CInt) throws(CairnError) {
+        package init(_ context: Context, _ kind: CInt) throws(CairnError) {
             guard let pointer = zmq_socket(context.pointer, kind) else { throw ZeroMQ.failure("make a socket", "") }
             self.pointer = pointer
             self.context = context
@@ -29,28 +29,28 @@ enum ZeroMQ {
 
         deinit { zmq_close(pointer) }
 
-        func set(_ option: CInt, _ value: CInt) throws(CairnError) {
+        package func set(_ option: CInt, _ value: CInt) throws(CairnError) {
             var value = value
             guard zmq_setsockopt(pointer, option, &value, MemoryLayout<CInt>.size) == 0 else {
                 throw ZeroMQ.failure("set option \(option)", "")
             }
         }
 
-        func set(_ option: CInt, wide value: Int64) throws(CairnError) {
+        package func set(_ option: CInt, wide value: Int64) throws(CairnError) {
             var value = value
             guard zmq_setsockopt(pointer, option, &value, MemoryLayout<Int64>.size) == 0 else {
                 throw ZeroMQ.failure("set option \(option)", "")
             }
         }
 
-        func set(_ option: CInt, _ text: String) throws(CairnError) {
+        package func set(_ option: CInt, _ text: String) throws(CairnError) {
             guard text.utf8CString.withUnsafeBufferPointer({
                 zmq_setsockopt(pointer, option, $0.baseAddress, $0.count - 1)
             }) == 0 else { throw ZeroMQ.failure("set option \(option)", "") }
         }
 
         /// Sets a key of 40 characters.
-        func set(_ option: CInt, key: String) throws(CairnError) {
+        package func set(_ option: CInt, key: String) throws(CairnError) {
             guard zmq_setsockopt(pointer, option, key, 41) == 0 else { throw ZeroMQ.failure("set a key", "") }
         }
 
@@ -58,12 +58,12 @@ enum ZeroMQ {
             guard zmq_bind(pointer, address) == 0 else { throw ZeroMQ.failure("listen", address) }
         }
 
-        func connect(_ address: String) throws(CairnError) {
+        package func connect(_ address: String) throws(CairnError) {
             guard zmq_connect(pointer, address) == 0 else { throw ZeroMQ.failure("connect", address) }
         }
 
         /// Sends a message of several parts; false where there is no room for it, or nobody to send it to.
-        func send(_ parts: [[UInt8]]) -> Bool {
+        package func send(_ parts: [[UInt8]]) -> Bool {
             for (index, part) in parts.enumerated() {
                 let flags = ZMQ_DONTWAIT | (index + 1 < parts.count ? ZMQ_SNDMORE : 0)
                 guard part.withUnsafeBytes({ zmq_send(pointer, $0.baseAddress, $0.count, flags) }) >= 0 else { return false }
@@ -72,13 +72,13 @@ enum ZeroMQ {
         }
 
         /// A part of a message, and what its connection says of who sent it.
-        struct Part {
-            var bytes: [UInt8]
-            var user: String?
+        package struct Part {
+            package var bytes: [UInt8]
+            package var user: String?
         }
 
         /// The next message, if one is there.
-        func receive() -> [Part]? {
+        package func receive() -> [Part]? {
             var parts: [Part] = []
             while true {
                 var message = zmq_msg_t()
