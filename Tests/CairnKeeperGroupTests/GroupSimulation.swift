@@ -138,7 +138,7 @@ struct GroupSimulation {
             now += 5 * Self.millisecond
             ticks += 1
             // What an answer brings may come within the same moment.
-            for _ in 0..<4 {
+            for _ in 0..<4 where parcels.contains(where: { $0.time <= now }) {
                 let due = parcels.filter { $0.time <= now }
                 parcels.removeAll { $0.time <= now }
                 for parcel in due.shuffled(using: &generator) where hosts[parcel.to].isAlive && !hosts[parcel.to].isHung {
@@ -334,7 +334,7 @@ struct GroupSimulation {
             guard let state = hosts[index].member.steps[save.step] else { return "\(index): unknown" }
             let known = state.descriptors.map { $0.map { "\($0.items.count)" } ?? "?" }.joined()
             let parities = state.parities.map { "\($0.stripe):\($0.isComplete)" }.joined(separator: ",")
-            return "\(index): files \(known) here \(state.isComplete) parity \(parities) protected \(state.wasProtected) "
+            return "\(index): files \(known) here \(state.isComplete) parity \(parities) "
                 + (state.failure.map { "\($0)" } ?? "")
         }.joined(separator: "; ")
     }

@@ -30,7 +30,7 @@ extension GroupMember {
     }
 
     private mutating func noteIfComplete(_ step: GroupStep) {
-        guard steps[step]?.isComplete == true else { return }
+        guard steps[step]?.isComplete == true, settled.insert(step).inserted else { return }
         mustTell = true
         noteProtection(step)
     }

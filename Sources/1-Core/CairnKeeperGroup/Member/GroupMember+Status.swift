@@ -14,7 +14,7 @@ extension GroupMember {
                 peer == own ? state.isComplete : isAvailable(peer) && progress(of: step, at: peer) == .complete
             }.count
             // Before it is complete everywhere, parity may not cover anything yet.
-            let left = state.wasProtected ? layout.parityCount - (layout.memberCount - complete) : 0
+            let left = protected.contains(step) ? layout.parityCount - (layout.memberCount - complete) : 0
             var problem = state.failure.map { "\($0)" } ?? ""
             if problem.isEmpty, let peer = others.first(where: { progress(of: step, at: $0) == .failed }) {
                 problem = "member \(peer) cannot hold its part"

@@ -53,6 +53,9 @@ extension GroupMember {
     /// The save is no longer here: its parity goes, and who still has it is told so.
     private mutating func forget(_ step: GroupStep) {
         guard let state = steps.removeValue(forKey: step) else { return }
+        settled.remove(step)
+        protected.remove(step)
+        deferring.remove(step)
         access.change { table in
             for parity in state.parities { table.release(parity.memory.capacity, of: step.job.user) }
             // Those of a save that was replaced: its manifest is another one's by now.
@@ -135,18 +138,18 @@ extension GroupMember {
     /// The newest save of a job that every member had whole, with its parity.
     package func newestProtected(_ job: KeeperTable.JobName) -> GroupStep? {
         guard layout.parityCount > 0 else { return nil }
-        return steps.keys.filter { $0.job == job && steps[$0]?.wasProtected == true }.max(by: precedes)
+        return protected.filter { $0.job == job }.max(by: precedes)
     }
 
     /// The saves of a job that stay although they were deleted: the newest protected one, and that which will be next.
     private func pinned(_ job: KeeperTable.JobName) -> [GroupStep] {
         guard layout.parityCount > 0 else { return [] }
-        let protected = newestProtected(job)
-        var pinned = protected.map { [$0] } ?? []
+        let newest = newestProtected(job)
+        var pinned = newest.map { [$0] } ?? []
         guard unavailable.isEmpty else { return pinned }
         let next = steps.keys.filter { step in
-            step.job == job && steps[step]?.wasProtected == false && steps[step]?.failure == nil
-                && protected.map { precedes($0, step) } ?? true && !others.contains { progress(of: step, at: $0) == .failed }
+            step.job == job && !protected.contains(step) && steps[step]?.failure == nil
+                && newest.map { precedes($0, step) } ?? true && !others.contains { progress(of: step, at: $0) == .failed }
         }.min(by: precedes)
         if let next { pinned.append(next) }
         return pinned
@@ -168,17 +171,19 @@ extension GroupMember {
                 state.files[key] != nil || key == StepName.prefix(number) + CairnReader.manifestName
             else { return true }
             steps[step]?.deferred.insert(key)
+            deferring.insert(step)
             return false
         }
     }
 
     /// Deletes what a newer save has made superfluous.
     mutating func letGo() {
-        for job in Set(steps.keys.filter { steps[$0]?.deferred.isEmpty == false }.map(\.job)) {
+        for job in Set(deferring.map(\.job)) {
             let pinned = Set(pinned(job))
-            for step in steps.keys.filter({ $0.job == job }) where !pinned.contains(step) {
-                guard let keys = steps[step]?.deferred, !keys.isEmpty else { continue }
+            for step in deferring where step.job == job && !pinned.contains(step) {
+                guard let keys = steps[step]?.deferred else { continue }
                 steps[step]?.deferred = []
+                deferring.remove(step)
                 access.change { table in for key in keys { table.remove(key, of: job) } }
                 beginDelete(job, keys.sorted(), isInternal: true)
                 refresh()
@@ -188,10 +193,8 @@ extension GroupMember {
 
     /// Every member has said that it has all of a save.
     mutating func noteProtection(_ step: GroupStep) {
-        guard let state = steps[step], !state.wasProtected, state.isComplete,
-            others.allSatisfy({ progress(of: step, at: $0) == .complete })
-        else { return }
-        steps[step]?.wasProtected = true
+        guard settled.contains(step), others.allSatisfy({ progress(of: step, at: $0) == .complete }) else { return }
+        protected.insert(step)
     }
 
     // MARK: - What nobody will commit

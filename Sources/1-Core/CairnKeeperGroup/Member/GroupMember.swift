@@ -63,6 +63,10 @@ package struct GroupMember {
     package internal(set) var now: Int64
     package internal(set) var peers: [Peer]
     package internal(set) var steps: [GroupStep: StepState] = [:]
+    /// Of these nothing is left to do here, those have been whole everywhere, and of those some keys are to be deleted later.
+    var settled: Set<GroupStep> = []
+    var protected: Set<GroupStep> = []
+    var deferring: Set<GroupStep> = []
     /// The save of each step of a job that has a manifest here.
     var known: [KeeperTable.JobName: [Int: GroupStep]] = [:]
     /// Saves that were deleted here: who still has them is told so.
@@ -122,7 +126,7 @@ package struct GroupMember {
             nextRefresh = now + options.heartbeat
             refresh()
         }
-        for step in steps.keys.sorted(by: precedes) { advance(step) }
+        for step in steps.keys.filter({ !settled.contains($0) }).sorted(by: precedes) { advance(step) }
         letGo()
         if mustTell || now >= nextHeartbeat {
             mustTell = false
@@ -255,7 +259,7 @@ package struct GroupMember {
             if let same = known[entry.step.job]?[entry.step.step], (steps[same]?.modified ?? 0) >= entry.modified { continue }
             adopt(entry, from: peer)
         }
-        for step in steps.keys { noteProtection(step) }
+        for step in settled where !protected.contains(step) { noteProtection(step) }
         if state.asks { tell(peer) }
     }
 }

@@ -42,7 +42,6 @@ package struct StepState {
     /// Why it cannot be protected, and when that is tried again.
     package internal(set) var failure: CairnError?
     var nextTry: Int64 = 0
-    package internal(set) var wasProtected = false
     /// Keys that the trainers have deleted, and that stay until a newer save is protected.
     package internal(set) var deferred: Set<String> = []
 
