@@ -148,7 +148,8 @@ let package = Package(
         // apart.
         tool(
             "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnKeeper",
-            "CairnKeeperGroup", "CairnLayout", "CairnMerge", "CairnProtect", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor",
+            "CairnKeeperGroup", "CairnLayout", "CairnMerge", "CairnProtect", "CairnReshard", "CairnSnapshot", "CairnStorage",
+            "CairnTensor",
             "CairnUniversal", argumentParser),
         tool("CairnTrainTool", "CairnTrainCommands"),
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),

@@ -20,7 +20,8 @@ import Testing
         let before = group.ticks
         for _ in 0..<20 { for (key, bytes) in save.files { #expect(try group.read(key, on: 0).get() == bytes) } }
         for _ in 0..<20 { #expect(group.list(on: 0) != nil) }
-        // A moment is 5 ms, the timeout 100 ms: all calls together wait for it once, and for nobody else more than a moment or two.
+        // A moment is 5 ms, the timeout 100 ms: all calls together wait for it once, and for nobody else more than a moment or
+        // two.
         let calls = 40 * save.files.count
         #expect(group.ticks - before < 25 + 4 * (calls + 20))
     }

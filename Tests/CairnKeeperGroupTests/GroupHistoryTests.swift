@@ -73,8 +73,9 @@ import Darwin
 
     /// Nothing that is read under a key is anything else than what was saved under it.
     private func lookAtAll(_ group: inout GroupSimulation, _ context: Comment) throws {
-        guard let index = group.hosts.indices.filter({ group.hosts[$0].isAlive && !group.hosts[$0].isHung })
-            .randomElement(using: &group.generator)
+        guard
+            let index = group.hosts.indices.filter({ group.hosts[$0].isAlive && !group.hosts[$0].isHung })
+                .randomElement(using: &group.generator)
         else { return }
         for save in group.saves.suffix(3) {
             for (key, bytes) in save.files.sorted(by: { $0.key < $1.key }) {

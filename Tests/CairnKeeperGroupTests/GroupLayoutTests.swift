@@ -71,7 +71,8 @@ import Testing
         }
         #expect(refusal { _ = try BundleDescriptor(items: [.init(key: "a", byteCount: 1)], checksums: []) }?.code == .malformed)
         #expect(
-            refusal { _ = try BundleDescriptor(items: [.init(key: "a", byteCount: 1 << 50)], checksums: []) }?.code == .unsupported)
+            refusal { _ = try BundleDescriptor(items: [.init(key: "a", byteCount: 1 << 50)], checksums: []) }?.code
+                == .unsupported)
     }
 
     @Test func parityTakesItsShareAndLittlePadding() throws {

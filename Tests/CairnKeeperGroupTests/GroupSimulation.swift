@@ -230,8 +230,8 @@ struct GroupSimulation {
             }
             let leader = hosts.firstIndex { $0.isAlive } ?? 0
             guard !isCutShort, hosts.allSatisfy(\.isAlive) else { return false }
-            do { try write(Self.manifest(saveID, files), as: prefix + "manifest.json", on: leader) }
-            catch let error as CairnError { throw error } catch {}
+            do { try write(Self.manifest(saveID, files), as: prefix + "manifest.json", on: leader) } catch let error as CairnError
+            { throw error } catch {}
         } catch {
             guard error.code == .noSpace else { throw error }
             return false

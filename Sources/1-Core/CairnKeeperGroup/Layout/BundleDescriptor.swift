@@ -24,7 +24,8 @@ package struct BundleDescriptor: Sendable, Hashable {
     package static let greatestCell = 4 << 20
     private static let greatestCellCount = 1 << 18
 
-    /// - Throws: ``CairnError/Code/malformed`` for what contradicts itself, ``CairnError/Code/unsupported`` for a bundle too large.
+    /// - Throws: ``CairnError/Code/malformed`` for what contradicts itself, ``CairnError/Code/unsupported`` for a bundle that is
+    ///   too large.
     package init(items: [Item], checksums: [UInt32]) throws(CairnError) {
         let byteCount = try Self.total(of: items)
         let cell = try Self.cell(for: byteCount)

@@ -94,7 +94,9 @@ extension GroupMember {
     }
 
     mutating func listed(_ number: Int, _ answer: GroupMessage?, from peer: Int) {
-        guard let operation = operations[number], case .list(let prefix, var waiting, var entries) = operation.kind else { return }
+        guard let operation = operations[number], case .list(let prefix, var waiting, var entries) = operation.kind else {
+            return
+        }
         waiting.remove(peer)
         if case .entries(let more, let isComplete)? = answer {
             for entry in more where StorageKey.has(entry.key, prefix: prefix) {
@@ -171,11 +173,15 @@ extension GroupMember {
         finish(number, .failed(unreachable(key, silent.sorted(), "the file")))
     }
 
+    /// The error of what cannot be read while members are away, and could be if they were there.
     func unreachable(_ key: String, _ members: [Int], _ what: String) -> CairnError {
-        CairnError(
-            .inputOutput, "keepers of the group do not answer, and \(what) cannot be rebuilt without them",
+        let isCovered = members.count <= layout.parityCount
+        return CairnError(
+            .inputOutput,
+            "keepers of the group do not answer, and \(what) cannot be rebuilt without them"
+                + (isCovered ? ": its checkpoint was not protected yet" : ""),
             .init(
-                file: key, expected: "at most \(layout.parityCount) of \(layout.memberCount) members lost",
+                file: key, expected: isCovered ? nil : "at most \(layout.parityCount) of \(layout.memberCount) members lost",
                 found: "no answer from members " + members.map(String.init).joined(separator: ", ")))
     }
 

@@ -191,7 +191,9 @@ extension GroupMessage {
             return .drop(steps)
         case 3:
             let (job, prefix) = (try reader.job(), try reader.text())
-            do throws(CairnError) { try StorageKey.validate(prefix: prefix) } catch { throw GroupReader.malformed("has a bad prefix") }
+            do throws(CairnError) { try StorageKey.validate(prefix: prefix) } catch {
+                throw GroupReader.malformed("has a bad prefix")
+            }
             let hasAfter = try reader.bool()
             let after = try reader.text()
             return .list(job, prefix: prefix, after: hasAfter ? after : nil)

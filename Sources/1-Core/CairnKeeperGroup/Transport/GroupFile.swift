@@ -79,7 +79,8 @@ package struct GroupFile: Sendable, Hashable {
             guard (1...64).contains(member.name.utf8.count),
                 member.name.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c && $0 != 0x2f })
             else {
-                throw refuse("a member has no usable name", member.name, "1 to 64 letters, digits and signs but quotes and slashes")
+                throw refuse(
+                    "a member has no usable name", member.name, "1 to 64 letters, digits and signs but quotes and slashes")
             }
             let port = member.address.split(separator: ":").last.flatMap { UInt16($0) } ?? 0
             guard member.address.hasPrefix("tcp://"), !member.host.isEmpty, port > 0, member.host != "*" else {

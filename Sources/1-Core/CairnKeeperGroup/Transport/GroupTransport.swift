@@ -1,8 +1,8 @@
 import CZMQ
 import CairnBase
 
-/// The sockets of a member: one that listens, and one to each other member, all with CURVE. Only public keys of the group file are
-/// let in, and a key speaks for its own member alone. One thread uses it.
+/// The sockets of a member: one that listens, and one to each other member, all with CURVE. Only public keys of the group file
+/// are let in, and a key speaks for its own member alone. One thread uses it.
 final class GroupTransport {
     /// What has gone wrong, for the status.
     struct Trouble: Sendable {
@@ -163,7 +163,8 @@ final class GroupTransport {
                 trouble.last = "\(address): a key that is not of the group"
             }
             _ = authentication.send([
-                Array("1.0".utf8), parts[1].bytes, Array(status.utf8), [], Array((member.map { file.members[$0].name } ?? "").utf8),
+                Array("1.0".utf8), parts[1].bytes, Array(status.utf8), [],
+                Array((member.map { file.members[$0].name } ?? "").utf8),
                 [],
             ])
         }

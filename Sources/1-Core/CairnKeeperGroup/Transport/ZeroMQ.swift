@@ -44,9 +44,11 @@ package enum ZeroMQ {
         }
 
         package func set(_ option: CInt, _ text: String) throws(CairnError) {
-            guard text.utf8CString.withUnsafeBufferPointer({
-                zmq_setsockopt(pointer, option, $0.baseAddress, $0.count - 1)
-            }) == 0 else { throw ZeroMQ.failure("set option \(option)", "") }
+            guard
+                text.utf8CString.withUnsafeBufferPointer({
+                    zmq_setsockopt(pointer, option, $0.baseAddress, $0.count - 1)
+                }) == 0
+            else { throw ZeroMQ.failure("set option \(option)", "") }
         }
 
         /// Sets a key of 40 characters.
