@@ -70,8 +70,8 @@ final class GroupTransport {
 
     /// Bounded queues, bounded messages, and dead connections that are noticed.
     private static func limit(_ socket: ZeroMQ.Socket) throws(CairnError) {
-        try socket.set(ZMQ_SNDHWM, 64)
-        try socket.set(ZMQ_RCVHWM, 64)
+        try socket.set(ZMQ_SNDHWM, 128)
+        try socket.set(ZMQ_RCVHWM, 128)
         try socket.set(ZMQ_MAXMSGSIZE, wide: Int64(GroupFrame.greatestByteCount))
         try socket.set(ZMQ_HEARTBEAT_IVL, 1000)
         try socket.set(ZMQ_HEARTBEAT_TIMEOUT, 5000)
