@@ -36,8 +36,8 @@ func c(_ name: String, _ dependencies: Target.Dependency...) -> Target {
     .target(name: name, dependencies: dependencies, path: "\(Room.c.rawValue)/\(name)")
 }
 
-/// A library of the system.
-func system(_ name: String, _ pkgConfig: String, apt: String, brew: String) -> Target {
+/// A library of the system; without `pkgConfig` where that says more than SwiftPM allows.
+func system(_ name: String, _ pkgConfig: String? = nil, apt: String, brew: String) -> Target {
     .systemLibrary(
         name: name, path: "\(Room.c.rawValue)/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt]), .brew([brew])])
 }
@@ -94,6 +94,7 @@ let package = Package(
         system("COpenBLAS", "openblas", apt: "libopenblas-dev", brew: "openblas"),
         system("CMPI", "ompi-c", apt: "libopenmpi-dev", brew: "open-mpi"),
         system("CISAL", "libisal", apt: "libisal-dev", brew: "isa-l"),
+        system("CZMQ", apt: "libzmq3-dev", brew: "zeromq"),
 
         // Core: what a training loop needs.
         module(.core, "CairnBase", "CCairnKernels"),
@@ -110,10 +111,12 @@ let package = Package(
         module(.core, "CairnKeeper", "CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnStorage"),
         module(
             .core, "Cairn", "CairnBase", "CairnCheckpoint", "CairnLayout", "CairnReshard", "CairnStorage", "CairnTensor"),
-        // Products of their own, so that nobody else needs an MPI, ISA-L, OpenSSL or swift-metrics.
+        // Modules of their own, so that nobody else needs an MPI, ISA-L, OpenSSL, ZeroMQ or swift-metrics.
         module(.core, "CairnMPI", "CMPICalls", "CairnBase", "CairnCommunication"),
         module(.core, "CairnDigest", "COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"),
         module(.core, "CairnProtect", "CISALCalls", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"),
+        module(
+            .core, "CairnKeeperGroup", "CZMQ", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnProtect", "CairnStorage"),
         module(.core, "CairnMetrics", "CairnSnapshot", coreMetrics),
 
         // Formats: what others write.
@@ -145,7 +148,8 @@ let package = Package(
         // apart.
         tool(
             "CairnTool", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnDigest", "CairnHDF5", "CairnInterop", "CairnKeeper",
-            "CairnLayout", "CairnMerge", "CairnProtect", "CairnReshard", "CairnSnapshot", "CairnStorage", "CairnTensor",
+            "CairnKeeperGroup", "CairnLayout", "CairnMerge", "CairnProtect", "CairnReshard", "CairnSnapshot", "CairnStorage",
+            "CairnTensor",
             "CairnUniversal", argumentParser),
         tool("CairnTrainTool", "CairnTrainCommands"),
         tool("CairnTrainMPI", "CairnBase", "CairnMPI", "CairnTrainCommands"),
@@ -187,6 +191,9 @@ let package = Package(
         tests(
             "CairnKeeperTests", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnSnapshot", "CairnStorage",
             "CairnStorageTesting", "CairnTensor", "CairnTesting"),
+        tests(
+            "CairnKeeperGroupTests", "CZMQ", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnKeeperGroup", "CairnStorage",
+            "CairnTensor", "CairnTesting"),
         tests(
             "CairnMetricsTests", "CairnBase", "CairnCheckpoint", "CairnMetrics", "CairnSnapshot", "CairnStorage", "CairnTensor",
             coreMetrics, metricsTestKit),

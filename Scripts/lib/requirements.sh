@@ -21,11 +21,11 @@ require_swift() {
 
 # Installs what of the named Debian packages is missing, when that is allowed; else says how to. Without names: all that
 # building and testing everything takes, which is zstd for the format, OpenBLAS for the trainer, OpenSSL for the digests,
-# HDF5 for that format and Keras's, ISA-L for parity, Open MPI for ranks that are processes, Python for the independent
-# reader.
+# HDF5 for that format and Keras's, ISA-L for parity, ZeroMQ for keepers of several hosts, Open MPI for ranks that are
+# processes, Python for the independent reader.
 require_packages() {
-    [ "$#" -gt 0 ] || set -- libzstd-dev libopenblas-dev libssl-dev libhdf5-dev libisal-dev libopenmpi-dev \
-        openmpi-bin pkg-config python3
+    [ "$#" -gt 0 ] || set -- libzstd-dev libopenblas-dev libssl-dev libhdf5-dev libisal-dev libzmq3-dev \
+        libopenmpi-dev openmpi-bin pkg-config python3
     if ! command -v dpkg-query >/dev/null 2>&1; then
         say "not a Debian system: provide what these packages hold, if the build misses it: $*"
         return

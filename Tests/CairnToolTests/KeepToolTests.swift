@@ -53,6 +53,22 @@ import Testing
         #expect(wrong.exitCode == 64 && wrong.errors.contains("64GiB"))
     }
 
+    @Test func aMemberOfAGroupHasAKeyOfItsOwn() throws {
+        let directory = try TemporaryDirectory()
+        let made = try ToolRun("keep", "key", "-o", "a.key", in: directory)
+        #expect(made.exitCode == 0 && made.output.utf8.count == 41)
+        // A key that is there is not lost.
+        #expect(try ToolRun("keep", "key", "-o", "a.key", in: directory).exitCode != 0)
+        let document = try ToolRun("keep", "key", "-o", "b.key", "--json", in: directory).document()
+        #expect(try document.string("public_key").utf8.count == 40)
+        let alone = try ToolRun("keep", "--memory", "1MiB", "--group", "group.json", "--socket", "keeper", in: directory)
+        #expect(alone.exitCode == 64 && alone.errors.contains("belong together"))
+        let missing = try ToolRun(
+            "keep", "--memory", "1MiB", "--group", "group.json", "--member", "a", "--key", "a.key", "--socket", "keeper",
+            in: directory)
+        #expect(missing.exitCode == 2 && missing.errors.contains("group.json"))
+    }
+
     @Test func failuresOfAJobAreSimulated() throws {
         let directory = try TemporaryDirectory()
         let run = try ToolRun(

@@ -35,6 +35,11 @@ extension CheckpointStore {
     package func replicateNewest(to target: CheckpointStore) throws -> Int? {
         var first: CairnError?
         for step in try steps().reversed() {
+            // What other hosts do not give may be given of an older one; what the target throws is thrown.
+            if let trouble = unreachable(step) {
+                first = first ?? trouble
+                continue
+            }
             do {
                 try replicate(step: step, to: target)
                 return step
@@ -44,5 +49,16 @@ extension CheckpointStore {
         }
         if let first { throw first }
         return nil
+    }
+
+    /// What keeps the files of a checkpoint from being read although nothing is known to be wrong with them.
+    private func unreachable(_ step: Int) -> CairnError? {
+        do {
+            return try open(step: step).verify(deep: false).damages.map(\.error).first { !$0.code.isUnusable }
+        } catch let error as CairnError {
+            return error.code.isUnusable ? nil : error
+        } catch {
+            return nil
+        }
     }
 }

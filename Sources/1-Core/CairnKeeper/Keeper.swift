@@ -22,8 +22,10 @@ public final class Keeper: Sendable {
     private let listener: KeeperSocket
     private let state: Monitor<State>
     private let began = ContinuousClock.now
+    /// The keepers of other hosts.
+    private let peers: (any KeeperPeers)?
 
-    private struct State {
+    fileprivate struct State {
         var table: KeeperTable
         var sockets: [Int: KeeperSocket] = [:]
         var isAccepting = true
@@ -34,7 +36,17 @@ public final class Keeper: Sendable {
     /// Starts a keeper: from now on it answers, on threads of its own, until ``stop()``.
     ///
     /// - Throws: ``CairnError/Code/alreadyExists`` when one listens there, and what keeps it from listening.
-    public init(at path: String = KeeperStorage.usualPath, options: KeeperOptions) throws(CairnError) {
+    public convenience init(at path: String = KeeperStorage.usualPath, options: KeeperOptions) throws(CairnError) {
+        try self.init(at: path, options: options, joining: nil)
+    }
+
+    /// Starts a keeper of a group.
+    ///
+    /// - Parameter group: Joins the group; called before any trainer is answered.
+    package init(
+        at path: String, options: KeeperOptions,
+        joining group: ((any KeeperTableAccess) throws(CairnError) -> any KeeperPeers)?
+    ) throws(CairnError) {
         guard options.memory > 0, options.memoryPerUser.map({ $0 > 0 }) ?? true else {
             throw CairnError(.invalidArgument, "a keeper needs memory", .init(expected: "at least 1 byte", found: "none"))
         }
@@ -47,6 +59,13 @@ public final class Keeper: Sendable {
                 table: KeeperTable(
                     limits: KeeperLimits(
                         memory: options.memory, memoryPerUser: options.memoryPerUser ?? options.memory))))
+        do throws(CairnError) {
+            peers = try group?(TableAccess(state: state))
+        } catch {
+            listener.shutDown()
+            unlink(path)
+            throw error
+        }
         startThread { self.acceptAll() }
     }
 
@@ -71,7 +90,8 @@ public final class Keeper: Sendable {
     /// What it has, and what has happened.
     public var status: KeeperStatus {
         KeeperStatus(
-            state.read(\.table), of: nil, path: path, process: getpid(), seconds: (.now - began) / .seconds(1))
+            state.read(\.table), of: nil, path: path, process: getpid(), seconds: (.now - began) / .seconds(1),
+            group: peers?.status(of: nil))
     }
 
     // MARK: - Connections
@@ -117,6 +137,7 @@ public final class Keeper: Sendable {
             state.sockets[number] = nil
             state.running -= 1
         }
+        peers?.changed()
     }
 
     private func serve(_ socket: KeeperSocket, _ number: Int, _ peer: KeeperSocket.Peer) {
@@ -158,37 +179,40 @@ public final class Keeper: Sendable {
             try state.change { state throws(CairnError) in
                 try state.table.finish(number, writer: writer, byteCount: byteCount, now: now)
             }
+            peers?.changed()
             return (.done, nil)
         case .discard(let writer):
             state.change { $0.table.discard(number, writer: writer) }
             return (.done, nil)
-        case .open(let key):
-            let (reader, object) = try state.change { state throws(CairnError) in
-                try state.table.open(number, key: key)
-            }
-            return (.opened(reader: reader, byteCount: object.byteCount), try object.memory.readOnly(key))
+        case .open(let key): return try open(key, number)
+        case .read(let reader, let offset, let count): return try read(reader, offset, count, number)
         case .release(let reader):
             state.change { $0.table.release(number, reader: reader) }
             return (.done, nil)
         case .list(let prefix, let after):
-            let (entries, isComplete) = try state.change(waking: .none) { state throws(CairnError) in
-                try state.table.list(number, prefix: prefix, after: after)
-            }
+            let (entries, isComplete) = try list(prefix, after, number)
             return (.listed(entries, isComplete: isComplete), nil)
         case .delete(let keys):
-            try state.change { state throws(CairnError) in try state.table.delete(number, keys: keys) }
+            if let peers {
+                for key in keys { try StorageKey.validate(key) }
+                peers.delete(try writingJob(of: number), keys: keys)
+            } else {
+                try state.change { state throws(CairnError) in try state.table.delete(number, keys: keys) }
+            }
             return (.done, nil)
         case .forget(let job):
             let user = state.read { $0.table.connections[number]?.job?.user } ?? peer.user
             try state.change { state throws(CairnError) in
                 try state.table.forget(.init(user: user, name: job))
             }
+            peers?.forget(.init(user: user, name: job))
             return (.done, nil)
         case .status:
             let isAdministrator = peer.user == 0 || peer.user == geteuid()
             let status = KeeperStatus(
                 state.read(\.table), of: isAdministrator ? nil : peer.user, path: path, process: getpid(),
-                seconds: (.now - began) / .seconds(1))
+                seconds: (.now - began) / .seconds(1),
+                group: peers?.status(of: isAdministrator ? nil : peer.user))
             return (.status(status.members), nil)
         }
     }
@@ -238,6 +262,61 @@ public final class Keeper: Sendable {
         }
     }
 
+    private func open(_ key: String, _ number: Int) throws(CairnError) -> (KeeperReply, FileDescriptor?) {
+        do throws(CairnError) {
+            let (reader, object) = try state.change { state throws(CairnError) in
+                try state.table.open(number, key: key)
+            }
+            return (.opened(reader: reader, byteCount: object.byteCount), try object.memory.readOnly(key))
+        } catch {
+            guard error.code == .notFound, peers != nil else { throw error }
+        }
+        guard let object = try peers?.find(job(of: number), key: key) else { return (.done, nil) }
+        let reader = try state.change { state throws(CairnError) in try state.table.open(number, object) }
+        return (.openedElsewhere(reader: reader, byteCount: object.byteCount), nil)
+    }
+
+    /// Brings bytes of another host's object, in memory of their own.
+    private func read(
+        _ reader: Int, _ offset: Int, _ count: Int, _ number: Int
+    ) throws(CairnError) -> (KeeperReply, FileDescriptor?) {
+        guard let peers, let object = state.read({ $0.table.connections[number]?.remoteReaders[reader] }),
+            offset >= 0, count >= 0, count <= KeeperRequest.greatestRead, let end = offset.adding(checked: count),
+            end <= object.byteCount
+        else { throw CairnError(.invalidArgument, "the connection reads no such object", .init(found: "\(reader)")) }
+        let bytes = try peers.read(try job(of: number), object, offset..<end)
+        let memory = try KeptMemory(capacity: count, name: object.key)
+        try memory.write(bytes, at: 0)
+        return (.opened(reader: reader, byteCount: count), try memory.readOnly(object.key))
+    }
+
+    private func list(
+        _ prefix: String, _ after: String?, _ number: Int
+    ) throws(CairnError) -> ([StorageEntry], isComplete: Bool) {
+        guard let peers else {
+            return try state.change(waking: .none) { state throws(CairnError) in
+                try state.table.list(number, prefix: prefix, after: after)
+            }
+        }
+        try StorageKey.validate(prefix: prefix)
+        let job = try job(of: number)
+        var entries: [String: StorageEntry] = [:]
+        for entry in peers.list(job, prefix: prefix) where after.map({ StorageKey.precedes($0, entry.key) }) ?? true {
+            entries[entry.key] = entry
+        }
+        // What is here is what is opened.
+        for entry in state.read({ $0.table.entries(of: job, prefix: prefix, after: after) }) { entries[entry.key] = entry }
+        return KeeperTable.page(of: entries.values.sorted { StorageKey.precedes($0.key, $1.key) })
+    }
+
+    private func writingJob(of number: Int) throws(CairnError) -> KeeperTable.JobName {
+        try state.change(waking: .none) { state throws(CairnError) in try state.table.writingJob(of: number) }
+    }
+
+    private func job(of number: Int) throws(CairnError) -> KeeperTable.JobName {
+        try state.change(waking: .none) { state throws(CairnError) in try state.table.job(of: number) }
+    }
+
     private static var now: Int64 {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
@@ -254,6 +333,21 @@ public final class Keeper: Sendable {
             throw CairnError(
                 .accessDenied, "the folder is not this user's alone",
                 .init(file: folder, advice: "give a path of your own with --socket"))
+        }
+    }
+}
+
+extension Keeper {
+    /// The table of a keeper, for its group.
+    private final class TableAccess: KeeperTableAccess {
+        private let state: Monitor<State>
+
+        init(state: Monitor<State>) { self.state = state }
+
+        func change<Result, Failure: Error>(
+            _ body: (inout KeeperTable) throws(Failure) -> Result
+        ) throws(Failure) -> Result {
+            try state.change { state throws(Failure) in try body(&state.table) }
         }
     }
 }

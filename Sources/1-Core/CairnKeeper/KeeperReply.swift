@@ -7,6 +7,8 @@ package enum KeeperReply: Equatable {
     /// The number of the writer; whether the memory holds bytes of an older object.
     case created(writer: Int, capacity: Int, isRecycled: Bool)
     case opened(reader: Int, byteCount: Int)
+    /// Another host has it: it is read with ``KeeperRequest/read(reader:offset:count:)``.
+    case openedElsewhere(reader: Int, byteCount: Int)
     case listed([StorageEntry], isComplete: Bool)
     case status(JSONObject)
     case failed(CairnError)
@@ -22,6 +24,11 @@ package enum KeeperReply: Equatable {
                 ]
             case .opened(let reader, let byteCount):
                 ["reply": .string("opened"), "reader": .integer(Int64(reader)), "bytes": .integer(Int64(byteCount))]
+            case .openedElsewhere(let reader, let byteCount):
+                [
+                    "reply": .string("opened-elsewhere"), "reader": .integer(Int64(reader)),
+                    "bytes": .integer(Int64(byteCount)),
+                ]
             case .listed(let entries, let isComplete):
                 [
                     "reply": .string("listed"), "complete": .bool(isComplete),
@@ -60,6 +67,8 @@ package enum KeeperReply: Equatable {
                 writer: try object.integer("writer"), capacity: try object.integer("capacity"),
                 isRecycled: try object.bool("recycled"))
         case "opened": return .opened(reader: try object.integer("reader"), byteCount: try object.integer("bytes"))
+        case "opened-elsewhere":
+            return .openedElsewhere(reader: try object.integer("reader"), byteCount: try object.integer("bytes"))
         case "listed":
             var entries: [StorageEntry] = []
             for entry in try object.array("entries") {

@@ -14,6 +14,8 @@ package enum KeeperRequest: Equatable {
     case discard(writer: Int)
     /// An object to read; the answer brings its memory.
     case open(key: String)
+    /// Bytes of an object that another host has; the answer brings memory that holds them.
+    case read(reader: Int, offset: Int, count: Int)
     /// The process has the object no longer open. It was never mapped.
     case release(reader: Int)
     /// The objects that begin with a prefix and come after a key.
@@ -24,6 +26,8 @@ package enum KeeperRequest: Equatable {
     case status
 
     package static let version = 1
+    /// As many bytes are read of another host's object at once.
+    package static let greatestRead = 16 << 20
 
     package var message: [UInt8] {
         let object: JSONObject =
@@ -40,6 +44,11 @@ package enum KeeperRequest: Equatable {
                 ["op": .string("finish"), "writer": .integer(Int64(writer)), "bytes": .integer(Int64(byteCount))]
             case .discard(let writer): ["op": .string("discard"), "writer": .integer(Int64(writer))]
             case .open(let key): ["op": .string("open"), "key": .string(key)]
+            case .read(let reader, let offset, let count):
+                [
+                    "op": .string("read"), "reader": .integer(Int64(reader)), "offset": .integer(Int64(offset)),
+                    "count": .integer(Int64(count)),
+                ]
             case .release(let reader): ["op": .string("release"), "reader": .integer(Int64(reader))]
             case .list(let prefix, let after):
                 ["op": .string("list"), "prefix": .string(prefix), "after": after.map { .string($0) } ?? .null]
@@ -74,6 +83,9 @@ package enum KeeperRequest: Equatable {
         case "finish": return .finish(writer: try object.integer("writer"), byteCount: try object.integer("bytes"))
         case "discard": return .discard(writer: try object.integer("writer"))
         case "open": return .open(key: try object.string("key"))
+        case "read":
+            return .read(
+                reader: try object.integer("reader"), offset: try object.integer("offset"), count: try object.integer("count"))
         case "release": return .release(reader: try object.integer("reader"))
         case "list":
             var after: String?

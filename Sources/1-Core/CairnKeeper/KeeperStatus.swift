@@ -34,8 +34,14 @@ public struct KeeperStatus: Sendable {
     public var abandoned: Int
     public var refused: Int
 
+    /// The keepers of other hosts, if it is one of a group.
+    public var group: Group?
+
     /// - Parameter user: Whose jobs are shown; `nil` for all.
-    package init(_ table: KeeperTable, of user: UInt32?, path: String, process: Int32, seconds: Double) {
+    package init(
+        _ table: KeeperTable, of user: UInt32?, path: String, process: Int32, seconds: Double, group: Group? = nil
+    ) {
+        self.group = group
         self.path = path
         self.process = Int(process)
         self.seconds = seconds
@@ -89,6 +95,7 @@ extension KeeperStatus {
             "memory_bytes": .integer(Int64(memory)), "used_bytes": .integer(Int64(usedMemory)),
             "finished": .integer(Int64(finished)), "committed": .integer(Int64(committed)),
             "abandoned": .integer(Int64(abandoned)), "refused": .integer(Int64(refused)),
+            "group": group.map { .object($0.json) } ?? .null,
             "jobs": .array(
                 jobs.map { job in
                     .object([
@@ -112,6 +119,7 @@ extension KeeperStatus {
         committed = try members.integer("committed")
         abandoned = try members.integer("abandoned")
         refused = try members.integer("refused")
+        if let value = members["group"], value != .null { group = try Group(value.asObject()) }
         jobs = []
         for value in try members.array("jobs") {
             let job = try value.asObject()
@@ -142,6 +150,7 @@ extension KeeperStatus {
                 return ("{user=\"\(job.user)\",job=\"\(name)\"}", value(job))
             }
         }
+        group?.addMetrics(add)
         add("memory_bytes", "gauge", "Memory that may be taken.", [("", memory)])
         add("used_bytes", "gauge", "Memory that is taken.", [("", usedMemory)])
         add("objects_finished_total", "counter", "Objects that were completed.", [("", finished)])

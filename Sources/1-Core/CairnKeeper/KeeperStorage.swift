@@ -60,6 +60,9 @@ public final class KeeperStorage: Storage {
 
     public func open(_ key: String) throws(CairnError) -> any StorageFile {
         let (reply, file) = try connection.ask(.open(key: key))
+        if case .openedElsewhere(let reader, let byteCount) = reply, byteCount >= 0 {
+            return KeeperRemoteFile(key: key, reader: reader, byteCount: byteCount, connection: connection)
+        }
         guard case .opened(let reader, let byteCount) = reply, let file else { throw connection.misunderstanding }
         return try KeeperFile(key: key, reader: reader, byteCount: byteCount, file: file, connection: connection)
     }

@@ -73,7 +73,20 @@ extension KeeperTable {
         min(limits.memory - usedByteCount, limits.memoryPerUser - (used[user] ?? 0))
     }
 
-    mutating func release(_ byteCount: Int, of user: UInt32) {
+    /// Puts memory aside for what the group brings: copies, parity.
+    ///
+    /// - Returns: So many bytes are to be reserved, and given back with ``release(_:of:)``.
+    /// - Throws: ``CairnError/Code/noSpace`` when the limits leave too little.
+    package mutating func hold(_ byteCount: Int, of user: UInt32, _ name: String) throws(CairnError) -> Int {
+        guard let capacity = byteCount.adding(checked: 4095).map({ $0 & ~4095 }) else {
+            throw CairnError(.invalidArgument, "no memory has so many bytes", .init(file: name, found: "\(byteCount)"))
+        }
+        try makeRoom(for: capacity, of: user, name)
+        used[user, default: 0] += capacity
+        return capacity
+    }
+
+    package mutating func release(_ byteCount: Int, of user: UInt32) {
         let rest = (used[user] ?? 0) - byteCount
         used[user] = rest > 0 ? rest : nil
     }

@@ -8,7 +8,7 @@ package import CairnStorage
 /// ``provide(_:writer:memory:)``.
 package struct KeeperTable {
     /// A job of a user. Those of different users never meet, whatever their names.
-    package struct JobName: Hashable {
+    package struct JobName: Hashable, Sendable {
         package var user: UInt32
         package var name: String
 
@@ -18,13 +18,23 @@ package struct KeeperTable {
         }
     }
 
-    package struct KeptObject {
+    package struct KeptObject: Sendable {
         package var memory: KeptMemory
         package var byteCount: Int
         /// Nanoseconds since 1970.
         package var modified: Int64
-        /// The connection that wrote it.
+        /// The connection that wrote it; 0 for what the group brought.
         package var creator: Int
+        /// Whether it is a copy of what another host's keeper has.
+        package var isCopy = false
+
+        package init(memory: KeptMemory, byteCount: Int, modified: Int64, creator: Int, isCopy: Bool = false) {
+            self.memory = memory
+            self.byteCount = byteCount
+            self.modified = modified
+            self.creator = creator
+            self.isCopy = isCopy
+        }
     }
 
     /// An object that is being written.
@@ -41,6 +51,8 @@ package struct KeeperTable {
         package var isObserver = false
         package var writers: [Int: Writer] = [:]
         package var readers: [Int: KeptMemory] = [:]
+        /// Objects of other hosts that it reads.
+        package var remoteReaders: [Int: KeeperRemoteObject] = [:]
         /// Memory of objects that it wrote and that are gone: used for its next ones, because memory that was used before takes a
         /// fraction of the time to write. No other process has it open, so no other one can change what is written next.
         package var spares: [KeptMemory] = []
@@ -62,6 +74,10 @@ package struct KeeperTable {
     /// Memory that a process may still have mapped although its connection is gone.
     var mappedElsewhere: Set<ObjectIdentifier> = []
     private var lastNumber = 0
+    /// The newest time of any object of the group. A later object gets a later one, whatever the clocks of the hosts say.
+    package var latestTime: Int64 = 0
+    /// Whether the keeper is one of a group, which knows when a file that no manifest names is of no use.
+    package var isOfGroup = false
 
     package init(limits: KeeperLimits) { self.limits = limits }
 
@@ -106,7 +122,7 @@ package struct KeeperTable {
         for spare in connection.spares { release(spare.capacity, of: user) }
         for memory in connection.readers.values { mappedElsewhere.insert(ObjectIdentifier(memory)) }
         counters.abandoned += connection.writers.count
-        guard let job = connection.job, !connection.isObserver,
+        guard !isOfGroup, let job = connection.job, !connection.isObserver,
             !connections.values.contains(where: { $0.job == job && !$0.isObserver })
         else { return }
         removeUncommitted(job)
@@ -160,8 +176,9 @@ package struct KeeperTable {
         }
         connections[connection]?.writers[number] = nil
         remove(writer.key, of: job)
+        latestTime = max(now, latestTime.adding(clamped: 1))
         jobs[job, default: [:]][writer.key] = KeptObject(
-            memory: memory, byteCount: byteCount, modified: now, creator: connection)
+            memory: memory, byteCount: byteCount, modified: latestTime, creator: connection)
         counters.finished += 1
         if writer.key == Self.manifest(beside: writer.key) { counters.committed += 1 }
     }
@@ -182,26 +199,46 @@ package struct KeeperTable {
         return (number, object)
     }
 
-    package mutating func release(_ connection: Int, reader: Int) { connections[connection]?.readers[reader] = nil }
+    /// Opens an object of another host.
+    package mutating func open(_ connection: Int, _ object: KeeperRemoteObject) throws(CairnError) -> Int {
+        guard (connections[connection]?.remoteReaders.count ?? 0) < limits.openObjects else {
+            throw CairnError(
+                .noSpace, "the connection has as many objects open as the keeper allows", .init(file: object.key))
+        }
+        let number = nextNumber()
+        connections[connection]?.remoteReaders[number] = object
+        return number
+    }
+
+    package mutating func release(_ connection: Int, reader: Int) {
+        connections[connection]?.readers[reader] = nil
+        connections[connection]?.remoteReaders[reader] = nil
+    }
 
     /// The entries that begin with a prefix and come after a key, as far as they fit a message.
     package func list(_ connection: Int, prefix: String, after: String?) throws(CairnError) -> ([StorageEntry], isComplete: Bool)
     {
         try StorageKey.validate(prefix: prefix)
-        let objects = jobs[try job(of: connection)] ?? [:]
-        let keys = objects.keys.filter { key in
+        return Self.page(of: entries(of: try job(of: connection), prefix: prefix, after: after))
+    }
+
+    /// The entries of a job that begin with a prefix and come after a key, in order.
+    package func entries(of job: JobName, prefix: String, after: String?) -> [StorageEntry] {
+        (jobs[job] ?? [:]).filter { key, _ in
             StorageKey.has(key, prefix: prefix) && after.map { StorageKey.precedes($0, key) } ?? true
-        }.sorted(by: StorageKey.precedes)
-        var entries: [StorageEntry] = []
+        }.map { StorageEntry(key: $0.key, byteCount: $0.value.byteCount, modified: $0.value.modified) }
+            .sorted { StorageKey.precedes($0.key, $1.key) }
+    }
+
+    /// The first of some entries: as many as fit a message.
+    package static func page(of entries: [StorageEntry]) -> ([StorageEntry], isComplete: Bool) {
         var room = KeeperSocket.maximumMessageByteCount / 2
-        for key in keys {
+        let page = entries.prefix { entry in
             // A key may grow to six times its size as JSON; the limit of its length leaves room for one.
-            room -= 6 * key.utf8.count + 64
-            if room < 0, !entries.isEmpty { return (entries, false) }
-            guard let object = objects[key] else { continue }
-            entries.append(StorageEntry(key: key, byteCount: object.byteCount, modified: object.modified))
+            room -= 6 * entry.key.utf8.count + 64
+            return room >= 0
         }
-        return (entries, true)
+        return page.count == entries.count ? (entries, true) : (Array(entries.prefix(max(1, page.count))), false)
     }
 
     // MARK: - Deleting
@@ -225,9 +262,16 @@ package struct KeeperTable {
         jobs[job] = nil
     }
 
-    private mutating func remove(_ key: String, of job: JobName) {
+    package mutating func remove(_ key: String, of job: JobName) {
         guard let old = jobs[job]?.removeValue(forKey: key) else { return }
         retire(old.memory, creator: old.creator, of: job.user)
+    }
+
+    /// An object that the group brought into memory held by ``hold(_:of:_:)``. It replaces what had its key.
+    package mutating func insert(_ object: KeptObject, as key: String, of job: JobName) {
+        remove(key, of: job)
+        latestTime = max(latestTime, object.modified)
+        jobs[job, default: [:]][key] = object
     }
 
     /// The manifest of the checkpoint that a file is of.

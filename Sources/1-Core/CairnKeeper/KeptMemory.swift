@@ -59,4 +59,32 @@ package final class KeptMemory: Sendable {
             throw error.explained("open for reading", name)
         }
     }
+
+    /// Reads bytes of it.
+    package func bytes(_ range: Range<Int>) throws(CairnError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: range.count)
+        var span = bytes.mutableSpan
+        var raw = span.mutableBytes
+        let found: Int
+        do throws(SystemCallError) {
+            found = try raw.withUnsafeMutableBytes { buffer throws(SystemCallError) in
+                try descriptor.readFully(at: range.lowerBound, into: buffer)
+            }
+        } catch {
+            throw error.explained("read", "memory")
+        }
+        guard found == range.count else { throw CairnError(.incomplete, "the memory ends too early") }
+        return bytes
+    }
+
+    /// Writes bytes into it.
+    package func write(_ bytes: [UInt8], at offset: Int) throws(CairnError) {
+        do throws(SystemCallError) {
+            try bytes.span.bytes.withUnsafeBytes { buffer throws(SystemCallError) in
+                try descriptor.writeFully(at: offset, from: buffer)
+            }
+        } catch {
+            throw error.explained("write", "memory")
+        }
+    }
 }

@@ -38,3 +38,8 @@ void cairn_ec_combine(
     ec_encode_data((int)byte_count, source_count, rows, (uint8_t *)tables, (uint8_t **)sources, (uint8_t **)targets);
     leave();
 }
+
+void cairn_ec_add(size_t byte_count, const uint8_t *tables, const uint8_t *source, uint8_t *target) {
+    ec_encode_data_update((int)byte_count, 1, 1, 0, (uint8_t *)tables, (uint8_t *)source, &target);
+    leave();
+}

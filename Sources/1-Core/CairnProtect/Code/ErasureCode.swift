@@ -10,8 +10,8 @@ package struct ErasureCode: Sendable {
     /// As many elements as the field has, without zero.
     static let greatestCount = 255
 
-    let dataCount: Int
-    let parityCount: Int
+    package let dataCount: Int
+    package let parityCount: Int
     /// (dataCount + parityCount) rows of dataCount coefficients.
     private let matrix: [UInt8]
 
@@ -71,6 +71,13 @@ package struct ErasureCode: Sendable {
     ///
     /// - Throws: ``CairnError/Code/incomplete`` for fewer sources.
     func recovery(of lost: [Int], from sources: [Int]) throws(CairnError) -> Combination {
+        Combination(sources: sources, targets: lost, coefficients: try coefficients(of: lost, from: sources))
+    }
+
+    /// The coefficients with which intact rows, as many as there is data, add up to each lost row, one lost row after the other.
+    ///
+    /// - Throws: ``CairnError/Code/incomplete`` for fewer sources.
+    package func coefficients(of lost: [Int], from sources: [Int]) throws(CairnError) -> [UInt8] {
         guard sources.count == dataCount else {
             throw CairnError(
                 .incomplete, "too few blocks of the stripe are left",
@@ -93,7 +100,23 @@ package struct ErasureCode: Sendable {
                 row < dataCount
                 ? Array(inverse[row * dataCount..<(row + 1) * dataCount]) : product(ofRow: row, by: inverse)
         }
-        return Combination(sources: sources, targets: lost, coefficients: coefficients)
+        return coefficients
+    }
+
+    /// The coefficient of a data block in a parity block.
+    package func coefficient(parity: Int, column: Int) -> UInt8 { matrix[(dataCount + parity) * dataCount + column] }
+
+    /// Adds `source` times a coefficient to the first bytes of `target`, which is as long at least.
+    package static func add(_ source: [UInt8], times coefficient: UInt8, to target: inout [UInt8]) {
+        precondition(source.count <= target.count, "the target is too short")
+        guard !source.isEmpty else { return }
+        let tables = [UInt8](unsafeUninitializedCapacity: 32) { bytes, count in
+            count = bytes.count
+            withUnsafePointer(to: coefficient) { cairn_ec_tables(1, 1, $0, bytes.baseAddress) }
+        }
+        target.withUnsafeMutableBufferPointer { target in
+            source.withUnsafeBufferPointer { cairn_ec_add($0.count, tables, $0.baseAddress, target.baseAddress) }
+        }
     }
 
     /// A row of the matrix times another matrix: the rows of that, combined as the row says.

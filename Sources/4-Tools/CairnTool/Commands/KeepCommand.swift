@@ -2,6 +2,7 @@ import ArgumentParser
 import CairnBase
 import CairnCheckpoint
 import CairnKeeper
+import CairnKeeperGroup
 
 #if canImport(Glibc)
 import Glibc
@@ -22,8 +23,13 @@ struct KeepCommand: ParsableCommand {
               cairn keep --memory 64GiB --drain-to runs/kept &
               cairn keep status --json
               cairn keep drain kjv --to runs/kjv
+
+            Keepers of several hosts form a group, in which parity outlives the loss of hosts: see `cairn keep run --help` and \
+            `cairn keep key --help`.
             """,
-        subcommands: [KeepRunCommand.self, KeepStatusCommand.self, KeepDrainCommand.self, KeepForgetCommand.self],
+        subcommands: [
+            KeepRunCommand.self, KeepStatusCommand.self, KeepDrainCommand.self, KeepForgetCommand.self, KeepKeyCommand.self,
+        ],
         defaultSubcommand: KeepRunCommand.self)
 }
 
@@ -45,6 +51,16 @@ struct KeepRunCommand: ParsableCommand {
         discussion: """
             With --drain-to the newest complete checkpoint of every job is copied to DIR/JOB before it ends, verified on the \
             way. Other users' jobs go to DIR/UID-JOB. Exit code 1 if one could not be copied.
+
+            With --group it is one of several hosts' keepers, which hold parity of each other's part: a job's ranks on all of \
+            them see one store, and so many hosts as the group has parity may be lost. GROUP.json is the same on all hosts:
+
+              {"group": "kjv", "parity": 1, "members": [
+                {"name": "a", "address": "tcp://10.0.0.1:7700", "key": "what `cairn keep key` printed", "rack": "r1"}, …]}
+
+            Example:
+              cairn keep key -o a.key
+              cairn keep run --memory 64GiB --group group.json --member a --key a.key
             """)
 
     @OptionGroup var socket: KeeperSocketOption
@@ -61,7 +77,25 @@ struct KeepRunCommand: ParsableCommand {
     @Flag(help: "Let every user of this host connect. Users never see each other's jobs.")
     var shared = false
 
+    @Option(help: ArgumentHelp("The group of keepers that it is one of.", valueName: "file"))
+    var group: String?
+
+    @Option(help: ArgumentHelp("Which member of the group it is.", valueName: "name"))
+    var member: String?
+
+    @Option(help: ArgumentHelp("Its secret key, made by `cairn keep key`.", valueName: "file"))
+    var key: String?
+
+    @Option(help: ArgumentHelp("How long an answer of another member is waited for.", valueName: "seconds"))
+    var timeout = 5.0
+
     func validate() throws {
+        guard (group == nil) == (member == nil), (group == nil) == (key == nil) else {
+            throw ValidationError("--group, --member and --key belong together")
+        }
+        guard timeout >= 0.1, timeout <= 3600 else {
+            throw ValidationError("--timeout must be 0.1 to 3600 seconds (got \(timeout))")
+        }
         for (name, value) in [("memory", memory), ("memory-per-user", memoryPerUser ?? "1")] {
             guard let byteCount = ByteCountText.parse(value), byteCount > 0 else {
                 throw ValidationError("--\(name) must be a number of bytes such as 64GiB (got \(value))")
@@ -75,14 +109,17 @@ struct KeepRunCommand: ParsableCommand {
         options.isShared = shared
         Interruption.watch()
         Self.raiseFileLimit()
-        let keeper = try Keeper(at: socket.path, options: options)
+        let membership = try KeeperMembership(group: group, member: member, key: key, timeout: timeout)
+        let keeper = try Keeper(at: socket.path, options: options, joining: membership?.join)
         StandardError.line(
-            "keeper: listening at \(socket.path), with \(ByteCountText.describe(options.memory)) of memory")
+            "keeper: listening at \(socket.path), with \(ByteCountText.describe(options.memory)) of memory"
+                + (membership.map { ", as \($0.member) of group \(PrintableText.escape($0.file.name))" } ?? ""))
         // A signal ends the sleep, and is noted.
         while (try? Interruption.check()) != nil { usleep(200_000) }
         keeper.stopTaking()
         let hasFailed = try drain(keeper)
         keeper.stop()
+        membership?.end()
         StandardError.line("keeper: ended")
         if hasFailed { throw ExitCode(1) }
     }
@@ -156,6 +193,7 @@ struct KeepStatusCommand: ParsableCommand {
             "since the start: \(NumberText.count(status.committed, "checkpoint")), "
                 + "\(NumberText.count(status.abandoned, "unfinished object")) of processes that went away, "
                 + "\(NumberText.count(status.refused, "object")) refused for want of memory")
+        if let group = status.group { try Self.show(group) }
         if status.jobs.isEmpty { try StandardOutput.line("no jobs") }
         for job in status.jobs {
             let steps = job.steps.map(String.init).joined(separator: ", ")
@@ -167,6 +205,62 @@ struct KeepStatusCommand: ParsableCommand {
             }
             try StandardOutput.line(line)
         }
+    }
+
+    private static func show(_ group: KeeperStatus.Group) throws {
+        try StandardOutput.line(
+            "group \(PrintableText.escape(group.name)): \(NumberText.count(group.members.count, "member")), of which "
+                + "\(group.parity) may be lost; this is \(group.member)")
+        for member in group.members {
+            var line = "  \(member.name) at \(PrintableText.escape(member.address)): "
+            line += member.isReachable ? "reachable" : "NOT reachable, \(member.problem)"
+            if member.wrongAnswers > 0 { line += ", gave wrong bytes \(NumberText.count(member.wrongAnswers, "time"))" }
+            if member.lateAnswers > 0 { line += ", answered too late \(NumberText.count(member.lateAnswers, "time"))" }
+            try StandardOutput.line(line)
+        }
+        if group.refused + group.malformed > 0 {
+            try StandardOutput.line(
+                "  refused: \(NumberText.count(group.refused, "connection")), \(NumberText.count(group.malformed, "frame")); "
+                    + "the last: \(PrintableText.escape(group.lastRefusal))")
+        }
+        for save in group.saves {
+            var line = "  \(PrintableText.escape(save.job)) (user \(save.user)) step \(save.step): "
+            line += save.isProtected(by: group.parity) ? "protected" : "NOT protected"
+            line += ", \(group.risk(of: save)), complete at \(save.completeMembers) of \(group.members.count)"
+            line += ", \(ByteCountText.describe(save.parityByteCount)) of parity here"
+            if save.rebuiltByteCount > 0 { line += ", \(ByteCountText.describe(save.rebuiltByteCount)) rebuilt" }
+            if !save.problem.isEmpty { line += "; \(PrintableText.escape(save.problem))" }
+            try StandardOutput.line(line)
+        }
+    }
+}
+
+/// `cairn keep key`
+struct KeepKeyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "key", abstract: "Make the keys of a member of a group of keepers.",
+        discussion: """
+            Writes the secret key to a new file that only its owner can read, and prints the public key, which belongs in the \
+            group file.
+
+            Example:
+              cairn keep key -o a.key
+            """)
+
+    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The new file of the secret key.", valueName: "file"))
+    var output: String
+
+    @Flag(help: "Print one JSON document instead of text (schema cairn-keeper-key/1).")
+    var json = false
+
+    func run() throws {
+        let key = try CurveKey()
+        try key.save(to: output)
+        if json {
+            return try ResultDocument.print(
+                schema: "cairn-keeper-key/1", ["file": .string(output), "public_key": .string(key.publicText)])
+        }
+        try StandardOutput.line(key.publicText)
     }
 }
 

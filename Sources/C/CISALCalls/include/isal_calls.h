@@ -20,3 +20,6 @@ void cairn_ec_tables(int source_count, int rows, const uint8_t *coefficients, ui
 void cairn_ec_combine(
     size_t byte_count, int source_count, int rows, const uint8_t *tables, const uint8_t *const *sources,
     uint8_t *const *targets);
+
+// Adds `byte_count` bytes of a source times a coefficient, expanded in `tables` of 32 bytes, to a target.
+void cairn_ec_add(size_t byte_count, const uint8_t *tables, const uint8_t *source, uint8_t *target);
