@@ -162,8 +162,8 @@ import Testing
             #expect(try ToolRun(["protect", name, "--parity", "2"] + layout, in: directory).exitCode == 0)
             #expect(try ToolRun("digest", name, "--json", in: directory).errors.isEmpty)
             let files = isFile ? [name] : try LocalStorage(root: directory.path(name)).list("").map { name + "/" + $0.key }
-            let data = files.filter { $0.hasSuffix(".distcp") || !$0.contains("parity") && !$0.contains("json") && !$0.contains("metadata") }
-            let victim = try #require(data.first)
+            let others = ["parity", "json", "metadata"]
+            let victim = try #require(files.first { file in isFile || !others.contains { file.contains($0) } })
             if isFile {
                 try flip(directory, victim, at: try bytes(directory, victim).count / 2)
             } else {
