@@ -57,7 +57,7 @@ import Testing
         let before = try contents(directory, folder)
         let read = try ToolRun("digest", "run@2", "--json", in: directory)
         #expect(read.exitCode == 0 && read.output == digest, "\(read.errors)")
-        #expect(read.errors.contains("parity") && read.errors.contains(rank))
+        #expect(read.errors.contains("run cairn repair run") && read.errors.contains(rank))
         #expect(try contents(directory, folder) == before)
         // A listing tells it from what a killed save leaves.
         #expect(try ToolRun("ls", "run", in: directory).output.contains("parity can rebuild it"))
@@ -150,7 +150,7 @@ import Testing
         try SampleStates.run(at: directory.path("run"), steps: [1])
         let targets = [
             ("model.pt", "torch", []), ("model.npz", "npz", []), ("model.h5", "hdf5", []),
-            ("model.safetensors", "safetensors", []), ("dcp", "dcp", ["--files", "3"]),
+            ("model.safetensors", "safetensors", []), ("dcp", "dcp", ["--shards", "3"]),
             ("shards", "safetensors-sharded", ["--max-shard-size", "4KB"]),
         ]
         for (name, format, options) in targets {
