@@ -24,9 +24,6 @@ let package = Package(
         .target(name: "CCairnKernels", path: "Cairn/C/CCairnKernels"),
         .systemLibrary(name: "CZstd", path: "Cairn/C/CZstd", pkgConfig: "libzstd"),
         .systemLibrary(name: "CZlib", path: "Cairn/C/CZlib", pkgConfig: "zlib"),
-        .systemLibrary(name: "COpenSSL", path: "Cairn/C/COpenSSL", pkgConfig: "libcrypto"),
-        .systemLibrary(name: "CISAL", path: "Cairn/C/CISAL", pkgConfig: "libisal"),
-        .target(name: "CISALCalls", dependencies: ["CISAL"], path: "Cairn/C/CISALCalls"),
         .systemLibrary(name: "CHDF5", path: "Cairn/C/CHDF5", pkgConfig: "hdf5"),
         .target(name: "CHDF5Calls", dependencies: ["CHDF5"], path: "Cairn/C/CHDF5Calls"),
         module("CairnBase", ["CCairnKernels"]),
@@ -37,11 +34,6 @@ let package = Package(
         module(
             "CairnCheckpoint",
             ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"]),
-        module("CairnKeeper", ["CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnStorage"]),
-        module("CairnDigest", ["COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"]),
-        module("CairnProtect", ["CISALCalls", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"]),
-        module(
-            "CairnDelta", in: "3-Models", ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"]),
         module(
             "CairnInterop", in: "2-Formats",
             ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"]),
@@ -54,8 +46,7 @@ let package = Package(
         .executableTarget(
             name: "cairn-fuzz",
             dependencies: [
-                "CFuzzer", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnHDF5", "CairnInterop", "CairnKeeper",
-                "CairnProtect", "CairnStorage", "CairnTensor",
+                "CFuzzer", "CairnBase", "CairnCheckpoint", "CairnHDF5", "CairnInterop", "CairnStorage", "CairnTensor",
             ],
             path: "Sources/CairnFuzz", swiftSettings: swiftSettings),
     ]

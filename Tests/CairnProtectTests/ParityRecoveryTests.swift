@@ -130,7 +130,8 @@ import Testing
     @Test func aStoreThatCannotBeMendedIsStillReadFrom() throws {
         try damage(step: 3)
         let storage = ReadOnlyStorage(near)
-        let tier = CheckpointTier("near", store: CheckpointStore(storage: storage, name: "near")).repairedByParity(writingBack: true)
+        let tier = CheckpointTier("near", store: CheckpointStore(storage: storage, name: "near")).repairedByParity(
+            writingBack: true)
         let restart = try #require(try RecoveryOrder([tier]).load())
         expect(restart, "near", 3, ["near 3 damaged", "near 3 loaded by parity"])
         let repair = try #require(restart.decisions.last?.repair)

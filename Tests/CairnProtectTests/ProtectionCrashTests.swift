@@ -176,7 +176,9 @@ import Testing
             let store = CheckpointStore(storage: storage, name: "run")
             return try RecoveryOrder([CheckpointTier("disk", store: store).repairedByParity(writingBack: true)]).load()
         }
-        _ = try explore(disk) { _ = try load($0) } check: { survivor, hasReturned, crash in
+        _ = try explore(disk) {
+            _ = try load($0)
+        } check: { survivor, hasReturned, crash in
             let restart = try #require(try load(survivor), "\(crash)")
             #expect(restart.state == state, "\(crash)")
             #expect((restart.decisions.last?.repair == nil) == hasReturned || !hasReturned, "\(crash)")

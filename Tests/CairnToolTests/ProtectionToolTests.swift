@@ -57,7 +57,7 @@ import Testing
         let before = try contents(directory, folder)
         let read = try ToolRun("digest", "run@2", "--json", in: directory)
         #expect(read.exitCode == 0 && read.output == digest, "\(read.errors)")
-        #expect(read.errors.contains("parity") && read.errors.contains(rank))
+        #expect(read.errors.contains("run cairn repair run") && read.errors.contains(rank))
         #expect(try contents(directory, folder) == before)
         // A listing tells it from what a killed save leaves.
         #expect(try ToolRun("ls", "run", in: directory).output.contains("parity can rebuild it"))
@@ -150,7 +150,7 @@ import Testing
         try SampleStates.run(at: directory.path("run"), steps: [1])
         let targets = [
             ("model.pt", "torch", []), ("model.npz", "npz", []), ("model.h5", "hdf5", []),
-            ("model.safetensors", "safetensors", []), ("dcp", "dcp", ["--files", "3"]),
+            ("model.safetensors", "safetensors", []), ("dcp", "dcp", ["--shards", "3"]),
             ("shards", "safetensors-sharded", ["--max-shard-size", "4KB"]),
         ]
         for (name, format, options) in targets {
@@ -162,8 +162,8 @@ import Testing
             #expect(try ToolRun(["protect", name, "--parity", "2"] + layout, in: directory).exitCode == 0)
             #expect(try ToolRun("digest", name, "--json", in: directory).errors.isEmpty)
             let files = isFile ? [name] : try LocalStorage(root: directory.path(name)).list("").map { name + "/" + $0.key }
-            let data = files.filter { $0.hasSuffix(".distcp") || !$0.contains("parity") && !$0.contains("json") && !$0.contains("metadata") }
-            let victim = try #require(data.first)
+            let others = ["parity", "json", "metadata"]
+            let victim = try #require(files.first { file in isFile || !others.contains { file.contains($0) } })
             if isFile {
                 try flip(directory, victim, at: try bytes(directory, victim).count / 2)
             } else {

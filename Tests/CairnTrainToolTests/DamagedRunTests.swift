@@ -64,6 +64,9 @@ import Testing
         #expect(try contents(store) == damaged)
         #expect(try Child(arguments + ["--resume", "--write-back"]).wait() == 0)
         #expect(try contents(store) == whole)
+        // Both ranks' files are as many as there is parity.
+        let parity = try #require(try store.storage.list(StepName.prefix(8) + "parity").first)
+        try store.storage.delete([parity.key])
         for file in try store.open(step: 8).manifest.files {
             let key = StepName.prefix(8) + file.name
             try store.storage.publish([UInt8](repeating: 1, count: file.byteCount), as: key)

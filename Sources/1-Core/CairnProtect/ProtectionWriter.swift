@@ -72,7 +72,8 @@ struct ProtectionWriter {
         let sizes = zip(names, files).map { StripeLayout.File(name: $0, byteCount: $1.byteCount) }
         let layout = try Self.layout(sizes, options, in: storage.location(of: folder))
         let output = try ParityOutput(
-            storage, folder: folder, stem: stem, index: ParityIndex(layout: layout, parityCount: options.parityCount, saveID: saveID),
+            storage, folder: folder, stem: stem,
+            index: ParityIndex(layout: layout, parityCount: options.parityCount, saveID: saveID),
             options)
         do {
             try output.write(stripes: Array(0..<layout.stripeCount), of: files)

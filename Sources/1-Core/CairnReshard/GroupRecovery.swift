@@ -90,7 +90,7 @@ struct GroupRecovery {
                 // Nothing was wrong with its files, so that is not why it is in quarantine.
                 (decision.outcome, decision.error) = (.skipped, error)
             } else if !repair.files.isEmpty {
-                    try writeBack(&decision, candidate, tier)
+                try writeBack(&decision, candidate, tier)
             }
         }
         decision.seconds = start.secondsSince

@@ -68,6 +68,9 @@ struct KeeperBench {
                 (Self.keeperSave, Self.copy), (Self.keeperSave, "cairn save to /dev/shm"),
                 (Self.keeperSave, "cairn save to the disk"), (Self.keeperLoad, Self.warmLoad),
                 (Self.keeperLoad, "cairn load from the disk, not in the page cache"),
-            ] + Self.peers.flatMap { [(Self.keeperLoad, $0.1 + " load, in the page cache"), (Self.keeperLoad, $0.1 + " load, not in the page cache")] })
+            ]
+                + Self.peers.flatMap { peer in
+                    ["in", "not in"].map { (Self.keeperLoad, "\(peer.1) load, \($0) the page cache") }
+                })
     }
 }

@@ -83,7 +83,7 @@ struct ProtectionBench {
     /// The code alone, over memory that is larger than the caches: blocks of 256 KiB, as files are protected in.
     private func runCode() throws {
         let table = Table()
-        let (dataCount, block, stripes) = (8, 256 << 10, 256)
+        let (dataCount, block, stripes) = (8, 256 << 10, 48)
         let byteCount = dataCount * block * stripes
         let buffers = (0..<stripes).map { _ in StripeBuffer(rowCount: dataCount + 2, blockByteCount: block) }
         let copies = (0..<stripes).map { _ in StripeBuffer(rowCount: dataCount, blockByteCount: block) }

@@ -121,8 +121,9 @@ struct ConvertCommand: ParsableCommand {
         if !approximate.isEmpty {
             target.options.lineage?.details["approximate"] = .dictionary(approximate.mapValues { .string($0) })
             target.options.metadata["cairn.lineage"] = try target.options.lineage?.text()
-            StandardError.note("\(source) has \(NumberText.count(approximate.count, "tensor")) made up after a loss: "
-                + NameList.text(approximate.keys.sorted()))
+            StandardError.note(
+                "\(source) has \(NumberText.count(approximate.count, "tensor")) made up after a loss: "
+                    + NameList.text(approximate.keys.sorted()))
         }
         try target.check(reading: opened.sourceFiles(openedAt: location.path))
         let torn = try tornApart(opened)
