@@ -53,12 +53,10 @@ extension CheckpointStore {
 
     /// What keeps the files of a checkpoint from being read although nothing is known to be wrong with them.
     private func unreachable(_ step: Int) -> CairnError? {
-        do {
+        do throws(CairnError) {
             return try open(step: step).verify(deep: false).damages.map(\.error).first { !$0.code.isUnusable }
-        } catch let error as CairnError {
-            return error.code.isUnusable ? nil : error
         } catch {
-            return nil
+            return error.code.isUnusable ? nil : error
         }
     }
 }
