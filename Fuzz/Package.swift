@@ -24,6 +24,9 @@ let package = Package(
         .target(name: "CCairnKernels", path: "Cairn/C/CCairnKernels"),
         .systemLibrary(name: "CZstd", path: "Cairn/C/CZstd", pkgConfig: "libzstd"),
         .systemLibrary(name: "CZlib", path: "Cairn/C/CZlib", pkgConfig: "zlib"),
+        .systemLibrary(name: "COpenSSL", path: "Cairn/C/COpenSSL", pkgConfig: "libcrypto"),
+        .systemLibrary(name: "CISAL", path: "Cairn/C/CISAL", pkgConfig: "libisal"),
+        .target(name: "CISALCalls", dependencies: ["CISAL"], path: "Cairn/C/CISALCalls"),
         .systemLibrary(name: "CHDF5", path: "Cairn/C/CHDF5", pkgConfig: "hdf5"),
         .target(name: "CHDF5Calls", dependencies: ["CHDF5"], path: "Cairn/C/CHDF5Calls"),
         module("CairnBase", ["CCairnKernels"]),
@@ -34,6 +37,14 @@ let package = Package(
         module(
             "CairnCheckpoint",
             ["CairnBase", "CairnCommunication", "CairnLayout", "CairnStorage", "CairnTensor", "CZstd"]),
+        module("CairnKeeper", ["CCairnSystem", "CairnBase", "CairnCheckpoint", "CairnStorage"]),
+        .systemLibrary(name: "CZMQ", path: "Cairn/C/CZMQ", pkgConfig: "libzmq"),
+        module(
+            "CairnKeeperGroup", ["CZMQ", "CairnBase", "CairnCheckpoint", "CairnKeeper", "CairnProtect", "CairnStorage"]),
+        module("CairnDigest", ["COpenSSL", "CairnBase", "CairnCheckpoint", "CairnTensor"]),
+        module("CairnProtect", ["CISALCalls", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor"]),
+        module(
+            "CairnDelta", in: "3-Models", ["CairnBase", "CairnCheckpoint", "CairnDigest", "CairnStorage", "CairnTensor"]),
         module(
             "CairnInterop", in: "2-Formats",
             ["CCairnKernels", "CairnBase", "CairnCheckpoint", "CairnStorage", "CairnTensor", "CZlib", "CZstd"]),
@@ -46,7 +57,9 @@ let package = Package(
         .executableTarget(
             name: "cairn-fuzz",
             dependencies: [
-                "CFuzzer", "CairnBase", "CairnCheckpoint", "CairnHDF5", "CairnInterop", "CairnStorage", "CairnTensor",
+                "CFuzzer", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnHDF5", "CairnInterop", "CairnKeeper",
+                "CairnKeeperGroup",
+                "CairnProtect", "CairnStorage", "CairnTensor",
             ],
             path: "Sources/CairnFuzz", swiftSettings: swiftSettings),
     ]

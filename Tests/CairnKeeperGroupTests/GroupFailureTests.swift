@@ -36,6 +36,17 @@ import Testing
         #expect(group.hosts[0].member.peers[1].wrongAnswers == 0 && group.hosts[0].member.peers[3].wrongAnswers == 0)
     }
 
+    @Test(arguments: 0..<40) func whoComesBackEmptyHasWhatIsProtectedFromItsFirstQuestionOn(_ seed: UInt64) throws {
+        var group = try Self.group(seed, GroupLayout(memberCount: 4, parityCount: 2))
+        let save = try #require(group.saves.last)
+        for index in [2, 3] { group.kill(index) }
+        group.run(milliseconds: Int.random(in: 0...300, using: &group.generator))
+        for index in [2, 3] { try group.replace(index) }
+        // As a keeper offers itself once it has heard of the others.
+        group.run(atMost: 200) { group in [0, 1, 3].allSatisfy { group.hosts[2].member.isHeard($0) } }
+        for (key, bytes) in save.files { #expect(try group.read(key, on: 2).get() == bytes) }
+    }
+
     @Test func withoutMemoryForParityAStepIsNotProtectedAndItIsSaid() throws {
         var group = try GroupSimulation(
             seed: 3, layout: GroupLayout(memberCount: 3, parityCount: 2), memory: 24 << 10)

@@ -25,6 +25,7 @@ import Testing
             .parity(step, stripe: 1, offset: 0, count: 64),
             .entries([StorageEntry(key: "a", byteCount: 5, modified: 6)], isComplete: false), .bytes([1, 2, 3]),
             .descriptor(try BundleDescriptor(items: [.init(key: "a", byteCount: 65)], checksums: [1, 2])), .done, .none,
+            .later,
         ]
     }
 

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnSnapshot
 import CairnStorage
+import CairnTensor
 import CairnTesting
 import Testing
 
@@ -70,6 +71,31 @@ import CairnKeeper
         try snapshots.finish()
         #expect(try disk.load(step: 3) == sampleState(3))
         #expect(try keeper.store().load(step: 3) == sampleState(3))
+    }
+
+    @Test func whatTheNewestCheckpointRefersToStaysWithTheLastProcessGone() throws {
+        let keeper = try TestKeeper()
+        var states: [TrainingState] = []
+        do {
+            let store = try keeper.store()
+            var options = SaveOptions()
+            options.reusesUnchanged = true
+            for step in 1...3 {
+                var state = try sampleState(1)
+                state.set(.integer(Int64(step)), for: "step")
+                states.append(state)
+                try store.save(state, step: step, options: options)
+            }
+            _ = try store.prune(RetentionPolicy(keepLast: 1), debrisAge: 0)
+        }
+        // The connection above is gone, and what nobody will commit with it.
+        let store = try keeper.store()
+        #expect(try store.steps() == [3])
+        #expect(try store.open(step: 3).manifest.earlier.map(\.step) == [1])
+        #expect(try store.load(step: 3) == states[2])
+        let directory = try TemporaryDirectory()
+        #expect(try keeper.keeper.drain(to: directory.path).allSatisfy { (try? $0.result.get()) == 3 })
+        #expect(try CheckpointStore(path: directory.path("job")).load(step: 3) == states[2])
     }
 
     @Test func whatIsKeptCanBeDrainedToAStore() throws {

@@ -145,6 +145,19 @@ import Testing
         #expect(try ToolRun("protect", "nothing", in: directory).failedInOneLine)
     }
 
+    @Test func ofALostFileIsSaidThatParityBringsItBack() throws {
+        let directory = try TemporaryDirectory()
+        try SampleStates.run(at: directory.path("run"), steps: [1])
+        #expect(try ToolRun("convert", "run@1", "model.npz", "--to", "npz", in: directory).exitCode == 0)
+        let digest = try ToolRun("digest", "model.npz", "--json", in: directory).output
+        #expect(try ToolRun("protect", "model.npz", "--parity", "1", "--layout", "files", in: directory).exitCode == 0)
+        try remove(directory, "model.npz")
+        let lost = try ToolRun("digest", "model.npz", in: directory)
+        #expect(lost.failedInOneLine && lost.errors.contains("cairn repair model.npz"), "\(lost.errors)")
+        #expect(try ToolRun("repair", "model.npz", in: directory).exitCode == 0)
+        #expect(try ToolRun("digest", "model.npz", "--json", in: directory).output == digest)
+    }
+
     @Test func filesOfOtherFormatsAreReadAsParityGivesThem() throws {
         let directory = try TemporaryDirectory()
         try SampleStates.run(at: directory.path("run"), steps: [1])

@@ -2,6 +2,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnHDF5
 import CairnInterop
+import CairnKeeper
 import CairnStorage
 import CairnTensor
 
@@ -24,6 +25,15 @@ enum FuzzTarget: String, CaseIterable {
     case rankfile
     /// An HDF5 file. HDF5 itself, a C library, is not followed by the fuzzer.
     case hdf5
+
+    /// The index of a parity file, without what is around it, beside files that are damaged; and a parity file as it is.
+    case parity
+    /// A delta: the list of its tensors, a zero, its changes; and the changes of a chunk.
+    case delta
+    /// What a keeper and its trainers send each other.
+    case keeper
+    /// What members of a group of keepers send each other.
+    case group
 
     /// Set once, before anything runs.
     nonisolated(unsafe) static var current = FuzzTarget.pickle
@@ -70,6 +80,12 @@ enum FuzzTarget: String, CaseIterable {
             case .hdf5:
                 try storage.publish(bytes, as: "file.h5")
                 try FuzzReading.all(of: HDF5Reader(storage: storage, file: "file.h5"))
+            case .parity: try FuzzProtection.run(bytes)
+            case .delta: try FuzzDelta.run(bytes)
+            case .group: try FuzzGroup.run(bytes)
+            case .keeper:
+                if let request = try? KeeperRequest(bytes) { _ = request.message }
+                if let reply = try? KeeperReply(bytes) { _ = reply.message }
             }
         } catch {
             // A refusal is what most inputs deserve; its text must be printable too.

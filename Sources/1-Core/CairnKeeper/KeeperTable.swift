@@ -131,11 +131,24 @@ package struct KeeperTable {
     /// Once no process of a job is left: removes the files of checkpoints that nobody will commit any more.
     private mutating func removeUncommitted(_ job: JobName) {
         let objects = jobs[job] ?? [:]
-        for (key, _) in objects where key != Self.manifest(beside: key) {
+        let needed = Self.neededKeys(objects)
+        for (key, _) in objects where key != Self.manifest(beside: key) && !needed.contains(key) {
             guard let manifest = Self.manifest(beside: key), objects[manifest] == nil else { continue }
             remove(key, of: job)
         }
         if jobs[job]?.isEmpty == true { jobs[job] = nil }
+    }
+
+    /// What the checkpoints of a job refer to, in folders that may have lost their own manifest.
+    private static func neededKeys(_ objects: [String: KeptObject]) -> Set<String> {
+        var keys = Set<String>()
+        for (key, object) in objects where key == manifest(beside: key) {
+            guard let bytes = try? object.memory.bytes(0..<object.byteCount),
+                let manifest = try? Manifest(parsing: bytes, file: key)
+            else { continue }
+            keys.formUnion(manifest.neededKeys)
+        }
+        return keys
     }
 
     // MARK: - Writing

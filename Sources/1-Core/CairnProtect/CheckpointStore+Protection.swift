@@ -16,6 +16,12 @@ extension CheckpointStore {
     public func protect(step: Int, options: ProtectionOptions = ProtectionOptions()) throws -> Protection {
         let reader = try open(step: step)
         let manifest = reader.manifest
+        guard manifest.earlier.isEmpty else {
+            throw CairnError(
+                .unsupported, "the checkpoint refers to files of earlier saves, which parity beside it would not bring back",
+                .init(
+                    file: storage.location(of: StepName.prefix(step)), advice: "make it self-contained first: `cairn pack`"))
+        }
         if options.verifying, let damage = try reader.verify(deep: true).damages.first {
             throw damage.error.adding(.init(advice: "repair the checkpoint first, or protect another"))
         }
@@ -76,6 +82,9 @@ extension CheckpointStore {
     public func save(
         _ state: TrainingState, step: Int, options: SaveOptions = SaveOptions(), protection: ProtectionOptions
     ) throws -> Manifest {
+        var options = options
+        // Parity covers the files of one save.
+        options.reusesUnchanged = false
         let session = try beginSave(step: step, rankCount: 1, options: options)
         let content = SaveContent(state)
         var pass: SaveProtection?

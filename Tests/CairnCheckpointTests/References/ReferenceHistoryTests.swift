@@ -229,7 +229,8 @@ import Darwin
                     let steps = try survivor.steps()
                     #expect(!steps.isEmpty, "\(point), \(policy), seed \(seed)")
                     for step in steps {
-                        #expect(try survivor.load(step: step) == expected[step], "\(point), \(policy), seed \(seed), step \(step)")
+                        #expect(
+                            try survivor.load(step: step) == expected[step], "\(point), \(policy), seed \(seed), step \(step)")
                     }
                     seen.formUnion(steps)
                     // The next process goes on: it deletes what is left, and saves.

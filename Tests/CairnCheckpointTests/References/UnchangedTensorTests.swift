@@ -86,7 +86,8 @@ struct FrozenSample {
         var changed = sample.state()
         var tensor = try changed.tensor("embedding")
         var bytes = tensor.mutableBytes
-        bytes.storeBytes(of: bytes.bytes.unsafeLoad(fromByteOffset: 120_001, as: UInt8.self) ^ 1, toByteOffset: 120_001, as: UInt8.self)
+        bytes.storeBytes(
+            of: bytes.bytes.unsafeLoad(fromByteOffset: 120_001, as: UInt8.self) ^ 1, toByteOffset: 120_001, as: UInt8.self)
         changed.set(tensor, for: "embedding")
         let second = try store.save(changed, step: 2, options: options)
         #expect(try store.load(step: 2) == changed)

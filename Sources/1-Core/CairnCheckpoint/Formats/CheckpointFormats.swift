@@ -26,12 +26,16 @@ public struct CheckpointFormats: Sendable, ExpressibleByArrayLiteral {
 
     /// Finds out what is at a path.
     ///
-    /// - Parameter forced: The name of the only format to think of.
+    /// - Parameters:
+    ///   - forced: The name of the only format to think of.
+    ///   - reading: What files are read through, where some of them may be lost.
     /// - Returns: `nil` when no format knows it.
     /// - Throws: ``CairnError/Code/notFound``; ``CairnError/Code/unsupported`` for what several formats claim, and where the one
     ///   that was asked for cannot be it; the problem of a checkpoint that is known to be unusable.
-    package func recognise(_ path: String, forced: String? = nil) throws(CairnError) -> RecognisedCheckpoint? {
-        let contents = try PathContents(path)
+    package func recognise(
+        _ path: String, forced: String? = nil, reading: ReadingStorage? = nil
+    ) throws(CairnError) -> RecognisedCheckpoint? {
+        let contents = try PathContents(path, reading: reading)
         if let forced { return try recognise(contents, as: forced) }
         var claims: [RecognisedCheckpoint] = []
         for format in formats {
@@ -133,12 +137,14 @@ public final class PathContents: Sendable {
 
     public let path: String
     public let kind: CheckpointFormat.PathKind
+    private let reading: ReadingStorage?
     private let remembered = Mutex<[String: any Sendable]>([:])
 
     /// - Throws: ``CairnError/Code/notFound`` when nothing is there, ``CairnError/Code/unsupported`` for what is neither a file
     ///   nor a directory.
-    package init(_ path: String) throws(CairnError) {
+    package init(_ path: String, reading: ReadingStorage? = nil) throws(CairnError) {
         self.path = path
+        self.reading = reading
         switch try PathInspection.kind(of: path) {
         case .directory: kind = .directory
         case .file: kind = .file
@@ -156,7 +162,9 @@ public final class PathContents: Sendable {
     /// The names in the directory, sorted; none of a file.
     public func names() throws(CairnError) -> [String] {
         guard kind == .directory else { return [] }
-        return try remember("names") { () throws(CairnError) in try PathInspection.names(in: path) }
+        return try remember("names") { () throws(CairnError) in
+            try LocalStorage(root: path).names(PathInspection.names(in: path), readingThrough: reading)
+        }
     }
 
     /// Whether the directory has something of this name.
@@ -166,7 +174,9 @@ public final class PathContents: Sendable {
     public func beginning() throws(CairnError) -> [UInt8] {
         guard kind == .file else { return [] }
         return try remember("beginning") { () throws(CairnError) in
-            try PathInspection.beginning(of: path, byteCount: Self.beginningByteCount)
+            guard reading != nil else { return try PathInspection.beginning(of: path, byteCount: Self.beginningByteCount) }
+            let file = try file()
+            return try file.bytes(in: 0..<min(file.byteCount, Self.beginningByteCount))
         }
     }
 
@@ -174,7 +184,9 @@ public final class PathContents: Sendable {
     public func begins(with bytes: [UInt8]) throws(CairnError) -> Bool { try beginning().starts(with: bytes) }
 
     /// The file, for formats that look further.
-    package func file() throws(CairnError) -> any StorageFile { try LocalStorage(root: directory).open(name) }
+    package func file() throws(CairnError) -> any StorageFile {
+        try LocalStorage(root: directory).read(through: reading).open(name)
+    }
 
     /// What several formats ask of the same path, found out once.
     package func remember<Fact: Sendable>(_ key: String, _ make: () throws(CairnError) -> Fact) throws(CairnError) -> Fact {

@@ -290,7 +290,9 @@ package enum RankFileName {
         let parts = name.utf8.split(separator: UInt8(ascii: "-"), maxSplits: 2, omittingEmptySubsequences: false)
         guard parts.count == 3, ["rank", "parity"].contains(where: { parts[0].elementsEqual($0.utf8) }),
             parts[2].count > digitCount,
-            [ending, noteEnding, pinEnding, replacedEnding].contains(where: { parts[2].dropFirst(digitCount).starts(with: $0.utf8) })
+            [ending, noteEnding, pinEnding, replacedEnding].contains(where: {
+                parts[2].dropFirst(digitCount).starts(with: $0.utf8)
+            })
         else { return nil }
         return String(decoding: parts[2].prefix(digitCount), as: UTF8.self)
     }

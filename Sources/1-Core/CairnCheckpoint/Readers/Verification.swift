@@ -124,7 +124,8 @@ extension CairnReader {
 extension RankFile {
     /// Reads and sums every chunk, of some fragments or of all; expands those that are compressed.
     func verifyChunks(
-        of some: [StoredFragment]? = nil, concurrency: Int = ThreadPool.usefulReadCount, progress: @escaping @Sendable (Int) throws -> Void
+        of some: [StoredFragment]? = nil, concurrency: Int = ThreadPool.usefulReadCount,
+        progress: @escaping @Sendable (Int) throws -> Void
     ) throws(CairnError) -> VerificationReport {
         let fragments = some ?? self.fragments
         let work = fragments.enumerated().flatMap { index, fragment in

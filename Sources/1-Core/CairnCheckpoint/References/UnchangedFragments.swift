@@ -187,7 +187,8 @@ struct UnchangedFragments {
         var counts: [Int: [ExactString: Int]] = [:]
         for indices in pieces.values {
             if let first = found[indices[0]], indices.allSatisfy({ found[$0]?.number == first.number }) {
-                let inFile = counts[first.number] ?? Dictionary(grouping: first.file.fragments) { ExactString($0.name) }.mapValues(\.count)
+                let inFile =
+                    counts[first.number] ?? Dictionary(grouping: first.file.fragments) { ExactString($0.name) }.mapValues(\.count)
                 counts[first.number] = inFile
                 if inFile[ExactString(first.stored.name)] == indices.count { continue }
             }

@@ -167,7 +167,9 @@ private struct SaveCandidate {
         guard let index = try manifest.layoutIndex() else { return }
         for (position, tensor) in manifest.tensors.enumerated() {
             for fragment in index.fragments(of: tensor, at: position, intersecting: nil) ?? []
-            where files.indices.contains(fragment.file) && files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil {
+            where files.indices.contains(fragment.file)
+                && files[fragment.file].fragment(of: tensor.name, region: fragment.region) == nil
+            {
                 throw CairnError(
                     .incomplete, "the file lacks a fragment that the layout says it has",
                     .init(

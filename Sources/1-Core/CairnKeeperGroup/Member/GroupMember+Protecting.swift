@@ -44,7 +44,13 @@ extension GroupMember {
             guard now >= state.nextAsk[member] else { continue }
             // Who it is about is asked first, then those who may have heard of it.
             let order = (0..<layout.memberCount).map { (state.askedOf[member] + $0) % layout.memberCount }
-            guard let peer = order.first(where: { $0 != own && isAvailable($0) }) else { continue }
+            let peers = order.filter { $0 != own && isAvailable($0) }
+            guard let peer = peers.first(where: { !state.refused[member].contains($0) }) else {
+                steps[step]?.exhausted[member] = now
+                steps[step]?.refused[member] = []
+                if !peers.isEmpty { steps[step]?.nextAsk[member] = now + pause }
+                continue
+            }
             steps[step]?.nextAsk[member] = now + pause
             steps[step]?.askedOf[member] = (peer + 1) % layout.memberCount
             _ = ask(peer, .describe(step, member: member), .descriptor(step, member: member))
@@ -53,7 +59,7 @@ extension GroupMember {
     }
 
     /// Describes what this member has of a save; false if that must be learnt from others.
-    private mutating func describeOwn(_ step: GroupStep) -> Bool {
+    mutating func describeOwn(_ step: GroupStep) -> Bool {
         guard let state = steps[step] else { return true }
         if state.describing != nil { return true }
         let items = access.change { table in
@@ -114,7 +120,13 @@ extension GroupMember {
         return true
     }
 
-    mutating func described(_ step: GroupStep, _ member: Int, _ answer: GroupMessage?) {
+    mutating func described(_ step: GroupStep, _ member: Int, _ answer: GroupMessage?, from peer: Int) {
+        if case GroupMessage.none? = answer {
+            // The next one is asked at once.
+            steps[step]?.refused[member].insert(peer)
+            steps[step]?.nextAsk[member] = now
+            return
+        }
         guard case .descriptor(let descriptor)? = answer, let state = steps[step], state.descriptors[member] == nil,
             descriptor.items.allSatisfy({ state.files[$0.key] == $0.byteCount })
         else { return }

@@ -24,10 +24,7 @@ extension GroupMember {
             hasChanged = true
             return .done
         case .describe(let step, let member):
-            guard let state = steps[step], state.descriptors.indices.contains(member),
-                let descriptor = state.descriptors[member]
-            else { return .none }
-            return .descriptor(descriptor)
+            return description(of: step, member)
         case .bundle(let step, let offset, let count):
             guard let descriptor = steps[step]?.descriptors[own], let end = offset.adding(checked: count),
                 end <= descriptor.byteCount, let bytes = bundleBytes(step, descriptor.items, offset..<end)
@@ -40,6 +37,13 @@ extension GroupMember {
             return .bytes(bytes)
         default: return .none
         }
+    }
+
+    private mutating func description(of step: GroupStep, _ member: Int) -> GroupMessage {
+        guard let state = steps[step] else { return dropped.contains(step) ? .none : .later }
+        guard state.descriptors.indices.contains(member) else { return .none }
+        if let descriptor = state.descriptors[member] { return .descriptor(descriptor) }
+        return member == own && describeOwn(step) ? .later : .none
     }
 
     func parityBytes(_ step: GroupStep, _ stripe: Int, _ range: Range<Int>) -> [UInt8]? {

@@ -128,6 +128,7 @@ package struct GroupMember {
         }
         for step in steps.keys.filter({ !settled.contains($0) }).sorted(by: precedes) { advance(step) }
         letGo()
+        finishFinds()
         if mustTell || now >= nextHeartbeat {
             mustTell = false
             nextHeartbeat = now + options.heartbeat
@@ -209,7 +210,7 @@ package struct GroupMember {
         case .find(let operation): found(operation, answer, from: peer)
         case .delete(let operation): deleted(operation, from: peer)
         case .piece(let operation, let piece, let row): read(operation, piece, row, answer, from: peer)
-        case .descriptor(let step, let member): described(step, member, answer)
+        case .descriptor(let step, let member): described(step, member, answer, from: peer)
         case .parity(let step, let stripe, let column, let offset): pulled(step, stripe, column, offset, answer, from: peer)
         }
     }

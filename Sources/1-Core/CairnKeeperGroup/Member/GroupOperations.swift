@@ -1,4 +1,5 @@
 package import CairnBase
+import CairnCheckpoint
 package import CairnKeeper
 package import CairnStorage
 
@@ -11,11 +12,21 @@ package enum OperationResult: Sendable {
     case failed(CairnError)
 }
 
+/// The search for an object of other hosts.
+struct GroupFind {
+    let key: String
+    let begun: Int64
+    /// Who has yet to answer, and who did not.
+    var waiting: Set<Int> = []
+    var silent: Set<Int> = []
+    var best: KeeperRemoteObject?
+}
+
 /// Something that a member does for its host, and that may take several messages.
 struct Operation {
     enum Kind {
         case list(prefix: String, waiting: Set<Int>, entries: [String: StorageEntry])
-        case find(key: String, waiting: Set<Int>, best: KeeperRemoteObject?, silent: Set<Int>)
+        case find(GroupFind)
         case read(GroupRead)
         case delete(waiting: Set<Int>)
     }
@@ -117,15 +128,13 @@ extension GroupMember {
 
     /// Where an object is that this host does not have.
     package mutating func beginFind(_ job: KeeperTable.JobName, key: String) -> Int {
-        let number = begin(Operation(job: job, kind: .find(key: key, waiting: [], best: nil, silent: [])))
-        if let object = describedObject(job, key) {
-            finish(number, .object(object))
-            return number
+        var find = GroupFind(key: key, begun: now)
+        for peer in others where !isAvailable(peer) { find.silent.insert(peer) }
+        let number = begin(Operation(job: job, kind: .find(find)))
+        if describedObject(job, key) == nil {
+            for peer in others where ask(peer, .find(job, key: key), .find(number)) { find.waiting.insert(peer) }
         }
-        var waiting: Set<Int> = []
-        for peer in others where ask(peer, .find(job, key: key), .find(number)) { waiting.insert(peer) }
-        let silent = Set(others).subtracting(waiting)
-        operations[number]?.kind = .find(key: key, waiting: waiting, best: nil, silent: silent)
+        operations[number]?.kind = .find(find)
         finishFind(number)
         return number
     }
@@ -143,34 +152,53 @@ extension GroupMember {
     }
 
     mutating func found(_ number: Int, _ answer: GroupMessage?, from peer: Int) {
-        guard let operation = operations[number],
-            case .find(let key, var waiting, var best, var silent) = operation.kind
-        else { return }
-        waiting.remove(peer)
+        guard case .find(var find)? = operations[number]?.kind else { return }
+        find.waiting.remove(peer)
         switch answer {
         case .entries(let entries, _)?:
-            if let entry = entries.first, entry.key == key, (best?.modified ?? -1) < entry.modified {
-                best = KeeperRemoteObject(
-                    key: key, byteCount: entry.byteCount, modified: entry.modified, member: peer)
+            if let entry = entries.first, entry.key == find.key, (find.best?.modified ?? -1) < entry.modified {
+                find.best = KeeperRemoteObject(
+                    key: find.key, byteCount: entry.byteCount, modified: entry.modified, member: peer)
             }
-        case nil: silent.insert(peer)
+        case nil: find.silent.insert(peer)
         default: break
         }
-        operations[number]?.kind = .find(key: key, waiting: waiting, best: best, silent: silent)
+        operations[number]?.kind = .find(find)
         finishFind(number)
     }
 
+    /// Ends what waited for descriptions that have come by now, or never will.
+    mutating func finishFinds() {
+        for number in operations.keys.sorted() { finishFind(number) }
+    }
+
     private mutating func finishFind(_ number: Int) {
-        guard let operation = operations[number],
-            case .find(let key, let waiting, let best, let silent) = operation.kind, waiting.isEmpty
-        else { return }
-        if let best { return finish(number, .object(best)) }
+        guard let operation = operations[number], case .find(let find) = operation.kind, find.waiting.isEmpty else { return }
+        if let object = find.best ?? describedObject(operation.job, find.key) { return finish(number, .object(object)) }
+        if now < find.begun + options.timeout, mayBeDescribed(operation.job, find) { return }
         // Only of what a checkpoint must have it matters that some cannot be asked.
-        let isNamed = steps.contains { $0.key.job == operation.job && $0.value.files[key] != nil }
-        guard isNamed, !silent.isEmpty else {
-            return finish(number, .failed(CairnError(.notFound, "no keeper of the group has such an object", .init(file: key))))
+        let isNamed = steps.contains { $0.key.job == operation.job && $0.value.files[find.key] != nil }
+        guard isNamed, !find.silent.isEmpty else {
+            return finish(
+                number, .failed(CairnError(.notFound, "no keeper of the group has such an object", .init(file: find.key))))
         }
-        finish(number, .failed(unreachable(key, silent.sorted(), "the file")))
+        finish(number, .failed(unreachable(find.key, find.silent.sorted(), "the file")))
+    }
+
+    /// Whether the bundle of a file that nobody has may yet be described. A member that has just come back learns of the saves
+    /// one after the other.
+    private func mayBeDescribed(_ job: KeeperTable.JobName, _ find: GroupFind) -> Bool {
+        guard let number = StepName.step(ofKey: find.key) else { return false }
+        if let step = known[job]?[number], let state = steps[step] {
+            return state.files[find.key] != nil && state.geometry == nil && state.failure == nil
+                && zip(state.descriptors, state.exhausted).allSatisfy { $0 != nil || $1 < find.begun }
+        }
+        return others.contains { peer in
+            isAvailable(peer)
+                && peers[peer].state?.entries.contains {
+                    $0.step.job == job && $0.step.step == number && !dropped.contains($0.step)
+                } == true
+        }
     }
 
     /// The error of what cannot be read while members are away, and could be if they were there.

@@ -30,6 +30,9 @@ package struct StepState {
     /// When the description of each member is asked for next, and of whom.
     var nextAsk: [Int64]
     var askedOf: [Int]
+    /// Who did not have the description of each member, and when all that could be asked had said so.
+    var refused: [Set<Int>]
+    var exhausted: [Int64]
     /// The checksums of the own bundle, as far as they are computed.
     var describing: Describing?
     package internal(set) var geometry: SaveGeometry?
@@ -76,6 +79,8 @@ package struct StepState {
         descriptors = Array(repeating: nil, count: memberCount)
         nextAsk = Array(repeating: 0, count: memberCount)
         askedOf = Array(0..<memberCount)
+        refused = Array(repeating: [], count: memberCount)
+        exhausted = Array(repeating: -1, count: memberCount)
     }
 
     /// Whether everything that this member should have is there.

@@ -82,11 +82,13 @@ package enum GroupMessage: Sendable, Hashable {
     case done
     /// It does not have that.
     case none
+    /// It may have that soon, and is to be asked again.
+    case later
 
     /// Whether it answers a request.
     package var isAnswer: Bool {
         switch self {
-        case .entries, .bytes, .descriptor, .done, .none: true
+        case .entries, .bytes, .descriptor, .done, .none, .later: true
         default: false
         }
     }
@@ -112,6 +114,7 @@ extension GroupMessage {
         case .descriptor: 34
         case .done: 35
         case .none: 36
+        case .later: 37
         }
     }
 
@@ -170,7 +173,7 @@ extension GroupMessage {
             }
             writer.write(descriptor.checksums.count)
             for checksum in descriptor.checksums { writer.write(checksum) }
-        case .done, .none: break
+        case .done, .none, .later: break
         }
         return writer.bytes
     }
@@ -232,6 +235,7 @@ extension GroupMessage {
             return .descriptor(try BundleDescriptor(items: items, checksums: checksums))
         case 35: return .done
         case 36: return .none
+        case 37: return .later
         case let other: throw GroupReader.malformed("is of an unknown kind, \(other)")
         }
     }

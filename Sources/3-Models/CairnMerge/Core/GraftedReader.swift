@@ -14,12 +14,19 @@ public struct GraftedReader: CheckpointView {
     /// What is taken of a checkpoint.
     public struct Part: Sendable {
         package var input: MergeInput
-        package var patterns: [String]
+        /// `nil` for all that it has.
+        package var patterns: [String]?
 
         /// - Parameter patterns: Of the names of tensors, as ``GlobPattern`` has them.
         public init(_ input: MergeInput, _ patterns: [String]) {
             self.input = input
             self.patterns = patterns
+        }
+
+        /// All tensors that a checkpoint of a part has, and no more.
+        public init(allOf input: MergeInput) {
+            self.input = input
+            patterns = nil
         }
     }
 
@@ -78,8 +85,8 @@ public struct GraftedReader: CheckpointView {
         }
         var details: [Value] = []
         for (part, count) in zip(parts, counts) {
-            details.append(
-                .dictionary(["patterns": .list(part.patterns.map { .string($0) }), "tensors": .integer(Int64(count))]))
+            let patterns = (part.patterns ?? ["*"]).map { Value.string($0) }
+            details.append(.dictionary(["patterns": .list(patterns), "tensors": .integer(Int64(count))]))
         }
         lineage = Lineage(
             operation: "graft", parents: [base.parent] + parts.map(\.input.parent), details: ["parts": .list(details)])
@@ -89,8 +96,31 @@ public struct GraftedReader: CheckpointView {
         _ part: Part, from base: any CheckpointReader
     ) throws(CairnError) -> [TensorDescription] {
         let source = part.input.reader
+        let taken = try part.patterns.map { texts throws(CairnError) in try Self.fitting(texts, source, base) } ?? source.tensors
+        for found in taken {
+            guard let tensor = base.tensors.position(of: found.name).map({ base.tensors[$0] }) else { continue }
+            guard found.scalarType == tensor.scalarType, found.shape == tensor.shape else {
+                throw CairnError(
+                    .mismatch, "the tensor has another type or shape than the base's",
+                    .init(
+                        file: source.source, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
+                        found: "\(found.scalarType)\(found.shape)"))
+            }
+        }
+        let names = Set(taken.map { ExactString($0.name) })
+        if let torn = QuantisedWeights(in: source.tensors).lossNote(where: { names.contains(ExactString($0)) }) {
+            throw CairnError(
+                .unsupported, torn, .init(file: source.source, advice: "take the codes together with their scales"))
+        }
+        return taken
+    }
+
+    /// The tensors of a checkpoint that patterns fit, which must have all of the base that they fit.
+    private static func fitting(
+        _ texts: [String], _ source: any CheckpointReader, _ base: any CheckpointReader
+    ) throws(CairnError) -> [TensorDescription] {
         var patterns: [GlobPattern] = []
-        for text in part.patterns {
+        for text in texts {
             let pattern = try GlobPattern(text)
             guard source.tensors.contains(where: { pattern.matches($0.name) }) else {
                 throw CairnError(
@@ -100,27 +130,13 @@ public struct GraftedReader: CheckpointView {
             patterns.append(pattern)
         }
         for tensor in base.tensors where patterns.contains(where: { $0.matches(tensor.name) }) {
-            guard let position = source.tensors.position(of: tensor.name) else {
+            guard source.tensors.position(of: tensor.name) != nil else {
                 throw CairnError(
                     .notFound, "the pattern fits a tensor of the base that is not there to be taken",
                     .init(file: source.source, tensor: tensor.name, advice: "make the pattern narrower"))
             }
-            let found = source.tensors[position]
-            guard found.scalarType == tensor.scalarType, found.shape == tensor.shape else {
-                throw CairnError(
-                    .mismatch, "the tensor has another type or shape than the base's",
-                    .init(
-                        file: source.source, tensor: tensor.name, expected: "\(tensor.scalarType)\(tensor.shape)",
-                        found: "\(found.scalarType)\(found.shape)"))
-            }
         }
-        let taken = source.tensors.filter { tensor in patterns.contains { $0.matches(tensor.name) } }
-        let names = Set(taken.map { ExactString($0.name) })
-        if let torn = QuantisedWeights(in: source.tensors).lossNote(where: { names.contains(ExactString($0)) }) {
-            throw CairnError(
-                .unsupported, torn, .init(file: source.source, advice: "take the codes together with their scales"))
-        }
-        return taken
+        return source.tensors.filter { tensor in patterns.contains { $0.matches(tensor.name) } }
     }
 
     /// The reader that a tensor is from.

@@ -72,6 +72,9 @@ struct RunCommand: LaunchedCommand {
         guard [evaluateEvery, lawa, lawaEvery].allSatisfy({ $0.map { (1...1 << 40).contains($0) } ?? true }) else {
             throw ValidationError("--evaluate-every, --lawa and --lawa-every must be at least 1")
         }
+        guard parity == 0 || !reuseUnchanged else {
+            throw ValidationError("--parity covers the files of one save: leave out --reuse-unchanged")
+        }
         guard (1...1 << 40).contains(keepEvery) else { throw ValidationError("--keep-every must be at least 1") }
         guard (0...128).contains(parity) else { throw ValidationError("--parity must be a number from 0 to 128 (got \(parity))") }
         guard lawa == nil || evaluateEvery != nil else { throw ValidationError("--lawa needs --evaluate-every") }

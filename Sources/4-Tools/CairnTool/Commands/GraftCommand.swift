@@ -12,7 +12,8 @@ struct GraftCommand: ParsableCommand {
             have the same type and shape. One that BASE lacks is added. Nothing is computed: every element is that of one of the \
             checkpoints. `cairn inspect` shows from which step each part is.
 
-            With --parts BASE is a run whose parts were saved for themselves (CheckpointStore.part): the newest checkpoint of each             part that was saved after the newest whole one is taken.
+            With --parts BASE is a run whose parts were saved for themselves (CheckpointStore.part): the newest checkpoint of each \
+            part that was saved after the newest whole one is taken.
 
             Examples:
               cairn graft runs/moe@400 --take 'runs/moe@360:*experts.7.*' -o runs/mixed --to cairn
@@ -63,7 +64,7 @@ struct GraftCommand: ParsableCommand {
         let names = readers.map { "\($0.source)" }
         let sources = try names.map { try result.open($0) }
         let inputs = sources.map { MergeInput($0.reader, parent: $0.parent) }
-        let grafted = try GraftedReader(inputs[0], taking: inputs.dropFirst().map { .init($0, ["*"]) })
+        let grafted = try GraftedReader(inputs[0], taking: inputs.dropFirst().map { .init(allOf: $0) })
         try result.write(
             .init(
                 reader: grafted, lineage: grafted.lineage, step: first.manifest.step, sources: sources.map(\.files),

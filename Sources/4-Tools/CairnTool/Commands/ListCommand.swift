@@ -55,7 +55,9 @@ struct ListCommand: ParsableCommand {
         }
         for part in try store.partNames() {
             let steps = try store.part(part).steps()
-            StandardError.note("\(path)/parts/\(part): \(NumberText.count(steps.count, "checkpoint"))" + (steps.last.map { ", the newest of step \($0)" } ?? ""))
+            StandardError.note(
+                "\(path)/parts/\(part): \(NumberText.count(steps.count, "checkpoint"))"
+                    + (steps.last.map { ", the newest of step \($0)" } ?? ""))
         }
         if summaries.isEmpty {
             StandardError.note("\(path) holds no checkpoints")

@@ -55,7 +55,8 @@ struct PackCommand: ParsableCommand {
         }
         try StandardOutput.line(
             "\(source): self-contained, \(ByteCountText.describe(packed.byteCount)) "
-                + "(\(ByteCountText.describe(before.byteCount)), and \(NumberText.count(before.earlier.count, "earlier file")) before)")
+                + "(\(ByteCountText.describe(before.byteCount)), and \(NumberText.count(before.earlier.count, "earlier file")) before)"
+        )
     }
 }
 

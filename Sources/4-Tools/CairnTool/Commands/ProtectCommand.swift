@@ -100,7 +100,9 @@ struct ProtectCommand: ParsableCommand {
         let parity = protection.parityCount
         try StandardOutput.line(
             PrintableText.escape(source)
-                + ": protected; any \(parity) of \(protection.columnCount) columns may be lost or damaged; "
+                + ": protected; "
+                + (parity < protection.columnCount ? "any \(parity) of \(protection.columnCount)" : "all")
+                + " columns may be lost or damaged; "
                 + "\(parity) parity file\(parity == 1 ? "" : "s") of \(ByteCountText.describe(protection.parityByteCount / parity))"
         )
         let cut = protection.fileNames.filter { protection.columnCount(ofFile: $0) ?? 0 > parity }

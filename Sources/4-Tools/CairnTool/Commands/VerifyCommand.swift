@@ -254,7 +254,14 @@ struct CheckpointVerification {
         var report = VerificationReport()
         var approximate = ApproximateTensors(nil)
         try result.collecting {
-            let reader = try format.open(recognised.path, .init(part: part)).reader
+            let reader: any CheckpointReader
+            do {
+                reader = try format.open(recognised.path, .init(part: part)).reader
+            } catch let error as CairnError {
+                // What is missing of protected files is damage, of which parity tells more.
+                guard try !ProtectedFiles.protections(of: recognised.path).isEmpty else { throw error }
+                return [Damage(error)]
+            }
             approximate = ApproximateTensors(of: reader, lineage: nil)
             let stored = reader.tensors.filter { $0.tiedTo == nil }
             let bar = ProgressBar("reading", total: stored.totalByteCount)

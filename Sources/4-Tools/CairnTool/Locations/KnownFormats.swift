@@ -3,6 +3,7 @@ import CairnBase
 import CairnCheckpoint
 import CairnHDF5
 import CairnInterop
+import CairnProtect
 import CairnStorage
 
 extension CheckpointFormats {
@@ -19,7 +20,8 @@ extension CheckpointFormats {
     static func recognise(
         _ path: String, as forced: FormatName? = nil, looksInside: Bool = true
     ) throws(CairnError) -> RecognisedCheckpoint {
-        if let found = try known.recognise(path, forced: forced?.name) { return found }
+        let reading = try RepairedReading.reading(of: path) { RepairedStorage($0) }
+        if let found = try known.recognise(path, forced: forced?.name, reading: reading) { return found }
         if try PathInspection.kind(of: path) == .directory {
             throw try UnknownDirectory.error(path, PathInspection.names(in: path), looksInside: looksInside)
         }

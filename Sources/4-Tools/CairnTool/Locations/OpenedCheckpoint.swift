@@ -168,7 +168,10 @@ struct Location: Sendable {
             return
         }
         guard let at = text.lastIndex(of: "@"), at > text.startIndex else {
-            throw CairnError(.notFound, "there is no such file or directory", .init(file: text))
+            let isProtected = try? ProtectedFiles.protections(of: text).contains { try $0.verify(deep: false).isRepairable }
+            throw CairnError(
+                .notFound, "there is no such file or directory",
+                .init(file: text, advice: isProtected == true ? "its parity is there: cairn repair \(text) brings it back" : nil))
         }
         let path = String(text[..<at])
         guard try PathInspection.kind(of: path) != nil else {

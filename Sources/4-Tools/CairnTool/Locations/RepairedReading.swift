@@ -20,9 +20,14 @@ enum RepairedReading {
     ///   - path: What is opened.
     ///   - text: What the user named.
     static func reading(of path: String, as text: String) throws(CairnError) -> ReadingStorage? {
-        let isDirectory = try PathInspection.kind(of: path) == .directory
-        let directory = isDirectory ? path : PathInspection.split(path).directory
+        try reading(of: path) { storage($0, repairing: text) }
+    }
+
+    /// The same with a storage of one's own.
+    static func reading(of path: String, _ storage: @escaping ReadingStorage) throws(CairnError) -> ReadingStorage? {
+        guard let kind = try PathInspection.kind(of: path) else { return nil }
+        let directory = kind == .directory ? path : PathInspection.split(path).directory
         guard try PathInspection.names(in: directory).contains(where: Protection.isParity) else { return nil }
-        return { RepairedReading.storage($0, repairing: text) }
+        return storage
     }
 }

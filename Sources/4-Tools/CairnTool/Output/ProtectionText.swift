@@ -13,6 +13,7 @@ extension ProtectionReport {
         switch remainingLosses {
         case ..<0: "more is lost than parity brings back"
         case 0: "nothing more may be lost"
+        case columnCount...: "all columns may be lost"
         default: "\(remainingLosses) more of \(columnCount) columns may be lost"
         }
     }
