@@ -70,13 +70,15 @@ struct ProtectionBench {
         try store.open(step: step).manifest.files.map { folder + "/store/" + StepName.prefix(step) + $0.name }
     }
 
-    /// Overwrites the second and the fifth eighth of the rank file.
+    /// Overwrites most of the second and of the fifth eighth of the rank file.
     private func damage(_ store: CheckpointStore, step: Int) throws {
         for path in try files(store, step: step) {
             let (storage, key) = try LocalStorage.locate(path)
             let byteCount = try storage.open(key).byteCount
             let eighth = byteCount / 8
-            for part in [1, 4] { try PageCache.overwrite(path, part * eighth + 65_536..<(part + 1) * eighth - 65_536) }
+            // Columns are whole blocks, so that they do not begin at just an eighth.
+            let margin = eighth / 16
+            for part in [1, 4] { try PageCache.overwrite(path, part * eighth + margin..<(part + 1) * eighth - margin) }
         }
     }
 
