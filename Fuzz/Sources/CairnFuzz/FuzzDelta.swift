@@ -13,7 +13,7 @@ enum FuzzDelta {
         state.set(Tensor((0..<64).map { Float($0) }), for: "a")
         state.set(Tensor([Float](repeating: 1, count: 8)), for: "b")
         state.set(.integer(3), for: "step")
-        try? store.save(state, step: 1)
+        _ = try? store.save(state, step: 1)
         return try? store.open(step: 1)
     }()
 
