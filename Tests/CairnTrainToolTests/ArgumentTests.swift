@@ -7,7 +7,7 @@ import Testing
         ("--batch", "9223372036854775807", 1), ("--batch", "0", 1), ("--width", "4611686018427387904", 1),
         ("--context", "0", 1), ("--steps", "9223372036854775807", 64), ("--rate", "nan", 64), ("--rate", "inf", 64),
         ("--save-every", "0", 64), ("--save-every", "auto", 64), ("--mtbf", "6h", 64), ("--mtbf", "-1s", 64),
-        ("--ranks", "0", 1),
+        ("--ranks", "0", 1), ("--freeze", "none.*", 1),
         ("--experts", "-1", 64), ("--experts", "9223372036854775807", 1), ("--mesh", "dp=9223372036854775807", 1),
     ])
     func aNumberBeyondReasonIsRefused(option: String, value: String, exitCode: Int32) throws {

@@ -37,6 +37,17 @@ public struct TrainingOptions: Sendable, Hashable {
     /// Whether a parameter is not trained.
     func isFrozen(_ parameter: ParameterSpecification) -> Bool { frozen.contains { $0.matches(parameter.name) } }
 
+    /// - Throws: ``CairnError/Code/notFound`` for a pattern that fits no parameter: what was meant would be trained.
+    func checkFrozen(_ parameters: [ParameterSpecification]) throws(CairnError) {
+        for pattern in frozen where !parameters.contains(where: { pattern.matches($0.name) }) {
+            throw CairnError(
+                .notFound, "no parameter fits what is not to be trained",
+                .init(
+                    expected: "names such as \(parameters.prefix(3).map(\.name).joined(separator: ", "))",
+                    found: pattern.text.debugDescription))
+        }
+    }
+
     public init() {}
 }
 

@@ -39,6 +39,7 @@ struct TrainingRecord: Sendable {
                     found: "\(options.batchSize), \(options.gradientParts) and \(source.count(.training))"))
         }
         try options.average?.validate()
+        try options.checkFrozen(network.parameters)
         model = network.value
         data = source.identity
         self.tokenizer = tokenizer

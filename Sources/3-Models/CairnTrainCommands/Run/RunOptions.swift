@@ -58,7 +58,7 @@ struct RunOptions: ParsableArguments {
     var outOfOrder = false
     @Option(
         help: ArgumentHelp(
-            "Do not train the parameters whose names match, such as 'blocks.{0..1}.*'; may be given several times.",
+            "Do not train the parameters whose names match, such as 'model.layers.{0..1}.*'; may be given several times.",
             valueName: "pattern"))
     var freeze: [String] = []
     @Flag(help: "Keep the weights in BF16, with 32-bit master copies in the optimizer.")
@@ -171,6 +171,7 @@ extension RunOptions {
         if let ema { words += ["--ema", "\(ema)"] }
         if let text { words += ["--text", text] }
         if let digits { words += ["--digits", digits] }
+        for pattern in freeze { words += ["--freeze", pattern] }
         if bf16 { words.append("--bf16") }
         if outOfOrder { words.append("--out-of-order") }
         return words
