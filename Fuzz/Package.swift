@@ -58,8 +58,7 @@ let package = Package(
             name: "cairn-fuzz",
             dependencies: [
                 "CFuzzer", "CairnBase", "CairnCheckpoint", "CairnDelta", "CairnHDF5", "CairnInterop", "CairnKeeper",
-                "CairnKeeperGroup",
-                "CairnProtect", "CairnStorage", "CairnTensor",
+                "CairnKeeperGroup", "CairnProtect", "CairnStorage", "CairnTensor",
             ],
             path: "Sources/CairnFuzz", swiftSettings: swiftSettings),
     ]

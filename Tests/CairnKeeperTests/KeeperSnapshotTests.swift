@@ -88,7 +88,8 @@ import CairnKeeper
             }
             _ = try store.prune(RetentionPolicy(keepLast: 1), debrisAge: 0)
         }
-        // The connection above is gone, and what nobody will commit with it.
+        // And with the connection what nobody will commit.
+        try waitUntil("the connection is gone") { keeper.job()?.connections == 0 }
         let store = try keeper.store()
         #expect(try store.steps() == [3])
         #expect(try store.open(step: 3).manifest.earlier.map(\.step) == [1])
